@@ -1,0 +1,1 @@
+"""What happened, as CSV files and plots."""

@@ -1,0 +1,176 @@
+"""The figures of one experiment, from its files alone: one question each.
+
+Redo them without training: python -m evaluation.plots results/quick
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+from .records import read_csv
+
+matplotlib.use("Agg")  # figures go to files, on machines without a screen too
+from matplotlib import pyplot as plt
+
+# The same look for the same method everywhere: Okabe and Ito's colours, which survive colour
+# blindness, and hatches, lines and markers, which survive grey print.
+NAMES = {"head": "head-only", "adapter": "adapters", "lora": "LoRA", "full": "full fine-tuning"}
+COLOURS = {"head": "#E69F00", "adapter": "#0072B2", "lora": "#009E73", "full": "#999999"}
+HATCHES = {"head": "", "adapter": "//", "lora": "..", "full": "xx"}
+LINES = {"head": "-", "adapter": "--", "lora": "-.", "full": ":"}
+MARKERS = {"head": "o", "adapter": "s", "lora": "^", "full": "D"}
+
+BARS = {  # file: column of runs.csv, title, axis, what one unit of the column is on the axis, label
+    "train_accuracy": ("train_accuracy", "Training accuracy", "accuracy (%)", 100, "{:.1f}"),
+    "test_accuracy": ("test_accuracy", "Test accuracy", "accuracy (%)", 100, "{:.1f}"),
+    "train_loss": ("train_loss", "Training loss", "cross-entropy (nats per review)", 1, "{:.3f}"),
+    "test_loss": ("test_loss", "Test loss", "cross-entropy (nats per review)", 1, "{:.3f}"),
+    "trainable_percentage": (
+        "trainable_percentage",
+        "Share of the parameters that is trained",
+        "trainable parameters (% of all)",
+        1,
+        "{:.3g}",
+    ),
+    "training_time": ("training_seconds", "Training time", "training alone (s)", 1, "{:.3g}"),
+}
+
+
+def make_plots(folder: Path) -> list[Path]:
+    """Draw every figure of the experiment in `folder`; returns their paths.
+
+    Raises `ValueError` where there is no finished run to draw.
+    """
+    runs = read_csv(folder / "runs.csv")
+    runs = runs[runs["status"] == "finished"] if len(runs) else runs
+    if runs.empty:
+        raise ValueError(f"{folder} has no finished runs to draw")
+    history = read_csv(folder / "history.csv")
+    experiment = json.loads((folder / "experiment.json").read_text())
+    subtitle = _subtitle(experiment, runs)
+    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+    paths = []
+    for name, (column, title, axis, unit, label) in BARS.items():
+        figure = _bars(runs, column, axis, unit, label, experiment)
+        paths.append(_save(figure, title, subtitle, folder / f"{name}.png"))
+    for column, name, axis in (
+        ("epoch", "learning_curves_epochs", "epochs"),
+        ("seconds", "learning_curves_seconds", "training time (s)"),
+    ):
+        figure = _curves(history, runs, column, axis)
+        title = f"How the methods learn, against {'epochs' if column == 'epoch' else 'time'}"
+        paths.append(_save(figure, title, subtitle, folder / f"{name}.png"))
+    return paths
+
+
+def _subtitle(experiment, runs):
+    data, seeds = experiment["data"], runs["seed"].nunique()
+    return (
+        f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
+        f"{experiment['data_set']}\n{data['train']:,} training and {data['test']:,} test reviews, "
+        f"up to {experiment['constants']['max_tokens']} tokens, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
+    )
+
+
+def _bars(runs, column, axis_label, unit, label, experiment):
+    figure, axes = plt.subplots(figsize=(6.4, 4.4))
+    methods = list(dict.fromkeys(runs["method"]))
+    values = {m: runs.loc[runs["method"] == m, column] * unit for m in methods}
+    for x, method in enumerate(methods):
+        mean = values[method].mean()
+        axes.bar(
+            x, mean, 0.62, color=COLOURS.get(method), hatch=HATCHES.get(method), edgecolor="white"
+        )
+        top = mean
+        if column == "test_accuracy":
+            share = mean / 100
+            error = 196 * (share * (1 - share) / experiment["data"]["test"]) ** 0.5
+            axes.errorbar(x, mean, error, color="black", capsize=5)
+            top += error
+        if len(values[method]) > 1:
+            axes.plot([x] * len(values[method]), values[method], "k_", markersize=12)
+            top = max(top, values[method].max())
+        text = label.format(mean)
+        axes.annotate(text, (x, top), (0, 4), textcoords="offset points", ha="center", va="bottom")
+    axes.set_xticks(range(len(methods)), [NAMES.get(m, m) for m in methods])
+    axes.set_ylabel(axis_label)
+    notes = ["lines: single seeds, bars: their mean"] if runs["seed"].nunique() > 1 else []
+    if unit == 100:
+        axes.set_ylim(0, 109)
+        axes.set_yticks(range(0, 101, 20))
+        chance = 100 / len(experiment["label_names"])
+        axes.axhline(chance, color="black", linewidth=1, linestyle=":")
+        notes.insert(0, f"dotted: guessing ({chance:.0f} %)")
+    else:
+        axes.margins(y=0.12)
+    if column == "test_accuracy":
+        notes.append("error bars: 95 % for the sampling of the test reviews (normal approximation)")
+    if notes:
+        axes.set_xlabel("; ".join(notes), fontsize=8.5)
+    return figure
+
+
+def _curves(history, runs, column, axis_label):
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey="row")
+    for (row, measure), (col, split) in [
+        ((r, m), (c, s))
+        for r, m in enumerate(("loss", "accuracy"))
+        for c, s in enumerate(("train", "validation"))
+    ]:
+        axes = panels[row, col]
+        unit = 100 if measure == "accuracy" else 1
+        for (method, seed), run in history.groupby(["method", "seed"], sort=False):
+            first = seed == history.loc[history["method"] == method, "seed"].min()
+            axes.plot(
+                run[column],
+                run[f"{split}_{measure}"] * unit,
+                color=COLOURS.get(method),
+                linestyle=LINES.get(method, "-"),
+                marker=MARKERS.get(method, "."),
+                markersize=4,
+                label=NAMES.get(method, method) if first else None,
+            )
+            best = run[run["epoch"] == _best_epoch(runs, method, seed)]
+            axes.plot(
+                best[column],
+                best[f"{split}_{measure}"] * unit,
+                color=COLOURS.get(method),
+                marker="o",
+                markersize=11,
+                fillstyle="none",
+                linestyle="",
+            )
+        axes.set_title(f"{'training' if split == 'train' else split} {measure}", fontsize=11)
+        axes.grid(alpha=0.3)
+        if row == 1:
+            axes.set_xlabel(axis_label)
+            if column == "epoch":
+                axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    panels[0, 0].set_ylabel("cross-entropy (nats per review)")
+    panels[1, 0].set_ylabel("accuracy (%)")
+    panels[0, 1].legend(frameon=False, title="rings: the epoch kept", title_fontsize=9)
+    return figure
+
+
+def _best_epoch(runs, method, seed):
+    row = runs[(runs["method"] == method) & (runs["seed"] == seed)]
+    return row["best_epoch"].iloc[0] if len(row) else None
+
+
+def _save(figure, title, subtitle, path):
+    figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
+    figure.text(0.02, 0.94, subtitle, fontsize=8.5, ha="left", va="top", color="#444444")
+    figure.tight_layout(rect=(0, 0, 1, 0.89))
+    unfinished = path.with_name(path.name + ".part")
+    figure.savefig(unfinished, format="png", dpi=150)
+    plt.close(figure)
+    unfinished.replace(path)
+    return path
+
+
+if __name__ == "__main__":
+    for written in make_plots(Path(sys.argv[1])):
+        print(written)

@@ -1,0 +1,374 @@
+"""Compare parameter-efficient fine-tuning methods on labelled reviews.
+
+    python finetuning.py                                    the whole comparison
+    python finetuning.py --methods lora --seeds 0 1 2       any constant below, in lower case
+
+Edit the constants, or give them on the command line; read `results/<experiment>/` afterwards.
+"""
+
+import contextlib
+import gc
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+
+import data_utils
+import modeling
+from evaluation import machine, plots, records
+from modeling import checkpoint
+from settings import Columns, parse
+
+# Two columns where the two experiments differ: "full" runs where CUDA is there, "quick" elsewhere.
+# A plain value in the place of Columns(full, quick) holds for both.
+EXPERIMENT = Columns("full", "quick")  # names the results' folder; these two choose a column
+MODEL = Columns("distilbert/distilbert-base-uncased", data_utils.EMBEDDED)  # hub name or folder
+DATASET = Columns("stanfordnlp/imdb", data_utils.EMBEDDED)  # hub name, local file or folder
+TEXT_COLUMN = "text"
+LABEL_COLUMN = "label"
+TRAIN_EXAMPLES = Columns(None, 1600)  # None: all there are
+VALIDATION_EXAMPLES = Columns(None, 400)
+TEST_EXAMPLES = Columns(None, 1000)
+MAX_TOKENS = Columns(512, 128)  # longer reviews are cut
+METHODS = ("head", "adapter", "lora")  # "full" adds full fine-tuning, for reference
+SEEDS = Columns((0, 1, 2), (0,))  # move the head, the added weights, dropout and the order
+EPOCHS = 3
+PATIENCE = 2  # epochs without a lower validation loss before a run stops early
+BATCH_SIZE = 32
+LEARNING_RATES = {"head": 3e-3, "adapter": 1e-3, "lora": 1e-3, "full": 1e-4}
+WEIGHT_DECAY = 0.01  # not on biases and norms
+WARMUP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
+ENCODER_DROPOUT = 0.0  # None: the model's own
+LORA_RANK = 16  # r
+LORA_ALPHA = 32  # the update is scaled by alpha / r
+LORA_DROPOUT = 0.0  # on the input of A
+LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down: feed-forward
+ADAPTER_BOTTLENECK = 64  # m
+GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
+SPLIT_SEED = 0  # cuts the splits and samples the reviews: the same for every method and seed
+RESULTS = "results"
+
+
+# ---------------------------------------------------------------------------- the loop
+
+
+def train(model, reviews, states, settings, rate, seed, clock, best):
+    """Train `model` on reviews["train"], and leave its best epoch by validation loss in it.
+
+    `states` are the encoder's, by split, where it is frozen, and None where it learns. Returns
+    the history, a dict for each epoch. The trained tensors of the best epoch are kept in the
+    file `best`. Raises `FloatingPointError` where a loss is not finite.
+    """
+    lengths, labels = reviews["train"].lengths, reviews["validation"].labels
+    optimizer, schedule = optimisation(model, len(lengths), settings, rate)
+    history, best_epoch, best_loss = [], 0, math.inf
+    bar = tqdm(range(1, settings.epochs + 1), desc=best.parent.name, unit="epoch", disable=None)
+    for epoch in bar:
+        batches = data_utils.training_batches(lengths, settings.batch_size, seed, epoch)
+        row = {"epoch": epoch, "learning_rate": schedule.get_last_lr()[0]}
+        with clock:
+            loss, accuracy = train_epoch(
+                model, reviews["train"], states["train"], batches, optimizer, schedule, settings
+            )
+        row |= {"train_loss": loss, "train_accuracy": accuracy}
+        logits = predict(model, reviews["validation"], states["validation"], settings, clock.device)
+        loss, accuracy = score(logits, labels)
+        row |= {"validation_loss": loss, "validation_accuracy": accuracy, "seconds": clock.seconds}
+        history.append(row)
+        bar.set_postfix(validation_loss=f"{loss:.3f}")
+        if loss < best_loss:
+            best_epoch, best_loss = epoch, loss
+            checkpoint.save_trained(model, best)
+        elif epoch - best_epoch >= settings.patience:
+            break
+    bar.close()
+    checkpoint.load_trained(model, best)
+    return history
+
+
+def train_epoch(model, reviews, states, batches, optimizer, schedule, settings):
+    """One pass over the training reviews; returns their mean loss and accuracy on the way."""
+    device = model.pretrained.device
+    model.train()
+    labels = reviews.labels.to(device)
+    losses, right = [], torch.zeros((), device=device)
+    bar = tqdm(batches, desc="steps", leave=False, disable=None)
+    for index in bar:
+        rows = torch.from_numpy(index).to(device)
+        if states is None:
+            logits = model.classify(encode_batch(model, reviews, index, device))
+        else:
+            logits = model.classify(states[rows])  # (N, d) -> (N, C)
+        loss = cross_entropy(logits, labels[rows])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+        right += (logits.argmax(1) == labels[rows]).sum()
+        if not bar.disable and len(losses) % 10 == 0:
+            bar.set_postfix(loss=f"{torch.stack(losses[-10:]).mean():.3f}")
+    losses = torch.stack(losses).cpu()  # the one wait for the device, at the epoch's end
+    if not losses.isfinite().all():
+        step = (~losses.isfinite()).nonzero()[0].item()
+        raise FloatingPointError(f"the loss is {losses[step]:.0f} at step {step + 1} of an epoch")
+    sizes = torch.tensor([len(index) for index in batches])
+    return (losses * sizes).sum().item() / len(reviews), right.item() / len(reviews)
+
+
+def optimisation(model, examples, settings, rate):
+    """AdamW on the trainable parameters, and the learning rate's warm-up and linear fall."""
+    parameters = list(model.trainable_parameters().values())
+    matrices = {"params": [p for p in parameters if p.ndim > 1]}
+    vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay)
+    steps = settings.epochs * math.ceil(examples / settings.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
+    return optimizer, schedule
+
+
+def encode_batch(model, reviews, index, device):
+    """The states (N, d) of the reviews at `index`; the encoder in bf16 where that is faster."""
+    inputs = (tensor.to(device, non_blocking=True) for tensor in reviews.batch(index))
+    bf16 = machine.compute_type(device) is torch.bfloat16
+    with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+        return model.encode(*inputs).float()  # (N, T) -> (N, d); the head computes in float32
+
+
+@torch.no_grad()
+def encode(model, reviews, settings, device):
+    """The states (n, d) of all reviews, in their order, without dropout."""
+    model.eval()
+    batches = data_utils.evaluation_batches(reviews.lengths, settings.batch_size)
+    states = torch.cat([encode_batch(model, reviews, index, device) for index in batches])
+    order = torch.from_numpy(np.concatenate(batches)).argsort()
+    return states[order.to(device)]
+
+
+@torch.no_grad()
+def predict(model, reviews, states, settings, device):
+    """The logits (n, C) of all reviews, in their order; from the encoder's states where kept."""
+    model.eval()
+    if states is None:
+        states = encode(model, reviews, settings, device)
+    return model.classify(states).cpu()
+
+
+def score(logits, labels):
+    """Mean loss per review and accuracy."""
+    loss = cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).float().mean().item()
+
+
+# ---------------------------------------------------------------------------- one run
+
+
+def build(method, pretrained, settings):
+    """Put a method around a pretrained classifier."""
+    hyperparameters = {
+        "adapter": {"bottleneck": settings.adapter_bottleneck},
+        "lora": {
+            "rank": settings.lora_rank,
+            "alpha": settings.lora_alpha,
+            "dropout": settings.lora_dropout,
+            "targets": settings.lora_targets,
+        },
+    }
+    return modeling.METHODS[method](pretrained, **hyperparameters.get(method, {}))
+
+
+def run(method, seed, reviews, source, config, settings, device, folder):
+    """One run, from the seed to the test: (its row, its history, its test logits)."""
+    gc.collect()
+    machine.reset_peak_memory(device)
+    torch.manual_seed(seed)
+    model = build(method, modeling.load_pretrained(source, config), settings).to(device)
+    clock, states = machine.Clock(device), dict.fromkeys(reviews)
+    if model.encoder_is_frozen:
+        with clock:  # it says the same in every epoch, so it runs once
+            states["train"] = encode(model, reviews["train"], settings, device)
+        for split in ("validation", "test"):
+            states[split] = encode(model, reviews[split], settings, device)
+    best = folder / "checkpoints" / f"{method}-seed{seed}" / "trained.safetensors"
+    rate = settings.learning_rates[method]
+    history = train(model, reviews, states, settings, rate, seed, clock, best)
+    row = {}
+    for split, data in reviews.items():
+        logits = predict(model, data, states[split], settings, device)
+        row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, data.labels)
+    trainable, total = model.count_parameters()
+    row |= {
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "trainable_percentage": 100 * trainable / total,
+        "training_seconds": clock.seconds,
+        "epochs_run": len(history),
+        "best_epoch": min(history, key=lambda epoch: epoch["validation_loss"])["epoch"],
+        "examples_per_second": len(history) * len(reviews["train"]) / clock.seconds,
+        "tokens_per_second": len(history) * int(reviews["train"].lengths.sum()) / clock.seconds,
+        "peak_memory_mib": machine.peak_memory(device),
+        "trained_bytes": best.stat().st_size,
+    }
+    return row, history, logits
+
+
+# ---------------------------------------------------------------------------- the experiment
+
+
+def prepare(settings):
+    """Load all but the weights, and refuse what cannot be: (source, config, data, tokens)."""
+    embedded = settings.model == data_utils.EMBEDDED
+    source = str(data_utils.encoder_folder()) if embedded else settings.model
+    examples = settings.train_examples, settings.validation_examples, settings.test_examples
+    data = data_utils.load_reviews(
+        settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
+    )
+    config, tokenizer = modeling.load_config(source, data.label_names, settings.encoder_dropout)
+    positions = config.max_position_embeddings
+    if settings.max_tokens > positions:
+        raise ValueError(
+            f"MAX_TOKENS is {settings.max_tokens}, but {settings.model} has {positions} positions; "
+            f"set it to {positions} or less"
+        )
+    tokens = {
+        split: data_utils.tokenise(getattr(data, split), tokenizer, settings.max_tokens)
+        for split in ("train", "validation", "test")
+    }
+    return source, config, data, tokens
+
+
+def describe(settings, data, tokens):
+    """What `experiment.json` says besides the constants and the machine."""
+    return {
+        "constants": vars(settings),
+        "model": names(settings.model, data_utils.embedded.ENCODER),
+        "data_set": names(settings.dataset, "IMDB's train split"),
+        "label_names": data.label_names,
+        "data": {split: len(part) for split, part in tokens.items()}
+        | {f"{split}_share_cut_at_max_tokens": part.truncated for split, part in tokens.items()}
+        | {"notes": data.notes},
+    }
+
+
+def names(constant, embedded_name):
+    """A model or data set as files and plots should call it."""
+    return f"{embedded_name} (embedded)" if constant == data_utils.EMBEDDED else constant
+
+
+def rough_duration(settings, todo, config, tokens, device):
+    """Seconds, from the arithmetic owed and a quick test of the device's matrix products.
+
+    A pass forward owes 2 operations a weight and token, the pass back to the added weights as
+    many again, and the gradients of all weights, for full fine-tuning, once more.
+    """
+    train_tokens, validation_tokens, test_tokens = (int(t.lengths.sum()) for t in tokens.values())
+    once = train_tokens + validation_tokens + test_tokens
+    passes = 0
+    for method, _ in todo:
+        with torch.device("meta"):  # shapes without weights
+            model = build(method, AutoModelForSequenceClassification.from_config(config), settings)
+        block_weights = sum(p.numel() for p in model.blocks.parameters())
+        passes_back = 2 if method == "full" else 1
+        epoch = (1 + passes_back) * train_tokens + validation_tokens
+        passes += once + (0 if model.encoder_is_frozen else settings.epochs * epoch)
+    at_half_speed = 0.5 * machine.matrix_rate(device)
+    return 2 * block_weights * passes / at_half_speed if todo else 0.0
+
+
+def main(arguments=None) -> int:
+    """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
+    try:
+        return experiment(parse(globals(), arguments))
+    except (ValueError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: finished runs are kept; start again to go on", file=sys.stderr)
+        return 130
+
+
+def experiment(settings):
+    """Load the data, run every (method, seed), and write files, plots and a table."""
+    device = machine.choose_device()
+    fresh = vars(settings).pop("fresh")
+    folder = Path(settings.results) / settings.experiment
+    other = {"full": "quick", "quick": "full"}.get(settings.experiment)
+    print(
+        f"Experiment {settings.experiment}"
+        f"{f' (the other one: --experiment {other})' if other else ''}: "
+        f"{', '.join(settings.methods)} on {settings.model} model and {settings.dataset} data, "
+        f"seeds {', '.join(map(str, settings.seeds))}, on {machine.describe(device)}"
+    )
+    source, config, data, tokens = prepare(settings)
+    about = describe(settings, data, tokens)
+    earlier = records.open_experiment(folder, about | machine.environment(device), fresh)
+    counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())
+    print(f"Reviews: {counts}; labels {', '.join(data.label_names)}")
+    print(*(f"  {note}" for note in data.notes), sep="\n")
+    print(f"  {tokens['train'].truncated:.0%} cut at {settings.max_tokens} tokens")
+    todo = [(method, seed) for method in settings.methods for seed in settings.seeds]
+    if len(earlier):
+        earlier = earlier[earlier["status"] == "finished"]
+        done = set(zip(earlier["method"], earlier["seed"], strict=True))
+        print(f"  {len(done & set(todo))} runs are finished already (--fresh starts over)")
+        todo = [pair for pair in todo if pair not in done]
+    minutes = rough_duration(settings, todo, config, tokens, device) / 60
+    print(f"{len(todo)} runs, roughly {math.ceil(minutes)} min")
+    failed = 0
+    try:
+        for method, seed in todo:
+            identity = {
+                "experiment": settings.experiment,
+                "model": about["model"],
+                "data_set": about["data_set"],
+                "method": method,
+                "seed": seed,
+                "status": "finished",
+                "learning_rate": settings.learning_rates[method],
+                "device": machine.describe(device),
+            }
+            try:
+                row, history, logits = run(
+                    method, seed, tokens, source, config, settings, device, folder
+                )
+            except FloatingPointError as error:
+                failed += 1
+                rate = f"learning rate {identity['learning_rate']:g}"
+                identity["status"] = f"failed: {error}, {rate}; lower LEARNING_RATES"
+                print(f"{method} seed {seed} {identity['status']}", file=sys.stderr)
+                records.add_run(folder, identity, [])
+                continue
+            history = [{"method": method, "seed": seed} | epoch for epoch in history]
+            predictions = pd.DataFrame({"label": tokens["test"].labels})
+            predictions[[f"logit_{label}" for label in data.label_names]] = logits
+            records.add_run(folder, identity | row, history, predictions)
+            tqdm.write(
+                f"{method} seed {seed}: test accuracy {row['test_accuracy']:.2%}, "
+                f"{row['trainable_percentage']:.3g} % trained, "
+                f"{row['training_seconds']:.0f} s of training"
+            )
+    finally:
+        report(folder)
+    return 1 if failed else 0
+
+
+def report(folder):
+    """The plots and the table of all finished runs, from the files."""
+    runs = records.read_csv(folder / "runs.csv")
+    if not len(runs) or not (runs["status"] == "finished").any():
+        return
+    written = plots.make_plots(folder)
+    print(records.summary(runs))
+    files = [folder / name for name in ("runs.csv", "history.csv", "predictions")]
+    print("Written:", *files, folder / "experiment.json", *written, sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+r"""Adapters: a small bottleneck after each sublayer (Houlsby et al. 2019, arXiv:1902.00751).
+
+Section 2.1 and figure 2. Each transformer block has two sublayers, attention and feed-forward;
+an adapter follows each one's last projection, before the residual sum and the LayerNorm:
+
+    x --> sublayer --> projection --> [ adapter ] --> + --> LayerNorm -->
+     \_______________________________________________/
+
+    adapter(h) = h + W_up f(W_down h + b_down) + b_up        h (..., d), W_down (m, d), W_up (d, m)
+
+f is GELU, as in the authors' BERT experiments. The weights start close to zero, so that an
+adapter starts close to the identity. The adapters, the blocks' LayerNorms and the head are
+trained: per block 2(2md + m + d) + 4d parameters.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import PeftModel
+
+
+class BottleneckAdapter(nn.Module):
+    """h + W_up f(W_down h + b_down) + b_up, from width d to `bottleneck` m and back."""
+
+    def __init__(self, width: int, bottleneck: int):
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        for layer in (self.down, self.up):
+            # Section 3.6: a normal of standard deviation 0.01, cut at two of them.
+            nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(..., d) -> (..., d)"""
+        return h + self.up(F.gelu(self.down(h)))
+
+
+class AdapterModel(PeftModel):
+    """Insert two adapters into each block; train them, the blocks' LayerNorms and the head."""
+
+    def adapt(self, bottleneck: int = 64) -> None:
+        """Follow both sublayers' projections with an adapter; unfreeze the blocks' norms.
+
+        Raises `ValueError` for a bottleneck that is no positive integer.
+        """
+        if bottleneck < 1:
+            raise ValueError(f"bottleneck is {bottleneck}; expected 1 or more")
+        for block in self.blocks:
+            for path in self.architecture.sublayer_outputs:
+                projection = block.get_submodule(path)
+                adapter = BottleneckAdapter(projection.out_features, bottleneck)
+                adapter.to(projection.weight)
+                adapted = nn.Sequential(OrderedDict(projection=projection, adapter=adapter))
+                block.set_submodule(path, adapted)
+            for path in self.architecture.norms:
+                block.get_submodule(path).requires_grad_(True)

@@ -1,0 +1,132 @@
+"""What every method shares: a pretrained classifier, frozen, and a head that learns.
+
+    input_ids, attention_mask (N, T) --encode--> states (N, d) --classify--> logits (N, C)
+
+A method is a subclass that says one thing, in `adapt`: what it adds or unfreezes.
+"""
+
+from contextlib import contextmanager
+
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from .architectures import architecture_of
+
+
+def load_config(name: str, label_names: list[str], encoder_dropout: float | None = None):
+    """The config and the tokenizer of a pretrained encoder, for a head with these labels.
+
+    `name` is a hub name or a folder. `encoder_dropout` replaces the dropout rates inside the
+    encoder, and leaves the head's as it is; None keeps the model's own. Raises `ValueError` for
+    an unknown family and `OSError` where the files cannot be had.
+    """
+    labels = {i: str(label) for i, label in enumerate(label_names)}
+    numbers = {label: i for i, label in labels.items()}
+    try:
+        config = AutoConfig.from_pretrained(name, id2label=labels, label2id=numbers)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"the model {name} cannot be loaded ({why}); set MODEL to a local folder, or run the "
+            "quick experiment: --experiment quick"
+        ) from None
+    architecture = architecture_of(config)
+    if encoder_dropout is not None:
+        if getattr(config, architecture.head_dropout) is None:
+            # BERT's head falls back on the encoder's rate: keep the one it would have had.
+            own = getattr(config, architecture.encoder_dropouts[0])
+            setattr(config, architecture.head_dropout, own)
+        for rate in architecture.encoder_dropouts:
+            setattr(config, rate, encoder_dropout)
+    return config, tokenizer
+
+
+def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The pretrained classifier. Its head is random where the files have none: seed torch first.
+
+    Raises `OSError` where the weights cannot be had.
+    """
+    with _quiet():  # that the head is new is what we ask for, not news
+        try:
+            return AutoModelForSequenceClassification.from_pretrained(name, config=config)
+        except (OSError, SafetensorError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise OSError(f"the weights of {name} cannot be loaded ({why})") from None
+
+
+@contextmanager
+def _quiet():
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+class PeftModel(nn.Module):
+    """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
+
+    def __init__(self, pretrained: PreTrainedModel, **hyperparameters):
+        super().__init__()
+        self.pretrained = pretrained
+        self.architecture = architecture_of(pretrained.config)
+        self.hyperparameters = hyperparameters
+        pretrained.requires_grad_(False)
+        self.adapt(**hyperparameters)
+        for path in self.architecture.head:
+            pretrained.get_submodule(path).requires_grad_(True)
+
+    def adapt(self) -> None:
+        """Add or unfreeze what the method trains besides the head."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, first to last."""
+        return self.pretrained.get_submodule(self.architecture.blocks)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and their mask (N, T) -> pooled states (N, d), what the head reads."""
+        return self.architecture.encode(self.pretrained, input_ids, attention_mask)
+
+    def classify(self, states: Tensor) -> Tensor:
+        """Pooled states (N, d) -> logits (N, C)."""
+        return self.architecture.classify(self.pretrained, states)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and their mask (N, T) -> logits (N, C)."""
+        return self.classify(self.encode(input_ids, attention_mask))
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether `encode` gives the same states whatever has been learnt so far.
+
+        True where all that is trained is the head: then one pass over the reviews serves every
+        epoch.
+        """
+        head = [self.pretrained.get_submodule(path) for path in self.architecture.head]
+        of_the_head = {id(p) for layer in head for p in layer.parameters()}
+        return all(id(p) in of_the_head for p in self.trainable_parameters().values())
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that training moves, by their name in the transformers model."""
+        named = self.pretrained.named_parameters()
+        return {name: p for name, p in named if p.requires_grad}
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(trainable, all) parameters of the adapted model, each counted once."""
+        trainable = sum(p.numel() for p in self.trainable_parameters().values())
+        return trainable, sum(p.numel() for p in self.pretrained.parameters())

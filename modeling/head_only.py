@@ -1,0 +1,18 @@
+"""Head-only fine-tuning: the encoder stays as it is, the last two layers learn.
+
+    tokens --> [ frozen encoder ] --> state (N, d) --> dense --> f --> classifier --> logits (N, C)
+                                                       trained         trained
+
+The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier.
+Since nothing inside the encoder learns, it need see each review only once, and it sees it
+without dropout.
+"""
+
+from .base import PeftModel
+
+
+class HeadOnlyModel(PeftModel):
+    """Train the classification head alone."""
+
+    def adapt(self) -> None:
+        """Nothing to add: every method trains the head."""

@@ -1,0 +1,114 @@
+"""The constants of finetuning.py as one checked object, with the command line's say in them."""
+
+import argparse
+import math
+from collections import namedtuple
+
+import torch
+
+import modeling
+
+Columns = namedtuple("Columns", "full quick")  # the two values of a constant
+
+COUNT = ("a whole number, 1 or more", lambda v: isinstance(v, int) and v >= 1)
+SHARE = ("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)
+EXPECTED = {  # what each constant must be, in words and as a test
+    "EXPERIMENT": ("a name for a folder", lambda v: v == "".join(v.split("/")) and v.strip(". ")),
+    "TRAIN_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
+    "VALIDATION_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
+    "TEST_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
+    "MAX_TOKENS": ("a whole number, 3 or more", lambda v: isinstance(v, int) and v >= 3),
+    "METHODS": ("a choice of methods, each once", lambda v: v and len(set(v)) == len(v)),
+    "SEEDS": (
+        "whole numbers, 0 or more, each once",
+        lambda v: v and len(set(v)) == len(v) and all(isinstance(s, int) and s >= 0 for s in v),
+    ),
+    "EPOCHS": COUNT,
+    "PATIENCE": COUNT,
+    "BATCH_SIZE": COUNT,
+    "WEIGHT_DECAY": ("a number, 0 or more", lambda v: is_number(v) and v >= 0),
+    "WARMUP": SHARE,
+    "ENCODER_DROPOUT": ("a share below 1, or None", lambda v: v is None or SHARE[1](v)),
+    "LORA_RANK": COUNT,
+    "LORA_ALPHA": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "LORA_DROPOUT": SHARE,
+    "ADAPTER_BOTTLENECK": COUNT,
+    "GRADIENT_CLIP": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "SPLIT_SEED": ("a whole number, 0 or more", lambda v: isinstance(v, int) and v >= 0),
+}
+
+
+def is_number(value) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Namespace:
+    """The settings of a run, by the lower-case names of the UPPERCASE `constants`.
+
+    Values on the command line go before the constants. The experiment's name chooses between
+    the two columns; any other name takes "full" where CUDA is there and "quick" elsewhere.
+    Raises `ValueError` for a value that cannot be, and exits with status 2 as argparse does.
+    """
+    constants = {name: value for name, value in constants.items() if name.isupper()}
+    parser = argparse.ArgumentParser(
+        description="Compare parameter-efficient fine-tuning methods on labelled reviews. "
+        "Every constant at the top of finetuning.py can be given here."
+    )
+    for name, value in constants.items():
+        parser.add_argument("--" + name.lower().replace("_", "-"), **_option(name, value))
+    parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
+    given = vars(parser.parse_args(arguments))
+    fresh = given.pop("fresh")
+    here = "full" if torch.cuda.is_available() else "quick"
+    experiment = given.get("experiment") or _choose(constants["EXPERIMENT"], here)
+    column = experiment if experiment in Columns._fields else here
+    settings = {name.lower(): _choose(value, column) for name, value in constants.items()}
+    rates = settings["learning_rates"] | dict(given.pop("learning_rates", ()))
+    settings |= given | {"experiment": experiment, "learning_rates": rates}
+    _check(settings)
+    return argparse.Namespace(**settings, fresh=fresh)
+
+
+def _choose(value, column):
+    return getattr(value, column) if isinstance(value, Columns) else value
+
+
+def _option(name, value):
+    """How argparse should read one constant."""
+    example = _choose(value, "quick")
+    option = {"default": argparse.SUPPRESS, "metavar": name, "type": type(example)}
+    if name.endswith("_EXAMPLES"):
+        option |= {"type": lambda v: None if v == "all" else int(v), "help": "a number, or all"}
+    elif name == "ENCODER_DROPOUT":
+        option |= {"type": lambda v: None if v == "own" else float(v), "help": "a rate, or own"}
+    elif name == "LEARNING_RATES":
+        option |= {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
+    elif isinstance(example, tuple):
+        option |= {"type": type(example[0]), "nargs": "+"}
+    elif isinstance(example, int | float):
+        option |= {"type": lambda v: int(v) if v.lstrip("+-").isdigit() else float(v)}
+    return option
+
+
+def _rate(text):
+    method, _, rate = text.partition("=")
+    return method, float(rate)
+
+
+def _check(settings):
+    """Raise `ValueError` for the first value that cannot be."""
+    for name, (expected, holds) in EXPECTED.items():
+        value = settings[name.lower()]
+        if not holds(value):
+            raise ValueError(f"{name} is {value!r}; expected {expected}")
+    rates = settings["learning_rates"]
+    for method in (*settings["methods"], *rates):
+        if method not in modeling.METHODS:
+            choices = ", ".join(modeling.METHODS)
+            raise ValueError(f"unknown method {method!r}; choose from {choices}")
+    for method in settings["methods"]:
+        if not is_number(rates.get(method)) or rates[method] <= 0:
+            raise ValueError(
+                f"LEARNING_RATES[{method!r}] is {rates.get(method)}; expected a number above 0"
+            )
