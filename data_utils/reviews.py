@@ -213,7 +213,8 @@ def _number_labels(frames, label_names, name, label_column):
         )
     if frames["train"]["label"].nunique() < 2:
         raise ValueError(
-            f"all training reviews of {name} have the label {values[0]!r}; expected two or more"
+            f"all training reviews of {name} have the label {values[0]}; "
+            "expected two labels or more"
         )
     number = {value: i for i, value in enumerate(values)}
     for split, frame in frames.items():

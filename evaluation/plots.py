@@ -23,18 +23,48 @@ LINES = {"head": "-", "adapter": "--", "lora": "-.", "full": ":"}
 MARKERS = {"head": "o", "adapter": "s", "lora": "^", "full": "D"}
 
 BARS = {  # file: column of runs.csv, title, axis, what one unit of the column is on the axis, label
-    "train_accuracy": ("train_accuracy", "Training accuracy", "accuracy (%)", 100, "{:.1f}"),
-    "test_accuracy": ("test_accuracy", "Test accuracy", "accuracy (%)", 100, "{:.1f}"),
-    "train_loss": ("train_loss", "Training loss", "cross-entropy (nats per review)", 1, "{:.3f}"),
-    "test_loss": ("test_loss", "Test loss", "cross-entropy (nats per review)", 1, "{:.3f}"),
+    "train_accuracy": (
+        "train_accuracy",
+        "How accurate on the training reviews?",
+        "accuracy (%)",
+        100,
+        "{:.1f}",
+    ),
+    "test_accuracy": (
+        "test_accuracy",
+        "How accurate on the test reviews?",
+        "accuracy (%)",
+        100,
+        "{:.1f}",
+    ),
+    "train_loss": (
+        "train_loss",
+        "How large is the loss in training?",
+        "loss (nats per review)",
+        1,
+        "{:.3f}",
+    ),
+    "test_loss": (
+        "test_loss",
+        "How large is the loss on the test reviews?",
+        "loss (nats per review)",
+        1,
+        "{:.3f}",
+    ),
     "trainable_percentage": (
         "trainable_percentage",
-        "Share of the parameters that is trained",
+        "What share of the parameters is trained?",
         "trainable parameters (% of all)",
         1,
         "{:.3g}",
     ),
-    "training_time": ("training_seconds", "Training time", "training alone (s)", 1, "{:.3g}"),
+    "training_time": (
+        "training_seconds",
+        "How long does training take?",
+        "training alone (s)",
+        1,
+        "{:.3g}",
+    ),
 }
 
 
@@ -59,8 +89,8 @@ def make_plots(folder: Path) -> list[Path]:
         ("epoch", "learning_curves_epochs", "epochs"),
         ("seconds", "learning_curves_seconds", "training time (s)"),
     ):
-        figure = _curves(history, runs, column, axis)
-        title = f"How the methods learn, against {'epochs' if column == 'epoch' else 'time'}"
+        figure = _curves(history, runs, column, axis, len(experiment["label_names"]))
+        title = f"How do the methods learn, {column.rstrip('s')} by {column.rstrip('s')}?"
         paths.append(_save(figure, title, subtitle, folder / f"{name}.png"))
     return paths
 
@@ -107,13 +137,13 @@ def _bars(runs, column, axis_label, unit, label, experiment):
     else:
         axes.margins(y=0.12)
     if column == "test_accuracy":
-        notes.append("error bars: 95 % for the sampling of the test reviews (normal approximation)")
+        notes.append("error bars: 95 %, sampling of the test reviews (normal approximation)")
     if notes:
-        axes.set_xlabel("; ".join(notes), fontsize=8.5)
+        axes.set_xlabel("\n".join(notes), fontsize=8.5)
     return figure
 
 
-def _curves(history, runs, column, axis_label):
+def _curves(history, runs, column, axis_label, classes):
     figure, panels = plt.subplots(2, 2, figsize=(9, 6.2), sharex=True, sharey="row")
     for (row, measure), (col, split) in [
         ((r, m), (c, s))
@@ -147,11 +177,18 @@ def _curves(history, runs, column, axis_label):
         axes.grid(alpha=0.3)
         if row == 1:
             axes.set_xlabel(axis_label)
+            if unit == 100:
+                axes.set_ylim(min(100 / classes, axes.get_ylim()[0]) - 2, 101)
             if column == "epoch":
                 axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    panels[0, 0].set_ylabel("cross-entropy (nats per review)")
+    panels[0, 0].set_xlim(left=0)
+    panels[0, 0].set_ylabel("loss (nats per review)")
     panels[1, 0].set_ylabel("accuracy (%)")
-    panels[0, 1].legend(frameon=False, title="rings: the epoch kept", title_fontsize=9)
+    lines, names = panels[0, 0].get_legend_handles_labels()
+    ring = plt.Line2D([], [], color="black", marker="o", markersize=11, fillstyle="none", ls="")
+    figure.legend(
+        [*lines, ring], [*names, "epoch kept"], loc="lower center", ncols=5, frameon=False
+    )
     return figure
 
 
@@ -161,9 +198,11 @@ def _best_epoch(runs, method, seed):
 
 
 def _save(figure, title, subtitle, path):
-    figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
-    figure.text(0.02, 0.94, subtitle, fontsize=8.5, ha="left", va="top", color="#444444")
-    figure.tight_layout(rect=(0, 0, 1, 0.89))
+    height = figure.get_figheight()
+    figure.text(0.02, 1 - 0.12 / height, title, va="top", fontsize=13, fontweight="bold")
+    figure.text(0.02, 1 - 0.42 / height, subtitle, va="top", fontsize=8.5, color="#444444")
+    below = 0.45 if figure.legends else 0
+    figure.tight_layout(rect=(0, below / height, 1, 1 - 0.72 / height))
     unfinished = path.with_name(path.name + ".part")
     figure.savefig(unfinished, format="png", dpi=150)
     plt.close(figure)

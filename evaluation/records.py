@@ -63,7 +63,7 @@ def add_run(
 
 def read_csv(path: Path) -> pd.DataFrame:
     """A table of the experiment, empty where it has not been written yet."""
-    return pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 def summary(runs: pd.DataFrame) -> str:

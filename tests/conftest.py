@@ -1,0 +1,92 @@
+"""Tiny models and reviews, made from a config, offline."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification as Classifier
+from transformers import BertConfig, BertTokenizer, DistilBertConfig
+
+WORDS = ["good", "great", "fine", "bad", "awful", "dull", "film", "plot", "actor"]
+WORDS += ["the", "a", "was", "and", "very", "not"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+CONFIGS = {
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=20,
+        dim=8,
+        hidden_dim=12,
+        n_layers=2,
+        n_heads=2,
+        max_position_embeddings=16,
+        dropout=0.0,
+        attention_dropout=0.0,
+    ),
+    "bert": lambda: BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=0.1,
+    ),
+}
+
+
+def tiny(family="bert", seed=0):
+    """A tiny classifier of one family, in float64, with weights that are not near zero."""
+    torch.manual_seed(seed)
+    model = Classifier.from_config(CONFIGS[family]()).double().eval()
+    for name, parameter in model.named_parameters():
+        if "norm" not in name.lower():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def tokens(batch=3, length=7):
+    """Token ids and a mask (N, T); all but the first row end in padding."""
+    torch.manual_seed(1)
+    ids = torch.randint(5, 20, (batch, length))
+    mask = torch.ones_like(ids)
+    for row in range(1, batch):
+        ids[row, -row:], mask[row, -row:] = 0, 0
+    return ids, mask
+
+
+@pytest.fixture(params=list(CONFIGS))
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A tiny BERT in float32 and its tokenizer, saved as transformers saves them."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
+    BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    tiny("bert").float().save_pretrained(folder)
+    return folder
+
+
+def reviews_frame(n, seed=0):
+    """Reviews of random words whose label says whether a good word or a bad one is in them."""
+    random = torch.Generator().manual_seed(seed)
+    rows = []
+    for i in range(n):
+        label = i % 2
+        draws = torch.randint(6, 15, (4 + i % 5,), generator=random).tolist()
+        mood = WORDS[(0 if label else 3) + i % 3]
+        rows.append({"text": " ".join([mood, *(WORDS[d] for d in draws), f"x{i}"]), "label": label})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def reviews_csv(tmp_path):
+    path = tmp_path / "reviews.csv"
+    reviews_frame(120).to_csv(path, index=False)
+    return path

@@ -1,0 +1,220 @@
+"""The whole path on tiny inputs, as a user starts it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from torch.nn.functional import cross_entropy
+
+import data_utils
+import finetuning
+import settings as settings_module
+from data_utils.batches import TokenisedReviews
+from evaluation import machine
+from evaluation.records import read_csv
+from modeling import METHODS, HeadOnlyModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(machine, "choose_device", lambda: CPU)
+
+
+@pytest.fixture
+def command(model_folder, reviews_csv, tmp_path):
+    def arguments(*more, results="results"):
+        fixed = {
+            "--experiment": "tiny",
+            "--model": model_folder,
+            "--dataset": reviews_csv,
+            "--max-tokens": 12,
+            "--epochs": 2,
+            "--batch-size": 16,
+            "--results": tmp_path / results,
+        }
+        pairs = [str(part) for pair in fixed.items() for part in pair]
+        return [*pairs, "--learning-rates", "head=0.01", "lora=0.01", "adapter=0.01", *more]
+
+    return arguments
+
+
+def settings(*arguments):
+    return settings_module.parse(vars(finetuning), list(arguments))
+
+
+def tokenised(n, seed=0):
+    random = np.random.default_rng(seed)
+    ids = [torch.from_numpy(random.integers(5, 20, random.integers(3, 12))) for _ in range(n)]
+    return TokenisedReviews(ids, torch.arange(n) % 2, pad_id=0)
+
+
+def test_the_main_job_leaves_every_file_and_the_right_numbers(command, tmp_path, capsys):
+    assert finetuning.main(command("--methods", "head", "adapter", "lora", "full")) == 0
+    folder = tmp_path / "results" / "tiny"
+    runs = read_csv(folder / "runs.csv")
+    assert runs["method"].tolist() == ["head", "adapter", "lora", "full"]
+    experiment = json.loads((folder / "experiment.json").read_text())
+    assert experiment["data"]["train"] + experiment["data"]["test"] < 120
+    for row in runs.itertuples():
+        predictions = read_csv(folder / "predictions" / f"{row.method}-seed0.csv")
+        logits = torch.tensor(predictions[["logit_0", "logit_1"]].to_numpy())
+        labels = torch.tensor(predictions["label"].to_numpy())
+        assert len(labels) == experiment["data"]["test"]
+        assert row.test_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean())
+        assert row.test_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-6)
+        percentage = 100 * row.trainable_parameters / row.total_parameters
+        assert row.trainable_percentage == pytest.approx(percentage)
+        file = folder / "checkpoints" / f"{row.method}-seed0" / "trained.safetensors"
+        assert row.trained_bytes == file.stat().st_size
+    history = read_csv(folder / "history.csv")
+    kept = history.loc[history.groupby("method", sort=False)["validation_loss"].idxmin()]
+    assert kept["epoch"].tolist() == runs["best_epoch"].tolist()
+    assert kept["validation_loss"].tolist() == pytest.approx(runs["validation_loss"], rel=1e-6)
+    assert len(list(folder.glob("*.png"))) == 8
+    printed = capsys.readouterr()
+    assert "Experiment tiny" in printed.out and "roughly" in printed.out
+    assert "|" not in printed.err  # no progress bars where there is no terminal
+
+
+def test_same_seed_gives_the_same_numbers_to_the_last_digit(command, tmp_path):
+    for results in ("one", "two"):
+        assert finetuning.main(command("--lora-dropout", "0.1", results=results)) == 0
+    one, two = tmp_path / "one" / "tiny", tmp_path / "two" / "tiny"
+    for method in ("head", "adapter", "lora"):
+        name = f"predictions/{method}-seed0.csv"
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    timeless = read_csv(one / "history.csv").drop(columns="seconds")
+    assert timeless.equals(read_csv(two / "history.csv").drop(columns="seconds"))
+    assert finetuning.main(command("--seeds", "1", "--methods", "lora", results="three")) == 0
+    other = tmp_path / "three" / "tiny" / "predictions" / "lora-seed1.csv"
+    assert other.read_bytes() != (one / "predictions" / "lora-seed0.csv").read_bytes()
+
+
+def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):
+    assert finetuning.main(command("--methods", "head")) == 0
+    runs = tmp_path / "results" / "tiny" / "runs.csv"
+    first = read_csv(runs)
+    assert finetuning.main(command("--methods", "head", "lora")) == 0
+    assert read_csv(runs).head(1).equals(first)
+    assert "1 runs are finished already" in capsys.readouterr().out
+    assert finetuning.main(command("--methods", "head", "--epochs", "1")) == 2
+    assert "EPOCHS = 2, not 1" in capsys.readouterr().err
+    assert len(read_csv(runs)) == 2
+
+
+def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path, capsys):
+    rates = ["--learning-rates", "head=1e15", "lora=0.01"]
+    assert finetuning.main(command("--methods", "head", "lora", *rates)) == 1
+    runs = read_csv(tmp_path / "results" / "tiny" / "runs.csv").set_index("method")
+    assert runs.loc["head", "status"].startswith("failed: the loss is nan at step ")
+    assert "learning rate 1e+15" in runs.loc["head", "status"]
+    assert runs.loc["lora", "status"] == "finished"
+    assert "head seed 0 failed" in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
+    build = finetuning.build
+
+    def interrupted(method, *rest):
+        if method == "lora" and not torch.empty(0, device=None).is_meta and rest[0].device == CPU:
+            raise KeyboardInterrupt
+        return build(method, *rest)
+
+    monkeypatch.setattr(finetuning, "build", interrupted)
+    assert finetuning.main(command("--methods", "head", "lora")) == 130
+    folder = tmp_path / "results" / "tiny"
+    assert read_csv(folder / "runs.csv")["method"].tolist() == ["head"]
+    assert (folder / "test_accuracy.png").exists()
+    assert "finished runs are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--methods", "lorra"], "unknown method 'lorra'; choose from head, adapter, lora, full"),
+        (["--max-tokens", "17"], "has 16 positions; set it to 16 or less"),
+        (["--epochs", "0"], "EPOCHS is 0; expected a whole number, 1 or more"),
+        (["--warmup", "1"], "WARMUP is 1; expected a number from 0 to below 1"),
+        (["--learning-rates", "lora=-1"], "LEARNING_RATES['lora'] is -1.0; expected"),
+        (["--model", "/nowhere/bert"], "the model /nowhere/bert cannot be loaded"),
+        (["--dataset", "nowhere.csv"], "nowhere.csv does not exist"),
+        (["--lora-targets", "q", "w"], "LoRA targets are ['q', 'w']; choose from"),
+        (["--experiment", "a/b"], "EXPERIMENT is 'a/b'; expected a name for a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(command, capsys, arguments, line):
+    assert finetuning.main(command(*arguments)) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch():
+    """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
+    reviews, model = tokenised(5), HeadOnlyModel(tiny().float())
+    model.pretrained.dropout.p = 0.0
+    options = settings("--batch-size", "2", "--warmup", "0")
+    states = finetuning.encode(model, reviews, options, CPU)
+    batches = data_utils.training_batches(reviews.lengths, 2, seed=0, epoch=1)
+    assert sorted(map(len, batches)) == [1, 2, 2]
+    optimizer, schedule = finetuning.optimisation(model, 5, options, rate=1e-30)
+    loss, accuracy = finetuning.train_epoch(
+        model, reviews, states, batches, optimizer, schedule, options
+    )
+    logits = model.classify(states)
+    each = -logits.log_softmax(1)[torch.arange(5), reviews.labels]
+    assert loss == pytest.approx(each.sum().item() / 5, rel=1e-6)
+    assert accuracy == (logits.argmax(1) == reviews.labels).sum().item() / 5
+
+
+def test_states_of_a_frozen_encoder_are_those_it_would_give_each_time(family):
+    reviews, model = tokenised(23), HeadOnlyModel(tiny(family).float()).eval()
+    states = finetuning.encode(model, reviews, settings("--batch-size", "4"), CPU)
+    for i in range(23):
+        ids, mask = reviews.batch(np.array([i]))
+        with torch.no_grad():
+            alone = model.encode(ids, mask)
+        # bf16, where the machine has it, rounds to about three digits.
+        assert torch.allclose(states[i], alone[0], atol=0.1)
+    assert states.dtype == torch.float32
+
+
+def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
+    model = METHODS["adapter"](tiny())
+    optimizer, schedule = finetuning.optimisation(model, 100, settings("--weight-decay", "0.1"), 1)
+    matrices, vectors = optimizer.param_groups
+    assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0
+    assert all(p.ndim == 2 for p in matrices["params"])
+    assert all(p.ndim == 1 for p in vectors["params"])
+    both = {id(p) for p in matrices["params"] + vectors["params"]}
+    assert both == {id(p) for p in model.trainable_parameters().values()}
+
+
+def test_constants_have_two_columns_and_the_command_line_goes_before_both(monkeypatch):
+    quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
+    assert quick.model == data_utils.EMBEDDED and full.model.startswith("distilbert/")
+    assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.train_examples is None
+    assert settings().experiment == ("full" if torch.cuda.is_available() else "quick")
+    given = settings("--train-examples", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
+    assert given.train_examples is None and list(given.seeds) == [4, 5]
+    assert given.learning_rates["lora"] == 0.5
+    assert given.learning_rates["head"] == quick.learning_rates["head"]
+    monkeypatch.setattr(finetuning, "EPOCHS", 9)
+    assert settings("--experiment", "full").epochs == 9
+
+
+def test_command_line_help_names_every_constant():
+    path = Path(finetuning.__file__)
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=True
+    )
+    constants = [name for name in vars(finetuning) if name.isupper()]
+    assert len(constants) >= 25
+    assert all("--" + name.lower().replace("_", "-") in done.stdout for name in constants)

@@ -1,0 +1,207 @@
+"""What holds for every method, and what each adds."""
+
+import pytest
+import torch
+from conftest import CONFIGS, tiny, tokens
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification as Classifier
+from transformers import DistilBertConfig
+
+from modeling import METHODS, AdapterModel, HeadOnlyModel, LoRALinear, LoRAModel
+from modeling.architectures import ARCHITECTURES, architecture_of
+
+
+def step(model):
+    """One step of SGD with a large rate on a tiny batch."""
+    ids, mask = tokens()
+    loss = F.cross_entropy(model(ids, mask), torch.tensor([0, 1, 1]))
+    loss.backward()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.data -= 0.1 * parameter.grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_encode_then_classify_is_the_transformers_forward(family, method):
+    ids, mask = tokens()
+    model = METHODS[method](tiny(family)).eval()
+    ours = model.classify(model.encode(ids, mask))
+    theirs = model.pretrained(input_ids=ids, attention_mask=mask).logits
+    assert (ours - theirs).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("method", ["head", "lora", "full"])
+def test_method_starts_as_the_pretrained_model(family, method):
+    ids, mask = tokens()
+    model = METHODS[method](tiny(family)).eval()
+    assert torch.equal(model(ids, mask), tiny(family)(ids, attention_mask=mask).logits)
+
+
+def test_lora_starts_as_the_pretrained_model(family):
+    ids, mask = tokens()
+    model = LoRAModel(tiny(family), rank=4, targets=("q", "k", "v", "o", "up", "down")).eval()
+    assert torch.equal(model(ids, mask), tiny(family)(ids, attention_mask=mask).logits)
+
+
+def test_adapters_start_near_the_pretrained_model_and_not_elsewhere(family):
+    ids, mask = tokens()
+    model = AdapterModel(tiny(family), bottleneck=4).eval()
+    expected = tiny(family)(ids, attention_mask=mask).logits
+    assert 0 < (model(ids, mask) - expected).abs().max() < 1e-2 * expected.abs().max()
+    for block in model.blocks:
+        for path in model.architecture.sublayer_outputs:
+            nn.init.zeros_(block.get_submodule(path).adapter.up.weight)
+    assert torch.equal(model(ids, mask), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_named_parameters_move(family, method):
+    torch.manual_seed(0)
+    model = METHODS[method](tiny(family)).train()
+    named = set(model.trainable_parameters())
+    before = {name: p.clone() for name, p in model.pretrained.named_parameters()}
+    # B = 0 hides A from the gradient, so A moves from the second step on.
+    step(model), step(model)
+    after = dict(model.pretrained.named_parameters())
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved <= named
+    # Softmax is blind to a constant, so a key's bias has no gradient but rounding.
+    assert all(name.endswith(("key.bias", "k_lin.bias")) for name in named - moved)
+
+
+def test_trainable_names_are_exactly_the_expected_ones():
+    head = {
+        f"{layer}.{kind}"
+        for layer in ("pre_classifier", "classifier")
+        for kind in ("weight", "bias")
+    }
+    assert set(HeadOnlyModel(tiny("distilbert")).trainable_parameters()) == head
+
+    blocks = [f"distilbert.transformer.layer.{i}" for i in range(2)]
+    lora = {
+        f"{block}.attention.{target}.lora_{letter}"
+        for block in blocks
+        for target in ("q_lin", "v_lin")
+        for letter in "AB"
+    }
+    model = LoRAModel(tiny("distilbert"), targets=("q", "v"))
+    assert set(model.trainable_parameters()) == head | lora
+
+    adapters = {
+        f"{block}.{output}.adapter.{layer}.{kind}"
+        for block in blocks
+        for output in ("attention.out_lin", "ffn.lin2")
+        for layer in ("down", "up")
+        for kind in ("weight", "bias")
+    }
+    norms = {
+        f"{block}.{norm}.{kind}"
+        for block in blocks
+        for norm in ("sa_layer_norm", "output_layer_norm")
+        for kind in ("weight", "bias")
+    }
+    assert set(AdapterModel(tiny("distilbert")).trainable_parameters()) == head | adapters | norms
+    every = {name for name, _ in tiny("distilbert").named_parameters()}
+    assert set(METHODS["full"](tiny("distilbert")).trainable_parameters()) == every
+
+
+def test_counts_match_the_closed_forms_for_distilbert_base():
+    d, blocks, m, r = 768, 6, 64, 16
+    head, total = 592_130, 66_955_010
+
+    def counts(method, **hyperparameters):
+        with torch.device("meta"):
+            model = METHODS[method](Classifier.from_config(DistilBertConfig()), **hyperparameters)
+        return model.count_parameters()
+
+    assert counts("head") == (head, total)
+    assert 100 * head / total == pytest.approx(0.8844, abs=5e-5)
+    assert counts("full") == (total, total)
+    lora = blocks * 4 * 2 * d * r
+    assert lora == 589_824
+    assert counts("lora", rank=r) == (head + lora, total + lora)
+    adapters, norms = 2 * blocks * (2 * d * m + m + d), 18_432
+    assert counts("adapter", bottleneck=m) == (head + adapters + norms, total + adapters)
+
+
+def test_adapter_block_is_figure_2_in_plain_tensor_operations():
+    """DistilBERT's block recomputed with nothing of ours and nothing of its own forward."""
+    torch.manual_seed(0)
+    model = AdapterModel(tiny("distilbert"), bottleneck=3).eval()
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=0.5)
+    block = model.blocks[0]
+    w = dict(block.named_parameters())
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+
+    def linear(name, h):
+        return h @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(name, h):
+        h = (h - h.mean(-1, keepdim=True)) / (
+            h.var(-1, keepdim=True, unbiased=False) + 1e-12
+        ).sqrt()
+        return h * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def gelu(h):
+        return h * (1 + torch.erf(h / 2**0.5)) / 2
+
+    def adapter(name, h):
+        return h + linear(f"{name}.adapter.up", gelu(linear(f"{name}.adapter.down", h)))
+
+    q, k, v = (
+        linear(f"attention.{n}_lin", x).view(2, 5, 2, 4).transpose(1, 2) for n in ("q", "k", "v")
+    )
+    mixed = torch.softmax(q @ k.mT / 2, -1) @ v  # (N, H, T, d / H), d / H = 4
+    mixed = mixed.transpose(1, 2).reshape(2, 5, 8)
+    a = adapter("attention.out_lin", linear("attention.out_lin.projection", mixed))
+    h = norm("sa_layer_norm", x + a)
+    f = linear("ffn.lin2.projection", gelu(linear("ffn.lin1", h)))
+    expected = norm("output_layer_norm", h + adapter("ffn.lin2", f))
+    assert (block(x) - expected).abs().max() < 1e-10
+
+
+def test_lora_linear_is_its_equation():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(6, 5).double(), rank=2, alpha=3)
+    nn.init.normal_(layer.lora_B)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    merged = layer.linear.weight + 3 / 2 * layer.lora_B @ layer.lora_A
+    expected = x @ merged.T + layer.linear.bias
+    assert (layer(x) - expected).abs().max() < 1e-12
+    assert (layer.linear.weight + layer.delta() - merged).abs().max() < 1e-15
+
+
+def test_encoder_is_frozen_only_where_nothing_in_it_learns(family):
+    frozen = {name: METHODS[name](tiny(family)).encoder_is_frozen for name in METHODS}
+    assert frozen == {"head": True, "adapter": False, "lora": False, "full": False}
+
+
+def test_layer_norms_train_with_adapters_and_not_with_lora(family):
+    for method, expected in ((AdapterModel, True), (LoRAModel, False)):
+        model = method(tiny(family))
+        norms = [b.get_submodule(p) for b in model.blocks for p in model.architecture.norms]
+        assert len(norms) == 4
+        assert all(p.requires_grad is expected for norm in norms for p in norm.parameters())
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "line"),
+    [
+        (LoRAModel, {"rank": 0}, "rank is 0"),
+        (LoRAModel, {"targets": ("q", "x")}, r"targets are \['q', 'x'\]; choose from"),
+        (LoRAModel, {"targets": ()}, "choose from"),
+        (AdapterModel, {"bottleneck": 0}, "bottleneck is 0"),
+    ],
+)
+def test_wrong_hyperparameters_are_named(method, wrong, line):
+    with pytest.raises(ValueError, match=line):
+        method(tiny(), **wrong)
+
+
+def test_unknown_family_lists_the_known_ones():
+    config = CONFIGS["bert"]()
+    config.model_type = "gpt2"
+    with pytest.raises(ValueError, match=f"'gpt2'; choose a model of {', '.join(ARCHITECTURES)}"):
+        architecture_of(config)
