@@ -33,23 +33,24 @@ MODEL = Columns("distilbert/distilbert-base-uncased", data_utils.EMBEDDED)  # hu
 DATASET = Columns("stanfordnlp/imdb", data_utils.EMBEDDED)  # hub name, local file or folder
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-TRAIN_EXAMPLES = Columns(None, 1600)  # None: all there are
+TRAIN_EXAMPLES = Columns(None, 1200)  # None: all there are
 VALIDATION_EXAMPLES = Columns(None, 400)
 TEST_EXAMPLES = Columns(None, 1000)
 MAX_TOKENS = Columns(512, 128)  # longer reviews are cut
-METHODS = ("head", "adapter", "lora")  # "full" adds full fine-tuning, for reference
+METHODS = ("head", "adapter", "lora")  # also: "bitfit", and "full" fine-tuning for reference
 SEEDS = Columns((0, 1, 2), (0,))  # move the head, the added weights, dropout and the order
 EPOCHS = 3
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
-LEARNING_RATES = {"head": 3e-3, "adapter": 1e-3, "lora": 1e-3, "full": 1e-4}
+LEARNING_RATES = {"head": 1e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-4}
 WEIGHT_DECAY = 0.01  # not on biases and norms
 WARMUP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
 ENCODER_DROPOUT = 0.0  # None: the model's own
 LORA_RANK = 16  # r
 LORA_ALPHA = 32  # the update is scaled by alpha / r
 LORA_DROPOUT = 0.0  # on the input of A
-LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down: feed-forward
+LORA_RANK_STABILISED = False  # scale by alpha / sqrt(r) instead
+LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down, gate: feed-forward
 ADAPTER_BOTTLENECK = 64  # m
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
 SPLIT_SEED = 0  # cuts the splits and samples the reviews: the same for every method and seed
@@ -181,13 +182,14 @@ def build(method, pretrained, settings):
             "alpha": settings.lora_alpha,
             "dropout": settings.lora_dropout,
             "targets": settings.lora_targets,
+            "rank_stabilised": settings.lora_rank_stabilised,
         },
     }
     return modeling.METHODS[method](pretrained, **hyperparameters.get(method, {}))
 
 
 def run(method, seed, reviews, source, config, settings, device, folder):
-    """One run, from the seed to the test: (its row, its history, its test logits)."""
+    """One run, from the seed to the test: (row, history, changes of the model, test logits)."""
     gc.collect()
     machine.reset_peak_memory(device)
     torch.manual_seed(seed)
@@ -202,13 +204,20 @@ def run(method, seed, reviews, source, config, settings, device, folder):
             states["train"] = encode(model, reviews["train"], settings, device)
         for split in ("validation", "test"):
             states[split] = encode(model, reviews[split], settings, device)
-    best = folder / "checkpoints" / f"{method}-seed{seed}" / "trained.safetensors"
+    kept = folder / "checkpoints" / f"{method}-seed{seed}"
+    best = kept / checkpoint.TENSORS
     rate = settings.learning_rates[method]
     history = train(model, reviews, states, settings, rate, seed, clock, best)
     row = {}
     for split, data in reviews.items():
         logits = predict(model, data, states[split], settings, device)
         row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, data.labels)
+    modeling.save_checkpoint(
+        model, kept, source, list(config.id2label.values()), settings.max_tokens
+    )
+    some = reviews["validation"].batch(np.arange(min(32, len(reviews["validation"]))))
+    base = modeling.load_pretrained(source, config).to(device)
+    changes = modeling.changes(model, base, *(tensor.to(device) for tensor in some))
     trainable, total = model.count_parameters()
     row |= {
         "trainable_parameters": trainable,
@@ -222,7 +231,7 @@ def run(method, seed, reviews, source, config, settings, device, folder):
         "peak_memory_mib": machine.peak_memory(device),
         "trained_bytes": best.stat().st_size,
     }
-    return row, history, logits
+    return row, history, changes, logits
 
 
 # ---------------------------------------------------------------------------- the experiment
@@ -237,7 +246,7 @@ def prepare(settings):
         settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
     )
     config, tokenizer = modeling.load_config(source, data.label_names, settings.encoder_dropout)
-    positions = config.max_position_embeddings
+    positions = modeling.max_positions(config)
     if settings.max_tokens > positions:
         raise ValueError(
             f"MAX_TOKENS is {settings.max_tokens}, but {settings.model} has {positions} positions; "
@@ -343,7 +352,7 @@ def experiment(settings):
                 "device": machine.describe(device),
             }
             try:
-                row, history, logits = run(
+                row, history, changes, logits = run(
                     method, seed, tokens, source, config, settings, device, folder
                 )
             except FloatingPointError as error:
@@ -351,12 +360,11 @@ def experiment(settings):
                 rate = f"learning rate {identity['learning_rate']:g}"
                 identity["status"] = f"failed: {error}, {rate}; lower LEARNING_RATES"
                 print(f"{method} seed {seed} {identity['status']}", file=sys.stderr)
-                records.add_run(folder, identity, [])
+                records.add_run(folder, identity)
                 continue
-            history = [{"method": method, "seed": seed} | epoch for epoch in history]
             predictions = pd.DataFrame({"label": tokens["test"].labels})
             predictions[[f"logit_{label}" for label in data.label_names]] = logits
-            records.add_run(folder, identity | row, history, predictions)
+            records.add_run(folder, identity | row, history, changes, predictions)
             tqdm.write(
                 f"{method} seed {seed}: test accuracy {row['test_accuracy']:.2%}, "
                 f"{row['trainable_percentage']:.3g} % trained, "
@@ -374,7 +382,8 @@ def report(folder):
         return
     written = plots.make_plots(folder)
     print(records.summary(runs))
-    files = [folder / name for name in ("runs.csv", "history.csv", "predictions")]
+    names = ("runs.csv", "history.csv", "changes.csv", "predictions", "checkpoints")
+    files = [folder / name for name in names]
     print("Written:", *files, folder / "experiment.json", *written, sep="\n  ")
 
 

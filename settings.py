@@ -32,6 +32,7 @@ EXPECTED = {  # what each constant must be, in words and as a test
     "LORA_RANK": COUNT,
     "LORA_ALPHA": ("a number above 0", lambda v: is_number(v) and v > 0),
     "LORA_DROPOUT": SHARE,
+    "LORA_RANK_STABILISED": ("True or False", lambda v: isinstance(v, bool)),
     "ADAPTER_BOTTLENECK": COUNT,
     "GRADIENT_CLIP": ("a number above 0", lambda v: is_number(v) and v > 0),
     "SPLIT_SEED": ("a whole number, 0 or more", lambda v: isinstance(v, int) and v >= 0),
@@ -82,6 +83,8 @@ def _option(name, value):
         option |= {"type": lambda v: None if v == "all" else int(v), "help": "a number, or all"}
     elif name == "ENCODER_DROPOUT":
         option |= {"type": lambda v: None if v == "own" else float(v), "help": "a rate, or own"}
+    elif isinstance(example, bool):
+        option = {"default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
     elif name == "LEARNING_RATES":
         option |= {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
     elif isinstance(example, tuple):

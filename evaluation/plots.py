@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from .records import read_csv
 
@@ -16,11 +17,23 @@ from matplotlib import pyplot as plt
 
 # The same look for the same method everywhere: Okabe and Ito's colours, which survive colour
 # blindness, and hatches, lines and markers, which survive grey print.
-NAMES = {"head": "head-only", "adapter": "adapters", "lora": "LoRA", "full": "full fine-tuning"}
-COLOURS = {"head": "#E69F00", "adapter": "#0072B2", "lora": "#009E73", "full": "#999999"}
-HATCHES = {"head": "", "adapter": "//", "lora": "..", "full": "xx"}
-LINES = {"head": "-", "adapter": "--", "lora": "-.", "full": ":"}
-MARKERS = {"head": "o", "adapter": "s", "lora": "^", "full": "D"}
+NAMES = {
+    "head": "head-only",
+    "adapter": "adapters",
+    "lora": "LoRA",
+    "bitfit": "BitFit",
+    "full": "full fine-tuning",
+}
+COLOURS = {
+    "head": "#E69F00",
+    "adapter": "#0072B2",
+    "lora": "#009E73",
+    "bitfit": "#CC79A7",
+    "full": "#999999",
+}
+HATCHES = {"head": "", "adapter": "//", "lora": "..", "bitfit": "--", "full": "xx"}
+LINES = {"head": "-", "adapter": "--", "lora": "-.", "bitfit": (0, (5, 1)), "full": ":"}
+MARKERS = {"head": "o", "adapter": "s", "lora": "^", "bitfit": "v", "full": "D"}
 
 BARS = {  # file: column of runs.csv, title, axis, what one unit of the column is on the axis, label
     "train_accuracy": (
@@ -92,6 +105,11 @@ def make_plots(folder: Path) -> list[Path]:
         figure = _curves(history, runs, column, axis, len(experiment["label_names"]))
         title = f"How do the methods learn, {column.rstrip('s')} by {column.rstrip('s')}?"
         paths.append(_save(figure, title, subtitle, folder / f"{name}.png"))
+    changes = read_csv(folder / "changes.csv")
+    for method in changes["method"].unique() if len(changes) else ():
+        figure = _heat_map(changes[changes["method"] == method])
+        title = f"Where did {NAMES.get(method, method)} change the model?"
+        paths.append(_save(figure, title, subtitle, folder / f"changes_{method}.png"))
     return paths
 
 
@@ -189,6 +207,33 @@ def _curves(history, runs, column, axis_label, classes):
     figure.legend(
         [*lines, ring], [*names, "epoch kept"], loc="lower center", ncols=5, frameon=False
     )
+    return figure
+
+
+MEASURES = {  # column of changes.csv: what it is, how to write it
+    "relative_size": ("size of the change / size of the original (%)", "{:.1f}", 100),
+    "effective_rank": ("effective rank of the change", "{:.1f}", 1),
+}
+
+
+def _heat_map(changes):
+    """Blocks from left to right, matrices from top to bottom; means over the seeds."""
+    measures = [name for name in MEASURES if name in changes and changes[name].notna().any()]
+    blocks, places = changes["block"].nunique(), changes["place"].nunique()
+    size = (2.2 + 0.75 * blocks * len(measures), 2.4 + 0.45 * places)
+    figure, panels = plt.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True)
+    for axes, measure in zip(panels[0], measures, strict=True):
+        label, form, unit = MEASURES[measure]
+        table = changes.pivot_table(measure, "place", "block", sort=False) * unit
+        axes.imshow(table, cmap="cividis", aspect="auto")
+        middle = (table.to_numpy().min() + table.to_numpy().max()) / 2
+        for (y, x), value in np.ndenumerate(table.to_numpy()):
+            colour = "white" if value <= middle else "black"
+            axes.text(x, y, form.format(value), ha="center", va="center", color=colour, fontsize=9)
+        axes.set_xticks(range(blocks), [block + 1 for block in table.columns])
+        axes.set_yticks(range(places), table.index)
+        axes.set_xlabel("block")
+        axes.set_title(label, fontsize=9.5)
     return figure
 
 

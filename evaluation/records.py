@@ -3,6 +3,8 @@
     experiment.json     every constant, the versions, the machine, the counts of the data
     runs.csv            a row for each (method, seed)
     history.csv         a row for each (method, seed, epoch)
+    changes.csv         a row for each (method, seed, block, matrix): how far it has moved
+    checkpoints/        <method>-seed<k>/: the trained tensors and what they belong to
     predictions/        <method>-seed<k>.csv: labels and logits of the test reviews, in test order
 
 Each file is written whole or not at all, and a run's row last: a row stands for a complete run.
@@ -11,6 +13,7 @@ Each file is written whole or not at all, and a run's row last: a row stands for
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +28,7 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.D
     `ValueError` names what differs. `fresh` deletes earlier runs.
     """
     if fresh:
-        for name in ("runs.csv", "history.csv", "experiment.json"):
+        for name in ("runs.csv", "history.csv", "changes.csv", "experiment.json"):
             (folder / name).unlink(missing_ok=True)
         for name in ("predictions", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -45,18 +48,24 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.D
 
 
 def add_run(
-    folder: Path, run: dict, history: list[dict], predictions: pd.DataFrame | None = None
+    folder: Path,
+    run: dict,
+    history: Sequence[dict] = (),
+    changes: Sequence[dict] = (),
+    predictions: pd.DataFrame | None = None,
 ) -> None:
     """Record one run; it replaces an earlier one of the same method and seed."""
+    identity = {"method": run["method"], "seed": run["seed"]}
     if predictions is not None:
         path = folder / "predictions" / f"{run['method']}-seed{run['seed']}.csv"
         _write(path, predictions.to_csv(index=False))
-    for name, rows in (("history.csv", history), ("runs.csv", [run])):
+    for name, rows in (("changes.csv", changes), ("history.csv", history), ("runs.csv", [run])):
         earlier = read_csv(folder / name)
         if len(earlier):
             same = (earlier["method"] == run["method"]) & (earlier["seed"] == run["seed"])
             earlier = earlier[~same]
-        frames = [frame for frame in (earlier, pd.DataFrame(rows)) if len(frame)]
+        new = pd.DataFrame([identity | row for row in rows])
+        frames = [frame for frame in (earlier, new) if len(frame)]
         if frames:
             _write(folder / name, pd.concat(frames).to_csv(index=False))
 

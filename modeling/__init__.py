@@ -1,27 +1,33 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
 from .adapter import AdapterModel, BottleneckAdapter
-from .base import PeftModel, load_config, load_pretrained
+from .base import PeftModel, load_config, load_pretrained, max_positions
+from .bitfit import BitFitModel
+from .changes import changes
+from .checkpoint import load_trained, save_checkpoint
+from .finetuned import Finetuned, load_finetuned, load_peft
 from .head_only import HeadOnlyModel
 from .lora import LoRALinear, LoRAModel
+from .methods import METHODS
 from .references import FullModel
-
-METHODS: dict[str, type[PeftModel]] = {
-    "head": HeadOnlyModel,
-    "adapter": AdapterModel,
-    "lora": LoRAModel,
-    "full": FullModel,
-}
 
 __all__ = [
     "METHODS",
     "AdapterModel",
+    "BitFitModel",
     "BottleneckAdapter",
+    "Finetuned",
     "FullModel",
     "HeadOnlyModel",
     "LoRALinear",
     "LoRAModel",
     "PeftModel",
+    "changes",
     "load_config",
+    "load_finetuned",
+    "load_peft",
     "load_pretrained",
+    "load_trained",
+    "max_positions",
+    "save_checkpoint",
 ]

@@ -5,8 +5,11 @@
 A method is a subclass that says one thing, in `adapt`: what it adds or unfreezes.
 """
 
+import hashlib
+import inspect
 from contextlib import contextmanager
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -40,8 +43,12 @@ def load_config(name: str, label_names: list[str], encoder_dropout: float | None
             "quick experiment: --experiment quick"
         ) from None
     architecture = architecture_of(config)
+    if tokenizer.pad_token is None:  # decoders often have none; the mask hides it anyway
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    config.pad_token_id = tokenizer.pad_token_id
     if encoder_dropout is not None:
-        if getattr(config, architecture.head_dropout) is None:
+        if architecture.head_dropout and getattr(config, architecture.head_dropout) is None:
             # BERT's head falls back on the encoder's rate: keep the one it would have had.
             own = getattr(config, architecture.encoder_dropouts[0])
             setattr(config, architecture.head_dropout, own)
@@ -57,7 +64,9 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     """
     with _quiet():  # that the head is new is what we ask for, not news
         try:
-            return AutoModelForSequenceClassification.from_pretrained(name, config=config)
+            return AutoModelForSequenceClassification.from_pretrained(
+                name, config=config, dtype=torch.float32
+            )
         except (OSError, SafetensorError) as error:
             why = str(error).strip().splitlines()[0]
             raise OSError(f"the weights of {name} cannot be loaded ({why})") from None
@@ -76,6 +85,28 @@ def _quiet():
             logging.enable_progress_bar()
 
 
+def max_positions(config: PretrainedConfig) -> int:
+    """The most tokens that a review may have."""
+    return config.max_position_embeddings - architecture_of(config).reserved_positions
+
+
+def fingerprint(pretrained: PreTrainedModel) -> str:
+    """A digest of a base model's shape and encoder weights; the head is left out, it is new.
+
+    Empty for a model without weights (on the meta device).
+    """
+    if pretrained.device.type == "meta":
+        return ""
+    config, head = pretrained.config, architecture_of(pretrained.config).head
+    shape = (config.model_type, config.num_hidden_layers, config.num_attention_heads)
+    digest = hashlib.sha256(repr(shape).encode())
+    for name, parameter in pretrained.named_parameters():
+        if not name.startswith(tuple(f"{layer}." for layer in head)):
+            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 class PeftModel(nn.Module):
     """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
 
@@ -83,7 +114,10 @@ class PeftModel(nn.Module):
         super().__init__()
         self.pretrained = pretrained
         self.architecture = architecture_of(pretrained.config)
-        self.hyperparameters = hyperparameters
+        choice = inspect.signature(self.adapt).bind(**hyperparameters)
+        choice.apply_defaults()
+        self.hyperparameters = choice.arguments
+        self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
         for path in self.architecture.head:

@@ -14,6 +14,7 @@ Where we differ: A is Kaiming-uniform as in the authors' code, where the text sa
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +26,18 @@ from .base import PeftModel
 class LoRALinear(nn.Module):
     """A frozen linear layer with a trainable update of rank `rank` beside it."""
 
-    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout: float = 0.0):
+    def __init__(
+        self,
+        linear: nn.Linear,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        rank_stabilised: bool = False,
+    ):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.scaling = alpha / rank
+        self.scaling = alpha / (math.sqrt(rank) if rank_stabilised else rank)
         weight = linear.weight  # (d_out, d_in)
         self.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
@@ -43,9 +51,22 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def delta(self) -> Tensor:
-        """The learnt update of W0, (alpha / r) B A, (d_out, d_in), in float32 or better."""
-        dtype = torch.promote_types(self.lora_A.dtype, torch.float32)
-        return self.scaling * (self.lora_B.to(dtype) @ self.lora_A.to(dtype))
+        """The learnt update of W0, (alpha / r) B A, (d_out, d_in), in float64 on the CPU."""
+        return self.scaling * (self.lora_B.cpu().double() @ self.lora_A.cpu().double())
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """One linear layer with W0 + (alpha / r) B A, rounded once to the type of W0."""
+        weight = self.linear.weight
+        weight.copy_(weight.cpu().double() + self.delta())
+        return self.linear
+
+
+class MergeReport(NamedTuple):
+    """What merging changed on a batch: by rounding alone, since the two forms are equal."""
+
+    largest_logit_change: float
+    flipped_predictions: int
 
 
 class LoRAModel(PeftModel):
@@ -57,18 +78,52 @@ class LoRAModel(PeftModel):
         alpha: float = 32,
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
+        rank_stabilised: bool = False,
     ) -> None:
-        """Wrap the projections named by `targets` (q, k, v, o; up, down) in every block.
+        """Wrap the projections named by `targets` (q, k, v, o; up, down, gate) in every block.
 
-        Raises `ValueError` for an unknown target, no target, or a rank below 1.
+        `rank_stabilised` scales by alpha / sqrt(r) (rsLoRA, arXiv:2312.03732). Raises
+        `ValueError` for an unknown target, no target, a part of a fused matrix, or a rank
+        below 1.
         """
         projections = self.architecture.projections
         if rank < 1:
             raise ValueError(f"rank is {rank}; expected 1 or more")
         if not targets or not set(targets) <= set(projections):
             raise ValueError(f"LoRA targets are {list(targets)}; choose from {list(projections)}")
+        paths = dict.fromkeys(projections[target] for target in targets)
+        fused = [name for name, path in projections.items() if path in paths]
+        if missing := set(fused) - set(targets):
+            raise ValueError(
+                f"LoRA targets are {list(targets)}, but this family keeps {sorted(missing)} in "
+                "the same matrix: choose all of it or none"
+            )
         for block in self.blocks:
-            for target in targets:
-                linear = block.get_submodule(projections[target])
-                adapted = LoRALinear(linear, rank, alpha, dropout)
-                block.set_submodule(projections[target], adapted)
+            for path in paths:
+                linear = block.get_submodule(path)
+                adapted = LoRALinear(linear, rank, alpha, dropout, rank_stabilised)
+                block.set_submodule(path, adapted)
+
+    def lora_layers(self) -> dict[str, LoRALinear]:
+        """The adapted layers by their path in the transformers model."""
+        layers = self.pretrained.named_modules()
+        return {path: layer for path, layer in layers if isinstance(layer, LoRALinear)}
+
+    def fold(self) -> None:
+        """Put plain linear layers, updates included, in the place of the adapted ones."""
+        for path, layer in self.lora_layers().items():
+            self.pretrained.set_submodule(path, layer.merged())
+
+    @torch.no_grad()
+    def merge(self, input_ids: Tensor, attention_mask: Tensor) -> MergeReport:
+        """Fold every update into its matrix: the base model's own layers and speed again.
+
+        Reports what that changes on a batch (N, T). Merging twice changes nothing more; the way
+        back is to load the checkpoint again.
+        """
+        self.eval()
+        before = self(input_ids, attention_mask)
+        self.fold()
+        after = self(input_ids, attention_mask)
+        flipped = (before.argmax(1) != after.argmax(1)).sum().item()
+        return MergeReport((before - after).abs().max().item(), flipped)

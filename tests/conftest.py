@@ -7,41 +7,75 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoConfig, BertTokenizer
 from transformers import AutoModelForSequenceClassification as Classifier
-from transformers import BertConfig, BertTokenizer, DistilBertConfig
+
+torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
 WORDS = ["good", "great", "fine", "bad", "awful", "dull", "film", "plot", "actor"]
 WORDS += ["the", "a", "was", "and", "very", "not"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-CONFIGS = {
-    "distilbert": lambda: DistilBertConfig(
-        vocab_size=20,
-        dim=8,
-        hidden_dim=12,
-        n_layers=2,
-        n_heads=2,
-        max_position_embeddings=16,
-        dropout=0.0,
-        attention_dropout=0.0,
-    ),
-    "bert": lambda: BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        intermediate_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        classifier_dropout=0.1,
-    ),
+ENCODER = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 18,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "classifier_dropout": 0.1,
+    "pad_token_id": 0,
+}
+DECODER = ENCODER | {"num_key_value_heads": 1, "head_dim": 4, "bos_token_id": 1, "eos_token_id": 2}
+CONFIGS = {  # each family as small as it goes, with what sets it apart
+    "distilbert": {
+        "vocab_size": 20,
+        "dim": 8,
+        "hidden_dim": 12,
+        "n_layers": 2,
+        "n_heads": 2,
+        "max_position_embeddings": 18,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+    },
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "xlm-roberta": ENCODER,
+    "electra": ENCODER | {"embedding_size": 6},
+    "deberta-v2": ENCODER
+    | {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+        "pooler_hidden_size": 8,
+    },
+    "modernbert": ENCODER
+    | {
+        "local_attention": 4,
+        "global_attn_every_n_layers": 2,
+        "classifier_pooling": "mean",
+        "mlp_dropout": 0.0,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    },
+    "llama": DECODER,
+    "qwen2": DECODER,
+    "qwen3": DECODER,
 }
 
 
 def tiny(family="bert", seed=0):
     """A tiny classifier of one family, in float64, with weights that are not near zero."""
     torch.manual_seed(seed)
-    model = Classifier.from_config(CONFIGS[family]()).double().eval()
+    config = AutoConfig.for_model(family, **CONFIGS[family])
+    model = Classifier.from_config(config, dtype=torch.float32).double().eval()
     for name, parameter in model.named_parameters():
         if "norm" not in name.lower():
             torch.nn.init.normal_(parameter, std=0.3)

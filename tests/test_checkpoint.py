@@ -1,32 +1,107 @@
-"""The file holds the trained tensors and nothing else, and brings them back to the last bit."""
+"""A checkpoint holds the trained tensors alone, brings them back to the last bit, or is refused."""
+
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import tiny, tokens
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
-from modeling import METHODS
+from modeling import METHODS, load_finetuned, save_checkpoint
 from modeling.checkpoint import load_trained, save_trained
+from modeling.finetuned import Finetuned
 
 
-def trained(method, family="bert"):
-    model = METHODS[method](tiny(family)).eval()
+def trained(method, base):
+    model = METHODS[method](base).eval()
     torch.manual_seed(2)
     for parameter in model.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 
+def methods_of(family):
+    without_biases = family in ("modernbert", "llama", "qwen3")
+    return [name for name in METHODS if not (name == "bitfit" and without_biases)]
+
+
+def test_reloaded_tensors_give_bit_equal_logits(family, tmp_path):
+    for method in methods_of(family):
+        model, path = trained(method, tiny(family)), tmp_path / "trained.safetensors"
+        save_trained(model, path)
+        assert load_file(path).keys() == model.trainable_parameters().keys()
+        fresh = METHODS[method](tiny(family)).eval()
+        assert not torch.equal(fresh(*tokens()), model(*tokens()))
+        load_trained(fresh, path)
+        assert torch.equal(fresh(*tokens()), model(*tokens()))
+
+
+@pytest.fixture
+def checkpoint(model_folder, tmp_path):
+    """A function that trains a method on the tiny base and writes its checkpoint."""
+
+    def make(method="lora"):
+        # Another seed than the base folder's: only the checkpoint can bring the head back.
+        model = trained(method, tiny().float())
+        save_checkpoint(model, tmp_path / "c", str(model_folder), ["bad", "good"], 12)
+        tokenizer = AutoTokenizer.from_pretrained(model_folder)
+        return tmp_path / "c", Finetuned(model, tokenizer, ["bad", "good"], 12)
+
+    return make
+
+
+TEXTS = ["a good film", "the plot was very dull and the actor awful", "a great film and actor"]
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_reloaded_model_gives_bit_equal_logits(family, method, tmp_path):
-    model, path = trained(method, family), tmp_path / "trained.safetensors"
-    size = save_trained(model, path)
-    assert size == path.stat().st_size
-    assert load_file(path).keys() == model.trainable_parameters().keys()
-    fresh = METHODS[method](tiny(family)).eval()
-    assert not torch.equal(fresh(*tokens()), model(*tokens()))
-    load_trained(fresh, path)
-    assert torch.equal(fresh(*tokens()), model(*tokens()))
+def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method):
+    folder, finetuned = checkpoint(method)
+    loaded = load_finetuned(folder)
+    assert loaded(TEXTS) == finetuned(TEXTS)
+    assert {label for label, _ in loaded(TEXTS)} <= {"bad", "good"}
+    assert torch.equal(loaded.model(*tokens()), finetuned.model(*tokens()))
+
+
+def edit(folder, **changes):
+    about = json.loads((folder / "checkpoint.json").read_text()) | changes
+    (folder / "checkpoint.json").write_text(json.dumps(about))
+
+
+def truncate(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def other_base(folder):
+    base = folder.parent / "other"
+    tiny(seed=9).float().save_pretrained(base)
+    source = Path(json.loads((folder / "checkpoint.json").read_text())["base_model"])
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / name, base)
+    edit(folder, base_model=str(base))
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda f: truncate(f / "trained.safetensors", 500), "is damaged"),
+        (lambda f: truncate(f / "trained.safetensors", 5), "is damaged"),
+        (lambda f: truncate(f / "checkpoint.json", 40), "is damaged"),
+        (lambda f: edit(f, method="lorra"), "is damaged.*lorra"),
+        (
+            lambda f: edit(f, format=2, package_version="9.0"),
+            "has format 2, written by version 9.0",
+        ),
+        (other_base, "is not the base model of"),
+    ],
+)
+def test_a_damaged_newer_or_foreign_checkpoint_is_refused(checkpoint, damage, line):
+    folder, _ = checkpoint()
+    damage(folder)
+    with pytest.raises(ValueError, match=line):
+        load_finetuned(folder)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +117,7 @@ def test_reloaded_model_gives_bit_equal_logits(family, method, tmp_path):
 )
 def test_wrong_tensors_are_refused_and_nothing_is_loaded(tmp_path, change, line):
     path = tmp_path / "trained.safetensors"
-    save_trained(trained("lora"), path)
+    save_trained(trained("lora", tiny()), path)
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)

@@ -77,7 +77,10 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(command, tmp_path,
     kept = history.loc[history.groupby("method", sort=False)["validation_loss"].idxmin()]
     assert kept["epoch"].tolist() == runs["best_epoch"].tolist()
     assert kept["validation_loss"].tolist() == pytest.approx(runs["validation_loss"], rel=1e-6)
-    assert len(list(folder.glob("*.png"))) == 8
+    changes = read_csv(folder / "changes.csv")
+    assert set(changes["method"]) == {"adapter", "lora", "full"}
+    assert (changes["relative_size"] > 0).all()
+    assert len(list(folder.glob("*.png"))) == 8 + 3
     printed = capsys.readouterr()
     assert "Experiment tiny" in printed.out and "roughly" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
@@ -138,8 +141,11 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--methods", "lorra"], "unknown method 'lorra'; choose from head, adapter, lora, full"),
-        (["--max-tokens", "17"], "has 16 positions; set it to 16 or less"),
+        (
+            ["--methods", "lorra"],
+            "unknown method 'lorra'; choose from head, adapter, lora, bitfit, full",
+        ),
+        (["--max-tokens", "19"], "has 18 positions; set it to 18 or less"),
         (["--epochs", "0"], "EPOCHS is 0; expected a whole number, 1 or more"),
         (["--warmup", "1"], "WARMUP is 1; expected a number from 0 to below 1"),
         (["--learning-rates", "lora=-1"], "LEARNING_RATES['lora'] is -1.0; expected"),

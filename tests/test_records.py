@@ -26,7 +26,12 @@ def add(folder, method, seed, accuracy=0.1 + 0.2, status="finished"):
         for e in (1, 2)
     ]
     predictions = pd.DataFrame({"label": [0, 1], "logit_bad": [1 / 3, 2], "logit_good": [0.1, 1]})
-    records.add_run(folder, row, history, predictions)
+    changes = [
+        {"block": b, "place": p, "relative_size": 0.1 * b, "effective_rank": 2.0}
+        for b in (0, 1)
+        for p in ("q", "o")
+    ]
+    records.add_run(folder, row, history, changes if method == "lora" else (), predictions)
 
 
 def test_numbers_come_back_to_the_last_digit(tmp_path):
@@ -73,6 +78,7 @@ def test_plots_are_drawn_from_the_files_and_leave_failed_runs_out(tmp_path):
         "training_time.png",
         "learning_curves_epochs.png",
         "learning_curves_seconds.png",
+        "changes_lora.png",
     }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 

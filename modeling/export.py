@@ -1,0 +1,131 @@
+"""To and from other libraries' formats.
+
+peft            adapter_config.json + adapter_model.safetensors: LoRA, head included
+transformers    a folder that `pipeline("text-classification", model=...)` loads: head-only,
+                merged LoRA, full fine-tuning
+"""
+
+import copy
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from .adapter import AdapterModel
+from .architectures import architecture_of
+from .checkpoint import copy_tensors
+from .lora import LoRAModel
+
+PREFIX = "base_model.model."  # peft's, before every name
+
+
+def export_transformers(model, tokenizer, folder: Path) -> None:
+    """A folder that transformers loads without this package; LoRA is merged, in a copy.
+
+    Raises `ValueError` for adapters, which change the architecture.
+    """
+    if isinstance(model, AdapterModel):
+        raise ValueError("transformers has no classes with adapters in them; keep the checkpoint")
+    merged = copy.deepcopy(model)
+    if isinstance(merged, LoRAModel):
+        merged.fold()
+    folder.mkdir(parents=True, exist_ok=True)
+    merged.pretrained.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def export_peft(model, folder: Path, base_model: str) -> None:
+    """A LoRA that peft loads, head included, on `base_model` (hub name or folder).
+
+    Raises `ValueError` for other methods.
+    """
+    if not isinstance(model, LoRAModel):
+        raise ValueError(f"peft has no form for {type(model).__name__}; only LoRA can go there")
+    choice = model.hyperparameters
+    config = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS",
+        "base_model_name_or_path": base_model,
+        "inference_mode": True,
+        "r": choice["rank"],
+        "lora_alpha": choice["alpha"],
+        "lora_dropout": choice["dropout"],
+        "use_rslora": choice["rank_stabilised"],
+        "bias": "none",
+        "target_modules": list(model.lora_layers()),
+        "modules_to_save": list(model.architecture.head),
+    }
+    tensors = {}
+    for name, parameter in model.trainable_parameters().items():
+        name = f"{name}.weight" if name.endswith((".lora_A", ".lora_B")) else name
+        tensors[PREFIX + name] = parameter.detach().cpu().contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+UNSUPPORTED = {  # peft's LoRA options that change the equation, and their plain value
+    "use_dora": False,
+    "fan_in_fan_out": False,
+    "bias": "none",
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "layers_to_transform": None,
+    "layer_replication": None,
+    "target_parameters": None,
+    "trainable_token_indices": None,
+}
+
+
+def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
+    """A LoRA that peft trained on `pretrained` and saved to `folder`, as one of ours.
+
+    Raises `ValueError` that names what is not supported: another method than LoRA, an option
+    that changes its equation, targets that are not the same known linear layers in each block.
+    """
+    choice = json.loads((folder / "adapter_config.json").read_text())
+    if choice["peft_type"] != "LORA":
+        raise ValueError(f"{folder} holds {choice['peft_type']}; only LORA can be loaded")
+    for option, plain in UNSUPPORTED.items():
+        if choice.get(option, plain) not in (plain, None):
+            raise ValueError(f"{folder} has {option} = {choice[option]}, which is not supported")
+    stored = {
+        name.removeprefix(PREFIX)
+        .replace(".lora_A.weight", ".lora_A")
+        .replace(".lora_B.weight", ".lora_B"): tensor
+        for name, tensor in load_file(folder / "adapter_model.safetensors").items()
+    }
+    model = LoRAModel(
+        pretrained,
+        rank=choice["r"],
+        alpha=choice["lora_alpha"],
+        dropout=choice["lora_dropout"],
+        targets=_targets(pretrained, stored, folder),
+        rank_stabilised=bool(choice.get("use_rslora")),
+    )
+    own = model.trainable_parameters()
+    for name in own.keys() - stored.keys():
+        # A part of the head that peft was not told to train (BERT's pooler) is the base model's.
+        if ".lora_" not in name and not name.startswith(("classifier.", "score.")):
+            stored[name] = own[name].detach()
+    copy_tensors(model, stored, str(folder))
+    return model
+
+
+def _targets(pretrained, stored, folder):
+    """The short names of the layers that the tensors adapt, the same in every block."""
+    architecture = architecture_of(pretrained.config)
+    count = len(pretrained.get_submodule(architecture.blocks))
+    found = {name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")}
+    expected, short = set(), []
+    for target, path in architecture.projections.items():
+        everywhere = {f"{architecture.blocks}.{i}.{path}" for i in range(count)}
+        if everywhere & found:
+            short.append(target)
+            expected |= everywhere
+    if found != expected:
+        odd = sorted(found ^ expected)[0]
+        known = ", ".join(architecture.projections)
+        raise ValueError(f"{folder} does not adapt a choice of {known} in every block: see {odd}")
+    return tuple(short)

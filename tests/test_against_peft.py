@@ -1,0 +1,96 @@
+"""LoRA is the same as HF peft's: logits, gradients, and the weights after ten steps, in float64.
+
+pytest tests/test_against_peft.py -s        prints the largest differences
+"""
+
+import warnings
+
+import peft
+import pytest
+import torch
+from conftest import tiny, tokens
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from modeling import LoRAModel
+from modeling.architectures import ARCHITECTURES
+
+TOLERANCE = 1e-10
+TARGETS = {"attention": ("q", "k", "v", "o"), "all-linear": None}
+LABELS = torch.tensor([0, 1, 1])
+
+
+def pair(family, targets, rank_stabilised):
+    """Ours and peft's around the same base, with the same A, B and head, B not zero."""
+    projections = ARCHITECTURES[family].projections
+    targets = tuple(projections) if targets is None else targets
+    ours = LoRAModel(
+        tiny(family), rank=3, alpha=5, targets=targets, rank_stabilised=rank_stabilised
+    )
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS",
+        r=3,
+        lora_alpha=5,
+        use_rslora=rank_stabilised,
+        target_modules=list(ours.lora_layers()),
+        modules_to_save=list(ours.architecture.head),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = peft.get_peft_model(tiny(family), config)
+    torch.manual_seed(3)
+    named = dict(theirs.named_parameters())
+    partners = {}
+    for name, parameter in ours.trainable_parameters().items():
+        partner = next(other for other in candidates(name, ours) if other in named)
+        nn.init.normal_(parameter, std=0.3)
+        named[partner].data.copy_(parameter.data)
+        partners[name] = partner
+    trained = {name for name, p in named.items() if p.requires_grad}
+    assert trained == set(partners.values())
+    return ours, theirs, partners
+
+
+def candidates(name, ours):
+    """What peft may call our parameter `name`."""
+    if name.endswith((".lora_A", ".lora_B")):
+        yield f"base_model.model.{name}.default.weight"
+    for layer in ours.architecture.head:
+        if name.startswith(f"{layer}."):
+            rest = name.removeprefix(layer)
+            yield f"base_model.model.{layer}.modules_to_save.default{rest}"
+
+
+@pytest.mark.parametrize("rank_stabilised", [False, True], ids=["alpha/r", "alpha/sqrt(r)"])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_logits_gradients_and_ten_steps_are_pefts(family, targets, rank_stabilised):
+    ours, theirs, partners = pair(family, TARGETS[targets], rank_stabilised)
+    ids, mask = tokens()
+    ours.eval(), theirs.eval()  # no dropout in the head: its random numbers would differ
+    named = dict(theirs.named_parameters())
+    optimisers = [
+        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+        for model in (ours, theirs)
+    ]
+    largest = {"logits": 0.0, "gradients": 0.0, "weights": 0.0}
+
+    def note(what, a, b):
+        assert a.isfinite().all()
+        largest[what] = max(largest[what], (a - b).abs().max().item())
+
+    start = ours(ids, mask).detach()
+    for _ in range(10):
+        logits = ours(ids, mask), theirs(input_ids=ids, attention_mask=mask).logits
+        note("logits", *logits)
+        for one, optimiser in zip(logits, optimisers, strict=True):
+            optimiser.zero_grad()
+            cross_entropy(one, LABELS).backward()
+        for name, parameter in ours.trainable_parameters().items():
+            note("gradients", parameter.grad, named[partners[name]].grad)
+        for optimiser in optimisers:
+            optimiser.step()
+    for name, parameter in ours.trainable_parameters().items():
+        note("weights", parameter, named[partners[name]])
+    print(family, targets, *(f"{what} {size:.1e}" for what, size in largest.items()))
+    assert max(largest.values()) < TOLERANCE
+    assert (ours(ids, mask) - start).abs().max() > 1e-3  # the ten steps went somewhere

@@ -1,0 +1,86 @@
+"""Where a model changed: checked on matrices with known spectra and known sizes."""
+
+import pytest
+import torch
+from conftest import tiny, tokens
+from torch import nn
+
+from modeling import METHODS, AdapterModel, LoRAModel, changes
+from modeling.changes import effective_rank, relative_size
+
+
+def matrix(*singular_values, size=6):
+    torch.manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))
+    values = torch.zeros(size, dtype=torch.float64)
+    values[: len(singular_values)] = torch.tensor(singular_values)
+    return left @ values.diag() @ right
+
+
+@pytest.mark.parametrize(
+    ("values", "rank"),
+    [((5.0,), 1), ((2.0, 2.0), 2), ((1.0, 1.0, 1.0, 1.0), 4), ((3.0, 1.0), 4 / 3**0.75), ((), 0)],
+)
+def test_effective_rank_of_known_spectra(values, rank):
+    # For shares 3/4 and 1/4: exp(-(3/4) ln(3/4) - (1/4) ln(1/4)) = 4 / 3^(3/4).
+    assert effective_rank(matrix(*values)) == pytest.approx(rank, abs=1e-9)
+
+
+def test_relative_size_is_the_ratio_of_frobenius_norms():
+    assert relative_size(matrix(3.0, 4.0), matrix(6.0, 8.0)) == pytest.approx(0.5)
+
+
+def test_lora_rows_are_its_updates(family):
+    model = LoRAModel(tiny(family), rank=2, alpha=2, targets=("o",))
+    for layer in model.lora_layers().values():  # dW = two equal directions, as large as W0
+        q, _ = torch.linalg.qr(torch.randn(max(layer.linear.weight.shape), 2).double())
+        layer.lora_B.data = q[: layer.lora_B.shape[0]].clone()
+        layer.lora_A.data = q[: layer.lora_A.shape[1]].T.clone()
+        size = layer.linear.weight.norm() / layer.delta().norm()
+        layer.lora_B.data *= size
+    rows = changes(model, tiny(family), *tokens())
+    assert [(row["block"], row["place"]) for row in rows] == [(0, "o"), (1, "o")]
+    assert [row["relative_size"] for row in rows] == pytest.approx([1, 1], rel=1e-6)
+    assert all(1 <= row["effective_rank"] < 2 + 1e-9 for row in rows)
+
+
+def test_full_rows_are_the_differences_of_the_weights():
+    model = METHODS["full"](tiny())
+    path = model.architecture.projections["up"]
+    model.blocks[1].get_submodule(path).weight.data *= 1.25
+    rows = changes(model, tiny(), *tokens())
+    assert len(rows) == 2 * 6
+    for row in rows:
+        moved = row["block"] == 1 and row["place"] == "up"
+        assert row["relative_size"] == pytest.approx(0.25 if moved else 0, rel=1e-6)
+
+
+def test_adapter_rows_are_what_it_adds_on_real_tokens_alone(family):
+    model = AdapterModel(tiny(family), bottleneck=3).eval()
+    for block in model.blocks:
+        for path in model.architecture.sublayer_outputs:
+            adapter = block.get_submodule(path).adapter
+            # a(h) = W_up f(0 + b) = a constant vector: its size is known at every token.
+            nn.init.zeros_(adapter.down.weight)
+            nn.init.constant_(adapter.down.bias, 100.0)  # f(100) = 100
+            nn.init.constant_(adapter.up.weight, 1 / 300)  # so that a(h) = (1, ..., 1)
+    seen = {}
+
+    def look(module, inputs, output, name):
+        seen[name] = inputs[0]
+
+    for i, block in enumerate(model.blocks):
+        for j, path in enumerate(model.architecture.sublayer_outputs):
+            adapter = block.get_submodule(path).adapter
+            adapter.register_forward_hook(lambda m, x, y, n=(i, j): look(m, x, y, n))
+    ids, mask = tokens()
+    rows = changes(model, tiny(family), ids, mask)
+    assert len(rows) == 4
+    for row, inputs in zip(rows, seen.values(), strict=True):
+        expected = (8**0.5 / inputs[mask.bool()].norm(dim=1)).mean().item()
+        assert row["relative_size"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_head_only_changes_no_block():
+    assert changes(METHODS["head"](tiny()), tiny(), *tokens()) == []

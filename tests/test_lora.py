@@ -1,0 +1,103 @@
+"""LoRA's and the adapters' gradients, and LoRA's merging."""
+
+import pytest
+import torch
+from conftest import tiny, tokens
+from torch import nn
+
+from modeling import BottleneckAdapter, LoRALinear, LoRAModel
+from modeling.architectures import ARCHITECTURES
+
+
+def trained(family, **options):
+    torch.manual_seed(0)
+    model = LoRAModel(tiny(family), rank=4, **options).eval()
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def test_gradients_of_lora_pass_gradcheck():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(5, 4).double(), rank=2, alpha=3)
+    nn.init.normal_(layer.lora_B)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+
+    def of(x, a, b):
+        return torch.func.functional_call(layer, {"lora_A": a, "lora_B": b}, x)
+
+    assert torch.autograd.gradcheck(of, (x, layer.lora_A, layer.lora_B))
+
+
+def test_gradients_of_the_adapter_pass_gradcheck():
+    torch.manual_seed(0)
+    adapter = BottleneckAdapter(5, 3).double()
+    names, values = zip(*adapter.named_parameters(), strict=True)
+    for value in values:
+        nn.init.normal_(value)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+
+    def of(x, *values):
+        return torch.func.functional_call(adapter, dict(zip(names, values, strict=True)), x)
+
+    assert torch.autograd.gradcheck(of, (x, *values))
+
+
+def test_merging_gives_the_base_models_layers_and_the_same_logits(family):
+    model = trained(family, targets=tuple(ARCHITECTURES[family].projections))
+    before = model(*tokens()).detach()
+    report = model.merge(*tokens())
+    after = model(*tokens())
+    assert (before - after).abs().max() < 1e-10
+    assert report.largest_logit_change == (before - after).abs().max()
+    assert report.flipped_predictions == 0
+    base = tiny(family)
+    assert [n for n, _ in model.pretrained.named_parameters()] == [
+        n for n, _ in base.named_parameters()
+    ]
+    assert {type(m) for m in model.pretrained.modules()} == {type(m) for m in base.modules()}
+
+
+def test_merging_twice_changes_nothing_more():
+    model = trained("bert")
+    model.merge(*tokens())
+    weights = {name: p.clone() for name, p in model.named_parameters()}
+    assert model.merge(*tokens()) == (0, 0)
+    assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
+
+
+def test_eval_does_not_merge():
+    model = trained("bert")
+    model.train().eval()
+    assert len(model.lora_layers()) == 8
+
+
+def test_merging_rounds_once_whatever_the_models_type():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(64, 64).bfloat16(), rank=4, alpha=8)
+    nn.init.normal_(layer.lora_B, std=0.01)
+    exact = layer.linear.weight.double() + 2 * layer.lora_B.double() @ layer.lora_A.double()
+    merged = layer.merged().weight
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(merged, exact.bfloat16())
+
+
+def test_no_prediction_flips_in_float32():
+    model = trained("bert").float()
+    torch.manual_seed(5)
+    ids = torch.randint(5, 20, (500, 12))
+    report = model.merge(ids, torch.ones_like(ids))
+    assert 0 < report.largest_logit_change < 1e-4
+    assert report.flipped_predictions == 0
+
+
+@pytest.mark.parametrize(("stabilised", "scaling"), [(False, 2.0), (True, 4.0)])
+def test_scaling_is_alpha_over_r_or_its_root(stabilised, scaling):
+    assert LoRALinear(nn.Linear(9, 9), 4, 8, rank_stabilised=stabilised).scaling == scaling
+
+
+def test_a_fused_matrix_is_adapted_whole_or_not_at_all():
+    model = LoRAModel(tiny("modernbert"), targets=("q", "k", "v", "o"))
+    assert len(model.lora_layers()) == 2 * 2  # Wqkv and Wo in each block
+    with pytest.raises(ValueError, match=r"keeps \['k', 'v'\] in the same matrix"):
+        LoRAModel(tiny("modernbert"), targets=("q",))
