@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
@@ -293,8 +294,8 @@ def rough_duration(settings, todo, config, tokens, device):
         passes_back = 2 if method == "full" else 1
         epoch = (1 + passes_back) * train_tokens + validation_tokens
         passes += once + (0 if model.encoder_is_frozen else settings.epochs * epoch)
-    at_half_speed = 0.5 * machine.matrix_rate(device)
-    return 2 * block_weights * passes / at_half_speed if todo else 0.0
+    usual = 0.6 * machine.matrix_rate(device)  # attention and the rest take their share
+    return 2 * block_weights * passes / usual if todo else 0.0
 
 
 def main(arguments=None) -> int:
@@ -313,6 +314,7 @@ def experiment(settings):
     """Load the data, run every (method, seed), and write files, plots and a table."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
     device = machine.choose_device()
     fresh = vars(settings).pop("fresh")
     folder = Path(settings.results) / settings.experiment
@@ -321,7 +323,7 @@ def experiment(settings):
         f"Experiment {settings.experiment}"
         f"{f' (the other one: --experiment {other})' if other else ''}: "
         f"{', '.join(settings.methods)} on {settings.model} model and {settings.dataset} data, "
-        f"seeds {', '.join(map(str, settings.seeds))}, on {machine.describe(device)}"
+        f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
     source, config, data, tokens = prepare(settings)
     about = describe(settings, data, tokens)
@@ -334,10 +336,10 @@ def experiment(settings):
     if len(earlier):
         earlier = earlier[earlier["status"] == "finished"]
         done = set(zip(earlier["method"], earlier["seed"], strict=True))
-        print(f"  {len(done & set(todo))} runs are finished already (--fresh starts over)")
+        print(f"  finished already: {len(done & set(todo))} (--fresh starts over)")
         todo = [pair for pair in todo if pair not in done]
     minutes = rough_duration(settings, todo, config, tokens, device) / 60
-    print(f"{len(todo)} runs, roughly {math.ceil(minutes)} min")
+    print(f"Runs to do: {len(todo)}, roughly {math.ceil(minutes)} min")
     failed = 0
     try:
         for method, seed in todo:

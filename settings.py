@@ -1,6 +1,7 @@
 """The constants of finetuning.py as one checked object, with the command line's say in them."""
 
 import argparse
+import contextlib
 import math
 from collections import namedtuple
 
@@ -49,10 +50,10 @@ def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Names
 
     Values on the command line go before the constants. The experiment's name chooses between
     the two columns; any other name takes "full" where CUDA is there and "quick" elsewhere.
-    Raises `ValueError` for a value that cannot be, and exits with status 2 as argparse does.
+    Raises `ValueError` for a value or an option that cannot be.
     """
     constants = {name: value for name, value in constants.items() if name.isupper()}
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description="Compare parameter-efficient fine-tuning methods on labelled reviews. "
         "Every constant at the top of finetuning.py can be given here."
     )
@@ -78,25 +79,39 @@ def _choose(value, column):
 def _option(name, value):
     """How argparse should read one constant."""
     example = _choose(value, "quick")
-    option = {"default": argparse.SUPPRESS, "metavar": name, "type": type(example)}
+    if isinstance(example, bool):
+        return {"default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
+    option = {"default": argparse.SUPPRESS, "metavar": name}
     if name.endswith("_EXAMPLES"):
-        option |= {"type": lambda v: None if v == "all" else int(v), "help": "a number, or all"}
-    elif name == "ENCODER_DROPOUT":
-        option |= {"type": lambda v: None if v == "own" else float(v), "help": "a rate, or own"}
-    elif isinstance(example, bool):
-        option = {"default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
-    elif name == "LEARNING_RATES":
-        option |= {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
-    elif isinstance(example, tuple):
-        option |= {"type": type(example[0]), "nargs": "+"}
-    elif isinstance(example, int | float):
-        option |= {"type": lambda v: int(v) if v.lstrip("+-").isdigit() else float(v)}
-    return option
+        return option | {"type": _number_or("all"), "help": "a number, or all"}
+    if name == "ENCODER_DROPOUT":
+        return option | {"type": _number_or("own"), "help": "a rate, or own"}
+    if name == "LEARNING_RATES":
+        return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
+    many = {"nargs": "+"} if isinstance(example, tuple) else {}
+    text = isinstance(example[0] if many else example, str)
+    return option | many | {"type": str if text else _number}
+
+
+def _number(text):
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number")
+
+
+def _number_or(word):
+    return lambda text: None if text == word else _number(text)
 
 
 def _rate(text):
     method, _, rate = text.partition("=")
-    return method, float(rate)
+    return method, _number(rate)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(f"{message}; see python finetuning.py --help")
 
 
 def _check(settings):

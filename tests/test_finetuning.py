@@ -106,7 +106,7 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
     first = read_csv(runs)
     assert finetuning.main(command("--methods", "head", "lora")) == 0
     assert read_csv(runs).head(1).equals(first)
-    assert "1 runs are finished already" in capsys.readouterr().out
+    assert "finished already: 1 (--fresh" in capsys.readouterr().out
     assert finetuning.main(command("--methods", "head", "--epochs", "1")) == 2
     assert "EPOCHS = 2, not 1" in capsys.readouterr().err
     assert len(read_csv(runs)) == 2
@@ -146,6 +146,10 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
             "unknown method 'lorra'; choose from head, adapter, lora, bitfit, full",
         ),
         (["--max-tokens", "19"], "has 18 positions; set it to 18 or less"),
+        (["--epochs", "many"], "argument --epochs: 'many' is no number; see"),
+        (["--epochs", "2.5"], "EPOCHS is 2.5; expected a whole number, 1 or more"),
+        (["--seeds", "1", "1"], "SEEDS is [1, 1]; expected whole numbers, 0 or more, each once"),
+        (["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; see"),
         (["--epochs", "0"], "EPOCHS is 0; expected a whole number, 1 or more"),
         (["--warmup", "1"], "WARMUP is 1; expected a number from 0 to below 1"),
         (["--learning-rates", "lora=-1"], "LEARNING_RATES['lora'] is -1.0; expected"),

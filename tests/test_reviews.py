@@ -5,9 +5,11 @@ import json
 import pandas as pd
 import pytest
 from conftest import reviews_frame
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from data_utils import EMBEDDED, load_reviews, reviews_file
 from data_utils import embedded as embedded_module
+from data_utils import reviews as reviews_module
 
 
 def texts(dataset):
@@ -143,6 +145,24 @@ def test_embedded_reviews_are_imdbs_train_split():
     positive = raw.loc[cleaned.drop_duplicates().index, "label"].mean()
     assert abs(sum(reviews.test["label"]) - positive * len(reviews.test)) < 1
     assert not set(texts(reviews.test)) & set(texts(reviews.train))
+
+
+def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(monkeypatch):
+    features = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
+
+    def part(start, end, label=None):
+        frame = reviews_frame(300)[start:end].sort_values("label")
+        if label is not None:
+            frame["label"] = label
+        return Dataset.from_pandas(frame, features, preserve_index=False)
+
+    hub = DatasetDict(train=part(0, 100), test=part(100, 150), unsupervised=part(150, 300, -1))
+    monkeypatch.setattr(reviews_module, "load_dataset", lambda name: hub)
+    reviews = load_reviews("stanfordnlp/imdb")
+    assert [len(s) for s in (reviews.train, reviews.validation, reviews.test)] == [90, 10, 50]
+    assert set(texts(reviews.test)) == set(hub["test"]["text"])
+    assert reviews.label_names == ["neg", "pos"]
+    assert reviews.validation["label"][:].count(1) == 5  # stratified, from a sorted split
 
 
 def write(path, text):
