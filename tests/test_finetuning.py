@@ -152,7 +152,7 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
         (["--epoch-count", "3"], "unrecognized arguments: --epoch-count 3; see"),
         (["--epochs", "0"], "EPOCHS is 0; expected a whole number, 1 or more"),
         (["--warmup", "1"], "WARMUP is 1; expected a number from 0 to below 1"),
-        (["--learning-rates", "lora=-1"], "LEARNING_RATES['lora'] is -1.0; expected"),
+        (["--learning-rates", "lora=-1"], "LEARNING_RATES['lora'] is -1; expected"),
         (["--model", "/nowhere/bert"], "the model /nowhere/bert cannot be loaded"),
         (["--dataset", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--lora-targets", "q", "w"], "LoRA targets are ['q', 'w']; choose from"),
