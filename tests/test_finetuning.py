@@ -184,6 +184,23 @@ def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch():
     assert accuracy == (logits.argmax(1) == reviews.labels).sum().item() / 5
 
 
+@pytest.mark.parametrize(("patience", "epochs_run"), [(20, 12), (2, None)])
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(tmp_path, patience, epochs_run):
+    """On labels of no sense, training soon makes the validation loss worse."""
+    reviews = {"train": tokenised(64, seed=1), "validation": tokenised(64, seed=2)}
+    torch.manual_seed(0)
+    model = HeadOnlyModel(tiny().float())
+    options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
+    states = {split: finetuning.encode(model, r, options, CPU) for split, r in reviews.items()}
+    clock, best = machine.Clock(CPU), tmp_path / "run" / "trained.safetensors"
+    history = finetuning.train(model, reviews, states, options, 0.03, 0, clock, best)
+    losses = [row["validation_loss"] for row in history]
+    kept = losses.index(min(losses)) + 1
+    assert kept < len(history) == (epochs_run or kept + patience)
+    logits = finetuning.predict(model, reviews["validation"], states["validation"], options, CPU)
+    assert finetuning.score(logits, reviews["validation"].labels)[0] == min(losses)
+
+
 def test_states_of_a_frozen_encoder_are_those_it_would_give_each_time(family):
     reviews, model = tokenised(23), HeadOnlyModel(tiny(family).float()).eval()
     states = finetuning.encode(model, reviews, settings("--batch-size", "4"), CPU)
