@@ -55,7 +55,7 @@ def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Names
     constants = {name: value for name, value in constants.items() if name.isupper()}
     parser = _Parser(
         description="Compare parameter-efficient fine-tuning methods on labelled reviews. "
-        "Every constant at the top of finetuning.py can be given here."
+        "Every constant at the top of finetuning.py can be given here; its value there is shown."
     )
     for name, value in constants.items():
         parser.add_argument("--" + name.lower().replace("_", "-"), **_option(name, value))
@@ -79,18 +79,30 @@ def _choose(value, column):
 def _option(name, value):
     """How argparse should read one constant."""
     example = _choose(value, "quick")
+    texts = [_as_typed(v) for v in (value if isinstance(value, Columns) else [value])]
+    now = f"full: {texts[0]}; quick: {texts[1]}" if len(texts) == 2 else texts[0]
+    option = {"default": argparse.SUPPRESS, "help": now.replace("%", "%%")}
     if isinstance(example, bool):
-        return {"default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
-    option = {"default": argparse.SUPPRESS, "metavar": name}
+        return option | {"action": argparse.BooleanOptionalAction}
+    option["metavar"] = "VALUE"
     if name.endswith("_EXAMPLES"):
-        return option | {"type": _number_or("all"), "help": "a number, or all"}
+        return option | {"type": _number_or("all")}
     if name == "ENCODER_DROPOUT":
-        return option | {"type": _number_or("own"), "help": "a rate, or own"}
+        return option | {"type": _number_or("own"), "help": f"{now}; or own, the model's"}
     if name == "LEARNING_RATES":
         return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
     many = {"nargs": "+"} if isinstance(example, tuple) else {}
     text = isinstance(example[0] if many else example, str)
     return option | many | {"type": str if text else _number}
+
+
+def _as_typed(value):
+    """A constant's value as one would type it on the command line."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={item}" for name, item in value.items())
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "all" if value is None else str(value)
 
 
 def _number(text):
