@@ -82,6 +82,8 @@ def train(model, reviews, states, settings, rate, seed, clock, best):
         row |= {"train_loss": loss, "train_accuracy": accuracy}
         logits = predict(model, reviews["validation"], states["validation"], settings, clock.device)
         loss, accuracy = score(logits, labels)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the validation loss is {loss} after epoch {epoch}")
         row |= {"validation_loss": loss, "validation_accuracy": accuracy}
         row |= {"learning_rate": schedule.get_last_lr()[0], "seconds": clock.seconds}
         history.append(row)
@@ -122,7 +124,7 @@ def train_epoch(model, reviews, states, batches, optimizer, schedule, settings):
     losses = torch.stack(losses).cpu()  # the one wait for the device, at the epoch's end
     if not losses.isfinite().all():
         step = (~losses.isfinite()).nonzero()[0].item()
-        raise FloatingPointError(f"the loss is {losses[step]:.0f} at step {step + 1} of an epoch")
+        raise FloatingPointError(f"the loss is {losses[step]:.0f} at step {step + 1} of its epoch")
     sizes = torch.tensor([len(index) for index in batches])
     return (losses * sizes).sum().item() / len(reviews), right.item() / len(reviews)
 
@@ -340,41 +342,46 @@ def experiment(settings):
         todo = [pair for pair in todo if pair not in done]
     minutes = rough_duration(settings, todo, config, tokens, device) / 60
     print(f"Runs to do: {len(todo)}, roughly {math.ceil(minutes)} min")
-    failed = 0
     try:
-        for method, seed in todo:
-            identity = {
-                "experiment": settings.experiment,
-                "model": about["model"],
-                "data_set": about["data_set"],
-                "method": method,
-                "seed": seed,
-                "status": "finished",
-                "learning_rate": settings.learning_rates[method],
-                "device": machine.describe(device),
-            }
-            try:
-                row, history, changes, logits = run(
-                    method, seed, tokens, source, config, settings, device, folder
-                )
-            except FloatingPointError as error:
-                failed += 1
-                rate = f"learning rate {identity['learning_rate']:g}"
-                identity["status"] = f"failed: {error}, {rate}; lower LEARNING_RATES"
-                print(f"{method} seed {seed} {identity['status']}", file=sys.stderr)
-                records.add_run(folder, identity)
-                continue
-            predictions = pd.DataFrame({"label": tokens["test"].labels})
-            predictions[[f"logit_{label}" for label in data.label_names]] = logits
-            records.add_run(folder, identity | row, history, changes, predictions)
-            tqdm.write(
-                f"{method} seed {seed}: test accuracy {row['test_accuracy']:.2%}, "
-                f"{row['trainable_percentage']:.3g} % trained, "
-                f"{row['training_seconds']:.0f} s of training"
-            )
+        return run_all(todo, about, tokens, source, config, settings, device, folder)
     finally:
         report(folder)
-    return 1 if failed else 0
+
+
+def run_all(todo, about, tokens, source, config, settings, device, folder):
+    """Every run of `todo`, recorded as soon as it ends; returns 1 if one has failed, else 0."""
+    failed = 0
+    for method, seed in todo:
+        rate = settings.learning_rates[method]
+        identity = {
+            "experiment": settings.experiment,
+            "model": about["model"],
+            "data_set": about["data_set"],
+            "method": method,
+            "seed": seed,
+            "status": "finished",
+            "learning_rate": rate,
+            "device": machine.describe(device),
+        }
+        try:
+            row, history, changes, logits = run(
+                method, seed, tokens, source, config, settings, device, folder
+            )
+        except FloatingPointError as error:
+            failed = 1
+            status = f"failed: {error}, learning rate {rate:g}; lower LEARNING_RATES"
+            print(f"{method} seed {seed} {status}", file=sys.stderr)
+            records.add_run(folder, identity | {"status": status})
+            continue
+        predictions = pd.DataFrame({"label": tokens["test"].labels})
+        predictions[[f"logit_{label}" for label in about["label_names"]]] = logits
+        records.add_run(folder, identity | row, history, changes, predictions)
+        tqdm.write(
+            f"{method} seed {seed}: test accuracy {row['test_accuracy']:.2%}, "
+            f"{row['trainable_percentage']:.3g} % trained, "
+            f"{row['training_seconds']:.0f} s of training"
+        )
+    return failed
 
 
 def report(folder):

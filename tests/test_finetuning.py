@@ -122,6 +122,16 @@ def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path,
     assert "head seed 0 failed" in capsys.readouterr().err
 
 
+def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
+    reviews = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
+    model = HeadOnlyModel(tiny().float())
+    states = {split: finetuning.encode(model, r, settings(), CPU) for split, r in reviews.items()}
+    states["validation"][3] = float("nan")
+    clock, best = machine.Clock(CPU), tmp_path / "trained.safetensors"
+    with pytest.raises(FloatingPointError, match="validation loss is nan after epoch 1"):
+        finetuning.train(model, reviews, states, settings(), 0.01, 0, clock, best)
+
+
 def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
     build = finetuning.build
 
