@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny, tokens
+from conftest import SPECIAL, WORDS, tiny, tokens
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from modeling import METHODS, load_finetuned, save_checkpoint
+from modeling import METHODS, load_config, load_finetuned, load_pretrained, save_checkpoint
 from modeling.checkpoint import load_trained, save_trained
 from modeling.finetuned import Finetuned
 
@@ -83,6 +86,15 @@ def other_base(folder):
     edit(folder, base_model=str(base))
 
 
+def other_heads(folder):
+    """The same weights, read by a model of another shape."""
+    source = Path(json.loads((folder / "checkpoint.json").read_text())["base_model"])
+    base = shutil.copytree(source, folder.parent / "heads")
+    config = json.loads((base / "config.json").read_text()) | {"num_attention_heads": 4}
+    (base / "config.json").write_text(json.dumps(config))
+    edit(folder, base_model=str(base))
+
+
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
@@ -95,6 +107,7 @@ def other_base(folder):
             "has format 2, written by version 9.0",
         ),
         (other_base, "is not the base model of"),
+        (other_heads, "is not the base model of"),
     ],
 )
 def test_a_damaged_newer_or_foreign_checkpoint_is_refused(checkpoint, damage, line):
@@ -126,3 +139,19 @@ def test_wrong_tensors_are_refused_and_nothing_is_loaded(tmp_path, change, line)
     with pytest.raises(ValueError, match=line):
         load_trained(fresh, path)
     assert torch.equal(fresh(*tokens()), before)
+
+
+def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batch(tmp_path):
+    tiny("llama").float().save_pretrained(tmp_path)
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, "[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
+    config, tokenizer = load_config(str(tmp_path), ["bad", "good"])
+    assert tokenizer.pad_token == "[SEP]" and config.pad_token_id == 3
+    model = trained("lora", load_pretrained(str(tmp_path), config))
+    classify = Finetuned(model, tokenizer, ["bad", "good"], 12)
+    together = classify(TEXTS)
+    for text, (label, probability) in zip(TEXTS, together, strict=True):
+        [(alone, its)] = classify([text])
+        assert alone == label and its == pytest.approx(probability, abs=1e-6)
