@@ -162,6 +162,46 @@ def test_adapter_block_is_figure_2_in_plain_tensor_operations():
     assert (block(x) - expected).abs().max() < 1e-10
 
 
+def test_adapters_of_every_family_are_the_closed_form_after_each_projection(family):
+    """The base model, with the adapters' equation in plain operations put on its projections."""
+    torch.manual_seed(0)
+    model = AdapterModel(tiny(family), bottleneck=3).eval()
+    added = {n: p for n, p in model.trainable_parameters().items() if ".adapter." in n}
+    for parameter in added.values():
+        nn.init.normal_(parameter, std=0.3)
+    base = tiny(family)
+
+    def closed_form(prefix):
+        w = {n.removeprefix(f"{prefix}.adapter."): p for n, p in added.items() if prefix in n}
+
+        def add(module, inputs, h):
+            z = h @ w["down.weight"].T + w["down.bias"]
+            z = z * (1 + torch.erf(z / 2**0.5)) / 2
+            return h + z @ w["up.weight"].T + w["up.bias"]
+
+        return add
+
+    places = {name.split(".adapter.")[0] for name in added}
+    assert len(places) == 2 * 2  # both sublayers of both blocks
+    for place in places:
+        base.get_submodule(place).register_forward_hook(closed_form(place))
+    ids, mask = tokens()
+    expected = base(input_ids=ids, attention_mask=mask).logits
+    assert (model(ids, mask) - expected).abs().max() < 1e-10
+    assert (expected - tiny(family)(ids, attention_mask=mask).logits).abs().max() > 1e-3
+
+
+def test_adapters_train_themselves_the_blocks_norms_and_the_head_in_every_family(family):
+    model = AdapterModel(tiny(family))
+    before = {name for name, _ in tiny(family).named_parameters()}
+    after = {n.replace(".projection.", ".") for n, _ in model.pretrained.named_parameters()}
+    inside = f"{model.architecture.blocks}."
+    norms = {n for n in before if inside in n and "norm" in n.lower() and "self_attn" not in n}
+    head = {n for n in before if n.startswith(("classifier.", "pre_classifier.", "score."))}
+    head |= {n for n in before if "pooler." in n or n.startswith("head.")}
+    assert set(model.trainable_parameters()) == (after - before) | norms | head
+
+
 def test_lora_linear_is_its_equation():
     torch.manual_seed(0)
     layer = LoRALinear(nn.Linear(6, 5).double(), rank=2, alpha=3)
