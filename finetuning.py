@@ -211,7 +211,7 @@ def run(method, seed, reviews, source, config, settings, device, folder):
     best = kept / checkpoint.TENSORS
     rate = settings.learning_rates[method]
     history = train(model, reviews, states, settings, rate, seed, clock, best)
-    row = {}
+    row, peak = {}, machine.peak_memory(device)
     for split, data in reviews.items():
         logits = predict(model, data, states[split], settings, device)
         row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, data.labels)
@@ -231,7 +231,7 @@ def run(method, seed, reviews, source, config, settings, device, folder):
         "best_epoch": min(history, key=lambda epoch: epoch["validation_loss"])["epoch"],
         "examples_per_second": len(history) * len(reviews["train"]) / clock.seconds,
         "tokens_per_second": len(history) * int(reviews["train"].lengths.sum()) / clock.seconds,
-        "peak_memory_mib": machine.peak_memory(device),
+        "peak_memory_mib": peak,
         "trained_bytes": best.stat().st_size,
     }
     return row, history, changes, logits
@@ -280,7 +280,16 @@ def names(constant, embedded_name):
     return f"{embedded_name} (embedded)" if constant == data_utils.EMBEDDED else constant
 
 
-def rough_duration(settings, todo, config, tokens, device):
+def skeletons(config, settings):
+    """Each method's model, of shapes without weights: what cannot be built is refused here."""
+    with torch.device("meta"):
+        return {
+            method: build(method, AutoModelForSequenceClassification.from_config(config), settings)
+            for method in settings.methods
+        }
+
+
+def rough_duration(settings, todo, models, tokens, device):
     """Seconds, from the arithmetic owed and a quick test of the device's matrix products.
 
     A pass forward owes 2 operations a weight and token, the pass back to the added weights as
@@ -290,12 +299,10 @@ def rough_duration(settings, todo, config, tokens, device):
     once = train_tokens + validation_tokens + test_tokens
     passes = 0
     for method, _ in todo:
-        with torch.device("meta"):  # shapes without weights
-            model = build(method, AutoModelForSequenceClassification.from_config(config), settings)
-        block_weights = sum(p.numel() for p in model.blocks.parameters())
+        block_weights = sum(p.numel() for p in models[method].blocks.parameters())
         passes_back = 2 if method == "full" else 1
         epoch = (1 + passes_back) * train_tokens + validation_tokens
-        passes += once + (0 if model.encoder_is_frozen else settings.epochs * epoch)
+        passes += once + (0 if models[method].encoder_is_frozen else settings.epochs * epoch)
     usual = 0.6 * machine.matrix_rate(device)  # attention and the rest take their share
     return 2 * block_weights * passes / usual if todo else 0.0
 
@@ -328,6 +335,7 @@ def experiment(settings):
         f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
     source, config, data, tokens = prepare(settings)
+    models = skeletons(config, settings)
     about = describe(settings, data, tokens)
     earlier = records.open_experiment(folder, about | machine.environment(device), fresh)
     counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())
@@ -340,7 +348,7 @@ def experiment(settings):
         done = set(zip(earlier["method"], earlier["seed"], strict=True))
         print(f"  finished already: {len(done & set(todo))} (--fresh starts over)")
         todo = [pair for pair in todo if pair not in done]
-    minutes = rough_duration(settings, todo, config, tokens, device) / 60
+    minutes = rough_duration(settings, todo, models, tokens, device) / 60
     print(f"Runs to do: {len(todo)}, roughly {math.ceil(minutes)} min")
     try:
         return run_all(todo, about, tokens, source, config, settings, device, folder)

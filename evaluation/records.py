@@ -28,8 +28,8 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.D
     `ValueError` names what differs. `fresh` deletes earlier runs.
     """
     if fresh:
-        for name in ("runs.csv", "history.csv", "changes.csv", "experiment.json"):
-            (folder / name).unlink(missing_ok=True)
+        for written in (*folder.glob("*.csv"), *folder.glob("*.png")):
+            written.unlink()
         for name in ("predictions", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
     runs = read_csv(folder / "runs.csv")

@@ -4,7 +4,7 @@ from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel, load_config, load_pretrained, max_positions
 from .bitfit import BitFitModel
 from .changes import changes
-from .checkpoint import load_trained, save_checkpoint
+from .checkpoint import save_checkpoint
 from .finetuned import Finetuned, load_finetuned, load_peft
 from .head_only import HeadOnlyModel
 from .lora import LoRALinear, LoRAModel
@@ -27,7 +27,6 @@ __all__ = [
     "load_finetuned",
     "load_peft",
     "load_pretrained",
-    "load_trained",
     "max_positions",
     "save_checkpoint",
 ]

@@ -109,6 +109,8 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
     assert "finished already: 1 (--fresh" in capsys.readouterr().out
     assert finetuning.main(command("--methods", "head", "--epochs", "1")) == 2
     assert "EPOCHS = 2, not 1" in capsys.readouterr().err
+    wrong = command("--methods", "lora", "--lora-targets", "x", "--fresh")
+    assert finetuning.main(wrong) == 2  # refused before --fresh deletes anything
     assert len(read_csv(runs)) == 2
 
 
@@ -135,10 +137,10 @@ def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
 def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
     build = finetuning.build
 
-    def interrupted(method, *rest):
-        if method == "lora" and not torch.empty(0, device=None).is_meta and rest[0].device == CPU:
+    def interrupted(method, pretrained, settings):
+        if method == "lora" and pretrained.device == CPU:  # the run, not the check before it
             raise KeyboardInterrupt
-        return build(method, *rest)
+        return build(method, pretrained, settings)
 
     monkeypatch.setattr(finetuning, "build", interrupted)
     assert finetuning.main(command("--methods", "head", "lora")) == 130
