@@ -58,9 +58,8 @@ def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> Tokenised
     tokenised = reviews.map(
         token_ids,
         batched=True,
-        remove_columns=["text"],
+        remove_columns=["text", "label"],
         features=datasets.Features(
-            label=reviews.features["label"],
             input_ids=datasets.List(datasets.Value("int32")),
             cut=datasets.Value("bool"),
         ),
@@ -73,7 +72,7 @@ def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> Tokenised
     flat = torch.from_numpy(ids.flatten().to_numpy().copy())
     return TokenisedReviews(
         token_ids=flat.split(ids.value_lengths().to_pylist()),
-        labels=torch.from_numpy(columns["label"].to_numpy().copy()),
+        labels=torch.tensor(reviews["label"][:]),  # not from the cache, which knows only texts
         pad_id=tokenizer.pad_token_id,
         truncated=float(np.mean(columns["cut"].to_numpy())),
     )

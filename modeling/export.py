@@ -2,7 +2,7 @@
 
 peft            adapter_config.json + adapter_model.safetensors: LoRA, head included
 transformers    a folder that `pipeline("text-classification", model=...)` loads: head-only,
-                merged LoRA, full fine-tuning
+                merged LoRA, BitFit, full fine-tuning
 """
 
 import copy

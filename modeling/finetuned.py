@@ -35,7 +35,7 @@ class Finetuned:
         return [(self.label_names[label], probability) for label, probability in pairs]
 
     def export(self, folder: str | Path, format: str) -> None:
-        """Write it as `format` "peft" (LoRA) or "transformers" (head-only, merged LoRA, full).
+        """Write it as `format` "peft" (LoRA) or "transformers" (all but adapters; LoRA merged).
 
         Raises `ValueError` for a method that the other library has no form for.
         """

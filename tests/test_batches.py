@@ -91,3 +91,9 @@ def test_second_time_comes_from_the_cache(reviews, tokenizer, model_folder):
     assert all(map(torch.equal, first.token_ids, second.token_ids))
     tokenise(marked, counting, 8)
     assert sum(calls) == 3 + 2 * len(marked)
+
+
+def test_labels_are_todays_though_the_texts_come_from_the_cache(reviews, tokenizer):
+    first = tokenise(reviews, tokenizer, 10)
+    flipped = reviews.map(lambda row: {"label": 1 - row["label"]})
+    assert torch.equal(tokenise(flipped, tokenizer, 10).labels, 1 - first.labels)
