@@ -47,10 +47,13 @@ def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> Tokenised
         cut = [bool(encoding.overflowing) for encoding in encoded.encodings]
         return {"input_ids": encoded["input_ids"], "cut": cut}
 
-    # The cache's name holds all that the result depends on: the tokenizer with its truncation,
-    # which is part of its state once it has been used, and the texts.
+    # The cache's name holds all that the result depends on: its columns, the tokenizer with its
+    # truncation, which is part of its state once it has been used, and the texts.
     token_ids({"text": [""]})
-    key = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
+    columns = datasets.Features(
+        input_ids=datasets.List(datasets.Value("int32")), cut=datasets.Value("bool")
+    )
+    key = hashlib.sha256(f"{columns}\0{tokenizer.backend_tokenizer.to_str()}".encode())
     for text in reviews["text"]:
         key.update(text.encode() + b"\0")
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "token_ids"
@@ -59,22 +62,18 @@ def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> Tokenised
         token_ids,
         batched=True,
         remove_columns=["text", "label"],
-        features=datasets.Features(
-            input_ids=datasets.List(datasets.Value("int32")),
-            cut=datasets.Value("bool"),
-        ),
+        features=columns,
         cache_file_name=str(cache / f"{key.hexdigest()[:32]}.arrow"),
         new_fingerprint=key.hexdigest()[:32],
         desc="tokenising",
     )
-    columns = tokenised.data.combine_chunks()
-    ids = columns["input_ids"].combine_chunks()
+    ids = tokenised.data["input_ids"].combine_chunks()
     flat = torch.from_numpy(ids.flatten().to_numpy().copy())
     return TokenisedReviews(
         token_ids=flat.split(ids.value_lengths().to_pylist()),
         labels=torch.tensor(reviews["label"][:]),  # not from the cache, which knows only texts
         pad_id=tokenizer.pad_token_id,
-        truncated=float(np.mean(columns["cut"].to_numpy())),
+        truncated=float(np.mean(tokenised["cut"][:])),
     )
 
 

@@ -1,8 +1,7 @@
-"""To and from other libraries' formats.
+"""To and from other libraries' formats: peft for LoRA, transformers for all but adapters.
 
-peft            adapter_config.json + adapter_model.safetensors: LoRA, head included
-transformers    a folder that `pipeline("text-classification", model=...)` loads: head-only,
-                merged LoRA, BitFit, full fine-tuning
+peft reads adapter_config.json and adapter_model.safetensors, head included; transformers a folder
+that `pipeline("text-classification", model=folder)` loads, LoRA merged.
 """
 
 import copy
