@@ -43,6 +43,7 @@ SEEDS = Columns((0, 1, 2), (0,))  # move the head, the added weights, dropout an
 EPOCHS = 3
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
+ACCUMULATE = None  # pieces a batch is worked off in; None: whole on a GPU, to fit a CPU's caches
 LEARNING_RATES = {"head": 1e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-4}
 WEIGHT_DECAY = 0.01  # not on biases and norms
 WARMUP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
@@ -106,19 +107,22 @@ def train_epoch(model, reviews, states, batches, optimizer, schedule, settings):
     losses, right = [], torch.zeros((), device=device)
     bar = tqdm(batches, desc="steps", leave=False, disable=None)
     for index in bar:
-        rows = torch.from_numpy(index).to(device)
-        if states is None:
-            logits = model.classify(encode_batch(model, reviews, index, device))
-        else:
-            logits = model.classify(states[rows])  # (N, d) -> (N, C)
-        loss = cross_entropy(logits, labels[rows])
-        loss.backward()
+        loss = torch.zeros((), device=device)
+        for piece in data_utils.pieces(reviews.lengths, index, tokens_at_once(settings, device)):
+            rows = torch.from_numpy(piece).to(device)
+            if states is None:
+                logits = model.classify(encode_batch(model, reviews, piece, device))
+            else:
+                logits = model.classify(states[rows])  # (N, d) -> (N, C)
+            part = cross_entropy(logits, labels[rows], reduction="sum") / len(index)
+            part.backward()
+            loss += part.detach()
+            right += (logits.argmax(1) == labels[rows]).sum()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        losses.append(loss.detach())
-        right += (logits.argmax(1) == labels[rows]).sum()
+        losses.append(loss)
         if not bar.disable and len(losses) % 10 == 0:
             bar.set_postfix(loss=f"{torch.stack(losses[-10:]).mean():.3f}")
     losses = torch.stack(losses).cpu()  # the one wait for the device, at the epoch's end
@@ -134,7 +138,9 @@ def optimisation(model, examples, settings, rate):
     parameters = list(model.trainable_parameters().values())
     matrices = {"params": [p for p in parameters if p.ndim > 1]}
     vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW([matrices, vectors], rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True
+    )
     steps = settings.epochs * math.ceil(examples / settings.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
     return optimizer, schedule
@@ -148,11 +154,22 @@ def encode_batch(model, reviews, index, device):
         return model.encode(*inputs).float()  # (N, T) -> (N, d); the head computes in float32
 
 
+def tokens_at_once(settings, device):
+    """How many tokens, pads included, are worked on together.
+
+    A CPU does best where the numbers between two operations stay in its caches.
+    """
+    if settings.accumulate is None and device.type == "cpu":
+        return 2048
+    return math.ceil(settings.batch_size * settings.max_tokens / (settings.accumulate or 1))
+
+
 @torch.no_grad()
 def encode(model, reviews, settings, device):
     """The states (n, d) of all reviews, in their order, without dropout."""
     model.eval()
-    batches = data_utils.evaluation_batches(reviews.lengths, settings.batch_size)
+    everything = np.arange(len(reviews))
+    batches = data_utils.pieces(reviews.lengths, everything, tokens_at_once(settings, device))
     states = torch.cat([encode_batch(model, reviews, index, device) for index in batches])
     order = torch.from_numpy(np.concatenate(batches)).argsort()
     return states[order.to(device)]
@@ -191,16 +208,19 @@ def build(method, pretrained, settings):
     return modeling.METHODS[method](pretrained, **hyperparameters.get(method, {}))
 
 
+def place(method, pretrained, settings, device):
+    """Put a method around a pretrained classifier, and the model on its device."""
+    if device.type == "cpu":
+        modeling.use_plain_attention(pretrained)
+    return build(method, pretrained, settings).to(device)
+
+
 def run(method, seed, reviews, source, config, settings, device, folder):
     """One run, from the seed to the test: (row, history, changes of the model, test logits)."""
     gc.collect()
     machine.reset_peak_memory(device)
     torch.manual_seed(seed)
-    pretrained = modeling.load_pretrained(source, config)
-    if device.type == "cpu" and settings.max_tokens <= 192:
-        # At short lengths the fused attention's backward pass is the slower one on CPUs.
-        pretrained.set_attn_implementation("eager")
-    model = build(method, pretrained, settings).to(device)
+    model = place(method, modeling.load_pretrained(source, config), settings, device)
     clock, states = machine.Clock(device), dict.fromkeys(reviews)
     if model.encoder_is_frozen:
         with clock:  # it says the same in every epoch, so it runs once
@@ -211,10 +231,12 @@ def run(method, seed, reviews, source, config, settings, device, folder):
     best = kept / checkpoint.TENSORS
     rate = settings.learning_rates[method]
     history = train(model, reviews, states, settings, rate, seed, clock, best)
-    row, peak = {}, machine.peak_memory(device)
-    for split, data in reviews.items():
-        logits = predict(model, data, states[split], settings, device)
-        row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, data.labels)
+    peak = machine.peak_memory(device)
+    best_epoch = min(history, key=lambda epoch: epoch["validation_loss"])
+    row = {name: best_epoch[name] for name in ("validation_loss", "validation_accuracy")}
+    for split in ("train", "test"):
+        logits = predict(model, reviews[split], states[split], settings, device)
+        row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, reviews[split].labels)
     modeling.save_checkpoint(
         model, kept, source, list(config.id2label.values()), settings.max_tokens
     )
@@ -228,7 +250,7 @@ def run(method, seed, reviews, source, config, settings, device, folder):
         "trainable_percentage": 100 * trainable / total,
         "training_seconds": clock.seconds,
         "epochs_run": len(history),
-        "best_epoch": min(history, key=lambda epoch: epoch["validation_loss"])["epoch"],
+        "best_epoch": best_epoch["epoch"],
         "examples_per_second": len(history) * len(reviews["train"]) / clock.seconds,
         "tokens_per_second": len(history) * int(reviews["train"].lengths.sum()) / clock.seconds,
         "peak_memory_mib": peak,
@@ -325,6 +347,8 @@ def experiment(settings):
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
     device = machine.choose_device()
+    if device.type == "cpu":
+        machine.keep_freed_memory()
     fresh = vars(settings).pop("fresh")
     folder = Path(settings.results) / settings.experiment
     other = {"full": "quick", "quick": "full"}.get(settings.experiment)

@@ -27,6 +27,7 @@ EXPECTED = {  # what each constant must be, in words and as a test
     "EPOCHS": COUNT,
     "PATIENCE": COUNT,
     "BATCH_SIZE": COUNT,
+    "ACCUMULATE": ("a whole number, 1 or more, or None", lambda v: v is None or COUNT[1](v)),
     "WEIGHT_DECAY": ("a number, 0 or more", lambda v: is_number(v) and v >= 0),
     "WARMUP": SHARE,
     "ENCODER_DROPOUT": ("a share below 1, or None", lambda v: v is None or SHARE[1](v)),
@@ -89,6 +90,8 @@ def _option(name, value):
         return option | {"type": _number_or("all")}
     if name == "ENCODER_DROPOUT":
         return option | {"type": _number_or("own"), "help": f"{now}; or own, the model's"}
+    if name == "ACCUMULATE":
+        return option | {"type": _number_or("auto"), "help": "auto, or a number of pieces"}
     if name == "LEARNING_RATES":
         return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
     many = {"nargs": "+"} if isinstance(example, tuple) else {}

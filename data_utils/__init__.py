@@ -1,6 +1,6 @@
 """Reviews in, batches out."""
 
-from .batches import TokenisedReviews, evaluation_batches, tokenise, training_batches
+from .batches import TokenisedReviews, pieces, tokenise, training_batches
 from .embedded import EMBEDDED, encoder_folder, reviews_file
 from .reviews import Reviews, load_reviews
 
@@ -9,8 +9,8 @@ __all__ = [
     "Reviews",
     "TokenisedReviews",
     "encoder_folder",
-    "evaluation_batches",
     "load_reviews",
+    "pieces",
     "reviews_file",
     "tokenise",
     "training_batches",

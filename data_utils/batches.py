@@ -95,7 +95,15 @@ def training_batches(
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def evaluation_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Indices of all reviews, longest first, so that memory is at its peak at once."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def pieces(lengths: np.ndarray, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:
+    """`index` in pieces of at most `most_tokens` tokens, pads included, or of one review.
+
+    The longest reviews come first, so that memory is at its peak at once.
+    """
+    order = index[np.argsort(-lengths[index], kind="stable")]
+    parts, start = [], 0
+    while start < len(order):
+        reviews = max(1, most_tokens // lengths[order[start]])
+        parts.append(order[start : start + reviews])
+        start += reviews
+    return parts

@@ -1,5 +1,6 @@
 """The machine that a run was made on: what it is, and what the run took of it."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -85,6 +86,19 @@ def synchronise(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
+def keep_freed_memory() -> bool:
+    """Have the C library keep what tensors free, for the next ones; True where it can (glibc).
+
+    By default it hands large blocks back to the system, which gives out and zeroes new pages for
+    the next tensor: on a CPU that costs more than many an operation on them.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    tune = ctypes.CDLL(None).mallopt
+    return bool(tune(mmap_threshold, 2**30) and tune(trim_threshold, 2**31 - 1))
+
+
 def matrix_rate(device: torch.device) -> float:
     """Operations a second of this device's matrix products, in its compute type, measured."""
     a = torch.randn(4096, 768, device=device, dtype=compute_type(device))
@@ -111,10 +125,19 @@ def peak_memory(device: torch.device) -> float | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    if device.type == "cpu" and os.access("/proc/self/clear_refs", os.W_OK):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
-    return None
+    return _process_memory("VmHWM") if os.access("/proc/self/clear_refs", os.W_OK) else None
+
+
+def memory(device: torch.device) -> float | None:
+    """What is held now in MiB, of what `peak_memory` is the peak of."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated() / 2**20
+    return _process_memory("VmRSS") if os.access("/proc/self/clear_refs", os.W_OK) else None
+
+
+def _process_memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(name))
 
 
 def _git(*arguments):

@@ -1,6 +1,7 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
 from .adapter import AdapterModel, BottleneckAdapter
+from .attention import use_plain_attention
 from .base import PeftModel, load_config, load_pretrained, max_positions
 from .bitfit import BitFitModel
 from .changes import changes
@@ -29,4 +30,5 @@ __all__ = [
     "load_pretrained",
     "max_positions",
     "save_checkpoint",
+    "use_plain_attention",
 ]

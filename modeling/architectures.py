@@ -30,12 +30,27 @@ class Architecture:
 
 # ---------------------------------------------------------------------------- encoders
 
+BERT_NORM = "attention.output.LayerNorm"
 
-def first_token(encoder: str):
-    """`encode` for families whose head reads the first token: (N, T, d) -> (N, d)."""
+
+def first_token(encoder: str, blocks="encoder.layer", attention="attention.self", norm=BERT_NORM):
+    """`encode` for families whose head reads the first token: (N, T, d) -> (N, d).
+
+    The last block's other tokens matter to nothing but its keys and values. So its attention
+    asks for the first token alone (where it can: `plain_attention`), and what follows, from the
+    norm on, computes no other.
+    """
 
     def encode(model, input_ids, attention_mask):
-        outputs = model.get_submodule(encoder)(input_ids=input_ids, attention_mask=attention_mask)
+        module = model.get_submodule(encoder)
+        last = module.get_submodule(blocks)[-1]
+        first = last.get_submodule(norm).register_forward_pre_hook(lambda _, x: x[0][:, :1])
+        last.get_submodule(attention).first_query_only = True
+        try:
+            outputs = module(input_ids=input_ids, attention_mask=attention_mask)
+        finally:
+            first.remove()
+            last.get_submodule(attention).first_query_only = False
         return outputs.last_hidden_state[:, 0]
 
     return encode
@@ -85,7 +100,7 @@ DISTILBERT = Architecture(
     head=("pre_classifier", "classifier"),
     encoder_dropouts=("dropout", "attention_dropout"),
     head_dropout="seq_classif_dropout",
-    encode=first_token("distilbert"),
+    encode=first_token("distilbert", "transformer.layer", "attention", "sa_layer_norm"),
     classify=_distilbert_classify,
 )
 
@@ -100,7 +115,7 @@ BERT = Architecture(
         "down": "output.dense",
     },
     sublayer_outputs=("attention.output.dense", "output.dense"),
-    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    norms=(BERT_NORM, "output.LayerNorm"),
     head=("bert.pooler.dense", "classifier"),
     encoder_dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     head_dropout="classifier_dropout",

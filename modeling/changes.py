@@ -87,7 +87,7 @@ def _adapter_changes(model, input_ids, attention_mask):
             adapter = block.get_submodule(path).adapter
             hooks.append(adapter.register_forward_hook(measure))
     model.eval()
-    model.encode(input_ids, attention_mask)
+    model.pretrained(input_ids=input_ids, attention_mask=attention_mask)  # all tokens, to the end
     for hook in hooks:
         hook.remove()
     return rows

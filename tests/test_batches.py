@@ -9,7 +9,7 @@ from conftest import reviews_frame
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AutoTokenizer
 
-from data_utils import evaluation_batches, tokenise, training_batches
+from data_utils import pieces, tokenise, training_batches
 
 
 @pytest.fixture
@@ -26,12 +26,21 @@ def tokenizer(model_folder):
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
 def test_every_review_is_in_just_one_batch(batch_size):
     lengths = np.random.default_rng(0).integers(5, 500, 777)
-    for batches in (
-        training_batches(lengths, batch_size, seed=3, epoch=1),
-        evaluation_batches(lengths, batch_size),
-    ):
-        assert sorted(np.concatenate(batches)) == list(range(777))
-        assert max(len(batch) for batch in batches) <= batch_size
+    batches = training_batches(lengths, batch_size, seed=3, epoch=1)
+    assert sorted(np.concatenate(batches)) == list(range(777))
+    assert max(len(batch) for batch in batches) <= batch_size
+
+
+@pytest.mark.parametrize("most", [1, 600, 2048, 10**9])
+def test_pieces_hold_every_review_once_and_no_more_tokens_than_allowed(most):
+    lengths = np.random.default_rng(0).integers(5, 500, 777)
+    index = np.random.default_rng(1).permutation(777)[:300]
+    parts = pieces(lengths, index, most)
+    assert sorted(np.concatenate(parts)) == sorted(index)
+    assert all(len(part) == 1 or len(part) * lengths[part].max() <= most for part in parts)
+    assert all(np.diff(lengths[np.concatenate(parts)]) <= 0)
+    if most == 10**9:
+        assert len(parts) == 1
 
 
 def test_order_depends_on_seed_and_epoch_alone():

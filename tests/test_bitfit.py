@@ -22,7 +22,8 @@ def test_trainable_names_are_the_biases_and_the_head():
 def test_bitfit_starts_as_the_pretrained_model():
     model = BitFitModel(tiny()).eval()
     ids, mask = tokens()
-    assert torch.equal(model(ids, mask), tiny()(ids, attention_mask=mask).logits)
+    logits = model.pretrained(input_ids=ids, attention_mask=mask).logits
+    assert torch.equal(logits, tiny()(ids, attention_mask=mask).logits)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "modernbert"])

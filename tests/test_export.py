@@ -47,7 +47,7 @@ def test_peft_loads_an_exported_lora(family, tmp_path):
         peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "peft"),
     ):
         logits = theirs.eval()(input_ids=ids, attention_mask=mask).logits
-        assert (logits - expected).abs().max() < 1e-6
+        assert (logits - expected).abs().max() < 1e-5  # float32
 
 
 def peft_trained(base, folder, **options):

@@ -9,11 +9,11 @@ from modeling import BottleneckAdapter, LoRALinear, LoRAModel
 from modeling.architectures import ARCHITECTURES
 
 
-def trained(family, **options):
+def trained(family, std=0.3, **options):
     torch.manual_seed(0)
     model = LoRAModel(tiny(family), rank=4, **options).eval()
     for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=0.3)
+        nn.init.normal_(parameter, std=std)
     return model
 
 
@@ -27,6 +27,46 @@ def test_gradients_of_lora_pass_gradcheck():
         return torch.func.functional_call(layer, {"lora_A": a, "lora_B": b}, x)
 
     assert torch.autograd.gradcheck(of, (x, layer.lora_A, layer.lora_B))
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_folded_lora_is_the_textbook_lora(family, dtype, limit):
+    results = {}
+    for form in ("folded", "textbook"):
+        targets = tuple(ARCHITECTURES[family].projections)
+        model = trained(family, std=0.05, targets=targets).to(dtype)
+        if form == "textbook":
+            for layer in model.lora_layers().values():
+                layer.forward = layer.textbook
+        logits = model(*tokens())
+        nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1])).backward()
+        gradients = [p.grad.flatten() for p in model.trainable_parameters().values()]
+        results[form] = logits.detach(), torch.cat(gradients)
+    for ours, textbook in zip(results["folded"], results["textbook"], strict=True):
+        assert (ours - textbook).abs().max() < limit * textbook.abs().max()
+
+
+def test_folded_lora_builds_its_matrix_in_float32_under_autocast():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(32, 16), rank=4, alpha=8)
+    nn.init.normal_(layer.lora_B, std=0.01)
+    x = torch.randn(3, 32, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        h = layer(x)
+    W = (layer.linear.weight + 2 * layer.lora_B @ layer.lora_A).bfloat16()
+    expected = nn.functional.linear(x.bfloat16(), W, layer.linear.bias.bfloat16())
+    assert h.dtype == torch.bfloat16 and torch.equal(h, expected)
+    h.sum().backward()
+    assert x.grad.dtype == layer.lora_A.grad.dtype == layer.lora_B.grad.dtype == torch.float32
+
+
+def test_dropout_before_a_takes_the_textbook_form_in_training_alone():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(32, 16), rank=4, alpha=8, dropout=0.5)
+    nn.init.normal_(layer.lora_B)
+    x = torch.randn(200, 32)
+    assert not torch.equal(layer.train()(x), layer.train()(x))
+    assert torch.allclose(layer.eval()(x), layer.textbook(x), atol=1e-5)
 
 
 def test_gradients_of_the_adapter_pass_gradcheck():
