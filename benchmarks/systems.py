@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForSequenceClassification, DistilBertConfig
+from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
 import data_utils
 import finetuning
