@@ -49,6 +49,10 @@ class Work:
             return Shape(config.dim, config.hidden_dim, config.n_layers)
         return Shape(config.hidden_size, config.intermediate_size, config.num_hidden_layers)
 
+    @property
+    def heads(self) -> int:
+        return self.config(None).num_attention_heads
+
     def config(self, dropout: float | None):
         """The model's config; `dropout` inside the encoder, None: the model's own."""
         if self.shape == "distilbert":
@@ -212,7 +216,8 @@ class Worker:
 
     def __init__(self, system: str, work: Work):
         self.system, self.work = system, work
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # imports once, then forks
+        context.set_forkserver_preload(["benchmarks.systems"])
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, system, work), daemon=True)
         self.process.start()
@@ -259,7 +264,8 @@ class Turn:
         else:
             self.pipe.send(time.perf_counter() - self.start)
         while (order := self.pipe.recv()) == "memory":
-            self.pipe.send(machine.peak_memory(self.device) - self.resting)
+            peak = machine.peak_memory(self.device)
+            self.pipe.send(None if peak is None else peak - self.resting)
         if order == "end":
             sys.exit()
         self.start = time.perf_counter()

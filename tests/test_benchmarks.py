@@ -6,7 +6,10 @@ import torch
 from conftest import tiny
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import memory
 from benchmarks.limit import Shape, owed
+from benchmarks.systems import SYSTEMS, Work
+from evaluation import machine
 from modeling import METHODS, LoRALinear, use_plain_attention
 
 D, F, BLOCKS, N, T = 8, 12, 2, 3, 7
@@ -52,3 +55,57 @@ def test_arithmetic_owed_is_what_pytorch_counts(method, size, hyperparameters):
     if method == "adapter":  # after the last block's attention, before its norm
         spared += 3 * N * (T - 1) * 2 * 2 * D * size
     assert counted(method, **hyperparameters) == ours + spared
+
+
+class Done(Exception):
+    pass
+
+
+@pytest.mark.parametrize("system", list(SYSTEMS))
+def test_every_system_makes_its_passes(system):
+    turns = []
+
+    def turn():
+        turns.append(1)
+        if len(turns) > 2:
+            raise Done
+        return True
+
+    work = Work(
+        method="head" if "evaluation" in system else "lora",
+        size=2,
+        batch_size=2,
+        reviews=4,
+        length=8,
+        shape="24",
+        max_tokens=16,
+    )
+    with pytest.raises(Done):
+        SYSTEMS[system](work, torch.device("cpu"), turn)
+
+
+def test_the_tuned_peer_adapts_the_same_matrices_as_ours(monkeypatch):
+    counts = []
+
+    def count(model, *_, **__):
+        counts.append(sum(p.numel() for p in model.parameters() if p.requires_grad))
+        raise Done
+
+    monkeypatch.setattr("transformers.Trainer.__init__", lambda self, model, *a, **k: count(model))
+    work = Work(size=2, reviews=4, length=8, shape="24")
+    with pytest.raises(Done):
+        SYSTEMS["peft tuned"](work, torch.device("cpu"), None)
+    lora = 6 * 4 * 2 * (24 + 24)  # blocks, matrices, rank, widths
+    classifier = 2 * 24 + 2  # peft trains the last layer; ours the pooler too
+    assert counts == [lora + classifier]
+
+
+def test_activations_kept_are_what_the_shapes_say():
+    for method in ("lora", "full"):
+        work = Work(method=method, reviews=8, length=40, batch_size=8, max_tokens=64, shape="96")
+        held, computed = memory.measured(work, torch.device("cpu"))
+        assert held["weights"] == computed["weights"]
+        assert held["gradients"] == computed["gradients"]
+        assert held["optimiser"] == pytest.approx(computed["optimiser"], rel=1e-3)
+        if machine.compute_type(torch.device("cpu")) is torch.bfloat16:
+            assert held["activations"] == pytest.approx(computed["activations"], rel=0.1)

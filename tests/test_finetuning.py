@@ -124,6 +124,33 @@ def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path,
     assert "head seed 0 failed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+def test_a_batch_in_pieces_has_the_batchs_gradient(method, monkeypatch):
+    """Uneven lengths, and a batch that the pieces do not divide."""
+    monkeypatch.setattr(machine, "compute_type", lambda device: torch.float32)
+    reviews, index = tokenised(13), np.arange(13)
+    gradients = {}
+    for pieces in (1, 4):
+        torch.manual_seed(0)
+        model = METHODS[method](tiny().float())
+        for dropout in (m for m in model.modules() if isinstance(m, torch.nn.Dropout)):
+            dropout.p = 0.0
+        constants = settings(
+            "--accumulate", str(pieces), "--batch-size", "13", "--max-tokens", "12"
+        )
+        constants.gradient_clip = float("inf")
+        optimizer, schedule = finetuning.optimisation(model, 13, constants, rate=0.0)
+        optimizer.zero_grad = lambda: None
+        loss, _ = finetuning.train_epoch(
+            model, reviews, None, [index], optimizer, schedule, constants
+        )
+        by_hand = cross_entropy(model(*reviews.batch(index)), reviews.labels)
+        assert loss == pytest.approx(by_hand.item(), rel=1e-5)
+        gradients[pieces] = [p.grad for p in model.trainable_parameters().values()]
+    whole, parts = (torch.cat([g.flatten() for g in gradients[k]]) for k in (1, 4))
+    assert (whole - parts).norm() < 1e-5 * whole.norm()
+
+
 def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
     reviews = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
     model = HeadOnlyModel(tiny().float())

@@ -1,0 +1,276 @@
+"""How fast is training, and how near to what the machine can do?
+
+    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 10 min
+    python -m benchmarks.training_speed --quick     a glance, into results/benchmarks, 6 min
+
+Every system takes its turn in every round, so that a machine that slows down slows all of them.
+Each number is the median over the rounds, a ratio that of the ratios within rounds. Rates count
+real tokens; pads count for nothing. The limit is the arithmetic owed (benchmarks/limit.py) at the
+rate of plain matrix products, measured in the same round.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import datasets
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+
+import data_utils
+import finetuning
+import modeling
+from benchmarks import memory
+from benchmarks.limit import owed
+from benchmarks.systems import Work, Worker
+from evaluation import machine
+from settings import parse
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLUMNS = ("device", "system", "method", "reviews_per_second", "tokens_per_second")
+COLUMNS += ("ratio_to_reference", "share_of_limit", "peak_memory_mib", "repeats")
+LONGER = ("reference", "peft defaults")  # take so long that they see fewer of the reviews
+ROWS = (
+    ("reference", "lora"),
+    ("reference", "adapter"),
+    ("peft defaults", "lora"),
+    ("peft tuned", "lora"),
+    ("ours", "full"),
+    ("ours", "lora"),
+    ("ours", "adapter"),
+    ("ours, evaluation", "head"),
+)
+SIZES = {"lora": 16, "adapter": 64}
+
+
+def time_systems(device, shape: str, reviews: int, few: int, rounds: int) -> list[dict]:
+    """A dict for each of `ROWS` and round: seconds, reviews, tokens, owed, limit, memory."""
+    workers = {}
+    for system, method in ROWS:
+        count = few if system in LONGER else reviews
+        work = Work(method=method, size=SIZES.get(method, 0), reviews=count, shape=shape)
+        workers[system, method] = Worker(system, work)
+    for worker in workers.values():
+        if worker.system not in LONGER:
+            worker()  # warms up; the long ones are long enough
+    rows = []
+    for number in range(rounds):
+        rate = median(machine.matrix_rate(device) for _ in range(5))
+        for (system, method), worker in workers.items():
+            work = worker.work
+            evaluation = system == "ours, evaluation"
+            rows.append(
+                {
+                    "round": number,
+                    "system": system,
+                    "method": method,
+                    "seconds": worker(),
+                    "reviews": len(worker.lengths),
+                    "tokens": int(worker.lengths.sum()),
+                    "limit": owed(work.sizes, worker.lengths, method, work.size, evaluation) / rate,
+                    "memory": worker.peak_memory(),
+                }
+            )
+            seconds = rows[-1]["seconds"]
+            print(f"  round {number + 1}: {system}, {method}: {seconds:.1f} s", flush=True)
+    for worker in workers.values():
+        worker.close()
+    return rows
+
+
+def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
+    """`COLUMNS`: medians over the rounds."""
+    timings = timings.assign(rate=timings["reviews"] / timings["seconds"])
+    references = timings[timings["system"] == "reference"].pivot(
+        index="round", columns="method", values="rate"
+    )
+    rows = []
+    for (system, method), group in timings.groupby(["system", "method"], sort=False):
+        same = method if method in SIZES else "lora"  # the reference has LoRA and adapters
+        ratio = group["rate"].to_numpy() / references.loc[group["round"], same].to_numpy()
+        rows.append(
+            {
+                "device": device,
+                "system": system,
+                "method": method,
+                "reviews_per_second": group["rate"].median(),
+                "tokens_per_second": (group["tokens"] / group["seconds"]).median(),
+                "ratio_to_reference": np.nan if "evaluation" in system else np.median(ratio),
+                "share_of_limit": (group["limit"] / group["seconds"]).median(),
+                "peak_memory_mib": group["memory"].max(),
+                "repeats": len(group),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def ratio(timings, one, other):
+    """Median over the rounds of one system's seconds a review over another's."""
+    each = timings.assign(each=timings["seconds"] / timings["reviews"])
+    each = each.pivot(index="round", columns=["system", "method"], values="each")
+    return (each[one] / each[other]).median()
+
+
+def head_against_encoding(device, reviews: int, rounds: int) -> float:
+    """Seconds of 25 epochs of head-only with validation after each, over one encoding's."""
+    arguments = ["--methods", "head", "--max-tokens", "512", "--epochs", "25", "--patience", "25"]
+    settings = parse(vars(finetuning), arguments)
+    work = Work(method="head", reviews=reviews)
+    tokens = {"train": work.tokens(), "validation": Work(reviews=reviews // 8, skip=1000).tokens()}
+    ratios = []
+    for _ in range(rounds):
+        model = finetuning.place("head", work.pretrained(0.0), settings, device)
+        clock = machine.Clock(device)
+        with clock:
+            states = {k: finetuning.encode(model, r, settings, device) for k, r in tokens.items()}
+        encoding, clock = clock.seconds, machine.Clock(device)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            best = Path(folder) / "trained.safetensors"
+            finetuning.train(model, tokens, states, settings, 1e-3, 0, clock, best)
+            ratios.append(1 + (time.perf_counter() - start) / encoding)
+    return median(ratios)
+
+
+def share_of_waiting(timings, reviews: int) -> float:
+    """Seconds that cutting and padding an epoch's batches takes, over those of a LoRA epoch."""
+    tokens, device = Work(reviews=reviews).tokens(), torch.device("cpu")
+    settings = parse(vars(finetuning), ["--max-tokens", "512"])
+    at_once = finetuning.tokens_at_once(settings, device)
+    start = time.perf_counter()
+    for index in data_utils.training_batches(tokens.lengths, settings.batch_size, 0, 1):
+        for piece in data_utils.pieces(tokens.lengths, index, at_once):
+            tokens.batch(piece)
+    waiting = time.perf_counter() - start
+    ours = timings[(timings["system"] == "ours") & (timings["method"] == "lora")]
+    return waiting / ours["seconds"].median()
+
+
+def tokenising() -> tuple[float, float, int]:
+    """Seconds to tokenise the embedded reviews at 512 tokens, and again from the cache."""
+    data = data_utils.load_reviews("embedded", "text", "label", (None, None, None), 0)
+    _, tokenizer = modeling.load_config(str(data_utils.encoder_folder()), data.label_names)
+    splits = (data.train, data.validation, data.test)
+    kept, seconds = datasets.config.HF_DATASETS_CACHE, []
+    with tempfile.TemporaryDirectory() as folder:
+        datasets.config.HF_DATASETS_CACHE = Path(folder)
+        for _ in range(2):
+            start = time.perf_counter()
+            for split in splits:
+                data_utils.tokenise(split, tokenizer, 512)
+            seconds.append(time.perf_counter() - start)
+    datasets.config.HF_DATASETS_CACHE = kept
+    return *seconds, sum(map(len, splits))
+
+
+def memory_table(device) -> pd.DataFrame:
+    """A row for each method and component, and what one process's peak says of all of them."""
+    rows = []
+    for method in ("lora", "full"):
+        held, computed = memory.measured(Work(method=method, size=SIZES.get(method, 0)), device)
+        rows += [
+            {
+                "method": method,
+                "component": component,
+                "computed_mib": computed[component] / 2**20,
+                "measured_mib": held[component] / 2**20,
+            }
+            for component in held
+        ]
+    return pd.DataFrame(rows)
+
+
+def figure(speeds: pd.DataFrame, path: Path) -> None:
+    """Reviews per second of each system, and the limit of each method as a line."""
+    training = speeds[speeds["system"] != "ours, evaluation"].iloc[::-1]
+    names = {"lora": "LoRA", "adapter": "adapters", "full": "full fine-tuning"}
+    labels = [f"{r.system}: {names[r.method]}" for r in training.itertuples()]
+    ours = training["system"] == "ours"
+    drawn, axes = plt.subplots(figsize=(7.2, 4.2))
+    axes.barh(labels, training["reviews_per_second"], color=np.where(ours, "#009E73", "#999999"))
+    for y, row in enumerate(training.itertuples()):
+        axes.text(
+            row.reviews_per_second,
+            y,
+            f"  {row.reviews_per_second:.3g}/s, {row.peak_memory_mib / 1024:.1f} GiB",
+            va="center",
+            fontsize=9,
+        )
+        limit = row.reviews_per_second / row.share_of_limit
+        if row.system == "ours":
+            axes.plot([limit, limit], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
+    axes.set_xlabel(
+        "real reviews per second of training; beside it, peak memory above the loaded model\n"
+        "black line: the limit, if matrix products were all and none were wasted",
+        fontsize=9,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(
+        f"How fast is training?\n{speeds['device'].iloc[0]}; up to 512 tokens, batches of 32",
+        loc="left",
+        fontsize=10,
+    )
+    axes.margins(x=0.12)
+    drawn.tight_layout()
+    drawn.savefig(path, dpi=150)
+    plt.close(drawn)
+
+
+def main():
+    """Time everything, print it, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
+    quick = parser.parse_args().quick
+    folder = Path("results/benchmarks" if quick else "docs/results")
+    folder.mkdir(parents=True, exist_ok=True)
+    device = machine.choose_device()
+    cuda = device.type == "cuda"
+    shape = "distilbert" if cuda else "embedded"
+    reviews, few, rounds = (64, 32, 2) if quick else (128, 32, 3)
+    if cuda:
+        reviews, few = 16 * reviews, 8 * few
+    where = f"{machine.describe(device)}, {platform.system()}, torch {torch.__version__}"
+    print(f"{where}; encoder: {shape}, {reviews} reviews ({few} for {' and '.join(LONGER)})")
+
+    timings = pd.DataFrame(time_systems(device, shape, reviews, few, rounds))
+    speeds = table(timings, where)
+    speeds.to_csv(folder / "training_speed.csv", index=False, float_format="%.4g")
+    figure(speeds, folder / "training_speed.png")
+    print(speeds.drop(columns="device").to_string(index=False, float_format="{:.3g}".format))
+
+    first, second, count = tokenising()
+    lora, full = ("ours", "lora"), ("ours", "full")
+    checks = {
+        "LoRA against peft defaults, times as fast": ratio(
+            timings, ("peft defaults", "lora"), lora
+        ),
+        "LoRA against peft tuned, times as fast": ratio(timings, ("peft tuned", "lora"), lora),
+        "LoRA step over full fine-tuning's, time": ratio(timings, lora, full),
+        "adapter step over full fine-tuning's, time": ratio(timings, ("ours", "adapter"), full),
+        "head-only, 25 epochs over one encoding, time": head_against_encoding(
+            device, reviews, rounds
+        ),
+        "waiting for data, share of a LoRA epoch": share_of_waiting(timings, reviews),
+        f"tokenising {count:,} reviews, s": first,
+        f"tokenising {count:,} reviews from the cache, s": second,
+    }
+    facts = pd.DataFrame(checks.items(), columns=["what", "measured"])
+    facts.to_csv(folder / "training_checks.csv", index=False, float_format="%.4g")
+    print(facts.to_string(index=False, float_format="{:.3g}".format))
+
+    if not cuda:
+        components = memory_table(device)
+        components.to_csv(folder / "training_memory.csv", index=False, float_format="%.4g")
+        print(components.to_string(index=False, float_format="{:.4g}".format))
+    print("Written:", *sorted(folder.glob("training_*")), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
