@@ -9,6 +9,9 @@ Edit the constants, or give them on the command line; read `results/<experiment>
 import contextlib
 import gc
 import math
+import shlex
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,15 +19,18 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from huggingface_hub.utils import logging as hub_logging
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+from transformers import get_linear_schedule_with_warmup
 
 import data_utils
 import modeling
+import resume
 from evaluation import machine, plots, records
 from modeling import checkpoint
+from preparation import build, check_disk, describe, prepare, rough_duration, skeletons
 from settings import Columns, parse
 
 # Two columns where the two experiments differ: "full" runs where CUDA is there, "quick" elsewhere.
@@ -38,13 +44,14 @@ TRAIN_EXAMPLES = Columns(None, 1200)  # None: all there are
 VALIDATION_EXAMPLES = Columns(None, 400)
 TEST_EXAMPLES = Columns(None, 1000)
 MAX_TOKENS = Columns(512, 128)  # longer reviews are cut
-METHODS = ("head", "adapter", "lora")  # also: "bitfit", and "full" fine-tuning for reference
+METHODS = ("tfidf", "head", "adapter", "lora")  # also: "bitfit"; "full" fine-tuning, for reference
 SEEDS = Columns((0, 1, 2), (0,))  # move the head, the added weights, dropout and the order
 EPOCHS = 3
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
 ACCUMULATE = None  # pieces a batch is worked off in; None: whole on a GPU, to fit a CPU's caches
 LEARNING_RATES = {"head": 1e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-4}
+TUNING_RATES = 5  # learning rates that --tune tries for each method, over two decades
 WEIGHT_DECAY = 0.01  # not on biases and norms
 WARMUP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
 ENCODER_DROPOUT = 0.0  # None: the model's own
@@ -67,20 +74,28 @@ def train(model, reviews, states, settings, rate, seed, clock, best):
 
     `states` are the encoder's, by split, where it is frozen, and None where it learns. Returns
     the history, a dict for each epoch. The trained tensors of the best epoch are kept in the
-    file `best`. Raises `FloatingPointError` where a loss is not finite.
+    file `best`, and the state after the last one beside it, where a killed run goes on from.
+    Raises `FloatingPointError` where a loss is not finite.
     """
     lengths, labels = reviews["train"].lengths, reviews["validation"].labels
     optimizer, schedule = optimisation(model, len(lengths), settings, rate)
-    history, best_epoch, best_loss = [], 0, math.inf
-    bar = tqdm(range(1, settings.epochs + 1), desc=best.parent.name, unit="epoch", disable=None)
-    for epoch in bar:
+    under_way = best.with_name(resume.UNDER_WAY)
+    history, seconds = resume.load(under_way, model, optimizer, schedule)
+    clock.seconds = seconds or clock.seconds
+    if history and best_of(history) is history[-1]:  # it may have been killed in between
+        checkpoint.save_trained(model, best)
+    epochs = range(1, settings.epochs + 1)
+    bar = tqdm(epochs, desc=best.parent.name, unit="epoch", initial=len(history), disable=None)
+    for epoch in epochs[len(history) :]:
+        if history and len(history) - best_of(history)["epoch"] >= settings.patience:
+            break
         batches = data_utils.training_batches(lengths, settings.batch_size, seed, epoch)
         row = {"epoch": epoch}
         with clock:
             loss, accuracy = train_epoch(
                 model, reviews["train"], states["train"], batches, optimizer, schedule, settings
             )
-        row |= {"train_loss": loss, "train_accuracy": accuracy}
+        row |= {"steps": schedule.last_epoch, "train_loss": loss, "train_accuracy": accuracy}
         logits = predict(model, reviews["validation"], states["validation"], settings, clock.device)
         loss, accuracy = score(logits, labels)
         if not math.isfinite(loss):
@@ -88,15 +103,19 @@ def train(model, reviews, states, settings, rate, seed, clock, best):
         row |= {"validation_loss": loss, "validation_accuracy": accuracy}
         row |= {"learning_rate": schedule.get_last_lr()[0], "seconds": clock.seconds}
         history.append(row)
-        bar.set_postfix(validation_loss=f"{loss:.3f}")
-        if loss < best_loss:
-            best_epoch, best_loss = epoch, loss
+        resume.save(under_way, model, optimizer, schedule, history, clock.seconds)
+        if best_of(history) is row:
             checkpoint.save_trained(model, best)
-        elif epoch - best_epoch >= settings.patience:
-            break
+        bar.update()
+        bar.set_postfix(validation_loss=f"{loss:.3f}")
     bar.close()
     checkpoint.load_trained(model, best)
     return history
+
+
+def best_of(history):
+    """The epoch with the lowest validation loss, the first one of equals."""
+    return min(history, key=lambda row: row["validation_loss"])
 
 
 def train_epoch(model, reviews, states, batches, optimizer, schedule, settings):
@@ -193,21 +212,6 @@ def score(logits, labels):
 # ---------------------------------------------------------------------------- one run
 
 
-def build(method, pretrained, settings):
-    """Put a method around a pretrained classifier."""
-    hyperparameters = {
-        "adapter": {"bottleneck": settings.adapter_bottleneck},
-        "lora": {
-            "rank": settings.lora_rank,
-            "alpha": settings.lora_alpha,
-            "dropout": settings.lora_dropout,
-            "targets": settings.lora_targets,
-            "rank_stabilised": settings.lora_rank_stabilised,
-        },
-    }
-    return modeling.METHODS[method](pretrained, **hyperparameters.get(method, {}))
-
-
 def place(method, pretrained, settings, device):
     """Put a method around a pretrained classifier, and the model on its device."""
     if device.type == "cpu":
@@ -215,8 +219,11 @@ def place(method, pretrained, settings, device):
     return build(method, pretrained, settings).to(device)
 
 
-def run(method, seed, reviews, source, config, settings, device, folder):
-    """One run, from the seed to the test: (row, history, changes of the model, test logits)."""
+def fit(method, seed, rate, reviews, source, config, settings, device, kept):
+    """Build and train one model, its files in the folder `kept`: (model, states, history, clock).
+
+    `states` are the encoder's of the splits that training needs, None where it is not frozen.
+    """
     gc.collect()
     machine.reset_peak_memory(device)
     torch.manual_seed(seed)
@@ -225,14 +232,21 @@ def run(method, seed, reviews, source, config, settings, device, folder):
     if model.encoder_is_frozen:
         with clock:  # it says the same in every epoch, so it runs once
             states["train"] = encode(model, reviews["train"], settings, device)
-        for split in ("validation", "test"):
-            states[split] = encode(model, reviews[split], settings, device)
-    kept = folder / "checkpoints" / f"{method}-seed{seed}"
+        states["validation"] = encode(model, reviews["validation"], settings, device)
     best = kept / checkpoint.TENSORS
-    rate = settings.learning_rates[method]
     history = train(model, reviews, states, settings, rate, seed, clock, best)
+    return model, states, history, clock
+
+
+def run(method, seed, reviews, source, config, settings, device, folder):
+    """One run, from the seed to the test: (row, history, changes of the model, test logits)."""
+    kept = folder / "checkpoints" / f"{method}-seed{seed}"
+    rate = settings.learning_rates[method]
+    model, states, history, clock = fit(
+        method, seed, rate, reviews, source, config, settings, device, kept
+    )
     peak = machine.peak_memory(device)
-    best_epoch = min(history, key=lambda epoch: epoch["validation_loss"])
+    best_epoch = best_of(history)
     row = {name: best_epoch[name] for name in ("validation_loss", "validation_accuracy")}
     for split in ("train", "test"):
         logits = predict(model, reviews[split], states[split], settings, device)
@@ -254,94 +268,51 @@ def run(method, seed, reviews, source, config, settings, device, folder):
         "examples_per_second": len(history) * len(reviews["train"]) / clock.seconds,
         "tokens_per_second": len(history) * int(reviews["train"].lengths.sum()) / clock.seconds,
         "peak_memory_mib": peak,
-        "trained_bytes": best.stat().st_size,
+        "trained_bytes": (kept / checkpoint.TENSORS).stat().st_size,
     }
     return row, history, changes, logits
+
+
+def run_tfidf(data, tokens):
+    """The run without a transformer, on the same reviews; it returns what `run` does."""
+    cpu = torch.device("cpu")
+    machine.reset_peak_memory(cpu)
+    parts = {split: (getattr(data, split)["text"][:], t.labels) for split, t in tokens.items()}
+    clock, row = machine.Clock(cpu), {}
+    with clock:
+        model = modeling.fit_bag_of_words(*parts["train"], *parts["validation"])
+    for split in ("validation", "train", "test"):
+        logits = model.logits(parts[split][0])
+        row[f"{split}_loss"], row[f"{split}_accuracy"] = score(logits, parts[split][1])
+    row |= dict.fromkeys(("trainable_parameters", "total_parameters"), model.count_parameters())
+    row |= {"trainable_percentage": 100.0, "training_seconds": clock.seconds}
+    row |= {"examples_per_second": len(tokens["train"]) / clock.seconds}
+    row |= {"peak_memory_mib": machine.peak_memory(cpu)}
+    return row, (), (), logits
 
 
 # ---------------------------------------------------------------------------- the experiment
 
 
-def prepare(settings):
-    """Load all but the weights, and refuse what cannot be: (source, config, data, tokens)."""
-    embedded = settings.model == data_utils.EMBEDDED
-    source = str(data_utils.encoder_folder()) if embedded else settings.model
-    examples = settings.train_examples, settings.validation_examples, settings.test_examples
-    data = data_utils.load_reviews(
-        settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
-    )
-    config, tokenizer = modeling.load_config(source, data.label_names, settings.encoder_dropout)
-    positions = modeling.max_positions(config)
-    if settings.max_tokens > positions:
-        raise ValueError(
-            f"MAX_TOKENS is {settings.max_tokens}, but {settings.model} has {positions} positions; "
-            f"set it to {positions} or less"
-        )
-    tokens = {
-        split: data_utils.tokenise(getattr(data, split), tokenizer, settings.max_tokens)
-        for split in ("train", "validation", "test")
-    }
-    return source, config, data, tokens
-
-
-def describe(settings, data, tokens):
-    """What `experiment.json` says besides the constants and the machine."""
-    return {
-        "constants": vars(settings),
-        "model": names(settings.model, data_utils.embedded.ENCODER),
-        "data_set": names(settings.dataset, "IMDB's train split"),
-        "label_names": data.label_names,
-        "data": {split: len(part) for split, part in tokens.items()}
-        | {f"{split}_share_cut_at_max_tokens": part.truncated for split, part in tokens.items()}
-        | {"notes": data.notes},
-    }
-
-
-def names(constant, embedded_name):
-    """A model or data set as files and plots should call it."""
-    return f"{embedded_name} (embedded)" if constant == data_utils.EMBEDDED else constant
-
-
-def skeletons(config, settings):
-    """Each method's model, of shapes without weights: what cannot be built is refused here."""
-    with torch.device("meta"):
-        return {
-            method: build(method, AutoModelForSequenceClassification.from_config(config), settings)
-            for method in settings.methods
-        }
-
-
-def rough_duration(settings, todo, models, tokens, device):
-    """Seconds, from the arithmetic owed and a quick test of the device's matrix products.
-
-    A pass forward owes 2 operations a weight and token, the pass back to the added weights as
-    many again, and the gradients of all weights, for full fine-tuning, once more.
-    """
-    train_tokens, validation_tokens, test_tokens = (int(t.lengths.sum()) for t in tokens.values())
-    once = train_tokens + validation_tokens + test_tokens
-    passes = 0
-    for method, _ in todo:
-        block_weights = sum(p.numel() for p in models[method].blocks.parameters())
-        passes_back = 2 if method == "full" else 1
-        epoch = (1 + passes_back) * train_tokens + validation_tokens
-        passes += once + (0 if models[method].encoder_is_frozen else settings.epochs * epoch)
-    usual = 0.6 * machine.matrix_rate(device)  # attention and the rest take their share
-    return 2 * block_weights * passes / usual if todo else 0.0
-
-
 def main(arguments=None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    kept = [argument for argument in arguments if argument != "--fresh"]  # to go on, not to redo
+    command = shlex.join(["python", "finetuning.py", *kept])
     try:
-        return experiment(parse(globals(), arguments))
+        return experiment(parse(globals(), arguments), command)
     except (ValueError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: finished runs are kept; start again to go on", file=sys.stderr)
+        print(
+            f"interrupted: finished runs and epochs are kept; go on with: {command}",
+            file=sys.stderr,
+        )
         return 130
 
 
-def experiment(settings):
+def experiment(settings, command):
     """Load the data, run every (method, seed), and write files, plots and a table."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -349,42 +320,66 @@ def experiment(settings):
     device = machine.choose_device()
     if device.type == "cpu":
         machine.keep_freed_memory()
-    fresh = vars(settings).pop("fresh")
-    folder = Path(settings.results) / settings.experiment
+    fresh, tuning = vars(settings).pop("fresh"), vars(settings).pop("tune")
+    folder = Path(settings.results) / (settings.experiment + ("-tuning" if tuning else ""))
     other = {"full": "quick", "quick": "full"}.get(settings.experiment)
     print(
-        f"Experiment {settings.experiment}"
+        f"{'Tuning for experiment' if tuning else 'Experiment'} {settings.experiment}"
         f"{f' (the other one: --experiment {other})' if other else ''}: "
         f"{', '.join(settings.methods)} on {settings.model} model and {settings.dataset} data, "
         f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # The system gives the lock back when the process ends, however it ends.
+        with FileLock(folder / ".lock", timeout=0):
+            return locked_experiment(settings, command, device, folder, fresh, tuning)
+    except Timeout:
+        raise ValueError(
+            f"another process works on {folder}; wait for it, or choose another EXPERIMENT name"
+        ) from None
+
+
+def locked_experiment(settings, command, device, folder, fresh, tuning):
+    """The experiment, or its tuning, in a folder that no other process uses."""
     source, config, data, tokens = prepare(settings)
-    models = skeletons(config, settings)
-    about = describe(settings, data, tokens)
-    earlier = records.open_experiment(folder, about | machine.environment(device), fresh)
+    methods = [*dict.fromkeys((*settings.methods, *(("full",) if tuning else ())))]
+    models = skeletons(methods, config, settings)
+    about = describe(settings, data, tokens) | {"command": command}
+    records.open_experiment(folder, about | machine.environment(device), fresh)
     counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())
     print(f"Reviews: {counts}; labels {', '.join(data.label_names)}")
     print(*(f"  {note}" for note in data.notes), sep="\n")
     print(f"  {tokens['train'].truncated:.0%} cut at {settings.max_tokens} tokens")
-    todo = [(method, seed) for method in settings.methods for seed in settings.seeds]
-    if len(earlier):
-        earlier = earlier[earlier["status"] == "finished"]
-        done = set(zip(earlier["method"], earlier["seed"], strict=True))
-        print(f"  finished already: {len(done & set(todo))} (--fresh starts over)")
-        todo = [pair for pair in todo if pair not in done]
-    minutes = rough_duration(settings, todo, models, tokens, device) / 60
-    print(f"Runs to do: {len(todo)}, roughly {math.ceil(minutes)} min")
+    if tuning:
+        grid = tuning_grid([m for m in methods if m in models], settings)
+        todo = [pair for pair in grid if pair not in records.finished(folder, "tuning.csv")]
+        which = "learning rates"
+    else:
+        pairs = [(m, s) for m in methods for s in settings.seeds]
+        # What has no randomness runs once.
+        pairs = [(m, s) for m, s in pairs if m in models or s == settings.seeds[0]]
+        todo = [pair for pair in pairs if pair not in records.finished(folder, "runs.csv")]
+        which = "runs"
+    done = len(grid if tuning else pairs) - len(todo)
+    if done:
+        print(f"  finished already: {done} (--fresh starts over)")
+    todo_methods = [method for method, _ in todo]
+    check_disk(folder, todo_methods, models)
+    minutes = rough_duration(settings, todo_methods, models, tokens, device) / 60
+    print(f"{which.capitalize()} to do: {len(todo)}, roughly {math.ceil(minutes)} min")
     try:
-        return run_all(todo, about, tokens, source, config, settings, device, folder)
+        if tuning:
+            return tune(todo, tokens, source, config, settings, device, folder)
+        return run_all(todo, about, data, tokens, source, config, settings, device, folder)
     finally:
-        report(folder)
+        report_tuning(folder) if tuning else report(folder, data)
 
 
-def run_all(todo, about, tokens, source, config, settings, device, folder):
+def run_all(todo, about, data, tokens, source, config, settings, device, folder):
     """Every run of `todo`, recorded as soon as it ends; returns 1 if one has failed, else 0."""
     failed = 0
     for method, seed in todo:
-        rate = settings.learning_rates[method]
         identity = {
             "experiment": settings.experiment,
             "model": about["model"],
@@ -392,31 +387,48 @@ def run_all(todo, about, tokens, source, config, settings, device, folder):
             "method": method,
             "seed": seed,
             "status": "finished",
-            "learning_rate": rate,
+            "learning_rate": settings.learning_rates.get(method),
             "device": machine.describe(device),
         }
+        under_way = folder / "checkpoints" / f"{method}-seed{seed}" / resume.UNDER_WAY
         try:
-            row, history, changes, logits = run(
-                method, seed, tokens, source, config, settings, device, folder
-            )
-        except FloatingPointError as error:
+            if method == modeling.TFIDF:
+                row, history, changes, logits = run_tfidf(data, tokens)
+            else:
+                row, history, changes, logits = run(
+                    method, seed, tokens, source, config, settings, device, folder
+                )
+        except (FloatingPointError, torch.OutOfMemoryError) as error:
             failed = 1
-            status = f"failed: {error}, learning rate {rate:g}; lower LEARNING_RATES"
+            status = f"failed: {reason(error, method, settings)}"
             print(f"{method} seed {seed} {status}", file=sys.stderr)
             records.add_run(folder, identity | {"status": status})
+            under_way.unlink(missing_ok=True)
             continue
         predictions = pd.DataFrame({"label": tokens["test"].labels})
         predictions[[f"logit_{label}" for label in about["label_names"]]] = logits
         records.add_run(folder, identity | row, history, changes, predictions)
+        under_way.unlink(missing_ok=True)
         tqdm.write(
             f"{method} seed {seed}: test accuracy {row['test_accuracy']:.2%}, "
             f"{row['trainable_percentage']:.3g} % trained, "
-            f"{row['training_seconds']:.0f} s of training"
+            f"{row['training_seconds']:.3g} s of training"
         )
     return failed
 
 
-def report(folder):
+def reason(error, method, settings):
+    """Why a run has failed and what to change, in one line."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"out of memory with BATCH_SIZE {settings.batch_size}, ACCUMULATE "
+            f"{settings.accumulate or 1}, MAX_TOKENS {settings.max_tokens}; raise ACCUMULATE, or "
+            "lower BATCH_SIZE or MAX_TOKENS"
+        )
+    return f"{error}, learning rate {settings.learning_rates[method]:g}; lower LEARNING_RATES"
+
+
+def report(folder, data):
     """The plots and the table of all finished runs, from the files."""
     runs = records.read_csv(folder / "runs.csv")
     if not len(runs) or not (runs["status"] == "finished").any():
@@ -428,5 +440,61 @@ def report(folder):
     print("Written:", *files, folder / "experiment.json", *written, sep="\n  ")
 
 
+# ---------------------------------------------------------------------------- tuning
+
+
+def tuning_grid(methods, settings):
+    """The same number of learning rates for every method, log-spaced over two decades."""
+    steps = np.linspace(-1, 1, settings.tuning_rates) if settings.tuning_rates > 1 else [0.0]
+    centres = settings.learning_rates
+    return [(m, float(f"{centres[m] * 10**step:.3g}")) for m in methods for step in steps]
+
+
+def tune(todo, tokens, source, config, settings, device, folder):
+    """Train at every (method, learning rate) of `todo` with the first seed; the test stays unread.
+
+    Each row is recorded in tuning.csv as soon as it is there. Returns 1 if all rates of a method
+    have failed, else 0.
+    """
+    seen = {split: tokens[split] for split in ("train", "validation")}
+    seed = settings.seeds[0]
+    for method, rate in todo:
+        kept = folder / "checkpoints" / f"{method}-{rate:g}"
+        row = {"method": method, "learning_rate": rate, "seed": seed, "status": "finished"}
+        try:
+            _, _, history, clock = fit(
+                method, seed, rate, seen, source, config, settings, device, kept
+            )
+            best = best_of(history)
+            row |= {name: best[name] for name in ("validation_loss", "validation_accuracy")}
+            row |= {"best_epoch": best["epoch"], "seconds": clock.seconds}
+            tqdm.write(f"{method} at {rate:g}: validation loss {best['validation_loss']:.4f}")
+        except (FloatingPointError, torch.OutOfMemoryError) as error:
+            row["status"] = f"failed: {error}"
+            tqdm.write(f"{method} at {rate:g} {row['status']}")
+        records.add_tuning(folder, row)
+        shutil.rmtree(kept, ignore_errors=True)
+    tuned = records.read_csv(folder / "tuning.csv")
+    return int(not tuned.groupby("method")["chosen"].any().all())
+
+
+def report_tuning(folder):
+    """The chosen learning rates, from the file, as constants to copy."""
+    tuning = records.read_csv(folder / "tuning.csv")
+    if not len(tuning):
+        return
+    print(tuning.drop(columns=["seed", "status"]).to_string(index=False))
+    chosen = tuning[tuning["chosen"]]
+    for row in chosen[chosen["at_edge"]].itertuples():
+        print(
+            f"warning: {row.method} is best at the edge of what was tried, {row.learning_rate:g}: "
+            "move its LEARNING_RATES there and tune again"
+        )
+    rates = ", ".join(f'"{row.method}": {row.learning_rate:g}' for row in chosen.itertuples())
+    print(f"LEARNING_RATES = {{{rates}}}")
+    print("Written:", folder / "tuning.csv", plots.tuning_figure(folder), sep="\n  ")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: finished runs are kept
     sys.exit(main())

@@ -27,6 +27,7 @@ EXPECTED = {  # what each constant must be, in words and as a test
     "EPOCHS": COUNT,
     "PATIENCE": COUNT,
     "BATCH_SIZE": COUNT,
+    "TUNING_RATES": COUNT,
     "ACCUMULATE": ("a whole number, 1 or more, or None", lambda v: v is None or COUNT[1](v)),
     "WEIGHT_DECAY": ("a number, 0 or more", lambda v: is_number(v) and v >= 0),
     "WARMUP": SHARE,
@@ -61,8 +62,9 @@ def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Names
     for name, value in constants.items():
         parser.add_argument("--" + name.lower().replace("_", "-"), **_option(name, value))
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
+    parser.add_argument("--tune", action="store_true", help="try learning rates, on validation")
     given = vars(parser.parse_args(arguments))
-    fresh = given.pop("fresh")
+    flags = {name: given.pop(name) for name in ("fresh", "tune")}
     here = "full" if torch.cuda.is_available() else "quick"
     experiment = given.get("experiment") or _choose(constants["EXPERIMENT"], here)
     column = experiment if experiment in Columns._fields else here
@@ -70,7 +72,7 @@ def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Names
     rates = settings["learning_rates"] | dict(given.pop("learning_rates", ()))
     settings |= given | {"experiment": experiment, "learning_rates": rates}
     _check(settings)
-    return argparse.Namespace(**settings, fresh=fresh)
+    return argparse.Namespace(**settings, **flags)
 
 
 def _choose(value, column):
@@ -137,10 +139,12 @@ def _check(settings):
             raise ValueError(f"{name} is {value!r}; expected {expected}")
     rates = settings["learning_rates"]
     for method in (*settings["methods"], *rates):
-        if method not in modeling.METHODS:
-            choices = ", ".join(modeling.METHODS)
+        if method not in (modeling.TFIDF, *modeling.METHODS):
+            choices = ", ".join((*modeling.METHODS, modeling.TFIDF))
             raise ValueError(f"unknown method {method!r}; choose from {choices}")
     for method in settings["methods"]:
+        if method == modeling.TFIDF:
+            continue
         if not is_number(rates.get(method)) or rates[method] <= 0:
             raise ValueError(
                 f"LEARNING_RATES[{method!r}] is {rates.get(method)}; expected a number above 0"

@@ -4,8 +4,11 @@
     runs.csv            a row for each (method, seed)
     history.csv         a row for each (method, seed, epoch)
     changes.csv         a row for each (method, seed, block, matrix): how far it has moved
-    checkpoints/        <method>-seed<k>/: the trained tensors and what they belong to
+    checkpoints/        <method>-seed<k>/: the trained tensors and what they belong to, and the
+                        state of a run under way
     predictions/        <method>-seed<k>.csv: labels and logits of the test reviews, in test order
+
+    tuning.csv          instead, in the folder of a tuning: a row for each (method, learning rate)
 
 Each file is written whole or not at all, and a run's row last: a row stands for a complete run.
 """
@@ -18,22 +21,21 @@ from pathlib import Path
 
 import pandas as pd
 
-FREE = ("methods", "seeds", "results")  # may differ between two starts of one experiment
+FREE = ("methods", "seeds", "results", "tuning_rates")  # may differ between two starts
 
 
-def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.DataFrame:
-    """Start or continue the experiment in `folder`; returns its finished runs.
+def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> None:
+    """Start or continue the experiment in `folder`.
 
-    `experiment["constants"]` must be those of the runs already there, but for what is `FREE`:
-    `ValueError` names what differs. `fresh` deletes earlier runs.
+    `experiment["constants"]` must be those of what is already there, but for what is `FREE`:
+    `ValueError` names what differs. `fresh` deletes what is there.
     """
     if fresh:
-        for written in (*folder.glob("*.csv"), *folder.glob("*.png")):
+        for written in (*folder.glob("*.csv"), *folder.glob("*.png"), *folder.glob("*.md")):
             written.unlink()
         for name in ("predictions", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
-    runs = read_csv(folder / "runs.csv")
-    if len(runs):
+    if any((folder / name).exists() for name in ("runs.csv", "tuning.csv", "checkpoints")):
         earlier = json.loads((folder / "experiment.json").read_text())["constants"]
         now = json.loads(json.dumps(experiment["constants"]))
         for name in now:
@@ -44,7 +46,16 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.D
                 )
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
-    return runs
+
+
+def finished(folder: Path, name: str) -> set[tuple]:
+    """What needs no second time: (method, seed) of runs.csv, (method, rate) of tuning.csv."""
+    rows, key = read_csv(folder / name), "learning_rate"
+    if not len(rows):
+        return set()
+    if name == "runs.csv":
+        rows, key = rows[rows["status"] == "finished"], "seed"
+    return set(zip(rows["method"], rows[key], strict=True))
 
 
 def add_run(
@@ -68,6 +79,22 @@ def add_run(
         frames = [frame for frame in (earlier, new) if len(frame)]
         if frames:
             _write(folder / name, pd.concat(frames).to_csv(index=False))
+
+
+def add_tuning(folder: Path, row: dict) -> None:
+    """Record one learning rate, and mark each method's best one: the lowest validation loss.
+
+    `chosen` is the best of its method, `at_edge` the lowest or highest rate that was tried.
+    """
+    path = folder / "tuning.csv"
+    empty = {"validation_loss": float("nan")}
+    rows = pd.concat([read_csv(path), pd.DataFrame([empty | row])])
+    by_method = rows.groupby("method", sort=False)
+    rows["chosen"] = rows["validation_loss"] == by_method["validation_loss"].transform("min")
+    rates = by_method["learning_rate"]
+    lowest, highest = rates.transform("min"), rates.transform("max")
+    rows["at_edge"] = (rows["learning_rate"] == lowest) | (rows["learning_rate"] == highest)
+    _write(path, rows.to_csv(index=False))
 
 
 def read_csv(path: Path) -> pd.DataFrame:

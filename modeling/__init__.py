@@ -2,6 +2,7 @@
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .attention import use_plain_attention
+from .bag_of_words import TFIDF, fit_bag_of_words
 from .base import PeftModel, load_config, load_pretrained, max_positions
 from .bitfit import BitFitModel
 from .changes import changes
@@ -14,6 +15,7 @@ from .references import FullModel
 
 __all__ = [
     "METHODS",
+    "TFIDF",
     "AdapterModel",
     "BitFitModel",
     "BottleneckAdapter",
@@ -24,6 +26,7 @@ __all__ = [
     "LoRAModel",
     "PeftModel",
     "changes",
+    "fit_bag_of_words",
     "load_config",
     "load_finetuned",
     "load_peft",

@@ -1,6 +1,7 @@
 """The whole path on tiny inputs, as a user starts it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,62 @@ def test_same_seed_gives_the_same_numbers_to_the_last_digit(command, tmp_path):
     assert other.read_bytes() != (one / "predictions" / "lora-seed0.csv").read_bytes()
 
 
+def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
+    command, tmp_path, capsys, monkeypatch
+):
+    encode_batch = finetuning.encode_batch
+
+    def scarce(model, *arguments):
+        if type(model) is METHODS["lora"]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return encode_batch(model, *arguments)
+
+    monkeypatch.setattr(finetuning, "encode_batch", scarce)
+    assert finetuning.main(command("--methods", "lora", "adapter")) == 1
+    runs = read_csv(tmp_path / "results" / "tiny" / "runs.csv").set_index("method")
+    assert runs.loc["adapter", "status"] == "finished"
+    expected = "out of memory with BATCH_SIZE 16, ACCUMULATE 1, MAX_TOKENS 12; raise ACCUMULATE"
+    assert expected in runs.loc["lora", "status"]
+    assert expected in capsys.readouterr().err
+
+
+def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alone(
+    command, tmp_path, capsys, monkeypatch
+):
+    seen = []
+    predict = finetuning.predict
+    monkeypatch.setattr(finetuning, "predict", lambda *a: seen.append(len(a[1])) or predict(*a))
+    given = command("--tune", "--methods", "head", "lora", "--tuning-rates", "3", "--epochs", "1")
+    assert finetuning.main(given) == 0
+    folder = tmp_path / "results" / "tiny-tuning"
+    tuning = read_csv(folder / "tuning.csv")
+    assert tuning["method"].tolist() == ["head"] * 3 + ["lora"] * 3 + ["full"] * 3
+    assert tuning["learning_rate"].tolist() == [1e-3, 0.01, 0.1] * 2 + [1e-5, 1e-4, 1e-3]
+    assert tuning.groupby("method")["chosen"].sum().tolist() == [1, 1, 1]
+    for _, rows in tuning.groupby("method"):
+        assert rows.loc[rows["chosen"], "validation_loss"].item() == rows["validation_loss"].min()
+        assert rows["at_edge"].tolist() == [True, False, True]
+    validation = json.loads((folder / "experiment.json").read_text())["data"]["validation"]
+    assert set(seen) == {validation}
+    printed = capsys.readouterr().out
+    assert 'LEARNING_RATES = {"head": ' in printed
+    edges = tuning[tuning["chosen"]]["at_edge"].sum()
+    assert printed.count("at the edge of what was tried") == edges
+    assert not list((folder / "checkpoints").iterdir())
+    before = (folder / "tuning.csv").read_bytes()
+    assert finetuning.main(given) == 0  # nothing is done twice
+    assert (folder / "tuning.csv").read_bytes() == before
+    assert "to do: 0" in capsys.readouterr().out
+
+
+def test_a_disk_without_room_is_refused_before_training(command, tmp_path, capsys, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+    assert finetuning.main(command("--methods", "head")) == 2
+    assert "1 MiB free, and this experiment needs about 50" in capsys.readouterr().err
+    assert not (tmp_path / "results" / "tiny" / "runs.csv").exists()
+
+
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):
     assert finetuning.main(command("--methods", "head")) == 0
     runs = tmp_path / "results" / "tiny" / "runs.csv"
@@ -174,7 +231,9 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
     folder = tmp_path / "results" / "tiny"
     assert read_csv(folder / "runs.csv")["method"].tolist() == ["head"]
     assert (folder / "test_accuracy.png").exists()
-    assert "finished runs are kept" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "finished runs and epochs are kept; go on with: python finetuning.py" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
