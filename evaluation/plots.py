@@ -11,19 +11,13 @@ import matplotlib
 import numpy as np
 
 from .records import read_csv
+from .statistics import NAMES
 
 matplotlib.use("Agg")  # figures go to files, on machines without a screen too
 from matplotlib import pyplot as plt
 
 # The same look for the same method everywhere: Okabe and Ito's colours, which survive colour
 # blindness, and hatches, lines and markers, which survive grey print.
-NAMES = {
-    "head": "head-only",
-    "adapter": "adapters",
-    "lora": "LoRA",
-    "bitfit": "BitFit",
-    "full": "full fine-tuning",
-}
 COLOURS = {
     "head": "#E69F00",
     "adapter": "#0072B2",
