@@ -130,22 +130,33 @@ def predict(folder, method, seed, labels, logits):
 
 
 def test_misjudged_reviews_are_those_that_every_seed_of_every_method_gets_wrong(tmp_path):
-    """Review 1 is right once, review 2 wrong everywhere, review 0 wrong with one doubt more."""
+    """Review 1 is right once and 3 twice; of review 4, the mean of all would say the truth."""
     records.open_experiment(tmp_path, EXPERIMENT)
-    labels = [0, 1, 2, 0]
-    predict(tmp_path, "head", 0, labels, [[0, 1, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0]])
-    predict(tmp_path, "head", 1, labels, [[0, 0, 3], [0, 2, 0], [9, 0, 0], [0, 1, 0]])
-    predict(tmp_path, "tfidf", 0, labels, [[0, 2, 0], [2, 0, 0], [9, 0, 0], [0, 0, 1]])
-    texts = ["zero\r\n|", "one", 'two, "2" 🙂', "three"]
+    doubt, other = [2, 2.1, 0], [2, 0, 2.1]
+    first = [[0, 1, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], doubt]
+    second = [[0, 0, 3], [0, 2, 0], [9, 0, 0], [0, 1, 0], other]
+    third = [[0, 2, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], doubt]
+    labels = [0, 1, 2, 0, 0]
+    predict(tmp_path, "head", 0, labels, first)
+    predict(tmp_path, "head", 1, labels, second)
+    predict(tmp_path, "tfidf", 0, labels, third)
+    texts = ["zero\r\n|", "one", 'two, "2" 🙂', "three", "four"]
     found = report.misjudged(tmp_path, texts, ["a", "b", "None"])
-    assert found["review"].tolist() == [2, 0]
-    assert found["label"].tolist() == ["None", "a"] and found["predicted"].tolist() == ["a", "b"]
-    head = (softmax([0, 1, 0]) + softmax([0, 0, 3])) / 2  # a method's seeds first, then methods
-    expected = [softmax([9, 0, 0])[0], ((head + softmax([0, 2, 0])) / 2)[1]]
+    assert found["review"].tolist() == [2, 0, 4]
+    assert found["label"].tolist() == ["None", "a", "a"]
+    assert found["predicted"].tolist() == ["a", "b", "b"]
+
+    def of_b(*runs):  # a method's seeds first, then the methods
+        one, two, three = (softmax(logits)[1] for logits in runs)
+        return ((one + two) / 2 + three) / 2
+
+    expected = [softmax([9, 0, 0])[0], of_b(first[0], second[0], third[0])]
+    expected.append(of_b(doubt, other, doubt))
     np.testing.assert_allclose(found["confidence"], expected, rtol=1e-12)
     columns = ("label", "predicted", "text"), ("review", "confidence")
     read = records.read_csv(tmp_path / "misjudged.csv", *columns)
-    assert read["label"].tolist() == ["None", "a"] and read["text"].tolist() == [texts[2], texts[0]]
+    assert read["label"].tolist() == ["None", "a", "a"]
+    assert read["text"].tolist() == [texts[2], texts[0], texts[4]]
 
 
 def test_misjudged_refuses_texts_of_another_number(folder):
