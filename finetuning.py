@@ -28,7 +28,7 @@ from transformers import get_linear_schedule_with_warmup
 import data_utils
 import modeling
 import resume
-from evaluation import machine, plots, records
+from evaluation import machine, plots, records, report
 from modeling import checkpoint
 from preparation import build, check_disk, describe, prepare, rough_duration, skeletons
 from settings import Columns, parse
@@ -373,7 +373,7 @@ def locked_experiment(settings, command, device, folder, fresh, tuning):
             return tune(todo, tokens, source, config, settings, device, folder)
         return run_all(todo, about, data, tokens, source, config, settings, device, folder)
     finally:
-        report_tuning(folder) if tuning else report(folder, data)
+        summarise_tuning(folder) if tuning else summarise(folder, data)
 
 
 def run_all(todo, about, data, tokens, source, config, settings, device, folder):
@@ -428,16 +428,17 @@ def reason(error, method, settings):
     return f"{error}, learning rate {settings.learning_rates[method]:g}; lower LEARNING_RATES"
 
 
-def report(folder, data):
-    """The plots and the table of all finished runs, from the files."""
+def summarise(folder, data):
+    """Plots, report and table of all finished runs, from the files."""
     runs = records.read_csv(folder / "runs.csv")
     if not len(runs) or not (runs["status"] == "finished").any():
         return
-    written = plots.make_plots(folder)
+    report.misjudged(folder, data.test["text"][:], data.label_names)
+    written = [*plots.make_plots(folder), report.write_report(folder)]
     print(records.summary(runs))
-    names = ("runs.csv", "history.csv", "changes.csv", "predictions", "checkpoints")
-    files = [folder / name for name in names]
-    print("Written:", *files, folder / "experiment.json", *written, sep="\n  ")
+    names = ("runs.csv", "history.csv", "changes.csv", "misjudged.csv", "experiment.json")
+    files = [folder / name for name in (*names, "predictions", "checkpoints")]
+    print("Written:", *files, *written, sep="\n  ")
 
 
 # ---------------------------------------------------------------------------- tuning
@@ -478,7 +479,7 @@ def tune(todo, tokens, source, config, settings, device, folder):
     return int(not tuned.groupby("method")["chosen"].any().all())
 
 
-def report_tuning(folder):
+def summarise_tuning(folder):
     """The chosen learning rates, from the file, as constants to copy."""
     tuning = records.read_csv(folder / "tuning.csv")
     if not len(tuning):

@@ -7,6 +7,9 @@
     checkpoints/        <method>-seed<k>/: the trained tensors and what they belong to, and the
                         state of a run under way
     predictions/        <method>-seed<k>.csv: labels and logits of the test reviews, in test order
+    tuning.csv          a row for each (method, learning rate) tried, where rates were tuned
+    misjudged.csv       the test reviews that every method gets wrong
+    report.md           all of it as one page, with the figures (*.png)
 
     tuning.csv          instead, in the folder of a tuning: a row for each (method, learning rate)
 
@@ -19,9 +22,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 FREE = ("methods", "seeds", "results", "tuning_rates")  # may differ between two starts
+MEASURED = (  # columns of runs.csv that tables and figures need; a baseline's cells may be empty
+    *("test_accuracy", "train_accuracy", "test_loss", "train_loss", "trainable_parameters"),
+    *("trainable_percentage", "training_seconds", "peak_memory_mib"),
+)
+ABOUT = ("constants", "model", "data_set", "label_names", "data")
 
 
 def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> None:
@@ -45,7 +54,7 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> None
                     f"{now[name]}; choose another EXPERIMENT name, or start over with --fresh"
                 )
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
+    write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
 
 
 def finished(folder: Path, name: str) -> set[tuple]:
@@ -69,7 +78,7 @@ def add_run(
     identity = {"method": run["method"], "seed": run["seed"]}
     if predictions is not None:
         path = folder / "predictions" / f"{run['method']}-seed{run['seed']}.csv"
-        _write(path, predictions.to_csv(index=False))
+        write(path, predictions.to_csv(index=False))
     for name, rows in (("changes.csv", changes), ("history.csv", history), ("runs.csv", [run])):
         earlier = read_csv(folder / name)
         if len(earlier):
@@ -78,7 +87,7 @@ def add_run(
         new = pd.DataFrame([identity | row for row in rows])
         frames = [frame for frame in (earlier, new) if len(frame)]
         if frames:
-            _write(folder / name, pd.concat(frames).to_csv(index=False))
+            write(folder / name, pd.concat(frames).to_csv(index=False))
 
 
 def add_tuning(folder: Path, row: dict) -> None:
@@ -94,12 +103,72 @@ def add_tuning(folder: Path, row: dict) -> None:
     rates = by_method["learning_rate"]
     lowest, highest = rates.transform("min"), rates.transform("max")
     rows["at_edge"] = (rows["learning_rate"] == lowest) | (rows["learning_rate"] == highest)
-    _write(path, rows.to_csv(index=False))
+    write(path, rows.to_csv(index=False))
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A table of the experiment, empty where it has not been written yet."""
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+def read_csv(path: Path, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of the experiment, empty where it has not been written yet.
+
+    The columns `text` are taken letter by letter, a label "None" or "1" too. Raises `ValueError`
+    where the file cannot be read, lacks a column of `text` or `numbers`, or has something else
+    than numbers in one of `numbers`.
+    """
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        empty = {name: [""] for name in header if name not in text}
+        kinds = dict.fromkeys(text, str)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    for name in (*text, *numbers):
+        if name not in table:
+            raise ValueError(f"{path} is damaged: it has no column {name}")
+    for name in numbers:
+        if len(table) and not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"{path} is damaged: not all of column {name} are numbers")
+    return table
+
+
+def read_experiment(folder: Path) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """The experiment in `folder`: (what `experiment.json` says, finished runs, failed runs).
+
+    Raises `ValueError` where there is no finished run, and where a file is missing or damaged.
+    """
+    runs = read_csv(folder / "runs.csv", ("method", "status"))
+    finished = runs["status"] == "finished" if len(runs) else []
+    if not any(finished):
+        raise ValueError(f"{folder} has no finished runs")
+    read_csv(folder / "runs.csv", numbers=("seed", *MEASURED))  # failed runs alone have none
+    about = folder / "experiment.json"
+    try:
+        experiment = json.loads(about.read_text(encoding="utf-8"))
+        missing = [name for name in ABOUT if name not in experiment]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{about} is damaged: {error}") from error
+    if missing:
+        raise ValueError(f"{about} is damaged: it does not say {missing[0]}")
+    return experiment, runs[finished], runs[~finished]
+
+
+def read_predictions(
+    folder: Path, method: str, seed: int, experiment: dict
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (n,) and logits (n, C) of one run on the test reviews, in test order.
+
+    Raises `FileNotFoundError` where they are missing and `ValueError` where they are damaged.
+    """
+    path = folder / "predictions" / f"{method}-seed{seed}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing")
+    logits = [f"logit_{label}" for label in experiment["label_names"]]
+    table = read_csv(path, numbers=("label", *logits))
+    expected = experiment["data"]["test"]
+    if len(table) != expected or table.isna().any(axis=None):
+        rows = len(table.dropna())
+        raise ValueError(f"{path} is damaged: {rows} complete rows for {expected} test reviews")
+    return table["label"].to_numpy(int), table[logits].to_numpy(float)
 
 
 def summary(runs: pd.DataFrame) -> str:
@@ -122,7 +191,7 @@ def summary(runs: pd.DataFrame) -> str:
     return table.to_string(index=False, float_format="{:.2f}".format, formatters=formats)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")

@@ -81,7 +81,7 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(command, tmp_path,
     changes = read_csv(folder / "changes.csv")
     assert set(changes["method"]) == {"adapter", "lora", "full"}
     assert (changes["relative_size"] > 0).all()
-    assert len(list(folder.glob("*.png"))) == 8 + 3
+    assert len(list(folder.glob("*.png"))) == 11 + 3
     printed = capsys.readouterr()
     assert "Experiment tiny" in printed.out and "roughly" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
