@@ -287,7 +287,7 @@ def run_tfidf(data, tokens):
     row |= dict.fromkeys(("trainable_parameters", "total_parameters"), model.count_parameters())
     row |= {"trainable_percentage": 100.0, "training_seconds": clock.seconds}
     row |= {"examples_per_second": len(tokens["train"]) / clock.seconds}
-    row |= {"peak_memory_mib": machine.peak_memory(cpu)}
+    row |= {"peak_memory_mib": machine.peak_memory(cpu), "best_epoch": None}
     return row, (), (), logits
 
 

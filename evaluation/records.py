@@ -96,8 +96,9 @@ def add_tuning(folder: Path, row: dict) -> None:
     `chosen` is the best of its method, `at_edge` the lowest or highest rate that was tried.
     """
     path = folder / "tuning.csv"
-    empty = {"validation_loss": float("nan")}
-    rows = pd.concat([read_csv(path), pd.DataFrame([empty | row])])
+    rows = pd.concat([read_csv(path), pd.DataFrame([row])])
+    if "validation_loss" not in rows:  # all have failed so far
+        rows["validation_loss"] = float("nan")
     by_method = rows.groupby("method", sort=False)
     rows["chosen"] = rows["validation_loss"] == by_method["validation_loss"].transform("min")
     rates = by_method["learning_rate"]

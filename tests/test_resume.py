@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import pandas as pd
 import pytest
@@ -66,36 +66,48 @@ def contents(folder):
     return tables, {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
+def opened(process, folder, before=0):
+    """Wait until the process has opened its experiment; returns when that was, in file time."""
+    about = folder / "experiment.json"
+    while process.is_alive():
+        with suppress(FileNotFoundError):
+            if (now := about.stat().st_mtime_ns) > before:
+                return now
+        time.sleep(0.01)
+    return before
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, tmp_path):
     methods = ("--methods", "tfidf", "head", "lora", "full", "--epochs", "30", "--patience", "20")
-    process, begun = start(arguments("one", *methods)), time.monotonic()
-    runs = tmp_path / "one" / "tiny" / "runs.csv"
-    while process.is_alive() and len(read_csv(runs)) < 4:
+    one, two = (tmp_path / name / "tiny" for name in ("one", "two"))
+    process = start(arguments("one", *methods))
+    opened(process, one)
+    begun = time.monotonic()
+    while process.is_alive() and len(read_csv(one / "runs.csv")) < 4:
         time.sleep(0.02)
     duration = time.monotonic() - begun
     process.join()
     assert process.exitcode == 0
-    moments, kills, within_runs = random.Random(0), 0, 0
+    moments, kills, within_runs, before = random.Random(0), 0, 0, 0
     while True:
         process = start(arguments("two", *methods))
         if kills < 15:
-            process.join(moments.uniform(0, 0.25 * duration))
+            before = opened(process, two, before)
+            process.join(moments.uniform(0, duration / 3))
             kills += process.is_alive()
             process.kill()
         process.join()
-        states = list((tmp_path / "two").rglob(resume.UNDER_WAY))
-        within_runs += len(states)
+        within_runs += len(list(two.rglob(resume.UNDER_WAY)))
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
     assert kills >= 5 and within_runs >= 2
-    (tables, files), (others, other_files) = (
-        contents(tmp_path / n / "tiny") for n in ("one", "two")
-    )
+    tables, files = contents(one)
+    others, other_files = contents(two)
     for name, table in tables.items():
         pd.testing.assert_frame_equal(table, others[name], check_exact=True)
     assert files == other_files
-    assert not list((tmp_path / "two").rglob("*.part")) and not any("under" in f for f in files)
+    assert not list(two.rglob("*.part")) and not any("under" in f for f in files)
     print(f"{kills} kills survived, {within_runs} of them between the epochs of a run")
 
 
