@@ -28,7 +28,7 @@ from transformers import get_linear_schedule_with_warmup
 import data_utils
 import modeling
 import resume
-from evaluation import machine, plots, records, report
+from evaluation import curves, machine, plots, records, report
 from modeling import checkpoint
 from preparation import build, check_disk, describe, prepare, rough_duration, skeletons
 from settings import Columns, parse
@@ -493,7 +493,7 @@ def summarise_tuning(folder):
         )
     rates = ", ".join(f'"{row.method}": {row.learning_rate:g}' for row in chosen.itertuples())
     print(f"LEARNING_RATES = {{{rates}}}")
-    print("Written:", folder / "tuning.csv", plots.tuning_figure(folder), sep="\n  ")
+    print("Written:", folder / "tuning.csv", curves.tuning_figure(folder), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import comparisons, records, statistics
-from .curves import CURVES, learning_curves, tuning_figure
+from .curves import CURVES, learning_curves
 from .matrices import changes_map, confusion_matrices
 from .style import look, save, set_style
 
@@ -51,7 +51,7 @@ def make_plots(folder: Path) -> list[Path]:
         drawn = changes_map(changes[changes["method"] == method])
         title = f"Where did {look(method).name} change the model?"
         paths += frame(drawn, f"changes_{method}", title)
-    return paths + ([tuning_figure(folder)] if (folder / "tuning.csv").exists() else [])
+    return paths
 
 
 def _frame(folder, subtitle, drawn, name, title):

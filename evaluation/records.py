@@ -7,7 +7,6 @@
     checkpoints/        <method>-seed<k>/: the trained tensors and what they belong to, and the
                         state of a run under way
     predictions/        <method>-seed<k>.csv: labels and logits of the test reviews, in test order
-    tuning.csv          a row for each (method, learning rate) tried, where rates were tuned
     misjudged.csv       the test reviews that every method gets wrong
     report.md           all of it as one page, with the figures (*.png)
 

@@ -14,9 +14,9 @@ import pandas as pd
 from scipy.special import softmax
 
 from . import records, statistics, tables
-from .curves import CURVES, edge_note, read_tuning
+from .curves import CURVES
 from .findings import findings
-from .markdown import capital, escape, percent
+from .markdown import escape, percent
 from .plots import command, compared, make_plots
 from .reproduce import reproduce
 from .style import look
@@ -50,7 +50,6 @@ def write_report(folder: Path) -> Path:
         *_mistakes(wrong),
         _section("##", "Where the methods changed the model", *_figures(folder, *changes)),
         *_failed(failed),
-        *_tuning(folder),
         _section("##", "More figures", *_figures(folder, *MORE)),
         _section("##", "How to make it again", reproduce(experiment)),
     ]
@@ -129,6 +128,8 @@ def _what(experiment, runs):
         f"Reviews: {counts}; labels: {names}{f' and {more} more' if more > 0 else ''}; "
         f"up to {constants['max_tokens']} tokens{_cut(data)}; seeds: {seeds}.",
     ]
+    if "tfidf" in set(runs["method"]):
+        lines.append("TF-IDF, with logistic regression, reads whole reviews.")
     if "device" in experiment:
         lines.append(f"Machine: {escape(experiment['device'])}.")
     return "\n".join(lines)
@@ -165,15 +166,6 @@ def _mistakes(wrong):
 def _failed(failed):
     if len(failed):
         yield _section("##", "Failed runs", tables.failed(failed))
-
-
-def _tuning(folder):
-    if (folder / "tuning.csv").exists():
-        tuned = read_tuning(folder)
-        yield _section(
-            "##", "Learning rates", tables.tuning(tuned), capital(edge_note(tuned)) + "."
-        )
-        yield from _figures(folder, "tuning")
 
 
 def main(arguments: list[str] | None = None) -> int:

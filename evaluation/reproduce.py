@@ -18,7 +18,6 @@ def reproduce(experiment: dict) -> str:
     constants = table(["constant", "value"], rows, "ll")
     notes = [f"- {escape(note)}" for note in experiment["data"].get("notes", ())]
     parts = [
-        "## How to make it again",
         "\n".join(f"    {line}" for line in command.splitlines()),
         "\n".join(notes + [f"- {line}" for line in _machine(experiment)]),
         f"<details>\n<summary>Every constant</summary>\n\n{constants}\n\n</details>",

@@ -136,18 +136,5 @@ def misjudged(wrong: pd.DataFrame) -> str:
     )
 
 
-def tuning(tuned: pd.DataFrame) -> str:
-    """The learning rates of `tuning.csv` and what came of them."""
-    header = ["method", "learning rate", "validation loss", "validation accuracy, %", "seconds", ""]
-    rows = []
-    for run in tuned.itertuples():
-        outcome = "" if run.status == "finished" else escape(run.status)
-        if run.chosen:
-            outcome = "**chosen**, at the edge" if run.at_edge else "**chosen**"
-        row = [_name(run.method), f"{run.learning_rate:g}", number(run.validation_loss, "{:.3f}")]
-        rows.append([*row, percent(run.validation_accuracy), size(run.seconds), outcome])
-    return table(header, rows, "lrrrrl")
-
-
 def _name(method):
     return escape(look(method).name)

@@ -27,8 +27,7 @@ def test_every_figure_is_drawn_and_failed_runs_are_left_out(tmp_path):
     records.open_experiment(tmp_path, EXPERIMENT)
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33, epochs=1)
     add(tmp_path, "tfidf", 0), add(tmp_path, "adapter", 0, status="failed: loss")
-    add_tuning(tmp_path)
-    assert drawn(tmp_path) == ALWAYS | COMPARED | {"changes_lora", "tuning"}
+    assert drawn(tmp_path) == ALWAYS | COMPARED | {"changes_lora"}
 
 
 def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path):
@@ -112,6 +111,7 @@ def test_confusion_counts_are_scikit_learns():
 
 def test_a_choice_at_the_edge_is_warned_of(tmp_path):
     add_tuning(tmp_path)
+    assert curves.tuning_figure(tmp_path).read_bytes().startswith(b"\x89PNG")
     tuned = curves.read_tuning(tmp_path)
     assert curves.edge_note(tuned).endswith("head-only")
     assert "lies between" in curves.edge_note(tuned.assign(at_edge=False))
@@ -119,7 +119,7 @@ def test_a_choice_at_the_edge_is_warned_of(tmp_path):
 
 def test_tuning_without_its_table_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tuning\.csv is missing"):
-        plots.tuning_figure(tmp_path)
+        curves.tuning_figure(tmp_path)
 
 
 def test_the_command_prints_paths_or_one_line(tmp_path, capsys):

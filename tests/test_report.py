@@ -6,7 +6,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_tuning
+from made_up import EXPERIMENT, TESTS, add
 from scipy.special import softmax
 
 import finetuning
@@ -34,7 +34,7 @@ def section(text, title):
 
 
 def test_the_page_from_the_files_alone_is_the_one_written_at_once(folder):
-    add(folder, "bitfit", 0, status="failed: the loss is nan at step 3"), add_tuning(folder)
+    add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
     report.misjudged(folder, TEXTS, ["bad", "good"])
     plots.make_plots(folder)
     at_once = page(folder)
@@ -46,7 +46,6 @@ def test_the_page_from_the_files_alone_is_the_one_written_at_once(folder):
 
 
 def test_every_figure_is_linked_once_and_every_link_leads_to_one(folder):
-    add_tuning(folder)
     figures = {path.name for path in plots.make_plots(folder)}
     links = [part.split(")")[0] for part in page(folder).split("](") if ".png)" in part]
     assert sorted(links) == sorted(figures)
@@ -110,15 +109,11 @@ def test_convergence_counts_steps_where_an_older_history_does_not(folder):
     assert section(page(folder), "Learning") == with_steps
 
 
-def test_failed_runs_and_tuned_rates_are_listed(folder):
-    add(folder, "bitfit", 0, status="failed: the loss is nan at step 3"), add_tuning(folder)
+def test_failed_runs_are_listed(folder):
+    add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
     text = page(folder)
     assert "**1 of 10 runs failed**" in section(text, "What was found")
     assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
-    tuned = section(text, "Learning rates")
-    assert "| head-only | 0.01 | 0.500 | 80.0 | 2 | **chosen**, at the edge |" in tuned
-    assert "| LoRA | 0.01 | — | 80.0 | 2 | failed: the loss is nan |" in tuned
-    assert "At the edge of the rates tried, a better one may lie beyond: head-only." in tuned
 
 
 def predict(folder, method, seed, labels, logits):
