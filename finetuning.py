@@ -313,7 +313,7 @@ def main(arguments=None) -> int:
 
 
 def experiment(settings, command):
-    """Load the data, run every (method, seed), and write files, plots and a table."""
+    """Load the data, do all that is not done, and write files, plots and a table."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
@@ -322,58 +322,64 @@ def experiment(settings, command):
         machine.keep_freed_memory()
     fresh, tuning = vars(settings).pop("fresh"), vars(settings).pop("tune")
     folder = Path(settings.results) / (settings.experiment + ("-tuning" if tuning else ""))
+    methods = [*dict.fromkeys((*settings.methods, *(["full"] if tuning else [])))]
     other = {"full": "quick", "quick": "full"}.get(settings.experiment)
     print(
         f"{'Tuning for experiment' if tuning else 'Experiment'} {settings.experiment}"
         f"{f' (the other one: --experiment {other})' if other else ''}: "
-        f"{', '.join(settings.methods)} on {settings.model} model and {settings.dataset} data, "
+        f"{', '.join(methods)} on {settings.model} model and {settings.dataset} data, "
         f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    source, config, data, tokens = prepare(settings)
+    models = skeletons(methods, config, settings)
+    with locked(folder):
+        about = describe(settings, data, tokens) | {"command": command}
+        records.open_experiment(folder, about | machine.environment(device), fresh)
+        counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())
+        print(f"Reviews: {counts}; labels {', '.join(data.label_names)}")
+        print(*(f"  {note}" for note in data.notes), sep="\n")
+        print(f"  {tokens['train'].truncated:.0%} cut at {settings.max_tokens} tokens")
+        todo = to_do(methods, models, settings, folder, tuning)
+        todo_methods = [method for method, _ in todo]
+        check_disk(folder, todo_methods, models)
+        minutes = rough_duration(settings, todo_methods, models, tokens, device) / 60
+        what = "Learning rates to try" if tuning else "Runs to do"
+        print(f"{what}: {len(todo)}, roughly {math.ceil(minutes)} min")
+        try:
+            if tuning:
+                return tune(todo, tokens, source, config, settings, device, folder)
+            return run_all(todo, about, data, tokens, source, config, settings, device, folder)
+        finally:
+            summarise_tuning(folder) if tuning else summarise(folder, data)
+
+
+def locked(folder):
+    """A lock on the folder; the system gives it back when the process ends, however it ends."""
     try:
-        # The system gives the lock back when the process ends, however it ends.
-        with FileLock(folder / ".lock", timeout=0):
-            return locked_experiment(settings, command, device, folder, fresh, tuning)
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise ValueError(
             f"another process works on {folder}; wait for it, or choose another EXPERIMENT name"
         ) from None
+    except OSError as error:
+        why = f"{folder} cannot be written ({error.strerror})"
+        raise OSError(f"{why}; set RESULTS to a folder that can") from None
 
 
-def locked_experiment(settings, command, device, folder, fresh, tuning):
-    """The experiment, or its tuning, in a folder that no other process uses."""
-    source, config, data, tokens = prepare(settings)
-    methods = [*dict.fromkeys((*settings.methods, *(("full",) if tuning else ())))]
-    models = skeletons(methods, config, settings)
-    about = describe(settings, data, tokens) | {"command": command}
-    records.open_experiment(folder, about | machine.environment(device), fresh)
-    counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())
-    print(f"Reviews: {counts}; labels {', '.join(data.label_names)}")
-    print(*(f"  {note}" for note in data.notes), sep="\n")
-    print(f"  {tokens['train'].truncated:.0%} cut at {settings.max_tokens} tokens")
+def to_do(methods, models, settings, folder, tuning):
+    """What is not done yet: (method, seed), or (method, learning rate) in tuning."""
     if tuning:
-        grid = tuning_grid([m for m in methods if m in models], settings)
-        todo = [pair for pair in grid if pair not in records.finished(folder, "tuning.csv")]
-        which = "learning rates"
-    else:
-        pairs = [(m, s) for m in methods for s in settings.seeds]
-        # What has no randomness runs once.
-        pairs = [(m, s) for m, s in pairs if m in models or s == settings.seeds[0]]
-        todo = [pair for pair in pairs if pair not in records.finished(folder, "runs.csv")]
-        which = "runs"
-    done = len(grid if tuning else pairs) - len(todo)
-    if done:
-        print(f"  finished already: {done} (--fresh starts over)")
-    todo_methods = [method for method, _ in todo]
-    check_disk(folder, todo_methods, models)
-    minutes = rough_duration(settings, todo_methods, models, tokens, device) / 60
-    print(f"{which.capitalize()} to do: {len(todo)}, roughly {math.ceil(minutes)} min")
-    try:
-        if tuning:
-            return tune(todo, tokens, source, config, settings, device, folder)
-        return run_all(todo, about, data, tokens, source, config, settings, device, folder)
-    finally:
-        summarise_tuning(folder) if tuning else summarise(folder, data)
+        every = tuning_grid([method for method in methods if method in models], settings)
+    else:  # what has no randomness runs once
+        every = [
+            (m, s) for m in methods for s in settings.seeds if m in models or s == settings.seeds[0]
+        ]
+    done = records.finished(folder, "tuning.csv" if tuning else "runs.csv")
+    todo = [pair for pair in every if pair not in done]
+    if len(todo) < len(every):
+        print(f"  finished already: {len(every) - len(todo)} (--fresh starts over)")
+    return todo
 
 
 def run_all(todo, about, data, tokens, source, config, settings, device, folder):

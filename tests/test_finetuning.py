@@ -146,7 +146,7 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     before = (folder / "tuning.csv").read_bytes()
     assert finetuning.main(given) == 0  # nothing is done twice
     assert (folder / "tuning.csv").read_bytes() == before
-    assert "to do: 0" in capsys.readouterr().out
+    assert "to try: 0" in capsys.readouterr().out
 
 
 def test_a_disk_without_room_is_refused_before_training(command, tmp_path, capsys, monkeypatch):
