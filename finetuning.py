@@ -263,7 +263,7 @@ def run(method, seed, reviews, source, config, settings, device, folder):
 
 
 def prepare(settings):
-    """Load all but the weights, and refuse what cannot be: (source, config, data, tokens)."""
+    """Load everything, and refuse what cannot be: (source, config, data, tokens)."""
     embedded = settings.model == data_utils.EMBEDDED
     source = str(data_utils.encoder_folder()) if embedded else settings.model
     examples = settings.train_examples, settings.validation_examples, settings.test_examples
@@ -281,6 +281,7 @@ def prepare(settings):
         split: data_utils.tokenise(getattr(data, split), tokenizer, settings.max_tokens)
         for split in ("train", "validation", "test")
     }
+    modeling.load_pretrained(source, config)  # each run loads it anew; damaged weights end here
     return source, config, data, tokens
 
 
@@ -302,13 +303,23 @@ def names(constant, embedded_name):
     return f"{embedded_name} (embedded)" if constant == data_utils.EMBEDDED else constant
 
 
-def skeletons(config, settings):
+def skeletons(config, settings, device):
     """Each method's model, of shapes without weights: what cannot be built is refused here."""
     with torch.device("meta"):
-        return {
+        models = {
             method: build(method, AutoModelForSequenceClassification.from_config(config), settings)
             for method in settings.methods
         }
+    for method, model in models.items():
+        trained, total = model.count_parameters()
+        needed = 4 * (total + 3 * trained)  # the weights; a gradient and AdamW's two moments
+        if needed > machine.total_memory(device):
+            raise ValueError(
+                f"{method} needs {needed / 2**30:,.1f} GiB for its weights and gradients, and "
+                f"{machine.describe(device)} has {machine.total_memory(device) / 2**30:,.1f} GiB; "
+                "lower LORA_RANK or ADAPTER_BOTTLENECK, or choose a smaller MODEL"
+            )
+    return models
 
 
 def rough_duration(settings, todo, models, tokens, device):
@@ -359,7 +370,7 @@ def experiment(settings):
         f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
     source, config, data, tokens = prepare(settings)
-    models = skeletons(config, settings)
+    models = skeletons(config, settings, device)
     about = describe(settings, data, tokens)
     earlier = records.open_experiment(folder, about | machine.environment(device), fresh)
     counts = ", ".join(f"{len(part):,} {split}" for split, part in tokens.items())

@@ -5,6 +5,7 @@ Redo them without training: python -m evaluation.plots results/quick
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -94,6 +95,8 @@ def make_plots(folder: Path) -> list[Path]:
     experiment = json.loads((folder / "experiment.json").read_text())
     subtitle = _subtitle(experiment, runs)
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams["text.parse_math"] = False  # a $ in a name is a $
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
     paths = []
     for name, (column, title, axis, unit, label) in BARS.items():
         figure = _bars(runs, column, axis, unit, label, experiment)

@@ -19,13 +19,16 @@ from pathlib import Path
 import pandas as pd
 
 FREE = ("methods", "seeds", "results")  # may differ between two starts of one experiment
+MEASURES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")  # of a finished run
+MEASURES += ("trainable_percentage", "training_seconds", "best_epoch")
 
 
 def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.DataFrame:
     """Start or continue the experiment in `folder`; returns its finished runs.
 
     `experiment["constants"]` must be those of the runs already there, but for what is `FREE`:
-    `ValueError` names what differs. `fresh` deletes earlier runs.
+    `ValueError` names what differs, and a file that is damaged or missing. `fresh` deletes
+    earlier runs.
     """
     if fresh:
         for written in (*folder.glob("*.csv"), *folder.glob("*.png")):
@@ -34,17 +37,72 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> pd.D
             shutil.rmtree(folder / name, ignore_errors=True)
     runs = read_csv(folder / "runs.csv")
     if len(runs):
-        earlier = json.loads((folder / "experiment.json").read_text())["constants"]
-        now = json.loads(json.dumps(experiment["constants"]))
+        _check_complete(folder, runs)
+        earlier, now = _constants(folder), json.loads(json.dumps(experiment["constants"]))
         for name in now:
-            if name not in FREE and now[name] != earlier.get(name):
+            if name not in FREE and (name not in earlier or now[name] != earlier[name]):
+                then = earlier.get(name, "unknown (another version)")
                 raise ValueError(
-                    f"{folder} has runs with {name.upper()} = {earlier.get(name)}, not "
+                    f"{folder} has runs with {name.upper()} = {then}, not "
                     f"{now[name]}; choose another EXPERIMENT name, or start over with --fresh"
                 )
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
+    except OSError as error:
+        why = f"{folder} cannot be written ({error.strerror})"
+        raise OSError(f"{why}; set RESULTS to a folder that can") from None
     return runs
+
+
+def _constants(folder):
+    """The constants of the runs in `folder`."""
+    path = folder / "experiment.json"
+    try:
+        constants = json.loads(path.read_text(encoding="utf-8"))["constants"]
+        return dict(constants)
+    except FileNotFoundError:
+        raise _damaged(path, "missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"damaged ({error!r})") from None
+
+
+def _check_complete(folder, runs):
+    """`ValueError` unless the tables are whole and each finished run has left its files."""
+    _check_columns(folder / "runs.csv", runs, ("method", "seed", "status"))
+    for run in runs[runs.duplicated(["method", "seed"])].itertuples():
+        raise _damaged(
+            folder / "runs.csv", f"damaged ({run.method} seed {run.seed} is there twice)"
+        )
+    finished = runs[runs["status"] == "finished"]
+    if finished.empty:
+        return
+    history = read_csv(folder / "history.csv")
+    read_csv(folder / "changes.csv")
+    _check_columns(folder / "runs.csv", finished, MEASURES)
+    _check_columns(folder / "history.csv", history, ("method", "seed", "epoch"))
+    numbers = finished[list(MEASURES)].apply(pd.to_numeric, errors="coerce")
+    learnt = set(zip(history["method"], history["seed"], strict=True))
+    for run, unreadable in zip(finished.itertuples(), numbers.isna().any(axis=1), strict=True):
+        name = f"{run.method} seed {run.seed}"
+        if unreadable:
+            raise _damaged(folder / "runs.csv", f"damaged (a measure of {name} is no number)")
+        if (run.method, run.seed) not in learnt:
+            raise _damaged(folder / "history.csv", f"damaged ({name} is not in it)")
+        predictions = folder / "predictions" / f"{run.method}-seed{run.seed}.csv"
+        if not predictions.exists():
+            raise _damaged(predictions, "missing")
+
+
+def _check_columns(path, table, columns):
+    if missing := [column for column in columns if column not in table]:
+        raise _damaged(
+            path, f"damaged (it has no column {missing[0]})" if len(table) else "missing"
+        )
+
+
+def _damaged(path, what):
+    return ValueError(f"{path} is {what}; put it back as it was, or start over with --fresh")
 
 
 def add_run(
@@ -71,8 +129,19 @@ def add_run(
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A table of the experiment, empty where it has not been written yet."""
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    """A table of the experiment, empty where it has not been written yet.
+
+    Raises `ValueError` for a file that is no table, or cut short.
+    """
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors are such, and those of decoding
+        raise _damaged(path, f"damaged ({str(error).strip()})") from None
+    if not path.read_bytes().endswith(b"\n"):
+        raise _damaged(path, "damaged (its last line is cut)")
+    return table
 
 
 def summary(runs: pd.DataFrame) -> str:
