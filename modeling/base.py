@@ -85,11 +85,18 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
         # PyTorch raises RuntimeError for damaged files, and the pickle's where one would run code.
         except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
             raise _cannot_load("weights of", name, error) from None
+    _check_weights(name, pretrained, found)
+    return pretrained
+
+
+def _check_weights(name, pretrained, found):
+    """`ValueError` unless what transformers `found` in the files is the config's whole encoder."""
+    config = pretrained.config
     head = tuple(f"{layer}." for layer in architecture_of(config).head)
     for tensor, theirs, ours in sorted(found["mismatched_keys"]):
         if tensor.startswith(head) and theirs[0] != ours[0] == config.num_labels:
             raise ValueError(
-                f"the weights of {name} have a head for {theirs[0]} labels, and the data have "
+                f"the weights of {name} have a head for {theirs[0]} labels, and there are "
                 f"{ours[0]}; choose the model that it was trained from"
             )
         raise ValueError(
@@ -104,7 +111,6 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     for tensor, values in pretrained.named_parameters():
         if not values.isfinite().all():
             raise ValueError(f"{tensor} in the weights of {name} is not finite; download it again")
-    return pretrained
 
 
 def _cannot_load(what, name, error):

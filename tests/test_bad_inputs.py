@@ -276,7 +276,7 @@ MODELS = {
         r"intermediate.dense.* has shape \(12,.*expects \(16,",
     ),
     "weights of another family": Case(model(other_weights), "weights of .* lack .*bert.embeddings"),
-    "head of other labels": Case(model(three_labels), "a head for 3 labels, and the data have 2"),
+    "head of other labels": Case(model(three_labels), "a head for 3 labels, and there are 2"),
     "pickle that runs code": Case(model(malicious), "weights of .* cannot be loaded"),
     "no tokenizer": Case(model(no_tokenizer), "has no tokenizer files"),
     "broken tokenizer": Case(
