@@ -331,7 +331,7 @@ def experiment(settings, command):
         f"seeds: {', '.join(map(str, settings.seeds))}; {machine.describe(device)}"
     )
     source, config, data, tokens = prepare(settings)
-    models = skeletons(methods, config, settings)
+    models = skeletons(methods, config, settings, device)
     with locked(folder):
         about = describe(settings, data, tokens) | {"command": command}
         records.open_experiment(folder, about | machine.environment(device), fresh)

@@ -15,7 +15,7 @@ from evaluation import machine
 
 
 def prepare(settings):
-    """Load all but the weights, and refuse what cannot be: (source, config, data, tokens)."""
+    """Load everything, and refuse what cannot be: (source, config, data, tokens)."""
     embedded = settings.model == data_utils.EMBEDDED
     source = str(data_utils.encoder_folder()) if embedded else settings.model
     examples = settings.train_examples, settings.validation_examples, settings.test_examples
@@ -33,6 +33,7 @@ def prepare(settings):
         split: data_utils.tokenise(getattr(data, split), tokenizer, settings.max_tokens)
         for split in ("train", "validation", "test")
     }
+    modeling.load_pretrained(source, config)  # each run loads it anew; damaged weights end here
     return source, config, data, tokens
 
 
@@ -69,14 +70,24 @@ def build(method, pretrained, settings):
     return modeling.METHODS[method](pretrained, **hyperparameters.get(method, {}))
 
 
-def skeletons(methods, config, settings):
+def skeletons(methods, config, settings, device):
     """Each method's model, of shapes without weights: what cannot be built is refused here."""
     with torch.device("meta"):
-        return {
+        models = {
             method: build(method, AutoModelForSequenceClassification.from_config(config), settings)
             for method in methods
             if method != modeling.TFIDF
         }
+    for method, model in models.items():
+        trained, total = model.count_parameters()
+        needed = 4 * (total + 3 * trained)  # the weights; a gradient and AdamW's two moments
+        if needed > machine.total_memory(device):
+            raise ValueError(
+                f"{method} needs {needed / 2**30:,.1f} GiB for its weights and gradients, and "
+                f"{machine.describe(device)} has {machine.total_memory(device) / 2**30:,.1f} GiB; "
+                "lower LORA_RANK or ADAPTER_BOTTLENECK, or choose a smaller MODEL"
+            )
+    return models
 
 
 def rough_duration(settings, todo, models, tokens, device):

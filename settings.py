@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import math
+import sys
 from collections import namedtuple
 
 import torch
@@ -11,40 +11,71 @@ import modeling
 
 Columns = namedtuple("Columns", "full quick")  # the two values of a constant
 
-COUNT = ("a whole number, 1 or more", lambda v: isinstance(v, int) and v >= 1)
+WHOLE = "a whole number, {} or more and below 2**31"  # larger ones overflow in the libraries
+COUNT = (WHOLE.format(1), lambda v: is_whole(v, 1))
+COUNT_OR_NONE = (f"{COUNT[0]}, or None", lambda v: v is None or is_whole(v, 1))
 SHARE = ("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)
+POSITIVE = ("a number above 0", lambda v: is_number(v) and v > 0)
+TEXT = ("a text", lambda v: isinstance(v, str) and v.strip())
 EXPECTED = {  # what each constant must be, in words and as a test
-    "EXPERIMENT": ("a name for a folder", lambda v: v == "".join(v.split("/")) and v.strip(". ")),
-    "TRAIN_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
-    "VALIDATION_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
-    "TEST_EXAMPLES": ("a number, or None for all", lambda v: v is None or COUNT[1](v)),
-    "MAX_TOKENS": ("a whole number, 3 or more", lambda v: isinstance(v, int) and v >= 3),
-    "METHODS": ("a choice of methods, each once", lambda v: v and len(set(v)) == len(v)),
+    "EXPERIMENT": ("a name for a folder, up to 200 bytes", lambda v: is_folder_name(v)),
+    "MODEL": TEXT,
+    "DATASET": TEXT,
+    "TEXT_COLUMN": TEXT,
+    "LABEL_COLUMN": TEXT,
+    "TRAIN_EXAMPLES": COUNT_OR_NONE,
+    "VALIDATION_EXAMPLES": COUNT_OR_NONE,
+    "TEST_EXAMPLES": COUNT_OR_NONE,
+    "MAX_TOKENS": (WHOLE.format(3), lambda v: is_whole(v, 3)),
+    "METHODS": ("a choice of methods, each once", lambda v: is_choice(v, str)),
     "SEEDS": (
-        "whole numbers, 0 or more, each once",
-        lambda v: v and len(set(v)) == len(v) and all(isinstance(s, int) and s >= 0 for s in v),
+        "whole numbers, 0 or more, each once, below 2**63",
+        lambda v: is_choice(v, int) and all(is_whole(seed, 0, 2**63) for seed in v),
     ),
     "EPOCHS": COUNT,
     "PATIENCE": COUNT,
     "BATCH_SIZE": COUNT,
     "TUNING_RATES": COUNT,
-    "ACCUMULATE": ("a whole number, 1 or more, or None", lambda v: v is None or COUNT[1](v)),
+    "ACCUMULATE": COUNT_OR_NONE,
+    "LEARNING_RATES": ("a rate for each method, by its name", lambda v: isinstance(v, dict)),
     "WEIGHT_DECAY": ("a number, 0 or more", lambda v: is_number(v) and v >= 0),
     "WARMUP": SHARE,
     "ENCODER_DROPOUT": ("a share below 1, or None", lambda v: v is None or SHARE[1](v)),
     "LORA_RANK": COUNT,
-    "LORA_ALPHA": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "LORA_ALPHA": POSITIVE,
     "LORA_DROPOUT": SHARE,
     "LORA_RANK_STABILISED": ("True or False", lambda v: isinstance(v, bool)),
+    "LORA_TARGETS": ("a choice of matrices, each once", lambda v: is_choice(v, str)),
     "ADAPTER_BOTTLENECK": COUNT,
-    "GRADIENT_CLIP": ("a number above 0", lambda v: is_number(v) and v > 0),
-    "SPLIT_SEED": ("a whole number, 0 or more", lambda v: isinstance(v, int) and v >= 0),
+    "GRADIENT_CLIP": POSITIVE,
+    "SPLIT_SEED": (WHOLE.format(0), lambda v: is_whole(v, 0)),
+    "RESULTS": TEXT,
 }
+
+
+def is_whole(value, least: int, below: int = 2**31) -> bool:
+    """Whether a value is an integer in a range."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < below
 
 
 def is_number(value) -> bool:
     """Whether a value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
+
+
+def is_choice(value, kind: type) -> bool:
+    """Whether a value is a tuple or list of `kind`, one or more, each once."""
+    if not isinstance(value, tuple | list) or not all(isinstance(item, kind) for item in value):
+        return False
+    return 0 < len(value) == len(set(value))
+
+
+def is_folder_name(value) -> bool:
+    """Whether a value can name one folder, and be printed in one line."""
+    if not isinstance(value, str) or not value.isprintable() or "/" in value:
+        return False
+    return bool(value.strip(". ")) and len(value.encode()) <= 200
 
 
 def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -69,8 +100,10 @@ def parse(constants: dict, arguments: list[str] | None = None) -> argparse.Names
     experiment = given.get("experiment") or _choose(constants["EXPERIMENT"], here)
     column = experiment if experiment in Columns._fields else here
     settings = {name.lower(): _choose(value, column) for name, value in constants.items()}
-    rates = settings["learning_rates"] | dict(given.pop("learning_rates", ()))
-    settings |= given | {"experiment": experiment, "learning_rates": rates}
+    rates = dict(given.pop("learning_rates", ()))
+    settings |= given | {"experiment": experiment}
+    if isinstance(settings["learning_rates"], dict):  # else `_check` refuses it
+        settings["learning_rates"] = settings["learning_rates"] | rates
     _check(settings)
     return argparse.Namespace(**settings, **flags)
 
@@ -96,8 +129,8 @@ def _option(name, value):
         return option | {"type": _number_or("auto"), "help": "auto, or a number of pieces"}
     if name == "LEARNING_RATES":
         return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
-    many = {"nargs": "+"} if isinstance(example, tuple) else {}
-    text = isinstance(example[0] if many else example, str)
+    many = {"nargs": "+"} if isinstance(example, tuple | list) else {}
+    text = isinstance(next(iter(example), "") if many else example, str)
     return option | many | {"type": str if text else _number}
 
 
@@ -105,7 +138,7 @@ def _as_typed(value):
     """A constant's value as one would type it on the command line."""
     if isinstance(value, dict):
         return " ".join(f"{name}={item}" for name, item in value.items())
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return " ".join(map(str, value))
     return "all" if value is None else str(value)
 
@@ -122,7 +155,9 @@ def _number_or(word):
 
 
 def _rate(text):
-    method, _, rate = text.partition("=")
+    method, equals, rate = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form METHOD=RATE")
     return method, _number(rate)
 
 

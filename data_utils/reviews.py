@@ -8,14 +8,19 @@
 Everything that is dropped or cut is counted, and the counts are kept beside the data.
 """
 
+import glob
 import re
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from datasets.utils import logging
 from pandas.api import types
+from pandas.errors import ParserWarning
 
 from . import embedded
 
@@ -54,6 +59,8 @@ def load_reviews(
     larger one. The splits depend on `split_seed` alone. Raises `ValueError` for content that
     cannot be used and `OSError` for data that cannot be had, each with a line that says why.
     """
+    if text_column == label_column:
+        raise ValueError(f"TEXT_COLUMN and LABEL_COLUMN are both {text_column!r}; expected two")
     frames, label_names = _read(name, text_column, label_column)
     notes: list[str] = []
     frames = {split: _clean(frame, split, name, notes) for split, frame in frames.items()}
@@ -93,8 +100,13 @@ def _read(name, text_column, label_column):
     if path.is_dir() and (path / "train").is_dir():
         return _read_class_folders(path), None
     if path.is_dir():
-        files = {SPLITS.get(file.stem): file for file in sorted(path.iterdir())}
-        files = {s: f for s, f in files.items() if s and f.suffix in READERS}
+        files = {}
+        for file in sorted(path.iterdir()):
+            split = SPLITS.get(file.stem) if file.suffix in READERS else None
+            if split in files:
+                raise ValueError(f"{name} has both {files[split].name} and {file.name}; keep one")
+            if split:
+                files[split] = file
         if "train" not in files:
             raise ValueError(
                 f"the folder {name} has neither a file train{'|'.join(READERS)} "
@@ -128,11 +140,39 @@ def _load_file(path):
         raise ValueError(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected labelled reviews")
+    kind = READERS[path.suffix]
+    # Else a first column without a name is taken for row numbers, and all others for the next.
+    options = {"index_col": False} if kind == "csv" else {}
     try:
-        return load_dataset(READERS[path.suffix], data_files=str(path), split="train")
+        with _one_line():
+            return load_dataset(kind, data_files=glob.escape(path), split="train", **options)
     except (DatasetGenerationError, ValueError, OSError) as error:
-        why = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(f"{path} cannot be read as {READERS[path.suffix]}: {why}") from None
+        error = error.__cause__ or error
+        if isinstance(error, UnicodeDecodeError):
+            raise _not_utf8(path, error) from None
+        if isinstance(error, ParserWarning):
+            why = "rows have more fields than the header; put texts in quotes"
+        else:
+            why = f"{str(error).strip().splitlines()[0]}; expected labelled reviews, a row each"
+        raise ValueError(f"{path} cannot be read as {kind}: {why}") from None
+
+
+@contextmanager
+def _one_line():
+    """What cannot be read is said once, by us; columns that do not fit are an error."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _not_utf8(path, error):
+    byte = f"byte {error.object[error.start]:#x}" if error.object else "a byte"
+    return ValueError(f"{path} is not UTF-8 text ({byte} at {error.start:,}); convert it to UTF-8")
 
 
 def _load_from_hub(name):
@@ -157,15 +197,23 @@ def _read_class_folders(path):
             continue
         parts = []
         for label in sorted(sub for sub in folder.iterdir() if sub.is_dir()):
-            files = sorted(str(file) for file in label.glob("*.txt"))
-            if label.name == "unsup" or not files:
+            if label.name == "unsup":
                 continue
-            raw = load_dataset("text", data_files=files, split="train", sample_by="document")
-            parts.append(raw.to_pandas().assign(label=label.name))
+            texts = [_read_text(file) for file in sorted(label.glob("*.txt"))]
+            if not texts:
+                raise ValueError(f"the folder {label} has no .txt files; fill or remove it")
+            parts.append(pd.DataFrame({"text": texts, "label": label.name}))
         if not parts:
             raise ValueError(f"the folder {folder} has no folders <label>/*.txt")
         frames[SPLITS[folder.name]] = pd.concat(parts, ignore_index=True)
     return frames
+
+
+def _read_text(path):
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from None
 
 
 # ---------------------------------------------------------------------------- cleaning
@@ -196,12 +244,17 @@ def _clean(frame, split, name, notes):
 def _number_labels(frames, label_names, name, label_column):
     """Replace the labels by 0 .. C - 1, in place; returns their names."""
     labels = pd.concat([frame["label"] for frame in frames.values()])
-    if types.is_float_dtype(labels) and (labels % 1 != 0).any():
-        raise ValueError(
-            f"the column {label_column!r} of {name} holds fractions such as "
-            f"{labels[labels % 1 != 0].iloc[0]}; expected integers, booleans or strings"
-        )
+    expected = "expected integers, booleans or strings, of one kind"
+    if types.is_object_dtype(labels):
+        kinds = sorted({type(label).__name__ for label in labels})
+        if kinds not in (["str"], ["bool"], ["int"]):
+            holds = f"{' and '.join(kinds)} values"
+            raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")
     if types.is_float_dtype(labels):
+        odd = labels[(labels % 1 != 0) | (labels.abs() >= 2**53)]  # above, floats skip integers
+        if len(odd):
+            holds = f"numbers such as {odd.iloc[0]}"
+            raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")
         frames.update({s: f.assign(label=f["label"].astype(int)) for s, f in frames.items()})
         labels = labels.astype(int)
     values = list(range(len(label_names))) if label_names else sorted(labels.unique())
@@ -223,19 +276,26 @@ def _number_labels(frames, label_names, name, label_column):
 
 
 def _drop_repeated(frames, notes):
-    """Keep each text once: in test rather than in validation, and there rather than in train."""
+    """Keep each text once: in test rather than in validation, and there rather than in train.
+
+    Where one split has a text under two labels, which one is right is unknown: it goes.
+    """
     seen = pd.Series(dtype=str)
     for split in ("test", "validation", "train"):
         if split not in frames:
             continue
         texts = frames[split]["text"]
         elsewhere = texts.isin(seen)
-        twice = texts.duplicated() & ~elsewhere
+        torn = frames[split].groupby("text")["label"].transform("nunique") > 1
+        torn &= ~elsewhere
+        twice = texts.duplicated() & ~elsewhere & ~torn
         if twice.any():
             notes.append(f"{twice.sum():,} repeated texts dropped from {split}")
+        if torn.any():
+            notes.append(f"{texts[torn].nunique():,} texts with two labels dropped from {split}")
         if elsewhere.any():
             notes.append(f"{elsewhere.sum():,} texts of other splits dropped from {split}")
-        frames[split] = frames[split][~(twice | elsewhere)].reset_index(drop=True)
+        frames[split] = frames[split][~(twice | torn | elsewhere)].reset_index(drop=True)
         seen = pd.concat([seen, texts])
 
 
@@ -251,7 +311,11 @@ def _cut_missing(splits, name, seed, notes):
             parts = splits["train"].train_test_split(0.1, seed=seed, stratify_by_column="label")
         except ValueError as error:
             why = str(error).splitlines()[0]
-            raise ValueError(f"no {split} split can be cut from {name}: {why}") from None
+            labels = len(set(splits["train"]["label"]))
+            raise ValueError(
+                f"no {split} split can be cut from {name} with its {labels:,} labels: {why}; use "
+                "more reviews, fewer labels or another LABEL_COLUMN"
+            ) from None
         splits["train"], splits[split] = parts["train"], parts["test"]
         notes.append(f"{split} cut from train: a tenth, stratified")
 

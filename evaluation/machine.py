@@ -1,6 +1,7 @@
 """The machine that a run was made on: what it is, and what the run took of it."""
 
 import ctypes
+import math
 import os
 import platform
 import subprocess
@@ -111,6 +112,15 @@ def matrix_rate(device: torch.device) -> float:
                 a @ b
         seconds.append(clock.seconds)
     return 3 * 2 * a.numel() * b.shape[1] / min(seconds)
+
+
+def total_memory(device: torch.device) -> float:
+    """All the bytes that the device has; infinite where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def reset_peak_memory(device: torch.device) -> None:

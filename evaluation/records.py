@@ -16,6 +16,7 @@ Each file is written whole or not at all, and a run's row last: a row stands for
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ MEASURED = (  # columns of runs.csv that tables and figures need; a baseline's c
     *("test_accuracy", "train_accuracy", "test_loss", "train_loss", "trainable_parameters"),
     *("trainable_percentage", "training_seconds", "peak_memory_mib"),
 )
+MEND = "put it back as it was, or start over with --fresh"
 ABOUT = ("constants", "model", "data_set", "label_names", "data")
 
 
@@ -36,7 +38,8 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> None
     """Start or continue the experiment in `folder`.
 
     `experiment["constants"]` must be those of what is already there, but for what is `FREE`:
-    `ValueError` names what differs. `fresh` deletes what is there.
+    `ValueError` names what differs, and a file that is damaged or missing. `fresh` deletes what
+    is there.
     """
     if fresh:
         for written in (*folder.glob("*.csv"), *folder.glob("*.png"), *folder.glob("*.md")):
@@ -44,15 +47,15 @@ def open_experiment(folder: Path, experiment: dict, fresh: bool = False) -> None
         for name in ("predictions", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
     if any((folder / name).exists() for name in ("runs.csv", "tuning.csv", "checkpoints")):
-        earlier = json.loads((folder / "experiment.json").read_text())["constants"]
-        now = json.loads(json.dumps(experiment["constants"]))
+        _check_complete(folder)
+        earlier, now = _constants(folder), json.loads(json.dumps(experiment["constants"]))
         for name in now:
-            if name not in FREE and now[name] != earlier.get(name):
+            if name not in FREE and (name not in earlier or now[name] != earlier[name]):
+                then = earlier.get(name, "unknown (another version)")
                 raise ValueError(
-                    f"{folder} has runs with {name.upper()} = {earlier.get(name)}, not "
+                    f"{folder} has runs with {name.upper()} = {then}, not "
                     f"{now[name]}; choose another EXPERIMENT name, or start over with --fresh"
                 )
-    folder.mkdir(parents=True, exist_ok=True)
     write(folder / "experiment.json", json.dumps(experiment, indent=2) + "\n")
 
 
@@ -64,6 +67,45 @@ def finished(folder: Path, name: str) -> set[tuple]:
     if name == "runs.csv":
         rows, key = rows[rows["status"] == "finished"], "seed"
     return set(zip(rows["method"], rows[key], strict=True))
+
+
+def _constants(folder):
+    """The constants of the runs in `folder`."""
+    path = folder / "experiment.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["constants"])
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; {MEND}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, repr(error)) from None
+
+
+def _check_complete(folder):
+    """`ValueError` unless the tables are whole and each finished run has left its files."""
+    table = folder / "runs.csv"
+    runs = read_csv(table, ("method", "status"), ("seed",))
+    for run in runs[runs.duplicated(["method", "seed"])].itertuples() if len(runs) else ():
+        raise _damaged(table, f"{run.method} seed {run.seed} is there twice")
+    if not len(runs) or not (runs["status"] == "finished").any():
+        return
+    read_csv(table, numbers=(*MEASURED, "best_epoch"))
+    history = read_csv(folder / "history.csv", ("method",), ("seed", "epoch"))
+    read_csv(folder / "changes.csv")
+    learnt = set(zip(history["method"], history["seed"], strict=True)) if len(history) else ()
+    for run in runs[runs["status"] == "finished"].itertuples():
+        name = f"{run.method} seed {run.seed}"
+        by_epochs = not math.isnan(run.best_epoch)
+        if by_epochs and not len(history):
+            raise ValueError(f"{folder / 'history.csv'} is missing; {MEND}")
+        if by_epochs and (run.method, run.seed) not in learnt:
+            raise _damaged(folder / "history.csv", f"{name} is not in it")
+        predictions = folder / "predictions" / f"{run.method}-seed{run.seed}.csv"
+        if not predictions.exists():
+            raise ValueError(f"{predictions} is missing; {MEND}")
+
+
+def _damaged(path, why):
+    return ValueError(f"{path} is damaged: {why}; {MEND}")
 
 
 def add_run(
@@ -120,14 +162,16 @@ def read_csv(path: Path, text: Sequence[str] = (), numbers: Sequence[str] = ()) 
         empty = {name: [""] for name in header if name not in text}
         kinds = dict.fromkeys(text, str)
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=empty)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    except ValueError as error:  # pandas' own errors are such, and those of decoding
+        raise _damaged(path, str(error).strip()) from None
     for name in (*text, *numbers):
         if name not in table:
-            raise ValueError(f"{path} is damaged: it has no column {name}")
+            raise _damaged(path, f"it has no column {name}")
     for name in numbers:
         if len(table) and not pd.api.types.is_numeric_dtype(table[name]):
-            raise ValueError(f"{path} is damaged: not all of column {name} are numbers")
+            raise _damaged(path, f"not all of column {name} are numbers")
+    if not path.read_bytes().endswith(b"\n"):
+        raise _damaged(path, "its last line is cut")
     return table
 
 
@@ -146,9 +190,9 @@ def read_experiment(folder: Path) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
         experiment = json.loads(about.read_text(encoding="utf-8"))
         missing = [name for name in ABOUT if name not in experiment]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{about} is damaged: {error}") from error
+        raise _damaged(about, error) from None
     if missing:
-        raise ValueError(f"{about} is damaged: it does not say {missing[0]}")
+        raise _damaged(about, f"it does not say {missing[0]}")
     return experiment, runs[finished], runs[~finished]
 
 

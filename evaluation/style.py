@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+import warnings
 from collections import namedtuple
 
 import matplotlib
@@ -33,6 +34,7 @@ def look(method: str) -> Look:
 
 def set_style() -> None:
     """What every figure has in common."""
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
 
 

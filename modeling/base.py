@@ -7,9 +7,12 @@ A method is a subclass that says one thing, in `adapt`: what it adds or unfreeze
 
 import hashlib
 import inspect
+import pickle
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -35,14 +38,21 @@ def load_config(name: str, label_names: list[str], encoder_dropout: float | None
     numbers = {label: i for i, label in labels.items()}
     try:
         config = AutoConfig.from_pretrained(name, id2label=labels, label2id=numbers)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise _cannot_load("model", name, error) from None
+    architecture = architecture_of(config)
+    try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"the model {name} cannot be loaded ({why}); set MODEL to a local folder, or run the "
-            "quick experiment: --experiment quick"
-        ) from None
-    architecture = architecture_of(config)
+        raise _cannot_load("tokenizer of the model", name, error) from None
+    ids = tokenizer.get_vocab().values()
+    if len(ids) <= len(tokenizer.all_special_ids):  # what transformers makes where files are absent
+        raise OSError(f"the model {name} has no tokenizer files; copy them there or download again")
+    if max(ids) >= config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {name} has {max(ids) + 1:,} tokens, but the model has "
+            f"{config.vocab_size:,} embeddings: they do not belong together"
+        )
     if tokenizer.pad_token is None:  # decoders often have none; the mask hides it anyway
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -60,16 +70,59 @@ def load_config(name: str, label_names: list[str], encoder_dropout: float | None
 def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     """The pretrained classifier. Its head is random where the files have none: seed torch first.
 
-    Raises `OSError` where the weights cannot be had.
+    Raises `OSError` where the weights cannot be had, and `ValueError` where they are not those of
+    the config's model: a tensor of the encoder missing, one of another shape, or not finite.
     """
     with _quiet():  # that the head is new is what we ask for, not news
         try:
-            return AutoModelForSequenceClassification.from_pretrained(
-                name, config=config, dtype=torch.float32
+            pretrained, found = AutoModelForSequenceClassification.from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+                output_loading_info=True,
             )
-        except (OSError, SafetensorError) as error:
-            why = str(error).strip().splitlines()[0]
-            raise OSError(f"the weights of {name} cannot be loaded ({why})") from None
+        # PyTorch raises RuntimeError for damaged files, and the pickle's where one would run code.
+        except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+            raise _cannot_load("weights of", name, error) from None
+    _check_weights(name, pretrained, found)
+    return pretrained
+
+
+def _check_weights(name, pretrained, found):
+    """`ValueError` unless what transformers `found` in the files is the config's whole encoder."""
+    config = pretrained.config
+    head = tuple(f"{layer}." for layer in architecture_of(config).head)
+    for tensor, theirs, ours in sorted(found["mismatched_keys"]):
+        if tensor.startswith(head) and theirs[0] != ours[0] == config.num_labels:
+            raise ValueError(
+                f"the weights of {name} have a head for {theirs[0]} labels, and there are "
+                f"{ours[0]}; choose the model that it was trained from"
+            )
+        raise ValueError(
+            f"{tensor} in the weights of {name} has shape {tuple(theirs)}, its config expects "
+            f"{tuple(ours)}; download both again"
+        )
+    if missing := sorted(key for key in found["missing_keys"] if not key.startswith(head)):
+        raise ValueError(
+            f"the weights of {name} lack {len(missing)} tensors of its config's model, such as "
+            f"{missing[0]}; download both again"
+        )
+    for tensor, values in pretrained.named_parameters():
+        if not values.isfinite().all():
+            raise ValueError(f"{tensor} in the weights of {name} is not finite; download it again")
+
+
+def _cannot_load(what, name, error):
+    why = next((line for line in str(error).splitlines() if line.strip()), repr(error)).strip()
+    if isinstance(error, StrictDataclassError):
+        why = " ".join(str(error).split())
+    mend = (
+        "copy or download it again"
+        if Path(name).is_dir()
+        else "set MODEL to a local folder, or run the quick experiment: --experiment quick"
+    )
+    return OSError(f"the {what} {name} cannot be loaded ({why}); {mend}")
 
 
 @contextmanager

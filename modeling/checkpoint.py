@@ -1,12 +1,15 @@
 """What a run has learnt, in and out: the trained tensors, and what they belong to.
 
     trained.safetensors     the trained tensors and nothing else, head included
-    checkpoint.json         method, hyperparameters, base model and its fingerprint, label names
+    checkpoint.json         method, hyperparameters, base model and its fingerprint, label names,
+                            the SHA-256 of the tensors' file
 
 The frozen weights are the base model's and are not stored again: for LoRA on DistilBERT-base the
 tensors take a few megabytes where the whole model takes 268.
 """
 
+import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -21,6 +24,8 @@ from .methods import METHODS, method_of
 
 FORMAT = 1  # of checkpoint.json; a reader refuses newer ones
 VERSION = "0.1.0"  # of this package
+KINDS = {"base_model": str, "fingerprint": str, "digest": str, "label_names": list}
+KINDS |= {"max_tokens": int}  # of what checkpoint.json holds, for a check of it
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
 
 
@@ -66,6 +71,8 @@ def save_checkpoint(
 ) -> None:
     """Write `model` to `folder`, so that `load_finetuned` can bring it back."""
     save_trained(model, folder / TENSORS)
+    with (folder / TENSORS).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     about = {
         "format": FORMAT,
         "package_version": VERSION,
@@ -74,6 +81,7 @@ def save_checkpoint(
         "base_model": base_model,
         "family": model.pretrained.config.model_type,
         "fingerprint": model.fingerprint,
+        "digest": digest,
         "label_names": label_names,
         "max_tokens": max_tokens,
     }
@@ -89,25 +97,50 @@ def load_checkpoint(folder: Path, base: str | None = None) -> tuple[PeftModel, o
     a checkpoint that is damaged, newer than this package, or of another base model, and
     `OSError` where a file cannot be had.
     """
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if about["format"] > FORMAT:
+    about = _read_about(folder)
+    with (folder / TENSORS).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != about["digest"]:
             raise ValueError(
-                f"{folder} has format {about['format']}, written by version "
-                f"{about['package_version']}; this is {VERSION} and reads up to {FORMAT}: update it"
+                f"{folder / TENSORS} is damaged, or not the one that {ABOUT} was written with; "
+                "train again or copy both again"
             )
-        method, hyperparameters = METHODS[about["method"]], about["hyperparameters"]
-        recorded, labels = about["base_model"], about["label_names"]
-        expected, _ = about["fingerprint"], about["max_tokens"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / ABOUT} is damaged ({error!r}); train again") from None
-    source = base or recorded
-    config, tokenizer = load_config(source, labels)
-    model = method(load_pretrained(source, config), **hyperparameters)
-    if model.fingerprint != expected:
+    source = base or about["base_model"]
+    config, tokenizer = load_config(source, about["label_names"])
+    pretrained = load_pretrained(source, config)
+    model = METHODS[about["method"]](pretrained, **about["hyperparameters"])
+    if model.fingerprint != about["fingerprint"]:
         raise ValueError(
-            f"{source} is not the base model of {folder}, which was trained on {recorded}: its "
-            "weights or shape differ; give the right one as base="
+            f"{source} is not the base model of {folder}, which was trained on "
+            f"{about['base_model']}: its weights or shape differ; give the right one as base="
         )
     load_trained(model, folder / TENSORS)
     return model, tokenizer, about
+
+
+def _read_about(folder):
+    """What checkpoint.json says, once it has all that it must."""
+    path = folder / ABOUT
+    if not path.exists():
+        expected = "expected results/<experiment>/checkpoints/<method>-seed<k>"
+        raise FileNotFoundError(f"{folder} has no {ABOUT}; {expected}")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] <= FORMAT:
+            _check_kinds(about)
+        version = about["package_version"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); train again") from None
+    if about["format"] > FORMAT:
+        raise ValueError(
+            f"{folder} has format {about['format']}, written by version {version}; this is "
+            f"{VERSION} and reads up to {FORMAT}: update it"
+        )
+    return about
+
+
+def _check_kinds(about):
+    """`KeyError` or `TypeError` unless all is there, and of its kind."""
+    inspect.signature(METHODS[about["method"]].adapt).bind(None, **about["hyperparameters"])
+    for name, kind in KINDS.items():
+        if not isinstance(about[name], kind):
+            raise TypeError(f"{name} is {about[name]!r}")

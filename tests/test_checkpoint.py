@@ -77,6 +77,12 @@ def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
 
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
 def other_base(folder):
     base = folder.parent / "other"
     tiny(seed=9).float().save_pretrained(base)
@@ -99,6 +105,17 @@ def other_heads(folder):
     ("damage", "line"),
     [
         (lambda f: truncate(f / "trained.safetensors", 500), "is damaged"),
+        (lambda f: flip_a_bit(f / "trained.safetensors"), "is damaged, or not the one"),
+        (lambda f: (f / "checkpoint.json").write_text("[]"), "is damaged"),
+        (lambda f: edit(f, format="1"), "is damaged"),
+        (lambda f: edit(f, hyperparameters={"rnk": 4}), "is damaged.*rnk"),
+        (lambda f: edit(f, label_names=2), "is damaged.*label_names is 2"),
+        (
+            lambda f: edit(f, label_names=["a", "b", "c"]),
+            "for 2 labels, and there are 3",
+        ),
+        (lambda f: edit(f, max_tokens="12"), "is damaged.*max_tokens"),
+        (lambda f: edit(f, fingerprint="0" * 64), "is not the base model of"),
         (lambda f: truncate(f / "trained.safetensors", 5), "is damaged"),
         (lambda f: truncate(f / "checkpoint.json", 40), "is damaged"),
         (lambda f: edit(f, method="lorra"), "is damaged.*lorra"),
@@ -114,6 +131,18 @@ def test_a_damaged_newer_or_foreign_checkpoint_is_refused(checkpoint, damage, li
     folder, _ = checkpoint()
     damage(folder)
     with pytest.raises(ValueError, match=line):
+        load_finetuned(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("checkpoint.json", "has no checkpoint.json; expected results/"), ("trained", "No such file")],
+)
+def test_a_missing_file_is_named(checkpoint, name, line):
+    folder, _ = checkpoint()
+    for path in folder.glob(f"{name}*"):
+        path.unlink()
+    with pytest.raises(OSError, match=line):
         load_finetuned(folder)
 
 

@@ -188,7 +188,7 @@ BAD = {
     "label missing": (lambda d: write(d / "l.csv", "text,label\na,0\nb,\nc,1\n"), "1 train rows"),
     "fractions": (
         lambda d: write(d / "f.csv", "text,label\na,0.5\nb,1\n"),
-        "fractions such as 0.5",
+        "numbers such as 0.5",
     ),
     "only spaces": (lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'), "has no texts"),
     "broken json": (lambda d: write(d / "b.jsonl", '{"text": "a", "lab'), "cannot be read as json"),
