@@ -35,8 +35,10 @@ def test_other_constants_in_the_same_folder_are_refused_and_named(tmp_path):
     with pytest.raises(ValueError, match="runs with EPOCHS = 2, not 3"):
         records.open_experiment(tmp_path, other)
     more = EXPERIMENT | {"constants": EXPERIMENT["constants"] | {"methods": ["lora"]}}
-    assert len(records.open_experiment(tmp_path, more)) == 1
-    assert len(records.open_experiment(tmp_path, other, fresh=True)) == 0
+    records.open_experiment(tmp_path, more)
+    assert records.finished(tmp_path, "runs.csv") == {("head", 0)}
+    records.open_experiment(tmp_path, other, fresh=True)
+    assert records.finished(tmp_path, "runs.csv") == set()
     assert not (tmp_path / "predictions").exists()
 
 
@@ -99,7 +101,7 @@ def test_damaged_predictions_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="head-seed1.csv is missing"):
         records.read_predictions(tmp_path, "head", 1, EXPERIMENT)
     for damaged, message in (
-        (whole[: len(whole) // 2], f"complete rows for {TESTS} test reviews"),
+        (whole[: whole[:-1].rindex("\n") + 1], f"complete rows for {TESTS} test reviews"),
         (whole.replace("2.0", "two"), "not all of column logit_bad are numbers"),
         (whole.replace("logit_good", "logit_fine"), "no column logit_good"),
     ):
