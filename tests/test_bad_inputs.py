@@ -36,8 +36,10 @@ import settings
 COMMAND = Path(finetuning.__file__)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 SERVER = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
 import finetuning, transformers.models.bert.modeling_bert
+gc.collect()
+gc.freeze()  # else each fork copies and frees all that the libraries hold: a second and a half
 for line in sys.stdin:
     arguments, output, error = json.loads(line)
     child = os.fork()
