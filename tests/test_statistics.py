@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.statistics import experiment, measure
-from evaluation import plots, statistics
+from evaluation import statistics, style
 
 SIMULATIONS = 400
 
@@ -319,4 +319,4 @@ def test_convergence_is_read_off_the_first_epoch_that_gets_there():
 
 
 def test_figures_and_verdicts_call_methods_the_same():
-    assert plots.NAMES is statistics.NAMES and set(plots.COLOURS) <= set(plots.NAMES)
+    assert style.LOOKS.keys() == statistics.NAMES.keys()
