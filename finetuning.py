@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 from huggingface_hub.utils import logging as hub_logging
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
 import data_utils
 import modeling
@@ -161,8 +160,12 @@ def optimisation(model, examples, settings, rate):
         [matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True
     )
     steps = settings.epochs * math.ceil(examples / settings.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
-    return optimizer, schedule
+    warmup = round(settings.warmup * steps)
+
+    def share(step):
+        return step / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 def encode_batch(model, reviews, index, device):
@@ -176,10 +179,11 @@ def encode_batch(model, reviews, index, device):
 def tokens_at_once(settings, device):
     """How many tokens, pads included, are worked on together.
 
-    A CPU does best where the numbers between two operations stay in its caches.
+    A CPU does best where the numbers between two operations stay in its caches; without
+    gradients there are fewer of them.
     """
     if settings.accumulate is None and device.type == "cpu":
-        return 2048
+        return 2048 if torch.is_grad_enabled() else 4096
     return math.ceil(settings.batch_size * settings.max_tokens / (settings.accumulate or 1))
 
 

@@ -322,6 +322,24 @@ def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
     assert both == {id(p) for p in model.trainable_parameters().values()}
 
 
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.9])
+def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmup):
+    from transformers import get_linear_schedule_with_warmup
+
+    options = settings("--epochs", "3", "--batch-size", "8", "--warmup", str(warmup))
+    ours = finetuning.optimisation(METHODS["head"](tiny()), 50, options, 0.5)
+    steps = 3 * 7
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * steps), steps)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append((ours[1].get_last_lr()[0], schedule.get_last_lr()[0]))
+        for mover in (ours[0], ours[1], optimizer, schedule):
+            mover.step()
+    assert rates[-1] == (0, 0)
+    assert [a for a, _ in rates] == pytest.approx([b for _, b in rates], abs=0)
+
+
 def test_constants_have_two_columns_and_the_command_line_goes_before_both(monkeypatch):
     quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
     assert quick.model == data_utils.EMBEDDED and full.model.startswith("distilbert/")
