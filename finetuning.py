@@ -179,11 +179,11 @@ def encode_batch(model, reviews, index, device):
 def tokens_at_once(settings, device):
     """How many tokens, pads included, are worked on together.
 
-    A CPU does best where the numbers between two operations stay in its caches; without
-    gradients there are fewer of them.
+    A CPU does best where a block's attention scores, tokens x heads x T, stay in its caches;
+    without gradients less else is held.
     """
     if settings.accumulate is None and device.type == "cpu":
-        return 2048 if torch.is_grad_enabled() else 4096
+        return (1 if torch.is_grad_enabled() else 2) * 2**20 // settings.max_tokens
     return math.ceil(settings.batch_size * settings.max_tokens / (settings.accumulate or 1))
 
 

@@ -31,7 +31,7 @@ def computed(work, parameters: int, trained: int, reviews: int, tokens: int) -> 
     heads, full = work.heads, work.method == "full"
     cells = reviews * tokens
     block = cells * (14 * d + 2 * heads * tokens + 2 * (4 * d + 8) + 2 * f + full * (2 * d + 2 * f))
-    last = cells * (3 * 2 * d + 2 * d + 2 * 2 * d)  # x for q, k, v, o; keys and values
+    last = cells * 5 * 2 * d  # x for k and v, keys, values, attention's output
     matrices = 2 * (4 * d * d + 2 * d * f)
     embeddings = cells * (4 * d + 8) if full else 0
     return {

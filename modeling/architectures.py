@@ -33,23 +33,37 @@ class Architecture:
 BERT_NORM = "attention.output.LayerNorm"
 
 
-def first_token(encoder: str, blocks="encoder.layer", attention="attention.self", norm=BERT_NORM):
+def first_token(
+    encoder: str,
+    blocks="encoder.layer",
+    attention="attention.self",
+    q: str | None = "attention.self.query",
+    o="attention.output.dense",
+    norm=BERT_NORM,
+):
     """`encode` for families whose head reads the first token: (N, T, d) -> (N, d).
 
     The last block's other tokens matter to nothing but its keys and values. So its attention
-    asks for the first token alone (where it can: `plain_attention`), and what follows, from the
-    norm on, computes no other.
+    asks for the first token alone (where it can: `plain_attention`), and of the rest of it only
+    the first token is computed. `q` is None where that projection is given more than tokens.
     """
 
     def encode(model, input_ids, attention_mask):
+        T = input_ids.shape[1]
         module = model.get_submodule(encoder)
         last = module.get_submodule(blocks)[-1]
-        first = last.get_submodule(norm).register_forward_pre_hook(lambda _, x: x[0][:, :1])
+        layers = [last.get_submodule(path) for path in (q, o, norm) if path]
+        hooks = [layer.register_forward_pre_hook(lambda _, x: x[0][:, :1]) for layer in layers]
+        if q:  # what follows wants a query in each place
+            hooks.append(
+                layers[0].register_forward_hook(lambda *given: given[-1].expand(-1, T, -1))
+            )
         last.get_submodule(attention).first_query_only = True
         try:
             outputs = module(input_ids=input_ids, attention_mask=attention_mask)
         finally:
-            first.remove()
+            for hook in hooks:
+                hook.remove()
             last.get_submodule(attention).first_query_only = False
         return outputs.last_hidden_state[:, 0]
 
@@ -100,7 +114,14 @@ DISTILBERT = Architecture(
     head=("pre_classifier", "classifier"),
     encoder_dropouts=("dropout", "attention_dropout"),
     head_dropout="seq_classif_dropout",
-    encode=first_token("distilbert", "transformer.layer", "attention", "sa_layer_norm"),
+    encode=first_token(
+        "distilbert",
+        blocks="transformer.layer",
+        attention="attention",
+        q="attention.q_lin",
+        o="attention.out_lin",
+        norm="sa_layer_norm",
+    ),
     classify=_distilbert_classify,
 )
 
@@ -150,7 +171,7 @@ DEBERTA = replace(
     },
     head=("pooler.dense", "classifier"),
     head_dropout="cls_dropout",
-    encode=first_token("deberta"),
+    encode=first_token("deberta", q=None),  # its q also projects relative positions
     classify=_deberta_classify,
 )
 

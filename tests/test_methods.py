@@ -29,11 +29,15 @@ def whole(model):
 
 
 @pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
-def test_encode_then_classify_is_the_transformers_forward(family, method):
+def test_encode_then_classify_is_the_transformers_forward_with_its_gradients(family, method):
     ids, mask = tokens()
     model = METHODS[method](tiny(family)).eval()
-    ours = model.classify(model.encode(ids, mask))
-    assert (ours - whole(model)).abs().max() < 1e-12
+    ours, theirs = model.classify(model.encode(ids, mask)), whole(model)
+    assert (ours - theirs).abs().max() < 1e-12
+    trained = list(model.trainable_parameters().values())
+    pairs = [torch.autograd.grad(logits.square().sum(), trained) for logits in (ours, theirs)]
+    for mine, other in zip(*pairs, strict=True):
+        assert (mine - other).abs().max() < 1e-12 * max(1, other.abs().max())
 
 
 @pytest.mark.parametrize("method", ["head", "lora", "full"])
