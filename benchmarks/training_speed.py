@@ -213,7 +213,7 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
-        f"How fast is training?\n{speeds['device'].iloc[0]}; up to 512 tokens, batches of 32",
+        f"How fast is training?\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32",
         loc="left",
         fontsize=10,
     )
