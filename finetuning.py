@@ -183,7 +183,8 @@ def tokens_at_once(settings, device):
     without gradients less else is held.
     """
     if settings.accumulate is None and device.type == "cpu":
-        return (1 if torch.is_grad_enabled() else 2) * 2**20 // settings.max_tokens
+        most = 2**20 // settings.max_tokens
+        return most if torch.is_grad_enabled() else max(most, 4096)
     return math.ceil(settings.batch_size * settings.max_tokens / (settings.accumulate or 1))
 
 
