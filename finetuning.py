@@ -349,7 +349,7 @@ def experiment(settings, command):
         check_disk(folder, todo_methods, models)
         minutes = rough_duration(settings, todo_methods, models, tokens, device) / 60
         what = "Learning rates to try" if tuning else "Runs to do"
-        print(f"{what}: {len(todo)}, roughly {math.ceil(minutes)} min")
+        print(f"{what}: {len(todo)}, roughly {max(1, round(minutes))} min")
         try:
             if tuning:
                 return tune(todo, tokens, source, config, settings, device, folder)
