@@ -55,9 +55,7 @@ def first_token(
         layers = [last.get_submodule(path) for path in (q, o, norm) if path]
         hooks = [layer.register_forward_pre_hook(lambda _, x: x[0][:, :1]) for layer in layers]
         if q:  # what follows wants a query in each place
-            hooks.append(
-                layers[0].register_forward_hook(lambda *given: given[-1].expand(-1, T, -1))
-            )
+            hooks.append(layers[0].register_forward_hook(lambda _, x, y: y.expand(-1, T, -1)))
         last.get_submodule(attention).first_query_only = True
         try:
             outputs = module(input_ids=input_ids, attention_mask=attention_mask)
