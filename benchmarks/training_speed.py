@@ -1,6 +1,6 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 10 min
+    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 14 min
     python -m benchmarks.training_speed --quick     a glance, into results/benchmarks, 6 min
 
 Every system takes its turn in every round, so that a machine that slows down slows all of them.
@@ -233,7 +233,7 @@ def main():
     device = machine.choose_device()
     cuda = device.type == "cuda"
     shape = "distilbert" if cuda else "embedded"
-    reviews, few, rounds = (64, 32, 2) if quick else (128, 32, 3)
+    reviews, few, rounds = (64, 32, 2) if quick else (128, 32, 5)
     if cuda:
         reviews, few = 16 * reviews, 8 * few
     where = f"{machine.describe(device)}, {platform.system()}, torch {torch.__version__}"

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import memory
 from benchmarks.limit import Shape, owed
 from benchmarks.systems import SYSTEMS, Work
+from benchmarks.training_profile import every_token, seconds_by_kind
 from evaluation import machine
 from modeling import METHODS, LoRALinear, use_plain_attention
 
@@ -102,3 +103,30 @@ def test_activations_kept_are_what_the_shapes_say():
         assert held["optimiser"] == pytest.approx(computed["optimiser"], rel=1e-3)
         if machine.compute_type(torch.device("cpu")) is torch.bfloat16:
             assert held["activations"] == pytest.approx(computed["activations"], rel=0.1)
+
+
+def test_the_profile_tells_the_kinds_of_operations_apart():
+    x = torch.randn(2, 64, 64, requires_grad=True)
+
+    def work():
+        layer = torch.nn.Linear(64, 64)
+        scores = torch.bmm(torch.nn.functional.gelu(layer(x)), x).softmax(-1)
+        torch.nn.functional.layer_norm(scores, (64,)).square().sum().backward()
+
+    spent = seconds_by_kind(work)
+    assert {kind for kind, seconds in spent.items() if seconds == 0} == {"attention, fused"}
+
+    def attend():
+        torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None]).sum().backward()
+
+    spent = seconds_by_kind(attend)
+    assert spent["attention, fused"] > 0
+    assert spent["attention's products"] == spent["products with weights"] == 0
+
+
+def test_the_form_before_gives_the_same_states():
+    pretrained = tiny("bert").eval()
+    ids, mask = torch.randint(5, 20, (N, T)), torch.ones(N, T, dtype=torch.long)
+    mask[0, 4:] = 0
+    expected = every_token(pretrained, ids, mask)
+    torch.testing.assert_close(METHODS["head"](pretrained).encode(ids, mask), expected)
