@@ -123,9 +123,7 @@ def reference(work: Work, device, turn):
     pretrained = work.pretrained(None)
     options = {"lora": {"rank": work.size}, "adapter": {"bottleneck": work.size}}
     model = modeling.METHODS[work.method](pretrained, **options.get(work.method, {})).to(device)
-    for layer in model.modules():
-        if isinstance(layer, modeling.LoRALinear):
-            layer.forward = layer.textbook
+    write_lora_out(model)
     model.train()
     reviews = work.tokens()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
@@ -141,6 +139,13 @@ def reference(work: Work, device, turn):
             optimizer.zero_grad()
             cross_entropy(logits, reviews.labels[index].to(device)).backward()
             optimizer.step()
+
+
+def write_lora_out(model) -> None:
+    """Have LoRA's layers compute what the paper writes, W0 x and (alpha / r) B A x apart."""
+    for layer in model.modules():
+        if isinstance(layer, modeling.LoRALinear):
+            layer.forward = layer.textbook
 
 
 def peft_defaults(work: Work, device, turn):

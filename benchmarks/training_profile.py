@@ -21,9 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import data_utils
 import finetuning
-from benchmarks.systems import Work
+from benchmarks.systems import Work, write_lora_out
 from evaluation import machine
-from modeling import LoRALinear
 from settings import parse
 
 ROUNDS = 3
@@ -49,9 +48,7 @@ def lora_epoch(form: str, reviews: int):
     if form == "before":
         model = finetuning.build("lora", pretrained, settings).to(device)
         model.architecture = replace(model.architecture, encode=every_token)
-        for layer in model.modules():
-            if isinstance(layer, LoRALinear):
-                layer.forward = layer.textbook
+        write_lora_out(model)
     else:
         if device.type == "cpu":
             machine.keep_freed_memory()

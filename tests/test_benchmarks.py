@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory
 from benchmarks.limit import Shape, owed
-from benchmarks.systems import SYSTEMS, Work
+from benchmarks.systems import SYSTEMS, Work, write_lora_out
 from benchmarks.training_profile import every_token, seconds_by_kind
 from evaluation import machine
-from modeling import METHODS, LoRALinear, use_plain_attention
+from modeling import METHODS, use_plain_attention
 
 D, F, BLOCKS, N, T = 8, 12, 2, 3, 7
 
@@ -21,9 +21,7 @@ def counted(method, **hyperparameters):
     pretrained = tiny("bert")
     use_plain_attention(pretrained)
     model = METHODS[method](pretrained, **hyperparameters).eval()
-    for layer in model.modules():
-        if isinstance(layer, LoRALinear):
-            layer.forward = layer.textbook
+    write_lora_out(model)
     if method == "head":
         model.requires_grad_(False)
     ids = torch.randint(5, 20, (N, T))
