@@ -40,10 +40,9 @@ def points() -> pd.DataFrame:
         for value in values:
             work = replace(change(MIDDLE, value), method=method)
             workers = [Worker(system, work) for system in systems]
-            seconds = np.array([[worker() for worker in workers] for _ in range(4)])[
-                1:
-            ]  # the first warms up
-            for worker, times in zip(workers, seconds.T, strict=True):
+            seconds = np.array([[worker() for worker in workers] for _ in range(4)])
+            warm = seconds[1:].T  # (systems, repeats)
+            for worker, times in zip(workers, warm, strict=True):
                 peak = worker.peak_memory()
                 rows.append((what, value, worker.system, np.median(times), peak, len(times)))
                 worker.close()

@@ -122,7 +122,7 @@ def test_the_profile_tells_the_kinds_of_operations_apart():
     assert spent["attention's products"] == spent["products with weights"] == 0
 
 
-def test_the_form_before_gives_the_same_states():
+def test_every_token_gives_the_states_that_encode_gives():
     pretrained = tiny("bert").eval()
     ids, mask = torch.randint(5, 20, (N, T)), torch.ones(N, T, dtype=torch.long)
     mask[0, 4:] = 0
