@@ -74,15 +74,17 @@ def figure(frame: pd.DataFrame, path: Path) -> None:
             ):
                 part = frame[(frame["what"] == what) & (frame["system"] == system)]
                 if len(part):
-                    label = f"{system}: exponent {slopes[what, system]:.2f}"
+                    label = f"{system}: exponent {slopes[what, system]:z.2f}"
                     axes.loglog(part["value"], part[measure], marker + "-", c=colour, label=label)
-            axes.legend(fontsize=7.5, frameon=False)
+            axes.legend(fontsize=7.5, frameon=False, loc="upper left")
             axes.grid(alpha=0.3, which="both")
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             values = GRID[what][0]
             axes.set_xticks(values, [str(value) for value in values])
             if row:
                 axes.set_xlabel(what)
+    for axes in panels[:, 0]:
+        axes.set_ylim(top=3 * axes.get_ylim()[1])  # room for the legends
     panels[0, 0].set_ylabel("seconds a pass")
     panels[1, 0].set_ylabel("peak memory above\nthe loaded model (MiB)")
     drawn.suptitle(

@@ -98,10 +98,14 @@ def cost_and_benefit(runs, intervals):
             style = {"color": its.colour, "marker": its.marker, "markersize": 9, "capsize": 4}
             axes.errorbar(row[column], mean, error, markeredgecolor="white", **style)
         front = pareto_front(points[column].to_numpy(), points["accuracy"].to_numpy())
-        x, y = points[column].to_numpy()[front], 100 * points["accuracy"].to_numpy()[front]
-        axes.step(x, y, where="post", color="#444444", linewidth=1, linestyle=":", zorder=0)
         axes.set_xscale(scale)
         axes.margins(x=0.15)
+        if len(front):  # its last method is beaten by nothing dearer, up to the panel's edge
+            x, y = points[column].to_numpy()[front], 100 * points["accuracy"].to_numpy()[front]
+            left, right = axes.get_xlim()
+            style = {"color": "#444444", "linewidth": 1, "linestyle": ":", "zorder": 0}
+            axes.step([*x, right], [*y, y[-1]], where="post", **style)
+            axes.set_xlim(left, right)
         if scale == "linear":
             axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.set_xlabel(label)

@@ -81,6 +81,16 @@ def test_the_pareto_front_holds_what_nothing_beats():
     assert comparisons.pareto_front(np.array([]), np.array([])).tolist() == []
 
 
+def test_the_pareto_front_goes_on_from_its_last_method_to_the_panels_edge(tmp_path):
+    add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
+    runs = records.read_csv(tmp_path / "runs.csv").assign(training_seconds=[1.0, 5.0])
+    figure, _, _ = comparisons.cost_and_benefit(runs, statistics.by_method(runs, 40))
+    axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
+    front = next(line for line in axes.lines if line.get_linestyle() == ":")
+    assert front.get_xydata().tolist() == [[1, 90], [axes.get_xlim()[1], 90]]
+    assert axes.get_xlim()[1] > 5
+
+
 def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     add(tmp_path, "lora", 0, epochs=4), add(tmp_path, "lora", 1, epochs=2)
     history = records.read_csv(tmp_path / "history.csv")
