@@ -3,7 +3,7 @@
     python -m benchmarks.scaling            docs/results/scaling.csv and .png, 6 min on two cores
 
 One number at a time moves away from the middle: 64 reviews of 128 tokens, batches of 16, rank 16,
-bottleneck 64, the embedded encoder. Reviews are made up, all of one length, so that nothing but
+bottleneck 64, the bundled encoder. Reviews are made up, all of one length, so that nothing but
 that number moves. An exponent is the slope of log time (or memory) over log of the number.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.systems import Work, Worker
-from evaluation import machine
+from evaluation import measure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -51,21 +51,21 @@ def points() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def exponents(frame: pd.DataFrame, measure: str) -> pd.Series:
-    """Slopes of log `measure` over log value, by (what, system)."""
+def exponents(frame: pd.DataFrame, quantity: str) -> pd.Series:
+    """Slopes of log `quantity` over log value, by (what, system)."""
 
     def slope(group):
-        return np.polyfit(np.log(group["value"]), np.log(group[measure]), 1)[0]
+        return np.polyfit(np.log(group["value"]), np.log(group[quantity]), 1)[0]
 
-    groups = frame.groupby(["what", "system"], sort=False)[["value", measure]]
-    return groups.apply(slope).rename(f"exponent of {measure}")
+    groups = frame.groupby(["what", "system"], sort=False)[["value", quantity]]
+    return groups.apply(slope).rename(f"exponent of {quantity}")
 
 
 def figure(frame: pd.DataFrame, path: Path) -> None:
     """A column for each number that moves: time above, memory below."""
     drawn, panels = plt.subplots(2, len(GRID), figsize=(15, 5.6), sharex="col", sharey="row")
-    for row, measure in enumerate(("seconds", "peak_memory_mib")):
-        slopes = exponents(frame, measure)
+    for row, quantity in enumerate(("seconds", "peak_memory_mib")):
+        slopes = exponents(frame, quantity)
         for column, what in enumerate(GRID):
             axes = panels[row, column]
             for system, colour, marker in (
@@ -75,7 +75,7 @@ def figure(frame: pd.DataFrame, path: Path) -> None:
                 part = frame[(frame["what"] == what) & (frame["system"] == system)]
                 if len(part):
                     label = f"{system}: exponent {slopes[what, system]:z.2f}"
-                    axes.loglog(part["value"], part[measure], marker + "-", c=colour, label=label)
+                    axes.loglog(part["value"], part[quantity], marker + "-", c=colour, label=label)
             axes.legend(fontsize=7.5, frameon=False, loc="upper left")
             axes.grid(alpha=0.3, which="both")
             axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
@@ -89,7 +89,7 @@ def figure(frame: pd.DataFrame, path: Path) -> None:
     panels[1, 0].set_ylabel("peak memory above\nthe loaded model (MiB)")
     drawn.suptitle(
         "How do time and memory of training grow? LoRA, and adapters where the bottleneck moves; "
-        f"{machine.describe(machine.choose_device())}",
+        f"{measure.describe(measure.choose_device())}",
         fontsize=11,
     )
     drawn.tight_layout()

@@ -5,8 +5,9 @@
     peft tuned      bf16, batches of similar length, no dropout inside the encoder
     ours            finetuning.py's own epoch
 
-All see the same reviews in batches of the same size. A system calls `turn()` before each pass over
-them, which waits until it is its turn: loading is outside the clock, and one pass runs at a time.
+All see the same reviews, or the first of them, in batches of the same size. A system calls `turn()`
+before each pass over them, which waits until it is its turn: loading is outside the clock, and one
+pass runs at a time.
 """
 
 import multiprocessing
@@ -19,14 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
 import data_utils
 import finetuning
 import modeling
-from benchmarks.limit import Shape
-from evaluation import machine
-from settings import parse
+from benchmarks.flops import Shape
+from evaluation import measure
+from experiment import Experiment, Run, parse
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Work:
     reviews: int = 256
     max_tokens: int = 512
     length: int | None = None  # tokens of each review, made up; None: real reviews
-    shape: str = "embedded"  # or "distilbert", or a width: of random weights
+    shape: str = data_utils.BUNDLED  # or "distilbert", or a width: of random weights
     skip: int = 0  # of the real reviews, in their order
 
     @property
@@ -59,8 +61,8 @@ class Work:
             rates = {} if dropout is None else {"dropout": dropout, "attention_dropout": dropout}
             return DistilBertConfig(num_labels=2, **rates)
         folder = str(data_utils.encoder_folder())
-        config, _ = modeling.load_config(folder, ["negative", "positive"], dropout)
-        if self.shape != "embedded":
+        config = modeling.load_config(folder, ["negative", "positive"], dropout)
+        if self.shape != data_utils.BUNDLED:
             width = int(self.shape)
             config.hidden_size, config.intermediate_size = width, 4 * width
         return config
@@ -68,51 +70,76 @@ class Work:
     def pretrained(self, dropout: float | None):
         """The classifier."""
         config = self.config(dropout)
-        if self.shape == "embedded":
+        if self.shape == data_utils.BUNDLED:
             return modeling.load_pretrained(str(data_utils.encoder_folder()), config)
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
-    def tokens(self) -> data_utils.TokenisedReviews:
+    @property
+    def tokenizer(self):
+        """The bundled encoder's."""
+        folder = str(data_utils.encoder_folder())
+        return modeling.load_tokenizer(folder, self.config(None), self.max_tokens)
+
+    def split(self) -> data_utils.Split:
         """The reviews."""
         if self.length is not None:
             random = np.random.default_rng(0)
-            ids = random.integers(1000, 30_000, (self.reviews, self.length), dtype=np.int32)
+            ids = random.integers(1000, 30_000, self.reviews * self.length, dtype=np.int32)
             labels = torch.from_numpy(random.integers(0, 2, self.reviews))
-            return data_utils.TokenisedReviews(list(torch.from_numpy(ids)), labels, pad_id=0)
-        data = data_utils.load_reviews("embedded", "text", "label", (None, 1, 1), 0)
+            lengths = np.full(self.reviews, self.length)
+            return data_utils.Split([], labels, torch.from_numpy(ids), lengths, pad_id=0)
+        data = data_utils.load_reviews(data_utils.BUNDLED, examples=(None, 1, 1))
         some = data.train.select(range(self.skip, self.skip + self.reviews))
-        _, tokenizer = modeling.load_config(str(data_utils.encoder_folder()), data.label_names)
-        return data_utils.tokenise(some, tokenizer, self.max_tokens)
+        return data_utils.tokenise(some, self.tokenizer)
 
 
 # ---------------------------------------------------------------------------- ours
 
 
+@dataclass(frozen=True)
+class WorkExperiment(Experiment):
+    """An experiment whose pretrained classifier is that of a `Work`, random weights included."""
+
+    work: Work
+
+    def pretrained(self):
+        return self.work.pretrained(self.settings.encoder_dropout)
+
+
+def as_run(work: Work, device: torch.device, *arguments: str) -> Run:
+    """The work as a run of `finetuning.py`, with more of its command line's arguments."""
+    names = {"lora": "lora(rank={})", "adapter": "adapter(bottleneck={})"}
+    fixed = {
+        "--methods": names.get(work.method, work.method).format(work.size),
+        "--batch-size": work.batch_size,
+        "--max-tokens": work.max_tokens,
+        "--epochs": 100,  # the learning rate never reaches 0
+    }
+    fixed = [str(part) for pair in fixed.items() for part in pair]
+    settings = parse(vars(finetuning), [*fixed, *arguments])
+    config, splits = work.config(settings.encoder_dropout), {"train": work.split().to(device)}
+    experiment = WorkExperiment(settings, device, config, work.tokenizer, splits, [], work)
+    return Run(experiment, settings.methods[0], seed=0)
+
+
 def ours(work: Work, device, turn):
-    """`finetuning.py`'s model and epoch."""
-    if device.type == "cpu":
-        machine.keep_freed_memory()
-    names = {"lora": "--lora-rank", "adapter": "--adapter-bottleneck"}
-    size = [names[work.method], str(work.size)] if work.method in names else []
-    arguments = ["--batch-size", str(work.batch_size), "--max-tokens", str(work.max_tokens), *size]
-    settings = parse(vars(finetuning), arguments)
-    model = finetuning.place(work.method, work.pretrained(0.0), settings, device)
-    reviews = work.tokens()
-    optimizer, schedule = finetuning.optimisation(model, 100 * len(reviews), settings, 1e-4)
-    batches = data_utils.training_batches(reviews.lengths, work.batch_size, seed=0, epoch=1)
+    """`finetuning.py`'s model and loop."""
+    measure.prepare_device(device)
+    run = as_run(work, device)
+    state, settings = finetuning.start(run), run.experiment.settings
+    split = run.experiment.splits["train"]
+    batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
     while turn():
-        finetuning.train_epoch(model, reviews, None, batches, optimizer, schedule, settings)
+        finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
 
 
 def evaluation(work: Work, device, turn):
     """`finetuning.py`'s pass over reviews that are not trained on."""
-    if device.type == "cpu":
-        machine.keep_freed_memory()
-    settings = parse(vars(finetuning), ["--max-tokens", str(work.max_tokens)])
-    model = finetuning.place("head", work.pretrained(0.0), settings, device)
-    reviews = work.tokens()
+    measure.prepare_device(device)
+    run = as_run(work, device)
+    model, experiment = finetuning.start(run).model, run.experiment
     while turn():
-        finetuning.encode(model, reviews, settings, device)
+        finetuning.predict(model, experiment.splits["train"], experiment.settings)
 
 
 # ---------------------------------------------------------------------------- what users pick
@@ -123,29 +150,19 @@ def reference(work: Work, device, turn):
     pretrained = work.pretrained(None)
     options = {"lora": {"rank": work.size}, "adapter": {"bottleneck": work.size}}
     model = modeling.METHODS[work.method](pretrained, **options.get(work.method, {})).to(device)
-    write_lora_out(model)
     model.train()
-    reviews = work.tokens()
+    reviews = work.split().to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     order = np.random.default_rng(0).permutation(len(reviews))
     while turn():
         for start in range(0, len(order), work.batch_size):
-            index = order[start : start + work.batch_size]
-            ids, mask = (
-                torch.nn.functional.pad(tensor, (0, work.max_tokens - tensor.shape[1])).to(device)
-                for tensor in reviews.batch(index)
-            )
+            batch = reviews.batch(order[start : start + work.batch_size])
+            padding = (0, work.max_tokens - batch.input_ids.shape[1])
+            ids, mask = (torch.nn.functional.pad(tensor, padding) for tensor in batch[:2])
             logits = model.pretrained(input_ids=ids, attention_mask=mask).logits
             optimizer.zero_grad()
-            cross_entropy(logits, reviews.labels[index].to(device)).backward()
+            cross_entropy(logits, batch.labels).backward()
             optimizer.step()
-
-
-def write_lora_out(model) -> None:
-    """Have LoRA's layers compute what the paper writes, W0 x and (alpha / r) B A x apart."""
-    for layer in model.modules():
-        if isinstance(layer, modeling.LoRALinear):
-            layer.forward = layer.textbook
 
 
 def peft_defaults(work: Work, device, turn):
@@ -177,12 +194,13 @@ def _trainer(work, turn, dropout, **options):
             target_modules=rf".*({'|'.join(path.replace('.', chr(92) + '.') for path in targets)})",
         )
         pretrained = peft.get_peft_model(pretrained, config)
-    reviews = work.tokens()
+    reviews = work.split()
     rows = [
         {"input_ids": ids.tolist(), "labels": int(label)}
-        for ids, label in zip(reviews.token_ids, reviews.labels, strict=True)
+        for ids, label in zip(
+            reviews.token_ids.split(reviews.lengths.tolist()), reviews.labels, strict=True
+        )
     ]
-    _, tokenizer = modeling.load_config(str(data_utils.encoder_folder()), ["a", "b"])
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
@@ -198,7 +216,7 @@ def _trainer(work, turn, dropout, **options):
         trainer = Trainer(
             pretrained,
             arguments,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=DataCollatorWithPadding(work.tokenizer),
             train_dataset=rows,
             callbacks=[Turns()],
         )
@@ -261,15 +279,15 @@ class Turn:
 
     def __call__(self) -> bool:
         """Wait for one's turn."""
-        machine.synchronise(self.device)
+        measure.synchronise(self.device)
         if self.start is None:
             self.pipe.send(self.lengths)
-            self.resting = machine.memory(self.device)
-            machine.reset_peak_memory(self.device)
+            measure.reset_peak_memory(self.device)
+            self.resting = measure.peak_memory(self.device)  # what is held now
         else:
             self.pipe.send(time.perf_counter() - self.start)
         while (order := self.pipe.recv()) == "memory":
-            peak = machine.peak_memory(self.device)
+            peak = measure.peak_memory(self.device)
             self.pipe.send(None if peak is None else peak - self.resting)
         if order == "end":
             sys.exit()
@@ -279,9 +297,9 @@ class Turn:
 
 def _serve(pipe, system, work):
     warnings.simplefilter("ignore")
-    device = machine.choose_device()
+    device = measure.choose_device()
     try:
         torch.manual_seed(0)
-        SYSTEMS[system](work, device, Turn(pipe, device, work.tokens().lengths))
+        SYSTEMS[system](work, device, Turn(pipe, device, work.split().lengths))
     except Exception as error:  # the parent says which system it was
         pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -3,7 +3,7 @@
     python -m benchmarks.training_profile       docs/results/training_profile.csv, 4 min
 
 Both are `finetuning.py`'s epoch on the same batches of 32 real reviews of similar length, in bf16
-where that is faster. "before" works whole batches off with PyTorch's fused attention, LoRA as the
+where that is faster. "before" computes whole batches with PyTorch's fused attention, LoRA as the
 paper writes it and the last block for every token; a CPU gives freed memory back. PyTorch's
 profiler says what each operation took by itself. Processes of their own, in turn; medians.
 """
@@ -18,12 +18,12 @@ import pandas as pd
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
 
 import data_utils
 import finetuning
-from benchmarks.systems import Work, write_lora_out
-from evaluation import machine
-from settings import parse
+from benchmarks.systems import Work, as_run
+from evaluation import measure
 
 ROUNDS = 3
 KINDS = {  # an operation is of the first kind of which it has a word
@@ -40,28 +40,32 @@ KINDS = {  # an operation is of the first kind of which it has a word
 
 def lora_epoch(form: str, reviews: int):
     """The model in its form, "before" or "after"; returns (a pass over the reviews, tokens)."""
-    device = machine.choose_device()
-    work = Work(reviews=reviews, shape="distilbert" if device.type == "cuda" else "embedded")
-    whole = ["--accumulate", "1"] if form == "before" else []
-    settings = parse(vars(finetuning), ["--max-tokens", "512", *whole])
-    pretrained = work.pretrained(0.0)
+    device = measure.choose_device()
+    shape = "distilbert" if device.type == "cuda" else data_utils.BUNDLED
+    work = Work(reviews=reviews, shape=shape)
     if form == "before":
-        model = finetuning.build("lora", pretrained, settings).to(device)
-        model.architecture = replace(model.architecture, encode=every_token)
-        write_lora_out(model)
+        run = as_run(work, device, "--micro-batch-tokens", str(work.batch_size * work.max_tokens))
     else:
-        if device.type == "cpu":
-            machine.keep_freed_memory()
-        model = finetuning.place("lora", pretrained, settings, device)
-    tokens = work.tokens()
-    optimizer, schedule = finetuning.optimisation(model, 100 * reviews, settings, 1e-4)
-    batches = data_utils.training_batches(tokens.lengths, work.batch_size, seed=0, epoch=1)
+        measure.prepare_device(device)
+        run = as_run(work, device)
+    state, settings = finetuning.start(run), run.experiment.settings
+    if form == "before":
+        make_plain(state.model)
+    split = run.experiment.splits["train"]
+    batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
 
     def epoch():
-        finetuning.train_epoch(model, tokens, None, batches, optimizer, schedule, settings)
-        machine.synchronise(device)
+        finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
 
-    return epoch, int(tokens.lengths.sum())
+    return epoch, int(split.lengths.sum())
+
+
+def make_plain(model) -> None:
+    """Take back what modeling/fast.py changes in a LoRA model."""
+    model.pretrained.set_attn_implementation("sdpa")
+    model.architecture = replace(model.architecture, encode=every_token)
+    for layer in model.lora_layers().values():
+        layer.folded = False
 
 
 def every_token(pretrained, input_ids, attention_mask):
@@ -76,7 +80,7 @@ def kind_of(operation: str) -> str:
     )
 
 
-def measure(form: str, reviews: int) -> dict[str, float]:
+def microseconds_a_token(form: str, reviews: int) -> dict[str, float]:
     """Microseconds a token of each kind, and "all, not profiled" of a pass without the profiler."""
     epoch, tokens = lora_epoch(form, reviews)
     epoch()  # warms up
@@ -103,14 +107,14 @@ def seconds_by_kind(work) -> dict[str, float]:
 
 def main():
     """Profile both forms, print the table, and write it."""
-    device = machine.choose_device()
+    device = measure.choose_device()
     reviews = 2048 if device.type == "cuda" else 128
-    print(f"{machine.describe(device)}, torch {torch.__version__}; {reviews} reviews", flush=True)
+    print(f"{measure.describe(device)}, torch {torch.__version__}; {reviews} reviews", flush=True)
     rows = []
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
         for number in range(ROUNDS):
             for form in ("before", "after"):
-                spent = alone.submit(measure, form, reviews).result()
+                spent = alone.submit(microseconds_a_token, form, reviews).result()
                 rows += [{"form": form, "kind": k, "us": us} for k, us in spent.items()]
                 whole = spent["all, not profiled"]
                 print(f"  round {number + 1}: {form}: {whole:.0f} us a token", flush=True)

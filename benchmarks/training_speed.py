@@ -1,12 +1,13 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 14 min
-    python -m benchmarks.training_speed --quick     a glance, into results/benchmarks, 6 min
+    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 15 min
+    python -m benchmarks.training_speed --quick     a glance, into results/benchmarks, 3 min
 
 Every system takes its turn in every round, so that a machine that slows down slows all of them.
 Each number is the median over the rounds, a ratio that of the ratios within rounds. Rates count
-real tokens; pads count for nothing. The limit is the arithmetic owed (benchmarks/limit.py) at the
-rate of plain matrix products, measured in the same round.
+real tokens; padding counts for nothing. Model FLOPs utilisation (MFU) is the FLOPs that a pass
+requires over those that plain matrix products reach in its time, measured in the same round
+(benchmarks/flops.py).
 """
 
 import argparse
@@ -24,19 +25,16 @@ import torch
 
 import data_utils
 import finetuning
-import modeling
-from benchmarks import memory
-from benchmarks.limit import owed
-from benchmarks.systems import Work, Worker
-from evaluation import machine
-from settings import parse
+from benchmarks import flops, memory
+from benchmarks.systems import Work, Worker, as_run
+from evaluation import measure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLUMNS = ("device", "system", "method", "reviews_per_second", "tokens_per_second")
-COLUMNS += ("ratio_to_reference", "share_of_limit", "peak_memory_mib", "repeats")
-LONGER = ("reference", "peft defaults")  # take so long that they see fewer of the reviews
+COLUMNS += ("ratio_to_reference", "model_flops_utilisation", "peak_memory_mib", "repeats")
+LONGER = ("reference", "peft defaults")  # they see fewer reviews: they do not group by length
 ROWS = (
     ("reference", "lora"),
     ("reference", "adapter"),
@@ -51,18 +49,18 @@ SIZES = {"lora": 16, "adapter": 64}
 
 
 def time_systems(device, shape: str, reviews: int, few: int, rounds: int) -> list[dict]:
-    """A dict for each of `ROWS` and round: seconds, reviews, tokens, owed, limit, memory."""
+    """A dict for each of `ROWS` and round: seconds, reviews, tokens, FLOPs and rate, memory."""
     workers = {}
     for system, method in ROWS:
         count = few if system in LONGER else reviews
         work = Work(method=method, size=SIZES.get(method, 0), reviews=count, shape=shape)
         workers[system, method] = Worker(system, work)
-    for worker in workers.values():
-        if worker.system not in LONGER:
-            worker()  # warms up; the long ones are long enough
+    if device.type == "cuda":
+        for worker in workers.values():
+            worker()  # warms up; on a CPU every pass is long beside that
     rows = []
     for number in range(rounds):
-        rate = median(machine.matrix_rate(device) for _ in range(5))
+        rate = median(flops.matrix_rate(device) for _ in range(5))
         for (system, method), worker in workers.items():
             work = worker.work
             evaluation = system == "ours, evaluation"
@@ -74,7 +72,10 @@ def time_systems(device, shape: str, reviews: int, few: int, rounds: int) -> lis
                     "seconds": worker(),
                     "reviews": len(worker.lengths),
                     "tokens": int(worker.lengths.sum()),
-                    "limit": owed(work.sizes, worker.lengths, method, work.size, evaluation) / rate,
+                    "flops": flops.required(
+                        work.sizes, worker.lengths, method, work.size, evaluation
+                    ),
+                    "matrix_rate": rate,
                     "memory": worker.peak_memory(),
                 }
             )
@@ -87,7 +88,10 @@ def time_systems(device, shape: str, reviews: int, few: int, rounds: int) -> lis
 
 def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     """`COLUMNS`: medians over the rounds."""
-    timings = timings.assign(rate=timings["reviews"] / timings["seconds"])
+    reached = timings["flops"] / timings["seconds"]
+    timings = timings.assign(
+        rate=timings["reviews"] / timings["seconds"], utilisation=reached / timings["matrix_rate"]
+    )
     references = timings[timings["system"] == "reference"].pivot(
         index="round", columns="method", values="rate"
     )
@@ -103,7 +107,7 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
                 "reviews_per_second": group["rate"].median(),
                 "tokens_per_second": (group["tokens"] / group["seconds"]).median(),
                 "ratio_to_reference": np.nan if "evaluation" in system else np.median(ratio),
-                "share_of_limit": (group["limit"] / group["seconds"]).median(),
+                "model_flops_utilisation": group["utilisation"].median(),
                 "peak_memory_mib": group["memory"].max(),
                 "repeats": len(group),
             }
@@ -119,54 +123,52 @@ def ratio(timings, one, other):
 
 
 def head_against_encoding(device, reviews: int, rounds: int) -> float:
-    """Seconds of 25 epochs of head-only with validation after each, over one encoding's."""
-    arguments = ["--methods", "head", "--max-tokens", "512", "--epochs", "25", "--patience", "25"]
-    settings = parse(vars(finetuning), arguments)
-    work = Work(method="head", reviews=reviews)
-    tokens = {"train": work.tokens(), "validation": Work(reviews=reviews // 8, skip=1000).tokens()}
+    """Seconds of 25 epochs of head-only with their validation, over one encoding's."""
     ratios = []
     for _ in range(rounds):
-        model = finetuning.place("head", work.pretrained(0.0), settings, device)
-        clock = machine.Clock(device)
-        with clock:
-            states = {k: finetuning.encode(model, r, settings, device) for k, r in tokens.items()}
-        encoding, clock = clock.seconds, machine.Clock(device)
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            best = Path(folder) / "trained.safetensors"
-            finetuning.train(model, tokens, states, settings, 1e-3, 0, clock, best)
-            ratios.append(1 + (time.perf_counter() - start) / encoding)
+            arguments = ("--epochs", "25", "--patience", "25", "--results", folder)
+            run = as_run(Work(method="head", reviews=reviews), device, *arguments)
+            run.folder.mkdir(parents=True)
+            splits = run.experiment.splits
+            validation = Work(reviews=reviews // 8, skip=reviews).split()
+            splits["validation"] = validation.to(device)
+            state, clock = finetuning.start(run), measure.Clock(device)
+            with clock:
+                splits = finetuning.with_features(state, splits, run.experiment.settings)
+            encoding = clock.seconds
+            with clock:
+                finetuning.train(state, splits, run)
+            ratios.append(clock.seconds / encoding)
     return median(ratios)
 
 
-def share_of_waiting(timings, reviews: int) -> float:
-    """Seconds that cutting and padding an epoch's batches takes, over those of a LoRA epoch."""
-    tokens, device = Work(reviews=reviews).tokens(), torch.device("cpu")
-    settings = parse(vars(finetuning), ["--max-tokens", "512"])
+def share_of_batching(timings, device, reviews: int) -> float:
+    """Seconds that dividing and padding an epoch's batches takes, over those of a LoRA epoch."""
+    run, clock = as_run(Work(reviews=reviews), device), measure.Clock(device)
+    split, settings = run.experiment.splits["train"], run.experiment.settings
     at_once = finetuning.tokens_at_once(settings, device)
-    start = time.perf_counter()
-    for index in data_utils.training_batches(tokens.lengths, settings.batch_size, 0, 1):
-        for piece in data_utils.pieces(tokens.lengths, index, at_once):
-            tokens.batch(piece)
-    waiting = time.perf_counter() - start
+    with clock:
+        for index in data_utils.training_batches(split.lengths, settings.batch_size, 0, 1):
+            for rows in data_utils.micro_batches(split.lengths, index, at_once):
+                split.batch(rows)
     ours = timings[(timings["system"] == "ours") & (timings["method"] == "lora")]
-    return waiting / ours["seconds"].median()
+    return clock.seconds / ours["seconds"].median()
 
 
 def tokenising() -> tuple[float, float, int]:
-    """Seconds to tokenise the embedded reviews at 512 tokens, and again from the cache."""
-    data = data_utils.load_reviews("embedded", "text", "label", (None, None, None), 0)
-    _, tokenizer = modeling.load_config(str(data_utils.encoder_folder()), data.label_names)
-    splits = (data.train, data.validation, data.test)
-    kept, seconds = datasets.config.HF_DATASETS_CACHE, []
+    """Seconds to tokenise the bundled reviews at 512 tokens, and again from the cache."""
+    data = data_utils.load_reviews(data_utils.BUNDLED)
+    splits, tokenizer = (data.train, data.validation, data.test), Work().tokenizer
+    cache, seconds = datasets.config.HF_DATASETS_CACHE, []
     with tempfile.TemporaryDirectory() as folder:
         datasets.config.HF_DATASETS_CACHE = Path(folder)
         for _ in range(2):
             start = time.perf_counter()
             for split in splits:
-                data_utils.tokenise(split, tokenizer, 512)
+                data_utils.tokenise(split, tokenizer)
             seconds.append(time.perf_counter() - start)
-    datasets.config.HF_DATASETS_CACHE = kept
+    datasets.config.HF_DATASETS_CACHE = cache
     return *seconds, sum(map(len, splits))
 
 
@@ -188,7 +190,7 @@ def memory_table(device) -> pd.DataFrame:
 
 
 def figure(speeds: pd.DataFrame, path: Path) -> None:
-    """Reviews per second of each system, and the limit of each method as a line."""
+    """Reviews per second of each system, and ours at an MFU of 100 % as a line."""
     training = speeds[speeds["system"] != "ours, evaluation"].iloc[::-1]
     names = {"lora": "LoRA", "adapter": "adapters", "full": "full fine-tuning"}
     labels = [f"{r.system}: {names[r.method]}" for r in training.itertuples()]
@@ -203,12 +205,12 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
             va="center",
             fontsize=9,
         )
-        limit = row.reviews_per_second / row.share_of_limit
+        highest = row.reviews_per_second / row.model_flops_utilisation
         if row.system == "ours":
-            axes.plot([limit, limit], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
+            axes.plot([highest, highest], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
     axes.set_xlabel(
         "real reviews per second of training; beside it, peak memory above the loaded model\n"
-        "black line: the limit, if matrix products were all and none were wasted",
+        "black line: a model FLOPs utilisation (MFU) of 100 %",
         fontsize=9,
     )
     axes.spines[["top", "right"]].set_visible(False)
@@ -230,13 +232,13 @@ def main():
     quick = parser.parse_args().quick
     folder = Path("results/benchmarks" if quick else "docs/results")
     folder.mkdir(parents=True, exist_ok=True)
-    device = machine.choose_device()
+    device = measure.choose_device()
     cuda = device.type == "cuda"
-    shape = "distilbert" if cuda else "embedded"
-    reviews, few, rounds = (64, 32, 2) if quick else (128, 32, 5)
+    shape = "distilbert" if cuda else data_utils.BUNDLED
+    reviews, few, rounds = (64, 32, 1) if quick else (512, 32, 3)
     if cuda:
         reviews, few = 16 * reviews, 8 * few
-    where = f"{machine.describe(device)}, {platform.system()}, torch {torch.__version__}"
+    where = f"{measure.describe(device)}, {platform.system()}, torch {torch.__version__}"
     print(f"{where}; encoder: {shape}, {reviews} reviews ({few} for {' and '.join(LONGER)})")
 
     timings = pd.DataFrame(time_systems(device, shape, reviews, few, rounds))
@@ -257,7 +259,7 @@ def main():
         "head-only, 25 epochs over one encoding, time": head_against_encoding(
             device, reviews, rounds
         ),
-        "waiting for data, share of a LoRA epoch": share_of_waiting(timings, reviews),
+        "preparing batches, share of a LoRA epoch": share_of_batching(timings, device, reviews),
         f"tokenising {count:,} reviews, s": first,
         f"tokenising {count:,} reviews from the cache, s": second,
     }

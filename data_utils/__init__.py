@@ -1,16 +1,17 @@
 """Reviews in, batches out."""
 
-from .batches import TokenisedReviews, pieces, tokenise, training_batches
-from .embedded import EMBEDDED, encoder_folder, reviews_file
+from .batches import Batch, Split, micro_batches, tokenise, training_batches
+from .bundled import BUNDLED, encoder_folder, reviews_file
 from .reviews import Reviews, load_reviews
 
 __all__ = [
-    "EMBEDDED",
+    "BUNDLED",
+    "Batch",
     "Reviews",
-    "TokenisedReviews",
+    "Split",
     "encoder_folder",
     "load_reviews",
-    "pieces",
+    "micro_batches",
     "reviews_file",
     "tokenise",
     "training_batches",

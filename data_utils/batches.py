@@ -1,60 +1,102 @@
 """Token ids, made once; batches of reviews of similar length.
 
-    texts -> token ids, cut at `max_tokens`             once, kept in the cache of `datasets`
+    texts -> token ids, truncated                       once, stored in the cache of `datasets`
           -> lists of indices, one a batch              anew each epoch, from the seed alone
           -> input_ids, attention_mask (N, T), labels (N,)      T: the longest of the batch
 
-Attention and matrix products cost what T says, pads included: batches of similar length cost
+Attention and matrix products cost what T says, padding included: batches of similar length cost
 little more than the real tokens.
 """
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
 
 
-class TokenisedReviews:
-    """The token ids and labels of one split."""
+class Batch(NamedTuple):
+    """What a model reads of N reviews, all on one device."""
 
-    def __init__(self, token_ids, labels: torch.Tensor, pad_id: int, truncated: float = 0.0):
-        self.token_ids = token_ids  # one integer tensor a review
-        self.labels = labels
-        self.pad_id = pad_id
-        self.truncated = truncated  # share of the reviews that were cut
-        self.lengths = np.array([len(ids) for ids in token_ids])
+    input_ids: Tensor  # (N, T) int64, padded on the right
+    attention_mask: Tensor  # (N, T) int64: 1 for a real token, 0 for padding
+    labels: Tensor  # (N,) int64
+    features: Tensor | None  # (N, d): a frozen encoder's pooled features, where they are stored
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The n reviews of train, validation or test, as the model reads them.
+
+    All of it fits on a GPU: the 25,000 reviews of IMDB are 25 MB of token ids.
+    """
+
+    texts: Sequence[str]
+    labels: Tensor  # (n,) int64
+    token_ids: Tensor  # (sum of the lengths,) int32, one review after another
+    lengths: np.ndarray  # (n,) tokens of each review; on the host, where batches are planned
+    pad_id: int
+    truncated: float = 0.0  # share of the reviews that were truncated
+    features: Tensor | None = None  # (n, d): a frozen encoder's pooled features
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.lengths)
 
-    def batch(self, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """input_ids and attention_mask (N, T) of the reviews at `index`, padded on the right."""
-        ids = pad_sequence([self.token_ids[i] for i in index], True, self.pad_id)
-        lengths = torch.from_numpy(self.lengths[index])
-        return ids.long(), (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split with its tensors on `device`."""
+        features = None if self.features is None else self.features.to(device)
+        tensors = {"labels": self.labels.to(device), "token_ids": self.token_ids.to(device)}
+        return replace(self, features=features, **tensors)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(n,) where each review begins in `token_ids`."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """The reviews at `index` (N,), gathered on the split's device; nothing waits for it."""
+        device = self.token_ids.device
+        rows = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
+        if device.type == "cuda":
+            rows = rows.pin_memory()  # so that the one small copy runs beside the computation
+        rows, starts, lengths = rows.to(device, non_blocking=True)  # (N,) each
+        places = torch.arange(self.lengths[index].max(), device=device)  # (T,)
+        real = places < lengths[:, None]  # (N, T)
+        ids = self.token_ids[torch.where(real, starts[:, None] + places, 0)].long()
+        ids = torch.where(real, ids, self.pad_id)
+        features = None if self.features is None else self.features[rows]
+        return Batch(ids, real.long(), self.labels[rows], features)
 
 
-def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> TokenisedReviews:
-    """Tokenise columns `text`, `label` with a fast transformers tokenizer, through the cache."""
+def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
+    """Tokenise columns `text`, `label` with a fast transformers tokenizer, through the cache.
+
+    A review of more than `tokenizer.model_max_length` tokens is truncated on its
+    `truncation_side`.
+    """
+    texts = reviews["text"][:]
 
     def token_ids(batch):
-        encoded = tokenizer(batch["text"], truncation=True, max_length=max_tokens)
-        cut = [bool(encoding.overflowing) for encoding in encoded.encodings]
-        return {"input_ids": encoded["input_ids"], "cut": cut}
+        encoded = tokenizer(batch["text"], truncation=True)
+        truncated = [bool(encoding.overflowing) for encoding in encoded.encodings]
+        return {"input_ids": encoded["input_ids"], "truncated": truncated}
 
-    # The cache's name holds all that the result depends on: its columns, the tokenizer with its
-    # truncation, which is part of its state once it has been used, and the texts.
+    # The cache's name holds all that the result depends on: its columns, the texts, and the
+    # tokenizer, whose truncation (length, side) is part of its state once it has been used.
     token_ids({"text": [""]})
     columns = datasets.Features(
-        input_ids=datasets.List(datasets.Value("int32")), cut=datasets.Value("bool")
+        input_ids=datasets.List(datasets.Value("int32")), truncated=datasets.Value("bool")
     )
     key = hashlib.sha256(f"{columns}\0{tokenizer.backend_tokenizer.to_str()}".encode())
-    for text in reviews["text"]:
+    for text in texts:
         key.update(text.encode() + b"\0")
     cache = Path(datasets.config.HF_DATASETS_CACHE) / "token_ids"
     cache.mkdir(parents=True, exist_ok=True)
@@ -68,12 +110,13 @@ def tokenise(reviews: datasets.Dataset, tokenizer, max_tokens: int) -> Tokenised
         desc="tokenising",
     )
     ids = tokenised.data["input_ids"].combine_chunks()
-    flat = torch.from_numpy(ids.flatten().to_numpy().copy())
-    return TokenisedReviews(
-        token_ids=flat.split(ids.value_lengths().to_pylist()),
+    return Split(
+        texts=texts,
         labels=torch.tensor(reviews["label"][:]),  # not from the cache, which knows only texts
+        token_ids=torch.from_numpy(ids.flatten().to_numpy().copy()),
+        lengths=ids.value_lengths().to_numpy().astype(np.int64),
         pad_id=tokenizer.pad_token_id,
-        truncated=float(np.mean(tokenised["cut"][:])),
+        truncated=float(np.mean(tokenised["truncated"][:])),
     )
 
 
@@ -82,7 +125,7 @@ def training_batches(
 ) -> list[np.ndarray]:
     """Indices of the batches of one epoch: similar lengths together, in random order.
 
-    The reviews are shuffled, sorted by length within chunks of `CHUNK` batches, cut into
+    The reviews are shuffled, sorted by length within chunks of `CHUNK` batches and divided into
     batches, and the batches are shuffled. The order depends on `seed` and `epoch` alone.
     """
     random = np.random.default_rng([seed, epoch])
@@ -95,8 +138,8 @@ def training_batches(
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def pieces(lengths: np.ndarray, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:
-    """`index` in pieces of at most `most_tokens` tokens, pads included, or of one review.
+def micro_batches(lengths: np.ndarray, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:
+    """`index` in parts of at most `most_tokens` tokens, padding included, or of one review.
 
     The longest reviews come first, so that memory is at its peak at once.
     """

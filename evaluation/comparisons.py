@@ -1,124 +1,142 @@
-"""Figures that compare the methods: accuracies, losses and costs, and which can be told apart."""
+"""Figures that compare the methods: accuracies, losses and costs, and their differences."""
 
 import numpy as np
 from matplotlib import ticker
 
 from .markdown import size
+from .results import Results
 from .statistics import LEVEL
-from .style import look, plt
+from .style import legend_rows, line_handle, plt
 
 ACCURACY = ("accuracy (%)", 100, "{:.1f}".format)  # axis, units of it in 1, how to write it
 LOSS = ("loss (nats per review)", 1, "{:.3f}".format)
+SHARE = ("trainable parameters (% of all)", 1, size)
+SECONDS = ("training alone (s)", 1, size)
 BARS = {  # file: column of runs.csv, title, what is on the axis
     "train_accuracy": ("train_accuracy", "How accurate on the training reviews?", ACCURACY),
     "test_accuracy": ("test_accuracy", "How accurate on the test reviews?", ACCURACY),
-    "train_loss": ("train_loss", "How large is the loss in training?", LOSS),
+    "train_loss": ("train_loss", "How large is the loss on the training reviews?", LOSS),
     "test_loss": ("test_loss", "How large is the loss on the test reviews?", LOSS),
-    "trainable_percentage": (
-        "trainable_percentage",
-        "What share of the parameters is trained?",
-        ("trainable parameters (% of all)", 1, size),
-    ),
-    "training_time": (
-        "training_seconds",
-        "How long does training take?",
-        ("training alone (s)", 1, size),
-    ),
+    "trainable_percentage": ("trainable_percentage", "How much of the model is trained?", SHARE),
+    "training_time": ("training_seconds", "How long does training take?", SECONDS),
 }
 COSTS = {  # column of runs.csv: axis, scale
     "trainable_parameters": ("trained parameters", "log"),
     "training_seconds": ("training alone (s)", "log"),
     "peak_memory_mib": ("peak memory (MiB)", "linear"),
 }
+POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
+ALL_PAIRS = 15  # more of them: each method against the best one alone
+DIFFERENT, ALIKE = "#0072B2", "#777777"
 
 
-def bars(runs, column, scale, intervals, classes):
+def bars(results: Results, column: str, scale: tuple):
     """A bar for each method with a value, the mean over its seeds, and a mark for each seed."""
-    if column == "trainable_percentage":  # of its own model, not of a pretrained one
-        runs = runs[runs["method"] != "tfidf"]
-    runs = runs[runs[column].notna()]
+    runs = results.runs[results.runs[column].notna()]
     if runs.empty:
         return None
     axis_label, unit, write = scale
     values = {m: group[column] * unit for m, group in runs.groupby("method", sort=False)}
-    figure, axes = plt.subplots(figsize=(max(6.4, 1.1 * len(values)), 4.6))
-    ends = intervals.set_index("method")[["low", "high"]] * 100
-    for x, (method, ours) in enumerate(values.items()):
-        its, mean = look(method), ours.mean()
-        axes.bar(x, mean, 0.62, color=its.colour, hatch=its.hatch, edgecolor="white")
-        top = max(ours.max(), mean)
+    ends = results.intervals.set_index("method")[["low", "high"]] * 100
+    figure, axes = plt.subplots(figsize=(7.2, 2.4 + 0.42 * len(values)))
+    for y, (method, seeds) in enumerate(values.items()):
+        look, mean = results.looks[method], seeds.mean()
+        axes.barh(y, mean, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
+        end = mean
         if column == "test_accuracy":
-            low, high = ends.loc[method]
-            axes.errorbar(x, mean, [[mean - low], [high - mean]], color="black", capsize=5)
-            top = max(top, high)
-        if ours.nunique() > 1:  # beside the error bar, which would hide them
-            axes.plot([x - 0.19] * len(ours), ours, "o", ms=4.5, mfc="white", mec="black", mew=0.8)
-        text = write(mean)
-        axes.annotate(text, (x, top), (0, 4), textcoords="offset points", ha="center", va="bottom")
-    axes.set_xticks(range(len(values)), [look(m).name.replace(" ", "\n") for m in values])
-    side = max(0.6, 2 - len(values) / 2)  # one bar alone would fill the figure
-    axes.set_xlim(-side, len(values) - 1 + side)
-    axes.set_ylabel(axis_label)
-    notes = []
-    if unit == 100:
-        axes.set_ylim(0, 109)
-        axes.set_yticks(range(0, 101, 20))
-        axes.axhline(100 / classes, color="black", linewidth=1, linestyle=":")
-        notes.append(f"dotted: guessing among {classes} labels ({100 / classes:.3g} %)")
-    else:
-        axes.margins(y=0.12)
-    if runs["seed"].nunique() > 1:
+            low, end = ends.loc[method]
+            style = {"color": "black", "capsize": 4}
+            axes.errorbar(mean, y, xerr=[[mean - low], [end - mean]], **style)
+        if seeds.nunique() > 1:  # above the error bar and the value, which would hide them
+            dots = {"ms": 4.5, "mfc": "white", "mec": "black", "mew": 0.8}
+            axes.plot(seeds, [y - 0.24] * len(seeds), "o", **dots)
+        text = {"textcoords": "offset points", "ha": "left", "va": "center"}
+        axes.annotate(write(mean), (end, y + 0.08), (5, 0), **text)
+    axes.set_yticks(range(len(values)), [results.looks[m].label for m in values])
+    side = max(0.6, 1.2 - len(values) / 2)  # one bar alone would fill the figure
+    axes.set_ylim(len(values) - 1 + side, -side)
+    axes.set_xlabel(axis_label)
+    notes = _scale_notes(axes, unit, len(results.experiment["label_names"]))
+    if any(seeds.nunique() > 1 for seeds in values.values()):
         notes.append("bars: means over the seeds; white dots: single seeds")
     if column == "test_accuracy":
-        notes.append(interval_note(intervals))
+        notes.append(interval_note(results))
     return figure, "\n".join(notes), ()
 
 
-def interval_note(intervals) -> str:
+def _scale_notes(axes, unit, classes):
+    """Accuracies from 0 to 100 % with a line for guessing; others from 0, with room for values."""
+    if unit != 100:
+        axes.margins(x=0.14)
+        return []
+    axes.set_xlim(0, 109)
+    axes.set_xticks(range(0, 101, 20))
+    axes.axvline(100 / classes, color="black", linewidth=1, linestyle=":")
+    return [f"dotted: guessing among {classes} labels ({100 / classes:.3g} %)"]
+
+
+def interval_note(results: Results) -> str:
     """Which interval the error bars of the test accuracy are, by method where they differ."""
-    kinds = intervals.groupby("interval", sort=False)["method"].apply(list)
-    if len(kinds) == 1:
-        return f"error bars: 95 %, {kinds.index[0]}"
-    named = (f"{kind} ({', '.join(look(m).name for m in ms)})" for kind, ms in kinds.items())
-    return "error bars: 95 %, " + "; ".join(named)
+    kinds = results.intervals.groupby("interval", sort=False)["method"].apply(list)
+    most, *others = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    named = [f"; {kind} for {results.labels(methods)}" for kind, methods in others]
+    return "".join([f"error bars: 95 %, {most[0]}", *named])
 
 
-def cost_and_benefit(runs, intervals):
+def cost_and_benefit(results: Results):
     """Test accuracy against each cost, the means over the seeds."""
-    if len(intervals) < 2:
+    table = results.intervals.set_index("method")
+    if len(table) < 2:
         return None
-    figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, 4.6), sharey=True)
-    table = intervals.set_index("method")
-    costs = runs.groupby("method", sort=False)[list(COSTS)].mean()
+    handles = [line_handle(results.looks[method], ls="", **POINT) for method in table.index]
+    handles.append(plt.Line2D([], [], color=FRONT, ls=":", label="Pareto front of the means"))
+    height = 4.2 + 0.235 * legend_rows([handle.get_label() for handle in handles], 10.5)
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, height), sharey=True)
+    costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
     for axes, (column, (label, scale)) in zip(panels, COSTS.items(), strict=True):
         points = table.join(costs[column]).dropna(subset=column)
-        for method, row in points.iterrows():
-            its, mean = look(method), 100 * row["accuracy"]
-            error = [[mean - 100 * row["low"]], [100 * row["high"] - mean]]
-            style = {"color": its.colour, "marker": its.marker, "markersize": 9, "capsize": 4}
-            axes.errorbar(row[column], mean, error, markeredgecolor="white", **style)
-        front = pareto_front(points[column].to_numpy(), points["accuracy"].to_numpy())
         axes.set_xscale(scale)
+        for method, row in points.iterrows():
+            look, mean = results.looks[method], 100 * row["accuracy"]
+            error = [[mean - 100 * row["low"]], [100 * row["high"] - mean]]
+            style = {"color": look.colour, "marker": look.marker, "capsize": 4}
+            axes.errorbar(row[column], mean, error, **(POINT | style))
         axes.margins(x=0.15)
-        if len(front):  # its last method is beaten by nothing dearer, up to the panel's edge
-            x, y = points[column].to_numpy()[front], 100 * points["accuracy"].to_numpy()[front]
-            left, right = axes.get_xlim()
-            style = {"color": "#444444", "linewidth": 1, "linestyle": ":", "zorder": 0}
-            axes.step([*x, right], [*y, y[-1]], where="post", **style)
-            axes.set_xlim(left, right)
-        if scale == "linear":
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        _draw_front(axes, points[column].to_numpy(), points["accuracy"].to_numpy())
+        _ticks(axes)
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
         if points.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     panels[0].set_ylabel("test accuracy (%)")
-    handles = [
-        plt.Line2D([], [], color=its.colour, marker=its.marker, markersize=9, ls="", label=its.name)
-        for its in map(look, table.index)
-    ]
-    front = plt.Line2D([], [], color="#444444", ls=":", label="Pareto front of the means")
-    return figure, interval_note(intervals), [*handles, front]
+    return figure, interval_note(results), handles
+
+
+def _ticks(axes):
+    """A few round numbers, which do not run into one another: 300, 1k, 3k."""
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        return
+    left, right = axes.get_xlim()
+    powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.log10(right))
+    for steps in ((1,), (1, 3), (1, 2, 5)):  # the first that gives three ticks
+        ticks = [power * step for power in powers for step in steps if left < power * step < right]
+        if len(ticks) > 2:
+            break
+    axes.set_xticks(ticks)
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+
+
+def _draw_front(axes, cost, accuracy):
+    front = pareto_front(cost, accuracy)
+    if len(front):  # its last method is beaten by nothing dearer, up to the panel's edge
+        x, y = cost[front], 100 * accuracy[front]
+        left, right = axes.get_xlim()
+        style = {"color": FRONT, "linewidth": 1, "linestyle": ":", "zorder": 0}
+        axes.step([*x, right], [*y, y[-1]], where="post", **style)
+        axes.set_xlim(left, right)
 
 
 def pareto_front(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
@@ -133,37 +151,42 @@ def pareto_front(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
     return order[~beaten[order]]
 
 
-def differences(pairs):
+def differences(results: Results):
     """The paired difference of each two methods with its interval."""
-    if pairs is None:
+    if results.comparisons is None:
         return None
-    figure, axes = plt.subplots(figsize=(7.2, 2.4 + 0.36 * len(pairs)))
-    for y, row in enumerate(pairs.itertuples()):
-        apart = row.p_holm < LEVEL
-        middle, low, high = (100 * v for v in (row.difference, row.low, row.high))
-        colour = "#0072B2" if apart else "#777777"
-        axes.errorbar(
-            middle,
-            y,
-            xerr=[[middle - low], [high - middle]],
-            color=colour,
-            marker="o",
-            markersize=8,
-            markerfacecolor=colour if apart else "white",
-            capsize=4,
-        )
-    axes.axvline(0, color="black", linewidth=1)
+    pairs, notes = _pairs_to_show(results)
     both = zip(pairs["method_a"], pairs["method_b"], strict=True)
-    names = [f"{look(a).name} − {look(b).name}" for a, b in both]
+    names = [f"{results.looks[a].label} − {results.looks[b].label}" for a, b in both]
+    size = (4.6 + 0.085 * max(map(len, names)), 2.6 + 0.36 * len(pairs))
+    figure, axes = plt.subplots(figsize=size)
+    for y, row in enumerate(pairs.itertuples()):
+        different = row.p_holm < LEVEL
+        colour = DIFFERENT if different else ALIKE
+        middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
+        style = {"color": colour, "marker": "o", "markersize": 8, "capsize": 4}
+        style["markerfacecolor"] = colour if different else "white"
+        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], **style)
+    axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("difference of the test accuracies (points)")
     axes.grid(axis="x", alpha=0.3)
     style = {"ls": "-", "marker": "o", "markersize": 8}
     handles = [
-        plt.Line2D([], [], color="#0072B2", label="told apart (Holm, 5 %)", **style),
-        plt.Line2D([], [], color="#777777", mfc="white", label="not told apart", **style),
+        plt.Line2D([], [], color=DIFFERENT, label="significant (Holm, 5 %)", **style),
+        plt.Line2D([], [], color=ALIKE, mfc="white", label="no significant difference", **style),
     ]
-    tests = "; ".join(dict.fromkeys(pairs["test"]))
-    note = f"bars: 95 % intervals of single differences\npaired on the same test reviews: {tests}"
-    return figure, note, handles
+    return figure, "\n".join(notes), handles
+
+
+def _pairs_to_show(results):
+    """All pairs, or each method against the best one where they are too many; and the notes."""
+    pairs = results.comparisons
+    notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
+    notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
+    if len(pairs) > ALL_PAIRS:
+        notes.append(f"each method against the best one; the report has all {len(pairs)} pairs")
+        best = results.intervals.loc[results.intervals["accuracy"].idxmax(), "method"]
+        pairs = pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
+    return pairs, notes

@@ -1,90 +1,110 @@
-"""Curves: how each method learns over the epochs, and the loss at each learning rate tried."""
+"""Curves: how each method learns, and the validation loss at each learning rate tried."""
 
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import ticker
 
-from . import records
-from .style import line_handle, look, plt, ring_handle, save, set_style
+from .results import Results, read_table
+from .style import legend_rows, line_handle, looks, plt, ring_handle, save, set_style
 
-CURVES = (  # columns of history.csv
-    *("seed", "epoch", "seconds", "train_loss", "train_accuracy"),
-    *("validation_loss", "validation_accuracy"),
-)
+PANELS = {  # table, column: title, axis, units of it in 1
+    ("steps", "loss"): ("training loss", "loss (nats per review)", 1),
+    ("history", "validation_loss"): ("validation loss", "loss (nats per review)", 1),
+    ("history", "validation_accuracy"): ("validation accuracy", "accuracy (%)", 100),
+}
+AXES = {"epoch": "epochs", "seconds": "training time (s)"}
+TUNING = dict.fromkeys(("learning_rate", "validation_loss", "validation_accuracy"), float) | {
+    **{"method": str, "status": str, "chosen": bool, "at_edge": bool}
+}
 
 
-def learning_curves(history, runs, column, axis_label):
-    """Loss and accuracy by `column` ("epoch" or "seconds"), training and validation.
+def learning_curves(results: Results, column: str):
+    """Training loss, validation loss and accuracy by `column`, "epoch" or "seconds".
 
-    With several seeds: the mean and the range from the lowest to the highest, for as many epochs
-    as every seed ran. Beyond, where some stopped early, the others go on singly: a mean over
-    fewer and fewer seeds would bend without any of them learning.
+    The training loss is smoothed, by a centred moving mean over about a tenth of the steps; it is
+    left out where no run has its steps. With several seeds: the mean and the range from the
+    lowest to the highest, for as many steps as every seed ran. Beyond, where some stopped early,
+    the others continue singly: a mean over fewer and fewer seeds would bend without any of them
+    learning.
     """
-    figure, panels = plt.subplots(2, 2, figsize=(9, 6.4), sharex=True, sharey="row")
-    for row, measure in enumerate(("loss", "accuracy")):
-        for axes, split in zip(panels[row], ("train", "validation"), strict=True):
-            values = history.assign(
-                x=history[column], y=history[f"{split}_{measure}"] * (100 if row else 1)
-            )
-            for method, ours in values.groupby("method", sort=False):
-                _curve(axes, ours, method)
-                best = ours.merge(runs[["method", "seed", "best_epoch"]], on=["method", "seed"])
-                best = best[best["epoch"] == best["best_epoch"]]
-                size = 11 if len(best) == 1 else 7
-                axes.plot(best["x"], best["y"], "o", ms=size, mfc="none", color=look(method).colour)
-            axes.set_title(f"{'training' if split == 'train' else split} {measure}", fontsize=11)
-            axes.grid(alpha=0.3)
-    for axes in panels[1]:
-        axes.set_xlabel(axis_label)
-        if column == "epoch":
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    panels[0, 0].set_xlim(left=0)
-    panels[0, 0].set_ylabel("loss (nats per review)")
-    panels[1, 0].set_ylabel("accuracy (%)")
-    lines = [line_handle(m, markersize=5) for m in history["method"].unique()]
-    return figure, _note(history, column), [*lines, ring_handle("epoch kept")]
+    history = results.history
+    if history.empty:
+        return None
+    window = 2 * int(results.steps["step"].max() // 20) + 1 if len(results.steps) else 1
+    tables = {"steps": smoothed(results.steps, window), "history": history}
+    shown = [(name, *rest) for name, *rest in PANELS if len(tables[name])]
+    shared = [results.looks[method] for method in history["method"].unique()]
+    rows = legend_rows([look.label for look in shared], 3.6 * len(shown))
+    figure, panels = plt.subplots(
+        1, len(shown), figsize=(3.6 * len(shown), 4.2 + 0.235 * rows), sharex=True
+    )
+    best = results.runs[["method", "seed", "best_step"]].rename(columns={"best_step": "step"})
+    for axes, (name, measure) in zip(panels, shown, strict=True):
+        title, axis, unit = PANELS[name, measure]
+        values = tables[name].assign(x=tables[name][column], y=tables[name][measure] * unit)
+        for method, seeds in values.groupby("method", sort=False):
+            _curve(axes, seeds, results.looks[method])
+            if name == "history":
+                _rings(axes, seeds.merge(best), results.looks[method])
+        axes.set_title(title, fontsize=11)
+        axes.set(xlabel=AXES[column], ylabel=axis)
+        axes.grid(alpha=0.3)
+    if len(shown) == len(PANELS):  # both losses
+        panels[1].sharey(panels[0])
+    panels[0].set_xlim(left=0)
+    if column == "epoch":
+        panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    handles = [line_handle(look, markersize=5) for look in shared]
+    return figure, _note(results, column, window), [*handles, ring_handle("best point")]
 
 
-def _curve(axes, ours, method):
-    its = look(method)
-    style = {"color": its.colour, "linestyle": its.line, "marker": its.marker, "markersize": 4}
-    common = ours.groupby("seed")["epoch"].max().min()  # the last epoch that every seed has run
-    together = ours[ours["epoch"] <= common].groupby("epoch")
+def smoothed(steps: pd.DataFrame, window: int) -> pd.DataFrame:
+    """The table with each run's loss as a centred moving mean over `window` steps.
+
+    At both ends the mean is over the steps that are there.
+    """
+    if steps.empty:
+        return steps
+    runs = steps.sort_values("step").groupby(["method", "seed"], sort=False)["loss"]
+    means = runs.transform(lambda loss: loss.rolling(window, center=True, min_periods=1).mean())
+    return steps.assign(loss=means)
+
+
+def _curve(axes, seeds, look):
+    last = seeds.groupby("seed")["step"].max()
+    together = seeds[seeds["step"] <= last.min()].groupby("step")  # what every seed has run
     middle = together[["x", "y"]].mean()
+    style = {"color": look.colour, "ls": look.line, "marker": look.marker, "ms": 4}
+    style["markevery"] = max(1, len(middle) // 6)
     axes.plot(middle["x"], middle["y"], **style)
-    if ours["seed"].nunique() == 1:
+    if len(last) == 1:
         return
     low, high = together["y"].min(), together["y"].max()
-    axes.fill_between(middle["x"], low, high, color=its.colour, alpha=0.18, linewidth=0)
-    for _, alone in ours[ours["epoch"] >= common].groupby("seed"):
+    axes.fill_between(middle["x"], low, high, color=look.colour, alpha=0.18, linewidth=0)
+    for _, alone in seeds[seeds["step"] >= last.min()].groupby("seed"):
         if len(alone) > 1:
-            axes.plot(alone["x"], alone["y"], **(style | {"linewidth": 0.8, "markersize": 2}))
+            axes.plot(alone["x"], alone["y"], **(style | {"linewidth": 0.8, "ms": 2}))
 
 
-def _note(history, column):
-    """What the lines and bands are, as far as these runs have them."""
-    notes = ["training values are means over the epoch while it trains"]
-    lengths = history.groupby(["method", "seed"])["epoch"].max()
+def _rings(axes, best, look):
+    """A ring around each seed's point with the lowest validation loss."""
+    size = 11 if len(best) == 1 else 7
+    axes.plot(best["x"], best["y"], "o", ms=size, mfc="none", color=look.colour)
+
+
+def _note(results, column, window):
+    """What the lines, bands and rings are, as far as these runs have them."""
+    notes = ["rings: the point with the lowest validation loss, whose weights are kept"]
+    if window > 1:
+        notes.append(f"training loss: centred moving mean over {window} steps")
+    lengths = results.history.groupby(["method", "seed"])["step"].max()
     if lengths.groupby("method").size().max() > 1:
-        seconds = ", at their mean time" if column == "seconds" else ""
-        notes.append(
-            f"lines: means over the seeds{seconds}; bands: from lowest to highest seed; rings: "
-            "each seed's kept epoch, at its own value"
-        )
+        seconds = " (at their mean time)" if column == "seconds" else ""
+        notes.append(f"lines: means over the seeds{seconds}; bands: from lowest to highest seed")
     if (lengths.groupby("method").nunique() > 1).any():
-        notes.append("thin lines: single seeds that ran on when others of the method had stopped")
+        notes.append("thin lines: single seeds after others of the method had stopped")
     return "\n".join(notes)
-
-
-def read_tuning(folder: Path) -> pd.DataFrame:
-    """`tuning.csv` of an experiment; raises `ValueError` and `OSError` as `tuning_figure`."""
-    path = folder / "tuning.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing")
-    numbers = ("learning_rate", "validation_loss", "validation_accuracy", "seconds")
-    table = records.read_csv(path, ("method", "status"), (*numbers, "chosen", "at_edge"))
-    return table.astype({"chosen": bool, "at_edge": bool})
 
 
 def edge_note(tuned: pd.DataFrame) -> str:
@@ -92,46 +112,39 @@ def edge_note(tuned: pd.DataFrame) -> str:
     edge = tuned.loc[tuned["chosen"] & tuned["at_edge"], "method"]
     if edge.empty:
         return "every chosen rate lies between others that were tried"
-    names = ", ".join(look(method).name for method in edge)
+    names = ", ".join(looks(tuned["method"])[method].label for method in edge)
     return f"at the edge of the rates tried, a better one may lie beyond: {names}"
 
 
 def tuning_figure(folder: Path) -> Path:
     """Draw `tuning.png` from `tuning.csv` in `folder`: the validation loss at each learning rate.
 
-    Raises `ValueError` and `OSError` where the table is missing or damaged.
+    Raises `ValueError` and `OSError` where the table is missing or cannot be read.
     """
-    tuned = read_tuning(folder)
+    tuned = read_table(folder / "tuning.csv", TUNING)
+    drawn = looks(tuned["method"])
     failed = tuned["validation_loss"].isna() | (tuned["status"] != "finished")
     set_style()
     figure, axes = plt.subplots(figsize=(7.2, 4.8))
-    for method, ours in tuned[~failed].groupby("method", sort=False):
-        ours, its = ours.sort_values("learning_rate"), look(method)
-        style = {"color": its.colour, "linestyle": its.line, "marker": its.marker}
-        axes.plot(ours["learning_rate"], ours["validation_loss"], **style)
-        chosen = ours[ours["chosen"]]
-        ring = {"ms": 13, "mfc": "none", "color": its.colour}
+    for method, runs in tuned[~failed].groupby("method", sort=False):
+        runs, look = runs.sort_values("learning_rate"), drawn[method]
+        style = {"color": look.colour, "linestyle": look.line, "marker": look.marker}
+        axes.plot(runs["learning_rate"], runs["validation_loss"], **style)
+        chosen = runs[runs["chosen"]]
+        ring = {"ms": 13, "mfc": "none", "color": look.colour}
         axes.plot(chosen["learning_rate"], chosen["validation_loss"], "o", **ring)
-    _mark_failed(axes, tuned[failed])
+    for row, (method, runs) in enumerate(tuned[failed].groupby("method", sort=False)):
+        height = [0.97 - 0.05 * row] * len(runs)  # along the upper edge: they have no loss
+        style = {"color": drawn[method].colour, "mew": 2, "transform": axes.get_xaxis_transform()}
+        axes.plot(runs["learning_rate"], height, "x", **style)
     axes.set_xscale("log")
     axes.margins(0.08)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("validation loss (nats per review)")
     axes.grid(alpha=0.3)
-    handles = [line_handle(method) for method in tuned["method"].unique()]
-    handles.append(ring_handle("chosen"))
+    handles = [*map(line_handle, drawn.values()), ring_handle("chosen")]
     if failed.any():
         handles.append(ring_handle("failed", marker="x", fillstyle="full"))
     subtitle = f"{len(tuned)} runs on the training reviews; chosen by the lowest validation loss"
     title = "Which learning rate suits each method?"
-    path = folder / "tuning.png"
-    return save(figure, path, title, subtitle, edge_note(tuned), handles)
-
-
-def _mark_failed(axes, failed):
-    """Crosses along the upper edge: a failed run has a rate and no loss; one row a method."""
-    for row, (method, ours) in enumerate(failed.groupby("method", sort=False)):
-        height = [0.97 - 0.05 * row] * len(ours)
-        where = axes.get_xaxis_transform()
-        colour = look(method).colour
-        axes.plot(ours["learning_rate"], height, "x", color=colour, transform=where, mew=2)
+    return save(folder / "tuning.png", (figure, edge_note(tuned), handles), title, subtitle)

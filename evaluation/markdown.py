@@ -4,15 +4,20 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """A table whose columns are set to the left or the right: one letter each, l or r."""
-    marks = ["---" if letter == "l" else "---:" for letter in align]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, marks, *rows))
+LEFT = ("method", "better − other", "verdict (Holm, 5 %)", "what happened", "label")
+LEFT += ("predicted", "text", "constant", "value")  # columns of words; numbers stand to the right
+
+
+def table(columns: Mapping[str, Iterable[str]]) -> str:
+    """A table from its columns: the cells under each heading."""
+    marks = ["---" if name in LEFT else "---:" for name in columns]
+    rows = zip(*columns.values(), strict=True)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, marks, *rows))
 
 
 def escape(text: str) -> str:
@@ -24,16 +29,11 @@ def escape(text: str) -> str:
 
 
 def excerpt(text: str, length: int = 240) -> str:
-    """The beginning of a text, cut between words where it is longer than `length`, escaped."""
+    """The text, escaped; where it is longer than `length`, as many of its first words as fit."""
     text = " ".join(text.split())
     if len(text) > length:
         text = (text[:length].rsplit(" ", 1)[0] or text[:length]) + " …"
     return escape(text)
-
-
-def capital(text: str) -> str:
-    """The text with a capital at its beginning, the rest as it was."""
-    return text[0].upper() + text[1:]
 
 
 def percent(share: float) -> str:
@@ -53,8 +53,13 @@ def size(value: float) -> str:
     return number(value, "{:,.0f}" if value is not None and abs(value) >= 100 else "{:.3g}")
 
 
+def count(number: int, what: str) -> str:
+    """1 step, 2 steps."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def p_value(p: float) -> str:
-    """Two digits, and no more than can be told of a small one."""
+    """Two digits; a small one is only said to be small."""
     return "< 0.001" if p < 0.001 else number(p, "{:#.2g}")
 
 

@@ -1,34 +1,28 @@
 """Figures of matrices: which labels are taken for which, and where a method changed the model."""
 
 import math
+import textwrap
 
 import numpy as np
 
-from . import records
-from .style import look, plt
+from .results import Results
+from .style import plt
 
 COUNTS_UP_TO, SHARES_UP_TO = 6, 10  # labels: more of them leave no room in the cells
 
 
-def confusion_matrices(folder, experiment, runs):
+def confusion_matrices(results: Results):
     """For each method, the shares of each true label's test reviews by predicted label."""
-    labels, methods = experiment["label_names"], list(dict.fromkeys(runs["method"]))
+    labels, logits = results.experiment["label_names"], results.predictions.logits
+    counts = {method: 0 for method, _ in logits}
+    for method, seed in logits:
+        counts[method] += confusion(results.predictions.labels, logits[method, seed])
     places, names, turned = _tick_labels(labels)
-    columns, rows = min(3, len(methods)), math.ceil(len(methods) / 3)
-    side = min(4.5, max(2.4, 0.62 * len(labels)))  # inches
-    below = 0.5 + (0.075 * max(map(len, names)) if turned else 0.2)
-    size = (max(5.2, columns * side + 2), rows * (side + below) + 1.4)
-    grid = {"squeeze": False, "sharex": True, "sharey": True}
-    figure, panels = plt.subplots(rows, columns, figsize=size, **grid)
-    for axes in panels.flat[len(methods) :]:
-        axes.set_axis_off()
-    for axes, method in zip(panels.flat, methods, strict=False):
-        counts = sum(
-            confusion(*records.read_predictions(folder, method, seed, experiment))
-            for seed in runs.loc[runs["method"] == method, "seed"]
-        )
-        image = _draw_confusion(axes, counts)
-        axes.set_title(look(method).name, fontsize=11)
+    figure, panels, side = _grid(len(counts), len(labels), max(map(len, names)) if turned else 0)
+    for axes, (method, cells) in zip(panels.flat, counts.items(), strict=False):
+        image = _draw_confusion(axes, cells)
+        title = textwrap.fill(results.looks[method].label, int(side / 0.085))
+        axes.set_title(title, fontsize=11)
         style = {"fontsize": 9 - turned, "parse_math": False}
         axes.set_xticks(places, names, rotation=90 if turned else 0, **style)
         axes.set_yticks(places, names, **style)
@@ -42,9 +36,23 @@ def confusion_matrices(folder, experiment, runs):
         figure.colorbar(image, ax=panels, label="% of the true label", shrink=0.6)
     elif len(labels) > COUNTS_UP_TO:
         note += "; numbers: %"
-    elif runs["seed"].nunique() > 1:
+    elif results.runs["seed"].nunique() > 1:
         note += "; counts: sums over the seeds"
     return figure, note, ()
+
+
+def _grid(methods, labels, turned):
+    """A panel a method, up to three in a row, or four of many; and the side of one in inches."""
+    rows = math.ceil(methods / (3 if methods <= 6 or labels > COUNTS_UP_TO else 4))
+    columns = math.ceil(methods / rows)
+    side = min(4.5, max(2.4, 0.62 * labels))
+    below = 0.5 + (0.075 * turned if turned else 0.2)
+    size = (max(5.2, columns * side + 2), rows * (side + below) + 1.4)
+    grid = {"squeeze": False, "sharex": True, "sharey": True}
+    figure, panels = plt.subplots(rows, columns, figsize=size, **grid)
+    for axes in panels.flat[methods:]:
+        axes.set_axis_off()
+    return figure, panels, side
 
 
 def _tick_labels(labels):
@@ -84,22 +92,24 @@ MEASURES = {  # column of changes.csv: what it is, how to write it
 }
 
 
-def changes_map(changes):
+def changes_map(results: Results, method: str):
     """Blocks from left to right, matrices from top to bottom; means over the seeds."""
-    measures = [name for name in MEASURES if name in changes and changes[name].notna().any()]
+    changes = results.changes[results.changes["method"] == method]
+    measures = [name for name in MEASURES if changes[name].notna().any()]
     if not measures:
         return None
     blocks, places = changes["block"].nunique(), changes["place"].nunique()
-    size = (max(4.6, 2.2 + 0.75 * blocks * len(measures)), 2.4 + 0.45 * places)
+    size = (1.3 + max(3.3, 0.75 * blocks) * len(measures), 2.4 + 0.45 * places)
     figure, panels = plt.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True)
     for axes, measure in zip(panels[0], measures, strict=True):
         label, form, unit = MEASURES[measure]
         table = changes.pivot_table(measure, "place", "block", sort=False) * unit
         axes.imshow(table, cmap="cividis", aspect="auto")
-        middle = (table.to_numpy().min() + table.to_numpy().max()) / 2
+        middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for (y, x), value in np.ndenumerate(table.to_numpy()):
-            colour = "white" if value <= middle else "black"
-            axes.text(x, y, form.format(value), ha="center", va="center", color=colour, fontsize=9)
+            text = "" if np.isnan(value) else form.format(value)  # not every block need change
+            style = {"color": "white" if value <= middle else "black", "fontsize": 9}
+            axes.text(x, y, text, ha="center", va="center", **style)
         axes.set_xticks(range(blocks), [block + 1 for block in table.columns])
         axes.set_yticks(range(places), table.index)
         axes.set_xlabel("block")

@@ -1,99 +1,53 @@
-"""The figures of one experiment, from its files alone: one question each.
+"""Which figures an experiment has: one question each."""
 
-Redo them without training: python -m evaluation.plots results/quick
-"""
-
-import functools
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
-from . import comparisons, records, statistics
-from .curves import CURVES, learning_curves
+from . import comparisons
+from .curves import learning_curves
+from .markdown import count
 from .matrices import changes_map, confusion_matrices
-from .style import look, save, set_style
+from .results import Results
+from .style import save, set_style
 
 
-def make_plots(folder: Path) -> list[Path]:
-    """Draw every figure of the experiment in `folder`; returns their paths.
+def draw(results: Results) -> dict[Path, str]:
+    """Draw every figure into the experiment's folder; returns their paths and titles.
 
     A figure that these runs say nothing about (differences of a single method, learning curves
-    of what does not learn by epochs) is left out. Raises `ValueError` and `OSError` where there
-    is no finished run to draw, or a file is missing or damaged.
+    of what does not learn by epochs) is left out.
     """
-    experiment, runs, _ = records.read_experiment(folder)
-    subtitle = _subtitle(experiment, runs)
     set_style()
-    frame = functools.partial(_frame, folder, subtitle)
-    intervals = statistics.by_method(runs, experiment["data"]["test"])
-    classes = len(experiment["label_names"])
-    paths = []
+    drawn = {}
+    for name, title, figure in _figures(results):
+        if figure is not None:
+            path = results.folder / f"{name}.png"
+            drawn[save(path, figure, title, subtitle(results))] = title
+    return drawn
+
+
+def _figures(results):
+    """The name, the title and what a drawing function returned; None where there is nothing."""
     for name, (column, title, scale) in comparisons.BARS.items():
-        paths += frame(comparisons.bars(runs, column, scale, intervals, classes), name, title)
-    cost = comparisons.cost_and_benefit(runs, intervals)
-    paths += frame(cost, "cost_and_benefit", "What does accuracy cost?")
-    differences = comparisons.differences(compared(folder, runs))
-    paths += frame(differences, "differences", "Which methods can be told apart?")
-    confusion = confusion_matrices(folder, experiment, runs)
-    paths += frame(confusion, "confusion", "Which labels are taken for which?")
-    history = records.read_csv(folder / "history.csv", ("method",), CURVES)
-    for column, name, axis in (
-        ("epoch", "learning_curves_epochs", "epochs"),
-        ("seconds", "learning_curves_seconds", "training time (s)"),
-    ):
-        if len(history):
-            title = f"How do the methods learn, {column.rstrip('s')} by {column.rstrip('s')}?"
-            paths += frame(learning_curves(history, runs, column, axis), name, title)
-    changes = records.read_csv(folder / "changes.csv")
-    for method in changes["method"].unique() if len(changes) else ():
-        drawn = changes_map(changes[changes["method"] == method])
-        title = f"Where did {look(method).name} change the model?"
-        paths += frame(drawn, f"changes_{method}", title)
-    return paths
+        yield name, title, comparisons.bars(results, column, scale)
+    yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit(results)
+    title = "Which methods are significantly different?"
+    yield "differences", title, comparisons.differences(results)
+    yield "confusion", "Which labels are taken for which?", confusion_matrices(results)
+    by_epoch, by_second = learning_curves(results, "epoch"), learning_curves(results, "seconds")
+    yield "learning_curves_epochs", "How do the methods learn, epoch by epoch?", by_epoch
+    yield "learning_curves_seconds", "How do the methods learn, second by second?", by_second
+    for method in results.changes["method"].unique():
+        run = results.runs.index[results.runs["method"] == method][0]
+        title = f"Where did {results.looks[method].label} change the model?"
+        yield f"changes_{run.rsplit('-seed', 1)[0]}", title, changes_map(results, method)
 
 
-def _frame(folder, subtitle, drawn, name, title):
-    """Save what a drawing function returned; an empty list where it had nothing to draw."""
-    if drawn is None:
-        return []
-    figure, note, handles = drawn
-    return [save(figure, folder / f"{name}.png", title, subtitle, note, handles)]
-
-
-def _subtitle(experiment, runs):
-    data, seeds = experiment["data"], runs["seed"].nunique()
+def subtitle(results: Results) -> str:
+    """What every figure was measured on."""
+    experiment, seeds = results.experiment, results.runs["seed"].nunique()
+    data, constants = experiment["data"], experiment["constants"]
     return (
-        f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
+        f"experiment “{constants['experiment']}”: {experiment['model']} on "
         f"{experiment['data_set']}\n{data['train']:,} training and {data['test']:,} test reviews, "
-        f"up to {experiment['constants']['max_tokens']} tokens, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}"
+        f"up to {constants['max_tokens']} tokens, {count(seeds, 'seed')}"
     )
-
-
-def compared(folder: Path, runs: pd.DataFrame) -> pd.DataFrame | None:
-    """`statistics.compare` of the finished runs, largest difference first; None for one method."""
-    if runs["method"].nunique() < 2:
-        return None
-    table = statistics.compare(statistics.read_right(folder, runs))
-    return table.sort_values("difference", ascending=False, kind="stable")
-
-
-def command(work: Callable[[Path], list[Path]], arguments: list[str]) -> int:
-    """Call `work` on the one folder in `arguments` and print the paths that it writes.
-
-    Returns the exit status: 0, or 2 with one line that says what is wrong.
-    """
-    try:
-        if len(arguments) != 1:
-            raise ValueError("give one folder of results, such as results/quick")
-        print(*work(Path(arguments[0])), sep="\n")
-        return 0
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(command(make_plots, sys.argv[1:]))

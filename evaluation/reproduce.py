@@ -1,21 +1,20 @@
-"""How an experiment was made, and the command that makes it again."""
+"""How an experiment was made, and the command that reproduces it."""
 
 import json
 import shlex
 
 from .markdown import escape, table
 
-NONE = {"encoder_dropout": "own", "accumulate": "auto"}  # None, as one types it; else "all"
+NONE = {"encoder_dropout": "own", "micro_batch_tokens": "auto"}  # None, as one types it; else "all"
 
 
 def reproduce(experiment: dict) -> str:
     """The page's last section: the command, the machine, the versions and every constant."""
     command = experiment.get("command") or command_line(experiment["constants"])
-    rows = [
-        [name.upper(), escape(json.dumps(value, ensure_ascii=False))]
-        for name, value in experiment["constants"].items()
-    ]
-    constants = table(["constant", "value"], rows, "ll")
+    values = experiment["constants"].values()
+    columns = {"constant": [name.upper() for name in experiment["constants"]]}
+    columns["value"] = [escape(json.dumps(value, ensure_ascii=False)) for value in values]
+    constants = table(columns)
     notes = [f"- {escape(note)}" for note in experiment["data"].get("notes", ())]
     parts = [
         "\n".join(f"    {line}" for line in command.splitlines()),

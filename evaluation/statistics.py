@@ -1,4 +1,4 @@
-"""How sure the numbers of an experiment are: intervals, paired comparisons, convergence.
+"""Uncertainty of an experiment's numbers: intervals, paired comparisons, convergence.
 
 Two things vary when a comparison is made again: the test reviews, and the seeds. With D the
 difference of two methods' accuracies, each over its S seeds and the same n reviews,
@@ -16,65 +16,35 @@ and p come from them. `docs/statistics.md` says how well it holds its claim, by 
 """
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
-from .records import read_csv
-
-NAMES = {  # of the methods, as texts and figures call them
-    "head": "head-only",
-    "adapter": "adapters",
-    "lora": "LoRA",
-    "bitfit": "BitFit",
-    "full": "full fine-tuning",
-    "tfidf": "TF-IDF",
-}
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
-POWER = 0.8  # with which a difference of the size `visible` is seen
+POWER = 0.8  # with which a difference of the size `minimum_detectable_effect` is found
 RESAMPLES = 4_999  # so that p is a multiple of 1 / 5,000
 COLUMNS = ["method_a", "method_b", "seeds_a", "seeds_b", "difference", "low", "high"]
-COLUMNS += ["p", "p_holm", "visible", "test", "verdict"]
+COLUMNS += ["p", "p_holm", "minimum_detectable_effect", "test"]
 
 
-def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval (1927) of the accuracy of one trained model, `right` of `n` reviews."""
-    low, high = proportion_confint(right, n, alpha=1 - confidence, method="wilson")
-    return float(low), float(high)
+def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
+    """Wilson's interval (1927) of the accuracy of a trained model, `right` of `n` reviews.
 
-
-def read_right(folder: Path, runs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Which test reviews (n) each seed (S) got right: a bool array (S, n) a method.
-
-    Reads `predictions/` of the finished `runs`. Raises `ValueError` naming the file that is
-    missing, or whose labels are not those of the first one.
+    `right` may be an array: an interval for each.
     """
-    right, labels = {}, None
-    finished = runs[runs["status"] == "finished"]
-    for method, seed in zip(finished["method"], finished["seed"], strict=True):
-        path = folder / "predictions" / f"{method}-seed{seed}.csv"
-        predictions = read_csv(path)
-        if not len(predictions):
-            raise ValueError(f"{path} is missing; train that run again")
-        own = predictions.pop("label").to_numpy()
-        labels = own if labels is None else labels
-        if len(own) != len(labels):
-            raise ValueError(f"{path} has {len(own)} reviews, not {len(labels)} as the others")
-        if (own != labels).any():
-            raise ValueError(f"{path} has other labels than the others: other test reviews")
-        right.setdefault(method, []).append(predictions.to_numpy().argmax(axis=1) == own)
-    return {method: np.array(rows) for method, rows in right.items()}
+    z, share = stats.norm.ppf((1 + confidence) / 2), right / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
-def run_intervals(runs: pd.DataFrame, n: int) -> pd.DataFrame:
-    """`runs` with Wilson's interval of each test accuracy over `n` reviews; NaN without one."""
-    right = (runs["test_accuracy"] * n).round()
-    low, high = proportion_confint(right.to_numpy(float), n, alpha=LEVEL, method="wilson")
-    return runs.assign(test_accuracy_low=low, test_accuracy_high=high)
+def student(values: np.ndarray) -> tuple[float, float]:
+    """Student's t interval of the mean of independent values, one a seed; NaN for a single one."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values)
+    return np.mean(values) - half, np.mean(values) + half
 
 
 def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -84,15 +54,14 @@ def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
     one, Wilson's says only how reviews vary, for this seed. The two do not compare.
     """
     rows = []
-    finished = runs[runs["status"] == "finished"]
-    for method, accuracies in finished.groupby("method", sort=False)["test_accuracy"]:
+    for method, accuracies in runs.groupby("method", sort=False)["test_accuracy"]:
         seeds, mean = len(accuracies), accuracies.mean()
         row = {"method": method, "seeds": seeds, "accuracy": mean, "sd": accuracies.std()}
         if seeds > 1:
-            half = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * accuracies.sem()
-            interval = max(mean - half, 0.0), min(mean + half, 1.0), f"t over {seeds} seeds"
+            low, high = student(accuracies.to_numpy())
+            interval = max(low, 0.0), min(high, 1.0), f"t over {seeds} seeds"
         else:
-            interval = *wilson(round(mean * n), n, 1 - LEVEL), "Wilson, seeds not varied"
+            interval = *wilson(round(mean * n), n), "Wilson, seeds not varied"
         rows.append(row | dict(zip(("low", "high", "interval"), interval, strict=True)))
     return pd.DataFrame(rows)
 
@@ -101,20 +70,21 @@ def compare(right: dict[str, np.ndarray]) -> pd.DataFrame:
     """Every pair of methods on the same reviews, a row each; `method_a` is the better one.
 
     `right` holds a bool array (S, n) a method; S may differ. `difference`, `low`, `high` and
-    `visible` are shares. With one seed each, p is McNemar's exact one (1947), and both say
-    something of these two trained models alone. `p_holm` is Holm's (1979), over the pairs.
-    `visible` is the true difference that a single test at 5 % (before Holm) would have found with
-    80 % power. Raises `ValueError` where the numbers of reviews differ.
+    `minimum_detectable_effect` are shares. With one seed each, p is McNemar's exact one (1947),
+    and all speak of these two trained models alone. `p_holm` is Holm's (1979), over the pairs.
+    The minimum detectable effect is the true difference that a single test at 5 % (before Holm)
+    would have found with 80 % power.
     """
-    reviews = {method: array.shape[1] for method, array in right.items()}
-    if len(set(reviews.values())) > 1:
-        raise ValueError(f"not the same reviews, their numbers are {reviews}")
     rows = [_compare_two(*pair, right) for pair in combinations(right, 2)]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    if len(table):
-        table["p_holm"] = multipletests(table["p"], LEVEL, method="holm")[1]
-        table["verdict"] = [_verdict(row) for row in table.itertuples()]
-    return table
+    return table.assign(p_holm=holm(table["p"].to_numpy(float)))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values corrected for their number, the smallest most (Holm 1979)."""
+    order = np.argsort(p)
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    return raised[np.argsort(order)]
 
 
 def _compare_two(a, b, right):
@@ -134,7 +104,7 @@ def _compare_two(a, b, right):
         "low": max(difference - half, -1.0),
         "high": min(difference + half, 1.0),
         "p": p,
-        "visible": min(half - np.quantile(errors, 1 - POWER), 1.0),
+        "minimum_detectable_effect": min(half - np.quantile(errors, 1 - POWER), 1.0),
         "test": test,
     }
 
@@ -173,41 +143,3 @@ def _seed_part(right):
     rest = right - right.mean(axis=0) - accuracies[:, None] + accuracies.mean()  # (S, n)
     interaction = (rest**2).sum() / ((seeds - 1) * (n - 1))  # mean square
     return accuracies.var(ddof=1) / seeds, interaction / (n * seeds), seeds - 1
-
-
-def _verdict(row):
-    a, b = (NAMES.get(method, method) for method in (row.method_a, row.method_b))
-    points = [f"{100 * share:.1f}" for share in (row.difference, row.low, row.high, row.visible)]
-    if row.p_holm < LEVEL:
-        beats = "beat" if a.endswith("s") else "beats"
-        verdict = f"{a} {beats} {b} by {points[0]} points [{points[1]}, {points[2]}]"
-    else:
-        verdict = (
-            f"{a} and {b} cannot be told apart on this test set: a difference under "
-            f"{points[3]} points would not have been seen reliably"
-        )
-    single = [name for name, seeds in ((a, row.seeds_a), (b, row.seeds_b)) if seeds == 1]
-    if len(single) == 2:
-        return f"{verdict} (one seed each: seeds were not varied)"
-    return f"{verdict} (one seed of {single[0]}: its seeds were not varied)" if single else verdict
-
-
-def convergence(history: pd.DataFrame) -> pd.DataFrame:
-    """How soon each (method, seed) gets near its best validation accuracy, a row each.
-
-    `own_*`: epochs, optimiser steps and training seconds until 99 % of that run's best.
-    `common_*`: until the accuracy that all runs reach, the smallest of the runs' bests. Both are
-    read off at the ends of epochs.
-    """
-    identity = ["method", "seed"]
-    best = history.groupby(identity, sort=False)["validation_accuracy"].max()
-    rows = []
-    for (method, seed), run in history.groupby(identity, sort=False):
-        row = {"method": method, "seed": seed}
-        for name, target in (("own", 0.99 * best[method, seed]), ("common", best.min())):
-            reached = run[run["validation_accuracy"] >= target]
-            first = reached.loc[reached["epoch"].idxmin()]
-            row |= {f"{name}_target": target, f"{name}_epochs": int(first["epoch"])}
-            row |= {f"{name}_steps": int(first["steps"]), f"{name}_seconds": first["seconds"]}
-        rows.append(row)
-    return pd.DataFrame(rows)

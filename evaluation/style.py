@@ -1,35 +1,93 @@
-"""The look of every figure: the same colours for the same method, and the frame around the axes."""
+"""One table of the methods' labels and looks, and the frame around the axes of every figure."""
 
+import ast
 import math
 import textwrap
 import warnings
 from collections import namedtuple
+from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 
-from .statistics import NAMES
+from .files import replacing
 
 matplotlib.use("Agg")  # figures go to files, on machines without a screen too
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgb
 
-Look = namedtuple("Look", "name colour hatch line marker")
+Look = namedtuple("Look", "label colour hatch line marker")
 
 # Okabe and Ito's colours survive colour blindness; hatches, lines and markers survive grey print.
-LOOKS = {
-    "head": ("#E69F00", "", "-", "o"),
-    "adapter": ("#0072B2", "//", "--", "s"),
-    "lora": ("#009E73", "..", "-.", "^"),
-    "bitfit": ("#CC79A7", "--", (0, (5, 1)), "v"),
-    "full": ("#999999", "xx", ":", "D"),
-    "tfidf": ("#56B4E9", "\\\\", (0, (1, 1)), "P"),
+METHODS = {
+    "head": Look("head-only", "#E69F00", "", "-", "o"),
+    "adapter": Look("adapters", "#0072B2", "//", "--", "s"),
+    "lora": Look("LoRA", "#009E73", "..", "-.", "^"),
+    "bitfit": Look("BitFit", "#CC79A7", "--", (0, (5, 1)), "v"),
+    "full": Look("full fine-tuning", "#999999", "xx", ":", "D"),
+    "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
 }
+HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
+DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
 SMALL = 8.5  # points: what stands around the axes
 LINE = 0.165  # inches: a line of that size
 
 
-def look(method: str) -> Look:
-    """A method's name and look; one that is not in `LOOKS` goes by its own name, in black."""
-    return Look(NAMES.get(method, method), *LOOKS.get(method, ("#000000", "", "-", ".")))
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """The look of each method of an experiment, written as one types it ("lora(rank=4)").
+
+    Variants of one method have its colour, from dark to light in their order, and the first has
+    its hatch, line and marker; the others have their own. A method that is not in `METHODS` goes
+    by its own name, in black.
+    """
+    families = {}
+    for method in dict.fromkeys(methods):
+        families.setdefault(_parse(method)[0], []).append(method)
+    taken = {METHODS[name].marker for name in families if name in METHODS}
+    markers = [marker for marker in MARKERS if marker not in taken]
+    drawn = {}
+    for name, variants in families.items():
+        first = METHODS.get(name, Look(name, "#000000", "", "-", None))
+        for i, method in enumerate(variants):
+            look = Look(
+                " ".join(filter(None, (first.label, _parse(method)[1]))),
+                _shade(first.colour, i, len(variants)),
+                HATCHES[(HATCHES.index(first.hatch) + i) % len(HATCHES)],
+                LINES[(LINES.index(first.line) + i) % len(LINES)],
+                first.marker,
+            )
+            if i or not look.marker:
+                look = look._replace(marker=markers[0])
+                markers.append(markers.pop(0))  # again where there are more methods than markers
+            drawn[method] = look
+    return {method: drawn[method] for method in dict.fromkeys(methods)}
+
+
+def _parse(method):
+    """The name and the variant of "lora(targets=('q', 'v'))": "lora", "(targets=q, v)"."""
+    try:
+        call = ast.parse(method, mode="eval").body
+        values = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        name = call.func.id
+    except (SyntaxError, ValueError, AttributeError):
+        return method, ""
+    texts = [f"{key}={_value(value)}" for key, value in values.items()]
+    return name, f"({', '.join(texts)})"
+
+
+def _value(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def _shade(colour, i, count):
+    """The i-th of `count` shades of a colour, which itself is the only one."""
+    mixed = DARKEST + (LIGHTEST - DARKEST) * i / (count - 1) if count > 1 else 0.0
+    target = 1.0 if mixed > 0 else 0.0
+    return to_hex([part + abs(mixed) * (target - part) for part in to_rgb(colour)]).upper()
 
 
 def set_style() -> None:
@@ -38,33 +96,33 @@ def set_style() -> None:
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
 
 
-def save(figure, path, title, subtitle, note="", handles=()):
-    """Frame a figure and write it whole or not at all; returns `path`.
+def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
+    """Frame what a drawing function returned, (figure, note, legend's handles), and write it.
 
-    From top to bottom: the title, what it was measured on, the axes, a legend of `handles`, and
+    From top to bottom: the title, what it was measured on, the axes, a legend of the handles, and
     a note that says what the marks mean. Lines too long for the figure's width are broken.
     """
+    figure, note, handles = drawn
     width, height = figure.get_size_inches()
     heading = textwrap.wrap(title, int(width / 0.112))
     below = [part for line in subtitle.splitlines() for part in _wrap(line, width)]
     notes = [part for line in note.splitlines() for part in _wrap(line, width)]
-    rows = _legend(figure, handles, width, 0.06 + LINE * len(notes))
+    foot = 0.06 + LINE * len(notes)
+    rows = _legend(figure, handles, width, foot)
     top = 0.12 + 0.23 * len(heading) + 0.05
     figure.text(
         0.02, 1 - 0.12 / height, "\n".join(heading), va="top", fontsize=13, fontweight="bold"
     )
     grey = {"va": "top", "fontsize": SMALL, "color": "#444444", "parse_math": False}
     figure.text(0.02, 1 - top / height, "\n".join(below), **grey)
-    foot = 0.06 + LINE * len(notes)
     figure.text(0.02, foot / height, "\n".join(notes), **grey)
     top += LINE * len(below) + 0.05
     low = foot + 0.235 * rows + 0.06
     rect = (0.01, low / height, 0.98, 1 - (top + low) / height)  # left, bottom, width, height
     figure.set_layout_engine("constrained", rect=rect)
-    unfinished = path.with_name(path.name + ".part")
-    figure.savefig(unfinished, format="png", dpi=150)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=150)
     plt.close(figure)
-    unfinished.replace(path)
     return path
 
 
@@ -72,11 +130,21 @@ def _wrap(line, width):
     return textwrap.wrap(line, int(width / 0.066)) or [""]
 
 
+def legend_rows(labels: Sequence[str], width: float) -> int:
+    """The fewest rows of a legend, filled column by column, in a figure so many inches wide."""
+    widths = [0.75 + 0.075 * len(label) for label in labels]  # a handle and its text
+    for rows in range(1, len(labels)):
+        columns = (widths[i : i + rows] for i in range(0, len(widths), rows))
+        if sum(map(max, columns)) < 0.95 * width:
+            return rows
+    return len(labels)
+
+
 def _legend(figure, handles, width, foot):
     """Draw the legend `foot` inches above the lower edge; returns its number of rows."""
     if not handles:
         return 0
-    rows = math.ceil(len(handles) / max(2, int(width / 1.5)))
+    rows = legend_rows([handle.get_label() for handle in handles], width)
     figure.legend(
         handles=handles,
         loc="lower center",
@@ -89,15 +157,13 @@ def _legend(figure, handles, width, foot):
     return rows
 
 
-def line_handle(method, **more):
+def line_handle(look: Look, **more) -> plt.Line2D:
     """A method's entry in a legend of lines."""
-    its = look(method)
-    return plt.Line2D(
-        [], [], color=its.colour, ls=its.line, marker=its.marker, label=its.name, **more
-    )
+    style = {"color": look.colour, "ls": look.line, "marker": look.marker}
+    return plt.Line2D([], [], label=look.label, **(style | more))
 
 
-def ring_handle(label, **more):
+def ring_handle(label: str, **more) -> plt.Line2D:
     """A legend's entry for the ring around a chosen point."""
     ring = {"color": "black", "marker": "o", "markersize": 10, "fillstyle": "none", "ls": ""}
     return plt.Line2D([], [], label=label, **(ring | more))

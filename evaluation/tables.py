@@ -2,139 +2,180 @@
 
 import pandas as pd
 
+from . import convergence as converging
 from .comparisons import interval_note
-from .markdown import escape, excerpt, interval, number, p_value, percent, size, table
-from .records import MEASURED
-from .style import look
+from .markdown import count, escape, excerpt, interval, number, p_value, percent, size, table
+from .results import MEASURED, Results
+from .statistics import LEVEL, wilson
 
-SHOWN = 10  # reviews that every method gets wrong
+SHOWN = 10  # misclassified reviews
+BUSY = 0.5  # threads of other work, above which seconds and memory say little
 
 
-def results(runs: pd.DataFrame, intervals: pd.DataFrame) -> str:
-    """The finished `runs` by method, with the intervals of `statistics.by_method`."""
-    means = runs.groupby("method", sort=False)[list(MEASURED)].mean()
-    means.loc[means.index == "tfidf", "trainable_percentage"] = float("nan")  # of another model
-    header = ["method", "seeds", "test accuracy, %", "95 % interval", "sd over seeds, points"]
-    header += ["training accuracy, %", "test loss", "trained parameters", "of all, %"]
-    header += ["training, s", "peak memory, MiB"]
-    rows = []
-    for ours in intervals.itertuples():
-        mean = means.loc[ours.method]
-        row = [_name(ours.method), str(ours.seeds), percent(ours.accuracy)]
-        row += [interval(ours.low, ours.high), percent(ours.sd), percent(mean["train_accuracy"])]
-        row += [number(mean["test_loss"], "{:.3f}")]
-        row += [number(mean["trainable_parameters"], "{:,.0f}")]
-        row += [number(mean["trainable_percentage"], "{:.3g}"), size(mean["training_seconds"])]
-        rows.append([*row, number(mean["peak_memory_mib"], "{:,.0f}")])
-    note = interval_note(intervals).removeprefix("error bars: ")
+def terminal(results: Results) -> str:
+    """The finished runs as a table for the terminal."""
+    runs = results.runs
+    columns = {
+        "method": [results.looks[method].label for method in runs["method"]],
+        "seed": runs["seed"],
+        "test acc. %": _form(100 * runs["test_accuracy"], "{:.2f}"),
+        "train acc. %": _form(100 * runs["train_accuracy"], "{:.2f}"),
+        "test loss": _form(runs["test_loss"], "{:.4f}"),
+        "train loss": _form(runs["train_loss"], "{:.4f}"),
+        "trained %": _form(runs["trainable_percentage"], "{:.3f}"),
+        "training s": runs["training_seconds"].map(size),
+        "best epoch": _form(runs["best_epoch"], "{:.3g}"),
+    }
+    return pd.DataFrame(columns).to_string(index=False)
+
+
+def accuracies(results: Results) -> str:
+    """The finished runs by method, with their intervals."""
+    means = results.runs.groupby("method", sort=False)[list(MEASURED)].mean()
+    rows = results.intervals
+    columns = {
+        "method": _labels(results, rows["method"]),
+        "seeds": rows["seeds"].map(str),
+        "test accuracy, %": rows["accuracy"].map(percent),
+        "95 % interval": map(interval, rows["low"], rows["high"]),
+        "sd over seeds, points": rows["sd"].map(percent),
+        "training accuracy, %": means["train_accuracy"].map(percent),
+        "test loss": _form(means["test_loss"], "{:.3f}"),
+        "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
+        "of all, %": _form(means["trainable_percentage"], "{:.3g}"),
+        "training, s": means["training_seconds"].map(size),
+        "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
+    }
+    note = escape(interval_note(results).removeprefix("error bars: "))
     return (
-        f"{table(header, rows, 'l' + 10 * 'r')}\n\nMeans over the seeds. Intervals: {note}. Losses "
-        "are in nats per review. Training seconds count training alone. A dash: not measured, or "
-        "not defined."
+        f"{table(columns)}\n\nMeans over the seeds. Intervals: {note}. Losses are in nats per "
+        "review. Training seconds count training alone. A dash: not measured, or not defined."
+        f"{_busy(results)}"
     )
 
 
-def comparisons(compared: pd.DataFrame) -> str:
+def _busy(results):
+    """Whether the machine did other work, by the measured load beyond the run's own threads."""
+    runs = results.runs[results.runs["other_load"] > BUSY]
+    if runs.empty:
+        return ""
+    names = [
+        f"{escape(results.looks[method].label)} (seed {', '.join(map(str, seeds))})"
+        for method, seeds in runs.groupby("method", sort=False)["seed"]
+    ]
+    which = "every run" if len(runs) == len(results.runs) else "; ".join(names)
+    return f"\n\nThe machine did other work during {which}: their seconds and memory say little."
+
+
+def comparisons(results: Results) -> str:
     """Each two methods, from `statistics.compare`."""
-    header = ["better − other", "points", "95 % interval", "p", "p, Holm", "visible, points"]
-    rows = [
-        [
-            f"{_name(row.method_a)} − {_name(row.method_b)}",
-            percent(row.difference),
-            interval(row.low, row.high),
-            p_value(row.p),
-            p_value(row.p_holm),
-            percent(row.visible),
-            escape(row.verdict),
-        ]
-        for row in compared.itertuples()
-    ]
-    tests = "; ".join(dict.fromkeys(compared["test"]))
+    pairs = results.comparisons
+    a, b = (_labels(results, pairs[f"method_{side}"]) for side in "ab")
+    columns = {
+        "better − other": [f"{better} − {other}" for better, other in zip(a, b, strict=True)],
+        "points": pairs["difference"].map(percent),
+        "95 % interval": map(interval, pairs["low"], pairs["high"]),
+        "p": pairs["p"].map(p_value),
+        "p, Holm": pairs["p_holm"].map(p_value),
+        "minimum detectable effect, points": pairs["minimum_detectable_effect"].map(percent),
+        "verdict (Holm, 5 %)": map(
+            _verdict,
+            pairs["p_holm"],
+            zip(a, pairs["seeds_a"], strict=True),
+            zip(b, pairs["seeds_b"], strict=True),
+        ),
+    }
     return (
-        f"{table([*header, 'verdict'], rows, 'lrrrrrl')}\n\nDifferences of test accuracies, paired "
-        f"on the same test reviews: {tests}. Holm's correction is over all pairs; the intervals "
-        "are of single differences. Visible: the true difference that a single test at 5 % would "
-        "have found with 80 % power."
+        f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
+        f"{'; '.join(dict.fromkeys(pairs['test']))}. Holm's correction is over all pairs; the "
+        "intervals are of single differences. Minimum detectable effect: the true difference that "
+        "a single test at 5 % would have found with 80 % power; a smaller one may well be there."
     )
 
 
-def single_runs(runs: pd.DataFrame) -> str:
-    """A row for each finished run, from `statistics.run_intervals`."""
-    header = ["method", "seed", "test accuracy, %", "95 % interval", "training accuracy, %"]
-    header += ["test loss", "best epoch", "epochs run", "learning rate", "training, s"]
-    rows = [
-        [
-            _name(run["method"]),
-            str(run["seed"]),
-            percent(run["test_accuracy"]),
-            interval(run["test_accuracy_low"], run["test_accuracy_high"]),
-            percent(run["train_accuracy"]),
-            number(run["test_loss"], "{:.3f}"),
-            number(run.get("best_epoch"), "{:.0f}"),
-            number(run.get("epochs_run"), "{:.0f}"),
-            number(run.get("learning_rate"), "{:g}"),
-            size(run["training_seconds"]),
-        ]
-        for _, run in runs.iterrows()
-    ]
+def _verdict(p, *methods):
+    """In words, with what was not varied; `methods` are pairs of a label and a number of seeds."""
+    verdict = "significant" if p < LEVEL else "no significant difference"
+    once = [label for label, seeds in methods if seeds == 1]
+    if len(once) == 2:
+        return f"{verdict} (one seed each)"
+    return f"{verdict} (one seed of {once[0]})" if once else verdict
+
+
+def single_runs(results: Results) -> str:
+    """A row for each finished run, with Wilson's interval of its accuracy."""
+    runs, tests = results.runs, len(results.predictions.labels)
+    columns = {
+        "method": _labels(results, runs["method"]),
+        "seed": runs["seed"].map(str),
+        "test accuracy, %": runs["test_accuracy"].map(percent),
+        "95 % interval": map(interval, *wilson(runs["test_accuracy"] * tests, tests)),
+        "training accuracy, %": runs["train_accuracy"].map(percent),
+        "test loss": _form(runs["test_loss"], "{:.3f}"),
+        "best epoch": _form(runs["best_epoch"], "{:.3g}"),
+        "epochs run": _form(runs["epochs_run"], "{:.3g}"),
+        "learning rate": _form(runs["learning_rate"], "{:g}"),
+        "training, s": runs["training_seconds"].map(size),
+    }
     return (
-        f"{table(header, rows, 'l' + 9 * 'r')}\n\nIntervals: 95 %, Wilson, of the sampling of the "
-        "test reviews; what another seed would change is not in them."
+        f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the test reviews; what "
+        "another seed would change is not in them."
     )
 
 
-def convergence(reached: pd.DataFrame) -> str:
-    """How soon each run reached its targets, from `statistics.convergence`."""
-    header = ["method", "seed", "own target, %", "epochs", "steps", "seconds"]
-    header += ["common target, %", "epochs", "steps", "seconds"]
-    rows = [
-        [
-            _name(run.method),
-            str(run.seed),
-            percent(run.own_target),
-            f"{run.own_epochs}",
-            f"{run.own_steps:,}",
-            size(run.own_seconds),
-            percent(run.common_target),
-            f"{run.common_epochs}",
-            f"{run.common_steps:,}",
-            size(run.common_seconds),
-        ]
-        for run in reached.itertuples()
-    ]
+def convergence(results: Results) -> str:
+    """How soon each method reached its targets: means over the seeds, with their intervals."""
+    rows = converging.by_method(results.convergence)
+    columns = {"method": _labels(results, rows["method"]), "seeds": rows["seeds"].map(str)}
+    for target in converging.TARGETS:
+        columns[f"{target} target, %"] = rows[f"{target}_target"].map(percent)
+        for unit in converging.UNITS:
+            ends = (rows[f"{target}_{unit}{end}"] for end in ("", "_low", "_high"))
+            columns[f"{unit} to the {target} target"] = map(_around, *ends)
     return (
-        f"{table(header, rows, 'l' + 9 * 'r')}\n\nEpochs, steps and seconds of training until the "
-        "validation accuracy reached 99 % of the run's best (own target), and the smallest of all "
-        "runs' bests (common target); read off at the ends of epochs."
+        f"{table(columns)}\n\nUntil the validation accuracy reached 99 % of the run's best (own "
+        "target), and the smallest of all runs' bests (common target); seconds are of training. "
+        "Means over the seeds, and in parentheses their 95 % intervals, Student's t, where seeds "
+        "differ. Read off at the first evaluation that is there, up to "
+        f"{count(converging.resolution(results.history), 'step')} late."
     )
 
 
-def failed(runs: pd.DataFrame) -> str:
+def _around(mean, low, high):
+    return size(mean) + (f" ({size(max(low, 0))} to {size(high)})" if low < high else "")
+
+
+def failed(results: Results) -> str:
     """The runs that have not finished, and why."""
-    rows = [[_name(run.method), str(run.seed), escape(run.status)] for run in runs.itertuples()]
-    return table(["method", "seed", "what happened"], rows, "lrl")
+    runs = results.failed
+    columns = {"method": _labels(results, runs["method"]), "seed": runs["seed"].map(str)}
+    return table(columns | {"what happened": runs["status"].map(escape)})
 
 
-def misjudged(wrong: pd.DataFrame) -> str:
-    """The first of the reviews in `misjudged.csv`."""
-    header = ["review", "label", "predicted", "confidence, %", "text"]
-    rows = [
-        [
-            str(row.review),
-            escape(row.label),
-            escape(row.predicted),
-            percent(row.confidence),
-            excerpt(row.text),
-        ]
-        for row in wrong.head(SHOWN).itertuples()
-    ]
+def misclassified(results: Results) -> str:
+    """The first of the reviews in `misclassified.csv`."""
+    if results.misclassified.empty:
+        return "There are none."
+    wrong = results.misclassified
+    rows = wrong.head(SHOWN)
+    columns = {
+        "review": rows["review"].map(str),
+        "label": rows["label"].map(escape),
+        "predicted": rows["predicted"].map(escape),
+        "confidence, %": rows["confidence"].map(percent),
+        "text": rows["text"].map(excerpt),
+    }
     shown = f"The {SHOWN} most confident of" if len(wrong) > SHOWN else "All"
     return (
-        f"{table(header, rows, 'rllrl')}\n\n{shown} {len(wrong):,} reviews that are wrong in every "
-        "seed of every method. Confidence: the mean probability of the wrong label. Review: its "
-        "place in test order, from 0."
+        f"{table(columns)}\n\n{shown} {len(wrong):,} reviews that are wrong in every seed of "
+        "every method. Confidence: the mean probability of the wrong label. Review: its place in "
+        "test order, from 0."
     )
 
 
-def _name(method):
-    return escape(look(method).name)
+def _labels(results, methods):
+    return [escape(results.looks[method].label) for method in methods]
+
+
+def _form(values, form):
+    return [number(value, form) for value in values]

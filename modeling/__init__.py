@@ -1,19 +1,21 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
 from .adapter import AdapterModel, BottleneckAdapter
-from .attention import use_plain_attention
-from .bag_of_words import TFIDF, fit_bag_of_words
-from .base import PeftModel, load_config, load_pretrained, max_positions
+from .base import PeftModel
+from .baseline import TFIDF, fit_bag_of_words
 from .bitfit import BitFitModel
 from .changes import changes
 from .checkpoint import save_checkpoint
+from .fast import use_fast_attention, use_folded_lora
 from .finetuned import Finetuned, load_finetuned, load_peft
+from .full import FullModel
 from .head_only import HeadOnlyModel
+from .loading import load_config, load_pretrained, load_tokenizer, max_positions
 from .lora import LoRALinear, LoRAModel
-from .methods import METHODS
-from .references import FullModel
+from .methods import BASELINES, METHODS, Method
 
 __all__ = [
+    "BASELINES",
     "METHODS",
     "TFIDF",
     "AdapterModel",
@@ -24,6 +26,7 @@ __all__ = [
     "HeadOnlyModel",
     "LoRALinear",
     "LoRAModel",
+    "Method",
     "PeftModel",
     "changes",
     "fit_bag_of_words",
@@ -31,7 +34,9 @@ __all__ = [
     "load_finetuned",
     "load_peft",
     "load_pretrained",
+    "load_tokenizer",
     "max_positions",
     "save_checkpoint",
-    "use_plain_attention",
+    "use_fast_attention",
+    "use_folded_lora",
 ]

@@ -29,7 +29,7 @@ class BottleneckAdapter(nn.Module):
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for layer in (self.down, self.up):
-            # Section 3.6: a normal of standard deviation 0.01, cut at two of them.
+            # Section 3.6: a normal of standard deviation 0.01, truncated at two of them.
             nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
             nn.init.zeros_(layer.bias)
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
 from .base import PeftModel
-from .lora import LoRAModel
+from .lora import LoRALinear
 
 
 def effective_rank(matrix: Tensor) -> float:
@@ -50,14 +50,12 @@ def changes(
             names = [name for name, other in architecture.projections.items() if other == path]
             layer = block.get_submodule(path)
             original = before.get_submodule(path).weight.cpu().double()
-            if isinstance(model, LoRAModel):
-                if not hasattr(layer, "lora_A"):
-                    continue
+            if isinstance(layer, LoRALinear):
                 change = layer.delta()
-            else:
-                if not layer.weight.requires_grad:
-                    continue
+            elif layer.weight.requires_grad:
                 change = layer.weight.cpu().double() - original
+            else:
+                continue
             rows.append(
                 {
                     "block": i,
@@ -75,14 +73,13 @@ def _adapter_changes(model, input_ids, attention_mask):
     for i, block in enumerate(model.blocks):
         places = ("attention", "feed-forward")
         for place, path in zip(places, model.architecture.sublayer_outputs, strict=True):
-            row = {"block": i, "place": place}
+            row = {"block": i, "place": place, "relative_size": None, "effective_rank": None}
             rows.append(row)
 
             def measure(adapter, inputs, output, row=row):
                 before, after = inputs[0].float()[real], output.float()[real]  # (tokens, d)
-                row["relative_size"] = (
-                    ((after - before).norm(dim=1) / before.norm(dim=1)).mean().item()
-                )
+                sizes = (after - before).norm(dim=1) / before.norm(dim=1)
+                row["relative_size"] = sizes.mean().item()
 
             adapter = block.get_submodule(path).adapter
             hooks.append(adapter.register_forward_hook(measure))

@@ -2,7 +2,7 @@
 
     trained.safetensors     the trained tensors and nothing else, head included
     checkpoint.json         method, hyperparameters, base model and its fingerprint, label names,
-                            the SHA-256 of the tensors' file
+                            length and side of truncation, the SHA-256 of the tensors' file
 
 The frozen weights are the base model's and are not stored again: for LoRA on DistilBERT-base the
 tensors take a few megabytes where the whole model takes 268.
@@ -12,47 +12,55 @@ import hashlib
 import inspect
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from .base import PeftModel, load_config, load_pretrained
+from .base import PeftModel
+from .loading import load_config, load_pretrained, load_tokenizer
 from .methods import METHODS, method_of
 
 FORMAT = 1  # of checkpoint.json; a reader refuses newer ones
 VERSION = "0.1.0"  # of this package
-KINDS = {"base_model": str, "fingerprint": str, "digest": str, "label_names": list}
-KINDS |= {"max_tokens": int}  # of what checkpoint.json holds, for a check of it
+KINDS = {  # of what checkpoint.json holds, for a check of it
+    **dict.fromkeys(("base_model", "fingerprint", "digest", "truncation"), str),
+    **{"label_names": list, "max_tokens": int},
+}
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `path` once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    yield unfinished
+    os.replace(unfinished, path)
 
 
 def save_trained(model: PeftModel, path: Path) -> None:
     """Write the trained tensors to `path`, whole or not at all."""
     trained = model.trainable_parameters()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, unfinished)
-    os.replace(unfinished, path)
+    with replacing(path) as file:
+        save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, file)
 
 
 def load_trained(model: PeftModel, path: Path) -> None:
-    """Copy the tensors of `path` into `model`; `ValueError` unless they are just its trained ones.
-
-    Nothing is copied where the file is damaged or a tensor missing, extra or of another shape.
-    """
-    try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); train again or copy it again") from None
-    copy_tensors(model, stored, str(path))
+    """Copy the tensors of `path` into `model`, all or none; raises as `copy_tensors` does."""
+    copy_tensors(model, load_file(path), str(path))
 
 
 @torch.no_grad()
 def copy_tensors(model: PeftModel, stored: dict[str, Tensor], source: str) -> None:
-    """Copy tensors by name into all of the model's trainable parameters, or none."""
+    """Copy tensors by name into all of the model's trainable parameters, or none.
+
+    Raises `ValueError` where one is missing, extra or of another shape.
+    """
     trained = model.trainable_parameters()
     for name in sorted(stored.keys() | trained.keys()):
         if name not in stored:
@@ -66,81 +74,76 @@ def copy_tensors(model: PeftModel, stored: dict[str, Tensor], source: str) -> No
         parameter.copy_(stored[name])
 
 
-def save_checkpoint(
-    model: PeftModel, folder: Path, base_model: str, label_names: list[str], max_tokens: int
-) -> None:
+def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write `model` to `folder`, so that `load_finetuned` can bring it back."""
+    config = model.pretrained.config
     save_trained(model, folder / TENSORS)
-    with (folder / TENSORS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     about = {
         "format": FORMAT,
         "package_version": VERSION,
         "method": method_of(model),
         "hyperparameters": model.hyperparameters,
-        "base_model": base_model,
-        "family": model.pretrained.config.model_type,
+        "base_model": config._name_or_path,
         "fingerprint": model.fingerprint,
-        "digest": digest,
-        "label_names": label_names,
-        "max_tokens": max_tokens,
+        "digest": _digest(folder / TENSORS),
+        "label_names": list(config.id2label.values()),
+        "max_tokens": tokenizer.model_max_length,
+        "truncation": tokenizer.truncation_side,
     }
-    unfinished = folder / f"{ABOUT}.part"
-    unfinished.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / ABOUT)
+    with replacing(folder / ABOUT) as file:
+        file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(folder: Path, base: str | None = None) -> tuple[PeftModel, object, dict]:
-    """The model on its base, the base's tokenizer, and what checkpoint.json says.
+def load_checkpoint(
+    folder: Path, base: str | None = None
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """The model on its base, and the tokenizer, which truncates as in training.
 
     `base` is the pretrained model where it is not at its recorded place. Raises `ValueError` for
     a checkpoint that is damaged, newer than this package, or of another base model, and
     `OSError` where a file cannot be had.
     """
     about = _read_about(folder)
-    with (folder / TENSORS).open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != about["digest"]:
-            raise ValueError(
-                f"{folder / TENSORS} is damaged, or not the one that {ABOUT} was written with; "
-                "train again or copy both again"
-            )
+    if _digest(folder / TENSORS) != about["digest"]:
+        raise ValueError(
+            f"{folder / TENSORS} is damaged, or not the one that {ABOUT} was written with; "
+            "train again or copy both again"
+        )
     source = base or about["base_model"]
-    config, tokenizer = load_config(source, about["label_names"])
-    pretrained = load_pretrained(source, config)
-    model = METHODS[about["method"]](pretrained, **about["hyperparameters"])
+    config = load_config(source, about["label_names"])
+    tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
+    model = METHODS[about["method"]](load_pretrained(source, config), **about["hyperparameters"])
     if model.fingerprint != about["fingerprint"]:
         raise ValueError(
             f"{source} is not the base model of {folder}, which was trained on "
             f"{about['base_model']}: its weights or shape differ; give the right one as base="
         )
     load_trained(model, folder / TENSORS)
-    return model, tokenizer, about
+    return model, tokenizer
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_about(folder):
     """What checkpoint.json says, once it has all that it must."""
     path = folder / ABOUT
     if not path.exists():
-        expected = "expected results/<experiment>/checkpoints/<method>-seed<k>"
-        raise FileNotFoundError(f"{folder} has no {ABOUT}; {expected}")
+        hint = "expected results/<experiment>/<method>-seed<k>"
+        raise FileNotFoundError(f"{folder} has no {ABOUT}; {hint}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] <= FORMAT:
-            _check_kinds(about)
-        version = about["package_version"]
+        if about["format"] > FORMAT:
+            raise ValueError(
+                f"{folder} has format {about['format']}, written by version "
+                f"{about['package_version']}; this is {VERSION} and reads up to {FORMAT}: update it"
+            )
+        adapt = METHODS[about["method"]].adapt
+        inspect.signature(adapt).bind(None, **about["hyperparameters"])
+        if wrong := [name for name, kind in KINDS.items() if not isinstance(about[name], kind)]:
+            raise TypeError(f"{wrong[0]} is {about[wrong[0]]!r}")
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); train again") from None
-    if about["format"] > FORMAT:
-        raise ValueError(
-            f"{folder} has format {about['format']}, written by version {version}; this is "
-            f"{VERSION} and reads up to {FORMAT}: update it"
-        )
     return about
-
-
-def _check_kinds(about):
-    """`KeyError` or `TypeError` unless all is there, and of its kind."""
-    inspect.signature(METHODS[about["method"]].adapt).bind(None, **about["hyperparameters"])
-    for name, kind in KINDS.items():
-        if not isinstance(about[name], kind):
-            raise TypeError(f"{name} is {about[name]!r}")

@@ -6,6 +6,7 @@ that `pipeline("text-classification", model=folder)` loads, LoRA merged.
 
 import copy
 import json
+import re
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -13,13 +14,14 @@ from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
 from .architectures import architecture_of
+from .base import PeftModel
 from .checkpoint import copy_tensors
 from .lora import LoRAModel
 
 PREFIX = "base_model.model."  # peft's, before every name
 
 
-def export_transformers(model, tokenizer, folder: Path) -> None:
+def export_transformers(model: PeftModel, folder: Path) -> None:
     """A folder that transformers loads without this package; LoRA is merged, in a copy.
 
     Raises `ValueError` for adapters, which change the architecture.
@@ -31,11 +33,10 @@ def export_transformers(model, tokenizer, folder: Path) -> None:
         merged.fold()
     folder.mkdir(parents=True, exist_ok=True)
     merged.pretrained.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
-def export_peft(model, folder: Path, base_model: str) -> None:
-    """A LoRA that peft loads, head included, on `base_model` (hub name or folder).
+def export_peft(model: PeftModel, folder: Path) -> None:
+    """A LoRA that peft loads, head included, on the base model's hub name or folder.
 
     Raises `ValueError` for other methods.
     """
@@ -45,12 +46,12 @@ def export_peft(model, folder: Path, base_model: str) -> None:
     config = {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
-        "base_model_name_or_path": base_model,
+        "base_model_name_or_path": model.pretrained.config._name_or_path,
         "inference_mode": True,
         "r": choice["rank"],
         "lora_alpha": choice["alpha"],
         "lora_dropout": choice["dropout"],
-        "use_rslora": choice["rank_stabilised"],
+        "use_rslora": choice["rslora"],
         "bias": "none",
         "target_modules": list(model.lora_layers()),
         "modules_to_save": list(model.architecture.head),
@@ -64,21 +65,14 @@ def export_peft(model, folder: Path, base_model: str) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-UNSUPPORTED = {  # peft's LoRA options that change the equation, and their plain value
-    "use_dora": False,
-    "fan_in_fan_out": False,
-    "bias": "none",
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "layers_to_transform": None,
-    "layer_replication": None,
-    "target_parameters": None,
-    "trainable_token_indices": None,
-}
+UNSUPPORTED = (  # peft's LoRA options that change the equation
+    *("use_dora", "fan_in_fan_out", "bias", "rank_pattern", "alpha_pattern", "layers_to_transform"),
+    *("layer_replication", "target_parameters", "trainable_token_indices"),
+)
 
 
 def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
-    """A LoRA that peft trained on `pretrained` and saved to `folder`, as one of ours.
+    """A LoRA that peft trained on `pretrained` and saved to `folder`, as this package's class.
 
     Raises `ValueError` that names what is not supported: another method than LoRA, an option
     that changes its equation, targets that are not the same known linear layers in each block.
@@ -86,13 +80,11 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
     choice = json.loads((folder / "adapter_config.json").read_text())
     if choice["peft_type"] != "LORA":
         raise ValueError(f"{folder} holds {choice['peft_type']}; only LORA can be loaded")
-    for option, plain in UNSUPPORTED.items():
-        if choice.get(option, plain) not in (plain, None):
+    for option in UNSUPPORTED:
+        if choice.get(option) and choice[option] != "none":
             raise ValueError(f"{folder} has {option} = {choice[option]}, which is not supported")
     stored = {
-        name.removeprefix(PREFIX)
-        .replace(".lora_A.weight", ".lora_A")
-        .replace(".lora_B.weight", ".lora_B"): tensor
+        re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
         for name, tensor in load_file(folder / "adapter_model.safetensors").items()
     }
     model = LoRAModel(
@@ -101,13 +93,13 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
         alpha=choice["lora_alpha"],
         dropout=choice["lora_dropout"],
         targets=_targets(pretrained, stored, folder),
-        rank_stabilised=bool(choice.get("use_rslora")),
+        rslora=bool(choice.get("use_rslora")),
     )
-    own = model.trainable_parameters()
-    for name in own.keys() - stored.keys():
+    trained = model.trainable_parameters()
+    for name in trained.keys() - stored.keys():
         # A part of the head that peft was not told to train (BERT's pooler) is the base model's.
         if ".lora_" not in name and not name.startswith(("classifier.", "score.")):
-            stored[name] = own[name].detach()
+            stored[name] = trained[name].detach()
     copy_tensors(model, stored, str(folder))
     return model
 
@@ -115,16 +107,12 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
 def _targets(pretrained, stored, folder):
     """The short names of the layers that the tensors adapt, the same in every block."""
     architecture = architecture_of(pretrained.config)
-    count = len(pretrained.get_submodule(architecture.blocks))
+    blocks, projections = architecture.blocks, architecture.projections
     found = {name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")}
-    expected, short = set(), []
-    for target, path in architecture.projections.items():
-        everywhere = {f"{architecture.blocks}.{i}.{path}" for i in range(count)}
-        if everywhere & found:
-            short.append(target)
-            expected |= everywhere
+    targets = tuple(t for t, path in projections.items() if f"{blocks}.0.{path}" in found)
+    count = len(pretrained.get_submodule(blocks))
+    expected = {f"{blocks}.{i}.{projections[t]}" for t in targets for i in range(count)}
     if found != expected:
-        odd = sorted(found ^ expected)[0]
-        known = ", ".join(architecture.projections)
-        raise ValueError(f"{folder} does not adapt a choice of {known} in every block: see {odd}")
-    return tuple(short)
+        known, first = ", ".join(projections), min(found ^ expected)
+        raise ValueError(f"{folder} does not adapt a choice of {known} in every block: see {first}")
+    return targets

@@ -1,6 +1,6 @@
 """A fine-tuned classifier of texts, for use: from a run's checkpoint or from peft, and to others.
 
-classify = load_finetuned("results/quick/checkpoints/lora-seed0")
+classify = load_finetuned("results/quick/lora-seed0")
 classify(["A wonderful film."])         [("positive", 0.97)]
 classify.export("for-peft", format="peft")
 """
@@ -8,63 +8,65 @@ classify.export("for-peft", format="peft")
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from .base import PeftModel, load_config, load_pretrained
+from .base import PeftModel
 from .checkpoint import load_checkpoint
 from .export import export_peft, export_transformers, import_peft
+from .loading import load_config, load_pretrained, load_tokenizer
 
 
 class Finetuned:
     """Call it with a list of texts."""
 
-    def __init__(self, model: PeftModel, tokenizer, label_names: list[str], max_tokens: int):
+    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase):
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.label_names = label_names
-        self.max_tokens = max_tokens
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> list[tuple[str, float]]:
         """The label of each text and its probability."""
-        batch = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        )
+        batch = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         logits = self.model(batch["input_ids"], batch["attention_mask"])
         best = logits.softmax(1).max(1)
+        labels = self.model.pretrained.config.id2label
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(self.label_names[label], probability) for label, probability in pairs]
+        return [(labels[label], probability) for label, probability in pairs]
 
     def export(self, folder: str | Path, format: str) -> None:
         """Write it as `format` "peft" (LoRA) or "transformers" (all but adapters; LoRA merged).
 
-        Raises `ValueError` for a method that the other library has no form for.
+        The tokenizer goes with it, and truncates as in training. Raises `ValueError` for a method
+        that the other library has no form for.
         """
-        if format == "peft":
-            export_peft(self.model, Path(folder), self.model.pretrained.config._name_or_path)
-        elif format == "transformers":
-            export_transformers(self.model, self.tokenizer, Path(folder))
-        else:
-            raise ValueError(f"unknown format {format!r}; choose from peft, transformers")
+        formats = {"peft": export_peft, "transformers": export_transformers}
+        if format not in formats:
+            raise ValueError(f"unknown format {format!r}; choose from {', '.join(formats)}")
+        formats[format](self.model, Path(folder))
+        self.tokenizer.save_pretrained(folder)
 
 
 def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetuned:
-    """The classifier that a run left in `results/<experiment>/checkpoints/<method>-seed<k>`.
+    """The classifier that a run left in `results/<experiment>/<method>-seed<k>`.
 
     `base` is the pretrained model (hub name or folder) where it is not at its recorded place.
     Raises `ValueError` for a checkpoint that is damaged, newer than this package, or of another
     base model, and `OSError` where a file cannot be had.
     """
-    model, tokenizer, about = load_checkpoint(Path(folder), str(base) if base else None)
-    return Finetuned(model, tokenizer, about["label_names"], about["max_tokens"])
+    return Finetuned(*load_checkpoint(Path(folder), str(base) if base else None))
 
 
 def load_peft(
-    folder: str | Path, base: str | Path, label_names: list[str], max_tokens: int = 512
+    folder: str | Path,
+    base: str | Path,
+    label_names: list[str],
+    max_tokens: int = 512,
+    truncation: str = "right",
 ) -> Finetuned:
     """A LoRA classifier that peft trained on `base` (hub name or folder) and saved to `folder`.
 
     Raises `ValueError` that names what is not supported.
     """
-    config, tokenizer = load_config(str(base), label_names)
-    model = import_peft(load_pretrained(str(base), config), Path(folder))
-    return Finetuned(model, tokenizer, label_names, max_tokens)
+    config = load_config(str(base), label_names)
+    tokenizer = load_tokenizer(str(base), config, max_tokens, truncation)
+    return Finetuned(import_peft(load_pretrained(str(base), config), Path(folder)), tokenizer)

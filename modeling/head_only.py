@@ -1,11 +1,10 @@
 """Head-only fine-tuning: the encoder stays as it is, the last two layers learn.
 
-    tokens --> [ frozen encoder ] --> state (N, d) --> dense --> f --> classifier --> logits (N, C)
-                                                       trained         trained
+    tokens --> [ frozen encoder ] --> features (N, d) --> dense --> f --> classifier --> logits
+                                                          trained         trained        (N, C)
 
 The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier.
-Since nothing inside the encoder learns, it need see each review only once, and it sees it
-without dropout.
+Since nothing inside the encoder learns, it reads each review only once, and without dropout.
 """
 
 from .base import PeftModel

@@ -9,9 +9,6 @@ Section 4.1. A chosen matrix W0 stays frozen, and learns an update of rank r bes
 
     h = W0 x + b + (alpha / r) B A x                      x (..., d_in), h (..., d_out)
 
-The picture takes two more passes over h than a plain layer, which cost more than A and B do. So
-without dropout on the way, the same h is computed as (W0 + (alpha / r) B A) x + b: `FoldedLoRA`.
-
 Section 4.2 adapts the attention projections only; which matrices is a choice here (`targets`).
 Where we differ: A is Kaiming-uniform as in the authors' code, where the text says Gaussian.
 """
@@ -24,56 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-
-
-class FoldedLoRA(torch.autograd.Function):
-    """h = W x + b with W = W0 + s B A, and gradients for x, A and B alone.
-
-    With g = dL/dh, M rows of x and g:
-        dL/dx = g W        dL/dA = s (g B)^T x        dL/dB = s g^T (x A^T)
-    Beside the two products with W, which a frozen layer owes too, all have a side of r.
-    """
-
-    @staticmethod
-    def forward(ctx, x, W0, bias, A, B, scaling):
-        """x (..., d_in) -> h (..., d_out); W is built in W0's type, the rest is autocast's."""
-        device = x.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
-        with torch.autocast(device, enabled=False):
-            W = torch.addmm(W0, B, A, alpha=scaling).to(dtype)
-            x = x.to(dtype)
-            ctx.save_for_backward(x, W, A, B)
-            ctx.scaling = scaling
-            return F.linear(x, W, None if bias is None else bias.to(dtype))
-
-    @staticmethod
-    def backward(ctx, g):
-        x, W, A, B = ctx.saved_tensors
-        rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)  # (M, d_in), (M, d_out)
-        g_B = g_rows @ B.to(g.dtype)  # (M, r)
-        x_A = rows @ A.to(g.dtype).T  # (M, r)
-        grad_A = ctx.scaling * (g_B.T @ rows).to(A.dtype)
-        grad_B = ctx.scaling * (g_rows.T @ x_A).to(B.dtype)
-        grad_x = (g_rows @ W).view(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None
+from .fast import FoldedLoRA
 
 
 class LoRALinear(nn.Module):
     """A frozen linear layer with a trainable update of rank `rank` beside it."""
 
-    def __init__(
-        self,
-        linear: nn.Linear,
-        rank: int,
-        alpha: float,
-        dropout: float = 0.0,
-        rank_stabilised: bool = False,
-    ):
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
-        self.scaling = alpha / (math.sqrt(rank) if rank_stabilised else rank)
+        self.folded = False  # see fast.py
+        self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
         weight = linear.weight  # (d_out, d_in)
         self.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
@@ -81,14 +40,10 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Parameter(weight.new_zeros(linear.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d_in) -> (..., d_out)"""
-        if self.training and self.dropout.p > 0:
-            return self.textbook(x)
-        weights = self.linear.weight, self.linear.bias, self.lora_A, self.lora_B
-        return FoldedLoRA.apply(x, *weights, self.scaling)
-
-    def textbook(self, x: Tensor) -> Tensor:
-        """The equation as it stands in the paper; the only one for dropout before A."""
+        """h = W0 x + b + (alpha / r) B A x, with dropout before A; (..., d_in) -> (..., d_out)"""
+        if self.folded and not (self.training and self.dropout.p):
+            weights = self.linear.weight, self.linear.bias, self.lora_A, self.lora_B
+            return FoldedLoRA.apply(x, *weights, self.scaling)
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
         return self.linear(x) + self.scaling * update
 
@@ -121,13 +76,12 @@ class LoRAModel(PeftModel):
         alpha: float = 32,
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
-        rank_stabilised: bool = False,
+        rslora: bool = False,
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate) in every block.
 
-        `rank_stabilised` scales by alpha / sqrt(r) (rsLoRA, arXiv:2312.03732). Raises
-        `ValueError` for an unknown target, no target, a part of a fused matrix, or a rank
-        below 1.
+        `rslora` scales by alpha / sqrt(r) (arXiv:2312.03732). Raises `ValueError` for an unknown
+        target, no target, a part of a fused matrix, or a rank below 1.
         """
         projections = self.architecture.projections
         if rank < 1:
@@ -144,8 +98,7 @@ class LoRAModel(PeftModel):
         for block in self.blocks:
             for path in paths:
                 linear = block.get_submodule(path)
-                adapted = LoRALinear(linear, rank, alpha, dropout, rank_stabilised)
-                block.set_submodule(path, adapted)
+                block.set_submodule(path, LoRALinear(linear, rank, alpha, dropout, rslora))
 
     def lora_layers(self) -> dict[str, LoRALinear]:
         """The adapted layers by their path in the transformers model."""
@@ -161,8 +114,8 @@ class LoRAModel(PeftModel):
     def merge(self, input_ids: Tensor, attention_mask: Tensor) -> MergeReport:
         """Fold every update into its matrix: the base model's own layers and speed again.
 
-        Reports what that changes on a batch (N, T). Merging twice changes nothing more; the way
-        back is to load the checkpoint again.
+        Reports what that changes on a batch (N, T). Merging twice changes nothing more; to undo
+        it, load the checkpoint again.
         """
         self.eval()
         before = self(input_ids, attention_mask)

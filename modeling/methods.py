@@ -1,11 +1,27 @@
-"""The methods by name: a new one is a file with a subclass of PeftModel, and a line here."""
+"""The methods by name, and a method as one types it: a name and its hyperparameters.
+
+    lora                            the constants' values
+    lora(rank=4)                    a variant: another rank, all else as the constants say
+    lora(targets=('q', 'v'))        values are Python's literals; nothing is evaluated
+    adapter(learning_rate=1e-3)     every method that trains has a learning rate
+
+A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
+"""
+
+import ast
+import inspect
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
 from .base import PeftModel
 from .bitfit import BitFitModel
+from .full import FullModel
 from .head_only import HeadOnlyModel
 from .lora import LoRAModel
-from .references import FullModel
 
 METHODS: dict[str, type[PeftModel]] = {
     "head": HeadOnlyModel,
@@ -14,8 +30,98 @@ METHODS: dict[str, type[PeftModel]] = {
     "bitfit": BitFitModel,
     "full": FullModel,
 }
+BASELINES = ("tfidf",)  # without a transformer
 
 
 def method_of(model: PeftModel) -> str:
     """The name of a model's method."""
     return next(name for name, kind in METHODS.items() if type(model) is kind)
+
+
+def hyperparameters_of(name: str) -> list[str]:
+    """The names of a method's hyperparameters: those of its `adapt`, and the learning rate."""
+    if name in BASELINES:
+        return []
+    return [*list(inspect.signature(METHODS[name].adapt).parameters)[1:], "learning_rate"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with all of its hyperparameters, and which of them its text gives."""
+
+    name: str
+    hyperparameters: dict[str, Any]
+    given: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, constants: dict[str, dict[str, Any]]) -> "Method":
+        """Read `text`, such as "lora(rank=4)"; the rest has the values of `constants[name]`.
+
+        Raises `ValueError` for what is no call with literals, and for an unknown method or
+        hyperparameter, with the choices.
+        """
+        try:
+            call = ast.parse(text.strip(), mode="eval").body
+            name = call.func if isinstance(call, ast.Call) else call
+            if not isinstance(name, ast.Name) or getattr(call, "args", ()):
+                raise SyntaxError
+            keywords = getattr(call, "keywords", ())
+            given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+            expected = "a name, or a name and its hyperparameters such as lora(rank=4)"
+            raise ValueError(f"METHODS has {text!r}; expected {expected}") from None
+        if name.id not in (*METHODS, *BASELINES):
+            choices = ", ".join((*METHODS, *BASELINES))
+            raise ValueError(f"unknown method {name.id!r}; choose from {choices}")
+        choices = hyperparameters_of(name.id)
+        for hyperparameter in given:
+            if hyperparameter not in choices:
+                raise ValueError(
+                    f"METHODS has {text!r}, and {name.id} has no hyperparameter "
+                    f"{hyperparameter!r}; choose from {', '.join(choices) or 'none'}"
+                )
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        order = tuple(choice for choice in choices if choice in given)
+        return cls(name.id, constants.get(name.id, {}) | given, order)
+
+    def with_learning_rate(self, rate: float) -> "Method":
+        """The variant with another learning rate."""
+        given = dict.fromkeys((*self.given, "learning_rate"))
+        hyperparameters = self.hyperparameters | {"learning_rate": rate}
+        return replace(self, hyperparameters=hyperparameters, given=tuple(given))
+
+    @property
+    def text_without_rate(self) -> str:
+        """Its text but for the learning rate: what all variants of one tuning share."""
+        return replace(self, given=tuple(g for g in self.given if g != "learning_rate")).text
+
+    @property
+    def text(self) -> str:
+        """As one types it: "lora", "lora(rank=4)"."""
+        values = ", ".join(f"{name}={self.hyperparameters[name]!r}" for name in self.given)
+        return f"{self.name}({values})" if values else self.name
+
+    @property
+    def file_name(self) -> str:
+        """As a folder is called: "lora", "lora-rank=4", "lora-targets=q+v"."""
+        parts = [self.name]
+        for name in self.given:
+            value = self.hyperparameters[name]
+            value = "+".join(map(str, value)) if isinstance(value, tuple) else value
+            parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+_-]', '_', str(value))}")
+        return "-".join(parts)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it has no transformer, and so no seeds, epochs or learning rate."""
+        return self.name in BASELINES
+
+    @property
+    def learning_rate(self) -> float | None:
+        """None for a baseline."""
+        return self.hyperparameters.get("learning_rate")
+
+    def build(self, pretrained: PreTrainedModel) -> PeftModel:
+        """Put the method around a pretrained classifier, which it freezes and changes."""
+        choice = {k: v for k, v in self.hyperparameters.items() if k != "learning_rate"}
+        return METHODS[self.name](pretrained, **choice)

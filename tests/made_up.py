@@ -1,59 +1,116 @@
 """An experiment's folder, made up: the files that finetuning.py leaves, without training."""
 
+import json
+
 import numpy as np
 import pandas as pd
-
-from evaluation import records
 
 TESTS = 40
 EXPERIMENT = {
     "constants": {
         **{"experiment": "t", "model": "tiny", "train_examples": None, "max_tokens": 8},
         **{"methods": ["head", "lora"], "seeds": [0, 1], "epochs": 2, "encoder_dropout": None},
-        **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rank_stabilised": False},
-        **{"results": "my results"},
+        **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rslora": False},
+        **{"micro_batch_tokens": None, "truncation": "right", "results": "my results"},
     },
     "model": "tiny",
     "data_set": "made up",
     "label_names": ["bad", "good"],
-    "data": {"train": 10, "validation": 4, "test": TESTS},
+    "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25},
 }
+BASELINES = ("tfidf",)
+UNMEASURED = ("trainable_parameters", "total_parameters", "trainable_percentage")
+UNMEASURED += ("tokens_per_second", "epochs_run", "best_epoch", "best_step", "trained_bytes")
+STEPS = 3  # an epoch; two evaluations on validation in each, after one step and after three
 
 
-def add(folder, method, seed, right=30, status="finished", labels=("bad", "good"), epochs=2):
-    """Record a run that gets the first `right` of the test reviews right, and no other."""
+def begin(folder, **more):
+    """Write experiment.json; `more` replaces what it says."""
+    folder.mkdir(exist_ok=True)
+    (folder / "experiment.json").write_text(json.dumps(EXPERIMENT | more))
+
+
+def add(folder, method, seed, right=30, **more):
+    """A run's folder, which gets the first `right` of the test reviews right, and no other.
+
+    `more` may hold the labels' names, the status and the number of epochs.
+    """
+    labels = more.pop("labels", ("bad", "good"))
     truth = np.arange(TESTS) % len(labels)
     guess = np.where(np.arange(TESTS) < right, truth, (truth + 1) % len(labels))
-    logits = pd.DataFrame(2.0 * np.eye(len(labels))[guess], columns=[f"logit_{x}" for x in labels])
-    row = {"method": method, "seed": seed, "status": status}
-    if status != "finished":
-        records.add_run(folder, row)
-        return
-    row |= {"best_epoch": epochs, "train_accuracy": 0.9, "test_accuracy": right / TESTS}
-    row |= {"train_loss": 0.4, "test_loss": 0.5, "trainable_parameters": 10 + len(method)}
-    row |= {"trainable_percentage": 1.0, "training_seconds": 3.0, "peak_memory_mib": 100.0}
-    if method == "tfidf":
-        row |= dict.fromkeys(("best_epoch", "training_seconds", "peak_memory_mib"), float("nan"))
-        row["trainable_percentage"] = 100.0
-    history = [
-        {"epoch": e, "steps": 3 * e, "seconds": e / 3, "train_loss": 1 / e, "train_accuracy": 0.5}
-        | {"validation_loss": 0.9 / e, "validation_accuracy": 0.5}
-        for e in range(1, epochs + 1)
-    ]
-    changes = [
+    add_run(
+        folder, method, seed, predicted(truth, 2.0 * np.eye(len(labels))[guess], labels), **more
+    )
+
+
+def predicted(truth, logits, labels=("bad", "good")):
+    """predictions.csv from the labels (n,) and the logits (n, C)."""
+    table = pd.DataFrame(logits, columns=[f"logit_{label}" for label in labels])
+    table.insert(0, "label", truth)
+    return table
+
+
+def add_run(folder, method, seed, predictions, **more):
+    """A run's folder with these predictions; returns it."""
+    status, epochs = more.get("status", "finished"), more.get("epochs", 2)
+    run = folder / f"{method.translate(str.maketrans('(,', '-+', ') ' + chr(39)))}-seed{seed}"
+    run.mkdir(exist_ok=True)
+    name = method.split("(")[0]
+    baseline = name in BASELINES
+    record = {"experiment": "t", "model": "tiny", "data_set": "made up", "method": method}
+    record |= {"name": name, "baseline": baseline, "seed": seed, "status": status}
+    record |= {"learning_rate": None if baseline else 0.01, "device": "cpu"}
+    record |= {"hyperparameters": {"rank": 4}}
+    if status == "finished":
+        guess = predictions.drop(columns="label").to_numpy().argmax(1)
+        record |= _measured(np.mean(guess == predictions["label"]), method, epochs)
+        record |= dict.fromkeys(UNMEASURED) if baseline else {}
+        predictions.to_csv(run / "predictions.csv", index=False)
+        if not baseline:
+            _learning(epochs, seed).to_csv(run / "history.csv", index=False)
+            _steps(epochs).to_csv(run / "steps.csv", index=False)
+        if name == "lora":
+            _changes().to_csv(run / "changes.csv", index=False)
+    (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def _measured(accuracy, method, epochs):
+    row = {"validation_loss": 0.5, "validation_accuracy": 0.5, "train_loss": 0.4}
+    row |= {"train_accuracy": 0.9, "test_loss": 0.5, "test_accuracy": accuracy}
+    row |= {"trainable_parameters": 10 + len(method), "total_parameters": 1000}
+    row |= {"trainable_percentage": 1.0, "training_seconds": 3.0, "examples_per_second": 7.0}
+    row |= {"tokens_per_second": 70.0, "peak_memory_mib": 100.0, "epochs_run": epochs}
+    row |= {"best_epoch": epochs, "best_step": STEPS * epochs, "trained_bytes": 99}
+    return row | {"other_load": 0.0}
+
+
+def _learning(epochs, seed):
+    steps = np.concatenate([[STEPS * e + 1, STEPS * e + STEPS] for e in range(epochs)])
+    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS, "seconds": steps / 9})
+    table = table.assign(train_loss=1 / steps, train_accuracy=0.5, validation_loss=0.9 / steps)
+    return table.assign(validation_accuracy=0.5 + 0.01 * seed)
+
+
+def _steps(epochs):
+    steps = np.arange(1, STEPS * epochs + 1)
+    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS, "seconds": steps / 9})
+    return table.assign(loss=1 / steps, learning_rate=0.01, gradient_norm=1.0)
+
+
+def _changes():
+    rows = [
         {"block": b, "place": p, "relative_size": 0.1 * b, "effective_rank": 2.0}
         for b in (0, 1)
         for p in ("q", "o")
     ]
-    predictions = pd.concat([pd.DataFrame({"label": truth}), logits], axis=1)
-    history = history if method != "tfidf" else ()
-    records.add_run(folder, row, history, changes if method == "lora" else (), predictions)
+    return pd.DataFrame(rows)
 
 
 def add_tuning(folder):
     """Learning rates as tried for two methods; one run failed, one choice lies at the edge."""
     nan, rates = float("nan"), (1e-4, 1e-3, 1e-2)
-    losses = {"head": (0.7, 0.6, 0.5), "lora": (0.5, 0.4, nan)}
+    losses = {"head": (0.7, 0.6, 0.5), "lora(rank=4)": (0.5, 0.4, nan)}
     rows = [
         {"method": method, "learning_rate": rate, "validation_loss": loss}
         | {"validation_accuracy": 0.8, "seconds": 2.0}
@@ -63,4 +120,4 @@ def add_tuning(folder):
         for method in losses
         for rate, loss in zip(rates, losses[method], strict=True)
     ]
-    records.write(folder / "tuning.csv", pd.DataFrame(rows).to_csv(index=False))
+    pd.DataFrame(rows).to_csv(folder / "tuning.csv", index=False)

@@ -20,57 +20,55 @@ TARGETS = {"attention": ("q", "k", "v", "o"), "all-linear": None}
 LABELS = torch.tensor([0, 1, 1])
 
 
-def pair(family, targets, rank_stabilised):
+def pair(family, targets, rslora):
     """Ours and peft's around the same base, with the same A, B and head, B not zero."""
     projections = ARCHITECTURES[family].projections
     targets = tuple(projections) if targets is None else targets
-    ours = LoRAModel(
-        tiny(family), rank=3, alpha=5, targets=targets, rank_stabilised=rank_stabilised
-    )
+    by_hand = LoRAModel(tiny(family), rank=3, alpha=5, targets=targets, rslora=rslora)
     config = peft.LoraConfig(
         task_type="SEQ_CLS",
         r=3,
         lora_alpha=5,
-        use_rslora=rank_stabilised,
-        target_modules=list(ours.lora_layers()),
-        modules_to_save=list(ours.architecture.head),
+        use_rslora=rslora,
+        target_modules=list(by_hand.lora_layers()),
+        modules_to_save=list(by_hand.architecture.head),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = peft.get_peft_model(tiny(family), config)
+        by_peft = peft.get_peft_model(tiny(family), config)
     torch.manual_seed(3)
-    named = dict(theirs.named_parameters())
+    named = dict(by_peft.named_parameters())
     partners = {}
-    for name, parameter in ours.trainable_parameters().items():
-        partner = next(other for other in candidates(name, ours) if other in named)
+    for name, parameter in by_hand.trainable_parameters().items():
+        partner = next(other for other in candidates(name, by_hand) if other in named)
         nn.init.normal_(parameter, std=0.3)
         named[partner].data.copy_(parameter.data)
         partners[name] = partner
     trained = {name for name, p in named.items() if p.requires_grad}
     assert trained == set(partners.values())
-    return ours, theirs, partners
+    return by_hand, by_peft, partners
 
 
-def candidates(name, ours):
+def candidates(name, by_hand):
     """What peft may call our parameter `name`."""
     if name.endswith((".lora_A", ".lora_B")):
         yield f"base_model.model.{name}.default.weight"
-    for layer in ours.architecture.head:
+    for layer in by_hand.architecture.head:
         if name.startswith(f"{layer}."):
             rest = name.removeprefix(layer)
             yield f"base_model.model.{layer}.modules_to_save.default{rest}"
 
 
-@pytest.mark.parametrize("rank_stabilised", [False, True], ids=["alpha/r", "alpha/sqrt(r)"])
+@pytest.mark.parametrize("rslora", [False, True], ids=["alpha/r", "alpha/sqrt(r)"])
 @pytest.mark.parametrize("targets", TARGETS)
-def test_logits_gradients_and_ten_steps_are_pefts(family, targets, rank_stabilised):
-    ours, theirs, partners = pair(family, TARGETS[targets], rank_stabilised)
+def test_logits_gradients_and_ten_steps_are_pefts(family, targets, rslora):
+    by_hand, by_peft, partners = pair(family, TARGETS[targets], rslora)
     ids, mask = tokens()
-    ours.eval(), theirs.eval()  # no dropout in the head: its random numbers would differ
-    named = dict(theirs.named_parameters())
-    optimisers = [
+    by_hand.eval(), by_peft.eval()  # no dropout in the head: its random numbers would differ
+    named = dict(by_peft.named_parameters())
+    optimizers = [
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-        for model in (ours, theirs)
+        for model in (by_hand, by_peft)
     ]
     largest = {"logits": 0.0, "gradients": 0.0, "weights": 0.0}
 
@@ -78,19 +76,19 @@ def test_logits_gradients_and_ten_steps_are_pefts(family, targets, rank_stabilis
         assert a.isfinite().all()
         largest[what] = max(largest[what], (a - b).abs().max().item())
 
-    start = ours(ids, mask).detach()
+    start = by_hand(ids, mask).detach()
     for _ in range(10):
-        logits = ours(ids, mask), theirs(input_ids=ids, attention_mask=mask).logits
+        logits = by_hand(ids, mask), by_peft(input_ids=ids, attention_mask=mask).logits
         note("logits", *logits)
-        for one, optimiser in zip(logits, optimisers, strict=True):
-            optimiser.zero_grad()
+        for one, optimizer in zip(logits, optimizers, strict=True):
+            optimizer.zero_grad()
             cross_entropy(one, LABELS).backward()
-        for name, parameter in ours.trainable_parameters().items():
+        for name, parameter in by_hand.trainable_parameters().items():
             note("gradients", parameter.grad, named[partners[name]].grad)
-        for optimiser in optimisers:
-            optimiser.step()
-    for name, parameter in ours.trainable_parameters().items():
+        for optimizer in optimizers:
+            optimizer.step()
+    for name, parameter in by_hand.trainable_parameters().items():
         note("weights", parameter, named[partners[name]])
     print(family, targets, *(f"{what} {size:.1e}" for what, size in largest.items()))
     assert max(largest.values()) < TOLERANCE
-    assert (ours(ids, mask) - start).abs().max() > 1e-3  # the ten steps went somewhere
+    assert (by_hand(ids, mask) - start).abs().max() > 1e-3  # the ten steps went somewhere

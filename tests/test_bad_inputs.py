@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import finetuning
-import settings
+from experiment import parse
 
 COMMAND = Path(finetuning.__file__)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -251,6 +251,13 @@ CONSTANTS = {
         given("--methods", "adapter", "--adapter-bottleneck", "2000000000"),
         "adapter .*GiB.*ADAPTER_BOTTLENECK",
     ),
+    "no hyperparameter": Case(given("--methods", "lora(rnk=4)"), "no hyperparameter 'rnk'"),
+    "code for a hyperparameter": Case(
+        given("--methods", "lora(rank=__import__('os').mkdir('x'))"), "expected a name, or a name"
+    ),
+    "huge rank of a variant": Case(
+        given("--methods", "lora(rank=2000000000)"), r"lora\(rank=2000000000\) needs .*GiB"
+    ),
     "unknown target": Case(given("--methods", "lora", "--lora-targets", "w"), "targets are .'w'"),
     "seed too large": Case(given("--seeds", str(2**63)), r"SEEDS is \[9223.*below 2\*\*63"),
     "experiment above": Case(given("--experiment", ".."), "EXPERIMENT is '..'; expected a name"),
@@ -299,50 +306,54 @@ MODELS = {
     ),
 }
 
+RECORD = "lora-seed0/run.json"
 RECORDS = {
     "other constants": Case(
         records(lambda f: None, "--epochs", "3"), "EPOCHS = 1, not 3; choose another"
     ),
-    "truncated runs": Case(records(lambda f: cut(f / "runs.csv", 0.9)), "runs.csv is damaged"),
-    "binary runs": Case(
-        records(lambda f: (f / "runs.csv").write_bytes(bytes(range(256)))), "runs.csv is damaged"
+    "truncated record": Case(records(lambda f: cut(f / RECORD)), "run.json cannot be read"),
+    "binary record": Case(
+        records(lambda f: (f / RECORD).write_bytes(bytes(range(256)))), "run.json cannot be read"
     ),
-    "empty runs": Case(records(lambda f: (f / "runs.csv").write_bytes(b"")), "runs.csv is damaged"),
-    "runs of other columns": Case(
-        records(lambda f: edit_table(f / "runs.csv", lambda t: t.drop(columns="test_loss"))),
-        "runs.csv .*no column test_loss",
+    "empty record": Case(records(lambda f: (f / RECORD).write_bytes(b"")), "run.json cannot be"),
+    "record of another form": Case(
+        records(lambda f: (f / RECORD).write_text("[]")), "run.json cannot be read"
     ),
-    "runs edited": Case(
-        records(lambda f: edit_table(f / "runs.csv", lambda t: t.assign(test_loss="low"))),
-        "runs.csv is damaged: not all of column test_loss are numbers",
+    "record without a number": Case(
+        records(lambda f: (f / RECORD).write_text('{"status": "finished"}')),
+        "run.json cannot be read",
     ),
     "a run twice": Case(
-        records(lambda f: edit_table(f / "runs.csv", lambda t: pd.concat([t, t[:1]]))),
-        "runs.csv is damaged: head seed 0 is there twice",
+        records(lambda f: shutil.copytree(f / "lora-seed0", f / "lora-seed1")),
+        "holds a run that another folder holds too",
     ),
     "broken experiment": Case(
-        records(lambda f: cut(f / "experiment.json")), "experiment.json is damaged"
+        records(lambda f: cut(f / "experiment.json")), "experiment.json cannot be read"
     ),
     "experiment of another version": Case(
         records(lambda f: edit(f / "experiment.json", constants={"epochs": 1})),
         "unknown .another version",
     ),
     "experiment of another form": Case(
-        records(lambda f: (f / "experiment.json").write_text("[]")), "experiment.json is damaged"
+        records(lambda f: (f / "experiment.json").write_text("[]")), "experiment.json cannot be"
     ),
     "no experiment": Case(
         records(lambda f: (f / "experiment.json").unlink()), "experiment.json is missing"
     ),
     "broken history": Case(
-        records(lambda f: (f / "history.csv").write_bytes(b'a,"b')), "history.csv is damaged"
+        records(lambda f: (f / "lora-seed0" / "history.csv").write_bytes(b'a,"b')),
+        "lora-seed0/history.csv cannot be read",
     ),
     "broken changes": Case(
-        records(lambda f: (f / "changes.csv").write_bytes(b"\xff\n")), "changes.csv is damaged"
+        records(lambda f: (f / "lora-seed0" / "changes.csv").write_bytes(b"\xff\n")),
+        "lora-seed0/changes.csv cannot be read",
     ),
-    "no history": Case(records(lambda f: (f / "history.csv").unlink()), "history.csv is missing"),
     "no predictions": Case(
-        records(lambda f: (f / "predictions" / "lora-seed0.csv").unlink()),
-        "lora-seed0.csv is missing",
+        records(lambda f: (f / "lora-seed0" / "predictions.csv").unlink()),
+        "lora-seed0/predictions.csv is missing",
+    ),
+    "layout of before": Case(
+        records(lambda f: (f / "checkpoints").mkdir()), "results of an earlier version"
     ),
 }
 
@@ -375,7 +386,7 @@ ODD = {
     ),
     "weights as a pickle": Case(model(pickled), "head seed 0: test accuracy", 0),
     "broken records, started over": Case(
-        records(lambda f: cut(f / "runs.csv", 0.9), "--experiment", "tiny", "--fresh"),
+        records(lambda f: cut(f / RECORD), "--experiment", "tiny", "--fresh"),
         "Runs to do: 1",
         0,
     ),
@@ -383,7 +394,7 @@ ODD = {
 FAILED = {
     "learning rate too high": Case(
         given("--learning-rates", "head=1e30"),
-        "head seed 0 failed: .*lower LEARNING_RATES",
+        "head seed 0 failed: .*lower it in LEARNING_RATES",
         1,
         PLAIN,
     ),
@@ -413,7 +424,11 @@ CONSTANTS_IN_THE_FILE = [
     ("ENCODER_DROPOUT", 1),
     ("LORA_TARGETS", "q"),
     ("LORA_TARGETS", ("q", "q")),
-    ("LORA_RANK_STABILISED", 1),
+    ("TRUNCATION", "middle"),
+    ("EVALUATIONS_PER_EPOCH", 0),
+    ("MICRO_BATCH_TOKENS", 0),
+    ("TENSORBOARD", "yes"),
+    ("LORA_RSLORA", 1),
     ("GRADIENT_CLIP", 0),
     ("SPLIT_SEED", -1),
 ]
@@ -422,7 +437,7 @@ CONSTANTS_IN_THE_FILE = [
 @pytest.mark.parametrize(("name", "value"), CONSTANTS_IN_THE_FILE)
 def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, value):
     with pytest.raises(ValueError, match=rf"^{name}\b.* is .*; expected "):
-        settings.parse(vars(finetuning) | {name: value}, [])
+        parse(vars(finetuning) | {name: value}, [])
 
 
 class Server:
@@ -564,7 +579,7 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     try:
-        while not list(tmp_path.glob("i/checkpoints/*/trained.safetensors")):
+        while not list(tmp_path.glob("i/*/trained.safetensors")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -572,5 +587,5 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
     finally:
         process.kill()
     assert process.returncode == 130
-    assert error.startswith("interrupted: finished runs and epochs are kept; go on with: python ")
+    assert error.startswith("interrupted: what is finished is kept; resume with: python ")
     assert error.count("\n") == 1

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import reviews_frame
 from datasets import ClassLabel, Dataset, Features, Value
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
-from data_utils import pieces, tokenise, training_batches
+from data_utils import Split, micro_batches, tokenise, training_batches
 
 
 @pytest.fixture
@@ -20,7 +21,27 @@ def reviews():
 
 @pytest.fixture
 def tokenizer(model_folder):
-    return AutoTokenizer.from_pretrained(model_folder)
+    """A function: the tiny model's tokenizer with a length and a side of truncation."""
+
+    def load(max_tokens=9, side="right", kind=AutoTokenizer):
+        return kind.from_pretrained(
+            model_folder, model_max_length=max_tokens, truncation_side=side, padding_side="right"
+        )
+
+    return load
+
+
+def split_of(lengths):
+    """A split of random token ids of these lengths, with labels and features."""
+    random = torch.Generator().manual_seed(0)
+    return Split(
+        texts=[""] * len(lengths),
+        labels=torch.randint(0, 3, (len(lengths),), generator=random),
+        token_ids=torch.randint(1, 99, (sum(lengths),), generator=random).int(),
+        lengths=np.array(lengths),
+        pad_id=7,
+        features=torch.randn(len(lengths), 4, generator=random),
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
@@ -32,10 +53,10 @@ def test_every_review_is_in_just_one_batch(batch_size):
 
 
 @pytest.mark.parametrize("most", [1, 600, 2048, 10**9])
-def test_pieces_hold_every_review_once_and_no_more_tokens_than_allowed(most):
+def test_micro_batches_hold_every_review_once_and_no_more_tokens_than_allowed(most):
     lengths = np.random.default_rng(0).integers(5, 500, 777)
     index = np.random.default_rng(1).permutation(777)[:300]
-    parts = pieces(lengths, index, most)
+    parts = micro_batches(lengths, index, most)
     assert sorted(np.concatenate(parts)) == sorted(index)
     assert all(len(part) == 1 or len(part) * lengths[part].max() <= most for part in parts)
     assert all(np.diff(lengths[np.concatenate(parts)]) <= 0)
@@ -65,44 +86,97 @@ def test_padding_is_a_small_share():
     assert padded(unsorted) > 1.8
 
 
-def test_batch_is_what_the_tokenizer_pads(reviews, tokenizer):
-    tokenised = tokenise(reviews, tokenizer, max_tokens=9)
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("index", [[3, 0, 5], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
+def test_batch_is_what_pad_sequence_gives(index, device):
+    split = split_of([4, 1, 9, 2, 7, 3])
+    batch = split.to(device).batch(np.array(index))
+    reviews = [split.token_ids.split(split.lengths.tolist())[i].long() for i in index]
+    ones = [torch.ones_like(review) for review in reviews]
+    expected = (
+        pad_sequence(reviews, batch_first=True, padding_value=7),
+        pad_sequence(ones, batch_first=True),
+        split.labels[index],
+        split.features[index],
+    )
+    for found, tensor in zip(batch, expected, strict=True):
+        assert found.device.type == device and found.dtype == tensor.dtype
+        assert torch.equal(found.cpu(), tensor)
+
+
+def test_a_split_without_features_gives_batches_without():
+    split = split_of([4, 1])
+    assert (
+        Split(split.texts, split.labels, split.token_ids, split.lengths, 7)
+        .batch(np.array([0, 1]))
+        .features
+        is None
+    )
+
+
+def test_a_split_moves_whole_and_keeps_what_belongs_on_the_host():
+    split = split_of([4, 1, 9])
+    moved = split.to("meta")
+    assert {t.device.type for t in (moved.labels, moved.token_ids, moved.features)} == {"meta"}
+    assert moved.lengths is split.lengths and moved.texts is split.texts
+    assert len(moved) == len(split) == 3 and split.labels.device.type == "cpu"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_batch_is_what_the_tokenizer_pads(reviews, tokenizer, side):
+    split = tokenise(reviews, tokenizer(9, side))
     index = np.array([4, 0, 33])
-    ids, mask = tokenised.batch(index)
+    batch = split.batch(index)
     texts = [reviews["text"][int(i)] for i in index]
-    expected = tokenizer(texts, truncation=True, max_length=9, padding=True, return_tensors="pt")
-    assert torch.equal(ids, expected["input_ids"])
-    assert torch.equal(mask, expected["attention_mask"])
-    assert tokenised.labels[index].tolist() == [reviews["label"][int(i)] for i in index]
+    assert [split.texts[i] for i in index] == texts
+    expected = tokenizer(9, side)(texts, truncation=True, padding=True, return_tensors="pt")
+    assert torch.equal(batch.input_ids, expected["input_ids"])
+    assert torch.equal(batch.attention_mask, expected["attention_mask"])
+    assert batch.labels.tolist() == [reviews["label"][int(i)] for i in index]
 
 
-def test_share_that_was_cut_is_counted(reviews, tokenizer):
-    whole = [len(ids) for ids in tokenizer(list(reviews["text"]))["input_ids"]]
+def test_truncation_takes_the_beginning_or_the_end_from_the_cache_too(reviews, tokenizer):
+    whole = tokenise(reviews, tokenizer(18))
+    i = int(whole.lengths.argmax())
+    ids = whole.batch(np.array([i])).input_ids[0]
+    for _ in range(2):  # the second time from the cache
+        left = tokenise(reviews, tokenizer(7, "left")).batch(np.array([i])).input_ids[0]
+        right = tokenise(reviews, tokenizer(7, "right")).batch(np.array([i])).input_ids[0]
+        assert torch.equal(left, torch.cat([ids[:1], ids[-6:]]))  # [CLS], the last tokens
+        assert torch.equal(right, torch.cat([ids[:6], ids[-1:]]))  # the first ones, [SEP]
+
+
+def test_share_that_was_truncated_is_counted(reviews, tokenizer):
+    whole = [len(ids) for ids in tokenizer()(list(reviews["text"]))["input_ids"]]
     share = np.mean([length > 9 for length in whole])
     assert 0 < share < 1
-    assert tokenise(reviews, tokenizer, max_tokens=9).truncated == pytest.approx(share)
+    for side in ("left", "right"):
+        assert tokenise(reviews, tokenizer(9, side)).truncated == pytest.approx(share)
 
 
-def test_second_time_comes_from_the_cache(reviews, tokenizer, model_folder):
+def test_second_time_comes_from_the_cache(reviews, tokenizer):
     calls = []
 
-    class Counting(type(tokenizer)):
+    class Counting(type(tokenizer())):
         def __call__(self, texts, **how):
             calls.append(len(texts))
             return super().__call__(texts, **how)
 
-    counting = Counting.from_pretrained(model_folder)
     marked = reviews.map(lambda row: {"text": f"{row['text']} {time.time_ns()}"})  # never seen
-    first = tokenise(marked, counting, 10)
+    first = tokenise(marked, tokenizer(10, kind=Counting))
     assert sum(calls) == 1 + len(marked)
-    second = tokenise(marked, counting, 10)
+    second = tokenise(marked, tokenizer(10, kind=Counting))
     assert sum(calls) == 2 + len(marked)
-    assert all(map(torch.equal, first.token_ids, second.token_ids))
-    tokenise(marked, counting, 8)
+    assert torch.equal(first.token_ids, second.token_ids)
+    assert (first.lengths == second.lengths).all() and first.truncated == second.truncated
+    tokenise(marked, tokenizer(8, kind=Counting))
     assert sum(calls) == 3 + 2 * len(marked)
 
 
 def test_labels_are_todays_though_the_texts_come_from_the_cache(reviews, tokenizer):
-    first = tokenise(reviews, tokenizer, 10)
+    first = tokenise(reviews, tokenizer(10))
     flipped = reviews.map(lambda row: {"label": 1 - row["label"]})
-    assert torch.equal(tokenise(flipped, tokenizer, 10).labels, 1 - first.labels)
+    assert torch.equal(tokenise(flipped, tokenizer(10)).labels, 1 - first.labels)

@@ -67,13 +67,10 @@ def test_adapter_rows_are_what_it_adds_on_real_tokens_alone(family):
             nn.init.constant_(adapter.up.weight, 1 / 300)  # so that a(h) = (1, ..., 1)
     seen = {}
 
-    def look(module, inputs, output, name):
-        seen[name] = inputs[0]
-
     for i, block in enumerate(model.blocks):
         for j, path in enumerate(model.architecture.sublayer_outputs):
             adapter = block.get_submodule(path).adapter
-            adapter.register_forward_hook(lambda m, x, y, n=(i, j): look(m, x, y, n))
+            adapter.register_forward_hook(lambda m, x, y, at=(i, j): seen.update({at: x[0]}))
     ids, mask = tokens()
     rows = changes(model, tiny(family), ids, mask)
     assert len(rows) == 4

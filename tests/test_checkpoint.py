@@ -13,9 +13,16 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from modeling import METHODS, load_config, load_finetuned, load_pretrained, save_checkpoint
-from modeling.checkpoint import load_trained, save_trained
-from modeling.finetuned import Finetuned
+from modeling import (
+    METHODS,
+    Finetuned,
+    load_config,
+    load_finetuned,
+    load_pretrained,
+    load_tokenizer,
+    save_checkpoint,
+)
+from modeling.checkpoint import load_trained, replacing, save_trained
 
 
 def trained(method, base):
@@ -46,17 +53,23 @@ def test_reloaded_tensors_give_bit_equal_logits(family, tmp_path):
 def checkpoint(model_folder, tmp_path):
     """A function that trains a method on the tiny base and writes its checkpoint."""
 
-    def make(method="lora"):
-        # Another seed than the base folder's: only the checkpoint can bring the head back.
-        model = trained(method, tiny().float())
-        save_checkpoint(model, tmp_path / "c", str(model_folder), ["bad", "good"], 12)
-        tokenizer = AutoTokenizer.from_pretrained(model_folder)
-        return tmp_path / "c", Finetuned(model, tokenizer, ["bad", "good"], 12)
+    def make(method="lora", truncation="left"):
+        config = load_config(str(model_folder), ["bad", "good"])
+        tokenizer = load_tokenizer(str(model_folder), config, 12, truncation)
+        model = trained(method, load_pretrained(str(model_folder), config))
+        save_checkpoint(model, tmp_path / "c", tokenizer)
+        return tmp_path / "c", Finetuned(model, tokenizer)
 
     return make
 
 
-TEXTS = ["a good film", "the plot was very dull and the actor awful", "a great film and actor"]
+LONG = "good film " * 4 + "the actor was awful and the plot was very dull " * 2  # 26 words
+TEXTS = [
+    LONG,
+    "a good film",
+    "the plot was very dull and the actor awful",
+    "a great film and actor",
+]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,6 +79,32 @@ def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method):
     assert loaded(TEXTS) == finetuned(TEXTS)
     assert {label for label, _ in loaded(TEXTS)} <= {"bad", "good"}
     assert torch.equal(loaded.model(*tokens()), finetuned.model(*tokens()))
+
+
+@pytest.mark.parametrize("truncation", ["left", "right"])
+def test_long_texts_are_truncated_as_in_training(checkpoint, truncation):
+    folder, finetuned = checkpoint(truncation=truncation)
+    words = LONG.split()
+    part = " ".join(words[-10:] if truncation == "left" else words[:10])  # with [CLS], [SEP]: 12
+    for classify in (finetuned, load_finetuned(folder)):
+        assert classify([LONG]) == classify([part])
+        assert classify.tokenizer.truncation_side == truncation
+        assert classify.tokenizer.model_max_length == 12
+    other = " ".join(words[:10] if truncation == "left" else words[-10:])
+    assert finetuned([LONG]) != finetuned([other])
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder" / "file.json"
+    with replacing(path) as file:
+        file.write_text("first")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+        file.write_text("sec")
+        raise KeyboardInterrupt
+    assert path.read_text() == "first"
+    with replacing(path) as file:
+        file.write_text("third")
+    assert path.read_text() == "third" and [*path.parent.iterdir()] == [path]
 
 
 def edit(folder, **changes):
@@ -115,6 +154,8 @@ def other_heads(folder):
             "for 2 labels, and there are 3",
         ),
         (lambda f: edit(f, max_tokens="12"), "is damaged.*max_tokens"),
+        (lambda f: edit(f, max_tokens=99), "MAX_TOKENS is 99, but .* has 18 positions; set it to"),
+        (lambda f: edit(f, truncation="up"), "truncation is 'up'; choose from left, right"),
         (lambda f: edit(f, fingerprint="0" * 64), "is not the base model of"),
         (lambda f: truncate(f / "trained.safetensors", 5), "is damaged"),
         (lambda f: truncate(f / "checkpoint.json", 40), "is damaged"),
@@ -176,11 +217,12 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     words.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
-    config, tokenizer = load_config(str(tmp_path), ["bad", "good"])
+    config = load_config(str(tmp_path), ["bad", "good"])
+    tokenizer = load_tokenizer(str(tmp_path), config, 12)
     assert tokenizer.pad_token == "[SEP]" and config.pad_token_id == 3
     model = trained("lora", load_pretrained(str(tmp_path), config))
-    classify = Finetuned(model, tokenizer, ["bad", "good"], 12)
+    classify = Finetuned(model, tokenizer)
     together = classify(TEXTS)
     for text, (label, probability) in zip(TEXTS, together, strict=True):
-        [(alone, its)] = classify([text])
-        assert alone == label and its == pytest.approx(probability, abs=1e-6)
+        [alone] = classify([text])
+        assert alone == (label, pytest.approx(probability, abs=1e-6))

@@ -32,10 +32,12 @@ def whole(model):
 def test_encode_then_classify_is_the_transformers_forward_with_its_gradients(family, method):
     ids, mask = tokens()
     model = METHODS[method](tiny(family)).eval()
-    ours, theirs = model.classify(model.encode(ids, mask)), whole(model)
-    assert (ours - theirs).abs().max() < 1e-12
+    first_token, all_tokens = model.classify(model.encode(ids, mask)), whole(model)
+    assert (first_token - all_tokens).abs().max() < 1e-12
     trained = list(model.trainable_parameters().values())
-    pairs = [torch.autograd.grad(logits.square().sum(), trained) for logits in (ours, theirs)]
+    pairs = [
+        torch.autograd.grad(logits.square().sum(), trained) for logits in (first_token, all_tokens)
+    ]
     for mine, other in zip(*pairs, strict=True):
         assert (mine - other).abs().max() < 1e-12 * max(1, other.abs().max())
 
@@ -135,7 +137,7 @@ def test_counts_match_the_closed_forms_for_distilbert_base():
 
 
 def test_adapter_block_is_figure_2_in_plain_tensor_operations():
-    """DistilBERT's block recomputed with nothing of ours and nothing of its own forward."""
+    """DistilBERT's block recomputed with nothing of this package and nothing of its own forward."""
     torch.manual_seed(0)
     model = AdapterModel(tiny("distilbert"), bottleneck=3).eval()
     for parameter in model.trainable_parameters().values():

@@ -1,22 +1,29 @@
-"""Figures are drawn from the files alone, and say nothing that the files do not."""
+"""Figures say what the files say, and a method looks the same in all of them."""
+
+import colorsys
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, add, add_tuning
+from made_up import EXPERIMENT, add, add_tuning, begin
+from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix
 
-from evaluation import comparisons, curves, matrices, plots, records, statistics
+from evaluation import comparisons, curves, matrices, plots, style
+from evaluation.results import Results, read_table
 
 ALWAYS = {
     *("train_accuracy", "test_accuracy", "train_loss", "test_loss", "trainable_percentage"),
     *("training_time", "learning_curves_epochs", "learning_curves_seconds", "confusion"),
 }
 COMPARED = {"differences", "cost_and_benefit"}
+VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
+VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
+VARIANTS += ["full", "mine"]
 
 
 def drawn(folder):
-    written = plots.make_plots(folder)
+    written = plots.draw(Results.read(folder))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert {path.name for path in written} == {path.name for path in folder.glob("*.png")}
     assert not list(folder.rglob("*.part"))
@@ -24,54 +31,105 @@ def drawn(folder):
 
 
 def test_every_figure_is_drawn_and_failed_runs_are_left_out(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+    begin(tmp_path)
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33, epochs=1)
     add(tmp_path, "tfidf", 0), add(tmp_path, "adapter", 0, status="failed: loss")
     assert drawn(tmp_path) == ALWAYS | COMPARED | {"changes_lora"}
 
 
 def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+    begin(tmp_path)
     add(tmp_path, "head", 0)
     assert drawn(tmp_path) == ALWAYS
 
 
-def test_a_baseline_alone_has_no_learning_curves_and_no_share_of_a_pretrained_model(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path):
+    begin(tmp_path)
     add(tmp_path, "tfidf", 0)
     without = {"learning_curves_epochs", "learning_curves_seconds", "trainable_percentage"}
-    assert drawn(tmp_path) == ALWAYS - without - {"training_time"}
+    assert drawn(tmp_path) == ALWAYS - without
 
 
 @pytest.mark.parametrize("classes", [7, 30])
 def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes):
     labels = [f"label {c} of a $5_ to $6^ name" for c in range(classes)]
-    records.open_experiment(tmp_path, EXPERIMENT | {"label_names": labels})
+    begin(tmp_path, label_names=labels)
     add(tmp_path, "mine", 0, labels=labels), add(tmp_path, "head", 0, 20, labels=labels)
     assert drawn(tmp_path) == ALWAYS | COMPARED
 
 
+# ------------------------------------------------------------------ looks
+
+
+def test_a_variant_is_named_by_its_method_and_what_is_varied():
+    labels = {method: look.label for method, look in style.looks(VARIANTS).items()}
+    assert labels["lora"] == "LoRA" and labels["lora(rank=4)"] == "LoRA (rank=4)"
+    assert labels["lora(targets=('q', 'v'), rank=8)"] == "LoRA (targets=q, v, rank=8)"
+    rate = "adapter(learning_rate=0.00001)"
+    assert style.looks([rate])[rate].label == "adapters (learning_rate=1e-05)"
+    assert style.looks(["mine"])["mine"][:2] == ("mine", "#000000")
+    assert style.looks(["a b("])["a b("].label == "a b("
+
+
+def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
+    looks = style.looks(VARIANTS)
+    assert list(looks) == VARIANTS
+    assert len({look.marker for look in looks.values()}) == len(VARIANTS)
+    hue = colorsys.rgb_to_hsv(*to_rgb(style.METHODS["lora"].colour))[0]
+    lora = [look for method, look in looks.items() if method.startswith("lora")]
+    assert len({look.hatch for look in lora}) == len({look.line for look in lora}) == len(lora)
+    for look in lora:
+        assert colorsys.rgb_to_hsv(*to_rgb(look.colour))[0] == pytest.approx(hue, abs=0.02)
+    grey = np.array([to_rgb(look.colour) for look in lora]) @ [0.299, 0.587, 0.114]
+    assert (np.diff(grey) > 0.05).all()  # in grey print too
+
+
+def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
+    for method, look in style.METHODS.items():
+        assert style.looks([method, "mine"])[method] == look
+
+
+def test_twelve_variants_are_drawn_in_every_figure(tmp_path):
+    begin(tmp_path, constants=EXPERIMENT["constants"] | {"methods": VARIANTS})
+    for i, method in enumerate(VARIANTS):
+        add(tmp_path, method, 0, right=16 + 2 * i)
+    results = Results.read(tmp_path)
+    assert len(results.looks) == 12 and len(results.comparisons) == 66
+    figure, note, _ = comparisons.differences(results)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(names) == 11 and all(name.startswith("mine − ") for name in names)
+    assert "all 66 pairs" in note
+    figures = drawn(tmp_path)
+    assert figures - ALWAYS - COMPARED == {
+        *("changes_lora", "changes_lora-rank=1", "changes_lora-rank=4", "changes_lora-rank=64"),
+        "changes_lora-targets=-q+v+rank=8",
+    }
+
+
+# ------------------------------------------------------------------ bars and points
+
+
 def test_error_bars_of_the_test_accuracy_are_the_intervals(tmp_path):
+    begin(tmp_path)
     for seed, right in ((0, 30), (1, 31), (2, 32)):
         add(tmp_path, "lora", seed, right)
     add(tmp_path, "tfidf", 0, 20)
-    runs = records.read_csv(tmp_path / "runs.csv")
-    intervals = statistics.by_method(runs, 40)
-    figure, note, _ = comparisons.bars(runs, "test_accuracy", comparisons.ACCURACY, intervals, 2)
+    results = Results.read(tmp_path)
+    figure, note, _ = comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)
     bars = [c for c in figure.axes[0].collections if len(c.get_segments()) == 1]
-    ends = [bar.get_segments()[0][:, 1] for bar in bars]
-    np.testing.assert_allclose(ends, 100 * intervals[["low", "high"]].to_numpy())
+    ends = [bar.get_segments()[0][:, 0] for bar in bars]
+    np.testing.assert_allclose(ends, 100 * results.intervals[["low", "high"]].to_numpy())
     mean, half = 31 / 40, 4.302652729911275 / 40 / 3**0.5  # t with 2 d.f., sd 1 review
     np.testing.assert_allclose(ends[0], [100 * (mean - half), 100 * (mean + half)])
-    assert "(LoRA)" in note and "(TF-IDF)" in note
+    assert "t over 3 seeds; Wilson, seeds not varied for TF-IDF" in note
 
 
 def test_long_times_are_written_in_full(tmp_path):
+    begin(tmp_path)
     add(tmp_path, "lora", 0)
-    runs = records.read_csv(tmp_path / "runs.csv").assign(training_seconds=12345.6)
-    _, _, scale = comparisons.BARS["training_time"]
-    intervals = statistics.by_method(runs, 40)
-    figure, _, _ = comparisons.bars(runs, "training_seconds", scale, intervals, 2)
+    results = Results.read(tmp_path)
+    results.runs["training_seconds"] = 12345.6
+    figure, _, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
     assert "12,346" in [text.get_text() for text in figure.axes[0].texts]
 
 
@@ -81,35 +139,73 @@ def test_the_pareto_front_holds_what_nothing_beats():
     assert comparisons.pareto_front(np.array([]), np.array([])).tolist() == []
 
 
-def test_the_pareto_front_goes_on_from_its_last_method_to_the_panels_edge(tmp_path):
+def test_the_pareto_front_continues_from_its_last_method_to_the_panels_edge(tmp_path):
+    begin(tmp_path)
     add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
-    runs = records.read_csv(tmp_path / "runs.csv").assign(training_seconds=[1.0, 5.0])
-    figure, _, _ = comparisons.cost_and_benefit(runs, statistics.by_method(runs, 40))
+    results = Results.read(tmp_path)
+    results.runs["training_seconds"] = [1.0, 5.0]
+    figure, _, _ = comparisons.cost_and_benefit(results)
     axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
     front = next(line for line in axes.lines if line.get_linestyle() == ":")
     assert front.get_xydata().tolist() == [[1, 90], [axes.get_xlim()[1], 90]]
     assert axes.get_xlim()[1] > 5
 
 
+# ------------------------------------------------------------------ curves
+
+
 def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
-    add(tmp_path, "lora", 0, epochs=4), add(tmp_path, "lora", 1, epochs=2)
-    history = records.read_csv(tmp_path / "history.csv")
-    history.loc[history["seed"] == 1, "validation_loss"] += 0.2
-    runs = records.read_csv(tmp_path / "runs.csv")
-    figure, note, _ = curves.learning_curves(history, runs, "epoch", "epochs")
-    mean, alone, _ = (line.get_xydata().tolist() for line in figure.axes[1].lines)
-    assert mean == [[1, pytest.approx(1.0)], [2, pytest.approx(0.55)]]
-    assert alone == [[2, 0.45], [3, pytest.approx(0.3)], [4, 0.225]]
+    begin(tmp_path)
+    add(tmp_path, "lora", 0, epochs=3), add(tmp_path, "lora", 1, epochs=1)
+    path = tmp_path / "lora-seed1" / "history.csv"
+    history = pd.read_csv(path)
+    history["validation_loss"] += 0.2
+    history.to_csv(path, index=False)
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
+    axes = next(axes for axes in figure.axes if axes.get_title() == "validation loss")
+    mean, alone, _ = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_allclose(mean, [[1 / 3, 0.9 + 0.1], [1, 0.3 + 0.1]])
+    np.testing.assert_allclose(alone[:, 0], [1, 4 / 3, 2, 7 / 3, 3])  # its own points
+    np.testing.assert_allclose(alone[:2, 1], [0.3, 0.9 / 4])
     assert "bands: from lowest to highest seed" in note and "thin lines" in note
-    band = figure.axes[1].collections[0].get_paths()[0].vertices
-    assert band[:, 0].max() == 2 and band[:, 1].max() == pytest.approx(1.1)
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
 
 
 def test_one_seed_has_no_band(tmp_path):
+    begin(tmp_path)
     add(tmp_path, "lora", 0)
-    history, runs = (records.read_csv(tmp_path / f"{name}.csv") for name in ("history", "runs"))
-    figure, note, _ = curves.learning_curves(history, runs, "seconds", "s")
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "seconds")
     assert not figure.axes[0].collections and "band" not in note
+
+
+def test_the_training_loss_is_a_centred_moving_mean_of_each_runs_steps():
+    steps = pd.DataFrame({"step": [1, 2, 3, 4, 5], "loss": [5.0, 1, 3, 8, 1]})
+    steps = pd.concat([steps.assign(method="lora", seed=seed) for seed in (0, 1)])
+    steps.loc[steps["seed"] == 1, "loss"] *= 10
+    smooth = curves.smoothed(steps.reset_index(drop=True), 3)
+    expected = [3, 3, 4, 4, 4.5]
+    assert smooth["loss"].tolist() == pytest.approx(expected + [10 * loss for loss in expected])
+    assert curves.smoothed(smooth, 1)["loss"].tolist() == smooth["loss"].tolist()
+
+
+def test_the_training_loss_has_a_panel_where_runs_have_their_steps(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "lora", 0, epochs=10), add(tmp_path, "head", 0, epochs=10)
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
+    assert [axes.get_title() for axes in figure.axes] == [
+        *("training loss", "validation loss", "validation accuracy")
+    ]
+    assert "centred moving mean over 3 steps" in note
+    (tmp_path / "head-seed0" / "steps.csv").unlink()
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
+    assert [len(axes.lines) for axes in figure.axes] == [1, 4, 4]  # two lines and two rings
+    (tmp_path / "lora-seed0" / "steps.csv").unlink()
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
+    assert len(figure.axes) == 2 and "moving mean" not in note
+
+
+# ------------------------------------------------------------------ matrices and tuning
 
 
 def test_confusion_counts_are_scikit_learns():
@@ -119,10 +215,21 @@ def test_confusion_counts_are_scikit_learns():
     assert (matrices.confusion(labels, logits) == expected).all()
 
 
+def test_blocks_that_a_method_leaves_alone_have_no_number(tmp_path):
+    begin(tmp_path)
+    run = tmp_path / "lora-seed0"
+    add(tmp_path, "lora", 0)
+    changes = pd.read_csv(run / "changes.csv")
+    changes[1:].to_csv(run / "changes.csv", index=False)
+    figure, _, _ = matrices.changes_map(Results.read(tmp_path), "lora")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(texts) == ["", "0.0", "10.0", "10.0"]
+
+
 def test_a_choice_at_the_edge_is_warned_of(tmp_path):
     add_tuning(tmp_path)
     assert curves.tuning_figure(tmp_path).read_bytes().startswith(b"\x89PNG")
-    tuned = curves.read_tuning(tmp_path)
+    tuned = read_table(tmp_path / "tuning.csv", curves.TUNING)
     assert curves.edge_note(tuned).endswith("head-only")
     assert "lies between" in curves.edge_note(tuned.assign(at_edge=False))
 
@@ -130,15 +237,3 @@ def test_a_choice_at_the_edge_is_warned_of(tmp_path):
 def test_tuning_without_its_table_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tuning\.csv is missing"):
         curves.tuning_figure(tmp_path)
-
-
-def test_the_command_prints_paths_or_one_line(tmp_path, capsys):
-    records.open_experiment(tmp_path, EXPERIMENT)
-    assert plots.command(plots.make_plots, [str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path} has no finished runs\n"
-    add(tmp_path, "head", 0)
-    assert plots.command(plots.make_plots, [str(tmp_path)]) == 0
-    assert str(tmp_path / "confusion.png") in capsys.readouterr().out.splitlines()
-    records.write(tmp_path / "history.csv", pd.DataFrame({"method": ["head"]}).to_csv())
-    assert plots.command(plots.make_plots, [str(tmp_path)]) == 2
-    assert "history.csv is damaged" in capsys.readouterr().err

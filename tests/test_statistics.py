@@ -4,7 +4,6 @@ Simulations make up reviews whose difficulty all methods share, and seeds that m
 accuracy; both are drawn anew each time. Bands are four standard errors of the simulation wide.
 """
 
-import gc
 from math import comb
 
 import numpy as np
@@ -12,18 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.statistics import experiment, measure
-from evaluation import statistics, style
+from benchmarks.statistics import Setting, experiment, measure
+from evaluation import convergence, statistics
 
 SIMULATIONS = 400
-
-
-@pytest.fixture(autouse=True)
-def imports_spared():
-    """statsmodels' multipletests collects garbage at each call, among all that is imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
@@ -45,7 +36,7 @@ def pair(only_a, only_b, both, neither):
 
 def runs(**accuracies):
     rows = [
-        {"method": method, "seed": seed, "status": "finished", "test_accuracy": accuracy}
+        {"method": method, "seed": seed, "test_accuracy": accuracy}
         for method, values in accuracies.items()
         for seed, accuracy in enumerate(values)
     ]
@@ -76,14 +67,11 @@ def test_wilson_holds_the_truth_as_often_as_it_claims():
         assert held.mean() == pytest.approx(0.95, abs=error(0.05, 20_000))
 
 
-def test_every_run_gets_its_interval_and_a_failed_one_gets_none():
-    table = runs(head=[0.66], lora=[0.8, float("nan")])
-    table.loc[2, "status"] = "failed: loss"
-    table = statistics.run_intervals(table, 1000)
-    got = table[["test_accuracy_low", "test_accuracy_high"]].to_numpy()
-    assert got[:2].tolist() == [list(statistics.wilson(k, 1000)) for k in (660, 800)]
-    assert np.isnan(got[2]).all()
-    assert statistics.by_method(table, 1000)["seeds"].tolist() == [1, 1]
+def test_many_intervals_at_once_are_the_single_ones():
+    low, high = statistics.wilson(np.array([660, 800, 0, 1000]), 1000)
+    singles = [statistics.wilson(right, 1000) for right in (660, 800, 0, 1000)]
+    assert list(zip(low, high, strict=True)) == singles
+    assert (singles[2][0], singles[3][1]) == pytest.approx((0, 1), abs=1e-15)
 
 
 def test_a_method_gets_the_t_interval_of_its_seeds_or_wilsons_of_its_only_one():
@@ -97,44 +85,6 @@ def test_a_method_gets_the_t_interval_of_its_seeds_or_wilsons_of_its_only_one():
     assert (tfidf["low"], tfidf["high"]) == statistics.wilson(150, 200)
     assert np.isnan(tfidf["sd"]) and tfidf["interval"] == "Wilson, seeds not varied"
     assert head["high"] == 1.0  # 0.995 + 0.064
-
-
-# ------------------------------------------------------------------ predictions
-
-
-def write(folder, name, labels, guesses):
-    (folder / "predictions").mkdir(exist_ok=True)
-    logits = np.eye(3)[guesses]
-    table = pd.DataFrame({"label": labels, **{f"logit_{c}": logits[:, c] for c in range(3)}})
-    table.to_csv(folder / "predictions" / f"{name}.csv", index=False)
-
-
-def test_right_and_wrong_come_from_the_predictions_of_finished_runs(tmp_path):
-    table = runs(lora=[0.5, 0.5], head=[0.5, 0.5])
-    table.loc[3, "status"] = "failed: loss"
-    write(tmp_path, "lora-seed0", [0, 1, 2], [0, 1, 1])
-    write(tmp_path, "lora-seed1", [0, 1, 2], [2, 1, 2])
-    write(tmp_path, "head-seed0", [0, 1, 2], [1, 0, 2])
-    right = statistics.read_right(tmp_path, table)
-    assert list(right) == ["lora", "head"]
-    assert right["lora"].tolist() == [[True, True, False], [False, True, True]]
-    assert right["head"].tolist() == [[False, False, True]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (None, "head-seed0.csv is missing"),
-        ([0, 1], "head-seed0.csv has 2 reviews, not 3"),
-        ([0, 2, 1], "head-seed0.csv has other labels"),
-    ],
-)
-def test_predictions_that_do_not_fit_are_refused_by_name(tmp_path, labels, message):
-    write(tmp_path, "lora-seed0", [0, 1, 2], [0, 1, 1])
-    if labels:
-        write(tmp_path, "head-seed0", labels, labels)
-    with pytest.raises(ValueError, match=message):
-        statistics.read_right(tmp_path, runs(lora=[0.5], head=[0.5]))
 
 
 # ------------------------------------------------------------------ two methods
@@ -211,55 +161,15 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs_and_so_on():
 
 def test_other_methods_and_their_order_change_no_difference_and_no_interval():
     right = experiment(np.random.default_rng(2), 300, (0.7, 0.8, 0.9), (3, 2, 1), (0.01,) * 3)
-    columns = ["difference", "low", "high", "p", "visible"]
+    columns = ["difference", "low", "high", "p", "minimum_detectable_effect"]
     every = statistics.compare(dict(reversed(right.items()))).set_index(["method_a", "method_b"])
     alone = statistics.compare({m: right[m] for m in "01"}).set_index(["method_a", "method_b"])
     assert every.loc[("1", "0"), columns].tolist() == alone.loc[("1", "0"), columns].tolist()
     assert (every["difference"] > 0).all()
 
 
-def test_other_numbers_of_reviews_are_refused_and_one_method_has_no_pair():
-    right = {"head": np.ones((1, 4), bool), "lora": np.ones((1, 5), bool)}
-    with pytest.raises(ValueError, match="not the same reviews, .*'head': 4, 'lora': 5"):
-        statistics.compare(right)
-    assert len(statistics.compare({"head": right["head"]})) == 0
-
-
-# ------------------------------------------------------------------ verdicts
-
-
-def test_verdicts_say_what_the_numbers_say():
-    right = pair(only_a=120, only_b=20, both=700, neither=160)
-    verdicts = statistics.compare({"adapter": right["lora"], "head": right["head"]})["verdict"]
-    assert verdicts[0].startswith("adapters beat head-only by 10.0 points [7.")
-    assert verdicts[0].endswith("(one seed each: seeds were not varied)")
-    assert statistics.compare(right)["verdict"][0].startswith("LoRA beats head-only by 10.0 points")
-    row = statistics.compare(pair(30, 25, 700, 245)).iloc[0]
-    assert row["verdict"].startswith(
-        "LoRA and head-only cannot be told apart on this test set: a difference under "
-        f"{100 * row['visible']:.1f} points would not have been seen"
-    )
-
-
-def test_verdicts_name_the_method_whose_seeds_were_not_varied():
-    right = experiment(np.random.default_rng(0), 500, (0.9, 0.7), (3, 1), (0.002, 0))
-    table = statistics.compare({"lora": right["0"], "tfidf": right["1"]})
-    assert table["verdict"][0].startswith("LoRA beats TF-IDF by ")
-    assert table["verdict"][0].endswith("(one seed of TF-IDF: its seeds were not varied)")
-    assert table["test"][0] == "bootstrap over reviews and seeds"
-    both = experiment(np.random.default_rng(0), 500, (0.9, 0.7), (3, 3), (0.002, 0.002))
-    assert statistics.compare(both)["verdict"][0].endswith("]")
-
-
-def test_a_verdict_follows_p_after_holm():
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        table = statistics.compare(experiment(rng, 400, (0.8, 0.8, 0.83), (1,) * 3, (0,) * 3))
-        between = (table["p"] < 0.05) & (table["p_holm"] >= 0.05)
-        if between.any():
-            assert table[between]["verdict"].str.contains("cannot be told apart").all()
-            return
-    raise AssertionError("no experiment where Holm matters")
+def test_one_method_has_no_pair():
+    assert len(statistics.compare({"head": np.ones((1, 4), bool)})) == 0
 
 
 # ------------------------------------------------------------------ simulations
@@ -276,7 +186,7 @@ def test_a_verdict_follows_p_after_holm():
 )
 def test_intervals_of_differences_hold_the_truth(few_resamples, seeds, n, seed_sd, most):
     rng = np.random.default_rng(n)
-    got = measure(rng, n, seeds, seed_sd, SIMULATIONS, accuracies=[0.82, 0.80])
+    got = measure(rng, Setting(n, seeds, seed_sd, (0.82, 0.80)), SIMULATIONS)
     assert got["coverage"] >= 0.95 - error(0.05, SIMULATIONS)
     assert got["coverage"] <= most + error(1 - most, SIMULATIONS)
 
@@ -284,39 +194,73 @@ def test_intervals_of_differences_hold_the_truth(few_resamples, seeds, n, seed_s
 def test_no_difference_is_claimed_among_four_equal_methods_too_often(few_resamples):
     rng = np.random.default_rng(5)
     for seeds, sd in (((1,) * 4, 0.0), ((3,) * 4, 0.005)):
-        got = measure(rng, 500, seeds, sd, 200)
+        got = measure(rng, Setting(500, seeds, sd), 200)
         assert got["claims"] <= 0.05 + error(0.05, 200)
         assert got["experiments_with_a_claim"] <= 0.05 + error(0.05, 200)
         assert got["claims"] > 0.005  # nor is nothing ever claimed
 
 
-def test_four_of_five_differences_of_the_visible_size_are_seen(few_resamples):
+def test_four_of_five_differences_of_the_minimum_detectable_effect_are_found(few_resamples):
     rng = np.random.default_rng(6)
-    visible = measure(rng, 1000, (1, 1), 0.0, 50)["visible_points"] / 100
-    got = measure(rng, 1000, (1, 1), 0.0, SIMULATIONS, accuracies=[0.8 + visible, 0.8])
+    effect = measure(rng, Setting(1000, (1, 1), 0.0), 50)["minimum_detectable_points"] / 100
+    got = measure(rng, Setting(1000, (1, 1), 0.0, (0.8 + effect, 0.8)), SIMULATIONS)
     assert got["claims"] == pytest.approx(0.8, abs=0.03 + error(0.8, SIMULATIONS))
 
 
 # ------------------------------------------------------------------ convergence
 
 
-def test_convergence_is_read_off_the_first_epoch_that_gets_there():
+def history():
     accuracies = {("lora", 0): [0.70, 0.898, 0.90], ("lora", 1): [0.86, 0.80], ("head", 0): [0.8]}
     rows = [
-        {"method": m, "seed": s, "epoch": e, "steps": 38 * e, "seconds": 1.5 * e}
+        {"method": m, "seed": s, "epoch": e / 4, "step": 38 * e, "seconds": 1.5 * e}
         | {"validation_accuracy": accuracy}
         for (m, s), values in accuracies.items()
         for e, accuracy in enumerate(values, start=1)
     ]
-    table = statistics.convergence(pd.DataFrame(rows[::-1]))
-    table = table.set_index(["method", "seed"])
+    return pd.DataFrame(rows[::-1])
+
+
+def test_convergence_is_read_off_the_first_evaluation_that_gets_there():
+    table = convergence.by_run(history()).set_index(["method", "seed"])
     own = ["own_target", "own_epochs", "own_steps", "own_seconds"]
-    assert table.loc[("lora", 0), own].tolist() == pytest.approx([0.891, 2, 76, 3.0])
-    assert table.loc[("lora", 1), own].tolist() == pytest.approx([0.8514, 1, 38, 1.5])
+    assert table.loc[("lora", 0), own].tolist() == pytest.approx([0.891, 0.5, 76, 3.0])
+    assert table.loc[("lora", 1), own].tolist() == pytest.approx([0.8514, 0.25, 38, 1.5])
     assert set(table["common_target"]) == {0.8}
-    assert table["common_epochs"].to_dict() == {("head", 0): 1, ("lora", 1): 1, ("lora", 0): 2}
-    assert table.loc[("lora", 0), ["common_steps", "common_seconds"]].tolist() == [76, 3.0]
+    steps = {("head", 0): 38, ("lora", 1): 38, ("lora", 0): 76}
+    assert table["common_steps"].to_dict() == steps
+    assert table.loc[("lora", 0), ["common_epochs", "common_seconds"]].tolist() == [0.5, 3.0]
+    assert convergence.resolution(history()) == 38
 
 
-def test_figures_and_verdicts_call_methods_the_same():
-    assert style.LOOKS.keys() == statistics.NAMES.keys()
+def test_convergence_of_a_method_has_students_interval_over_its_seeds():
+    table = convergence.by_method(convergence.by_run(history())).set_index("method")
+    mean, half = 57, 12.706205 * 19  # t with one degree of freedom; sd / sqrt(2) = 38 / 2
+    row = table.loc["lora", ["common_steps", "common_steps_low", "common_steps_high"]]
+    assert row.tolist() == pytest.approx([mean, mean - half, mean + half])
+    assert table.loc["head", "common_steps"] == 38
+    assert np.isnan(table.loc["head", "common_steps_low"]) and table.loc["head", "seeds"] == 1
+
+
+def test_the_difference_in_steps_has_welchs_interval_and_the_evaluations_distance_beside_it():
+    slow, fast = np.array([200.0, 230, 215]), np.array([100.0, 104])
+    a, b = 15**2 / 3, 8 / 2  # variances of the two means
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 1)
+    half = stats.t.ppf(0.975, freedom) * (a + b) ** 0.5
+    expected = 113 - half, 113 + half
+    assert convergence.difference(slow, fast) == pytest.approx(expected)
+    wider = expected[0] - 10, expected[1] + 10
+    assert convergence.difference(slow, fast, between=10) == pytest.approx(wider)
+    assert convergence.difference(slow[:1].repeat(3), fast[:1].repeat(2), 10) == (90, 110)
+    assert np.isnan(convergence.difference(slow[:1], fast, 10)).all()
+
+
+def test_the_interval_of_the_difference_in_steps_holds_the_truth():
+    """Steps read off every 10: the true ones lie anywhere below, by up to 10."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(1000):
+        slow, fast = rng.normal(200, 12, 3), rng.normal(120, 25, 4)
+        read = (np.ceil(values / 10) * 10 for values in (slow, fast))
+        low, high = convergence.difference(*read, between=10)
+        held.append(low <= 80 <= high)
+    assert np.mean(held) >= 0.95 - error(0.05, 1000)

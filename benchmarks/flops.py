@@ -1,0 +1,85 @@
+"""The floating-point operations (FLOPs) that a step requires, and the rate that a device reaches.
+
+A matrix of d_out x d_in requires, for each token, 2 d_out d_in FLOPs forward, as many for the
+gradient of its input, and as many for its own gradient. So with w = 4 d^2 + 2 d f weights a block:
+
+    forward      2 w a token and block, and 4 T d for attention's two products
+    to inputs    as much again, attention twice, down to the lowest trained weight
+    to weights   as much again as the forward, for the weights that are trained, and no others
+
+The last block requires keys and values for every token, and all else for the first token alone,
+where the head reads only that. Padding requires nothing. Norms, activations, softmax and the
+optimizer are left out: they are not matrix products.
+
+    model FLOPs utilisation (MFU) = required FLOPs / (seconds x the measured rate of the device)
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from evaluation import measure
+
+
+class Shape(NamedTuple):
+    """The sizes of an encoder whose head reads the first token."""
+
+    width: int  # d
+    feed_forward: int  # f
+    blocks: int
+
+
+def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forward_only=False):
+    """FLOPs required by one pass over reviews of these lengths.
+
+    `size` is LoRA's rank (on q, k, v, o) or the adapters' bottleneck. "head" requires the forward
+    pass alone.
+    """
+    d, f, blocks = shape
+    T = lengths.astype(float)
+    read = np.ones_like(T)  # tokens that the last block computes past its keys and values
+    square, feed_forward = 2 * d * d, 2 * 2 * d * f  # FLOPs a token: one of q, k, v, o; both
+
+    def whole_block(tokens):
+        return tokens * (4 * square + feed_forward) + 4 * T * tokens * d
+
+    forward = (blocks - 1) * whole_block(T) + 2 * T * square
+    forward += read * (2 * square + feed_forward) + 4 * T * read * d
+    if method == "lora":
+        added = 2 * 2 * d * size  # FLOPs a token and matrix, A and B
+        forward += added * ((blocks - 1) * 4 * T + 2 * T + 2 * read)
+    elif method == "adapter":
+        added = 2 * 2 * d * size
+        forward += added * ((blocks - 1) * 2 * T + 2 * read)
+    else:
+        added = 0
+    if forward_only or method == "head":
+        return forward.sum()
+    attention = 4 * d * ((blocks - 1) * T * T + T)
+    backward = forward + attention  # its two products have two gradients each
+    if method == "full":
+        return (forward + backward + forward - attention).sum()
+    if method == "lora":
+        backward -= 3 * T * (square + added / 2)  # nothing below the first block learns
+        backward += added * ((blocks - 1) * 4 * T + 2 * T + 2 * read)
+    elif method == "adapter":
+        backward -= T * (4 * square + added / 2) + 2 * 4 * T * T * d  # nor below its first one
+        backward += added * ((blocks - 1) * 2 * T + 2 * read)
+    return (forward + backward).sum()
+
+
+def matrix_rate(device: torch.device) -> float:
+    """FLOPs a second of this device's matrix products, in its compute type, measured."""
+    rows = 2**17 if device.type == "cuda" else 2**12  # long beside the start of a product
+    dtype = measure.compute_type(device)
+    a = torch.randn(rows, 768, device=device, dtype=dtype)
+    b = torch.randn(768, 768, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(10):  # the fastest: the first warms up, and others may use the machine too
+        clock = measure.Clock(device)
+        with clock:
+            for _ in range(3):
+                a @ b
+        seconds.append(clock.seconds)
+    return 3 * 2 * a.numel() * b.shape[1] / min(seconds)

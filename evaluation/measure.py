@@ -1,0 +1,186 @@
+"""The machine that a run was made on: what it is, and what the run took of it."""
+
+import ctypes
+import math
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
+
+
+def choose_device() -> torch.device:
+    """CUDA, or Apple's MPS, or the CPU: the first that is there."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def compute_type(device: torch.device) -> torch.dtype:
+    """The type in which the device multiplies matrices fastest, float32 where no other is faster.
+
+    bfloat16 where the device has it; float16 on CUDA cards that have not, such as the T4.
+    """
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float16
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        if can.get("avx512_bf16", False) or can.get("amx_bf16", False):
+            return torch.bfloat16
+    return torch.float32
+
+
+def prepare_device(device: torch.device) -> None:
+    """Settings of the whole process that make the device faster."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
+    elif device.type == "cpu":
+        keep_freed_memory()
+
+
+def describe(device: torch.device) -> str:
+    """The device, its threads and the type it computes in, in words."""
+    precision = str(compute_type(device)).removeprefix("torch.").replace("bfloat", "bf")
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({precision})"
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"{device.type} ({processor_name()}{threads}, {precision})"
+
+
+def environment(device: torch.device) -> dict:
+    """Versions of Python and the libraries, the machine, and the code's git commit."""
+    status = _git("status", "--porcelain")
+    return {
+        "device": describe(device),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+    }
+
+
+def processor_name() -> str:
+    """The CPU's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class Clock:
+    """Adds up the seconds of the blocks that run under it; the device has finished at both ends.
+
+    Within a block, `mark` notes a moment without waiting for the device, and `read_marks` says
+    afterwards at how many seconds each one was.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds = 0.0
+
+    def __enter__(self):
+        synchronise(self.device)
+        self.marks, self.before = [self._now()], self.seconds
+        self.start = time.perf_counter()
+
+    def __exit__(self, *error):
+        synchronise(self.device)
+        self.seconds += time.perf_counter() - self.start
+
+    def mark(self) -> None:
+        """Note this moment."""
+        self.marks.append(self._now())
+
+    def read_marks(self) -> list[float]:
+        """The seconds at each mark of the last block, counted from the first block on."""
+        first, *others = self.marks
+        if self.device.type == "cuda":
+            return [self.before + first.elapsed_time(mark) / 1000 for mark in others]
+        return [self.before + mark - first for mark in others]
+
+    def _now(self):
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what tensors free, for the next ones; True where it can (glibc).
+
+    By default it hands large blocks back to the system, which gives out and zeroes new pages for
+    the next tensor: on a CPU that costs more than many an operation on them.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    tune = ctypes.CDLL(None).mallopt
+    return bool(tune(mmap_threshold, 2**30) and tune(trim_threshold, 2**31 - 1))
+
+
+def total_memory(device: torch.device) -> float:
+    """All the bytes that the device has; infinite where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def other_load(device: torch.device) -> float | None:
+    """How many threads of other processes ran or waited in the last minute; None where unknown.
+
+    A machine that did other work makes seconds long and tells nothing of this program.
+    """
+    if not hasattr(os, "getloadavg"):
+        return None
+    own = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(0.0, round(os.getloadavg()[0] - own, 2))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start to look for a new peak of memory; what earlier work has freed is not to be in it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """The peak in MiB since the reset: of tensors on CUDA, of the whole process on the CPU.
+
+    None where the system does not tell (the CPU elsewhere than on Linux, MPS).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        return None
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
+
+
+def _git(*arguments):
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(("git", *arguments), cwd=here, capture_output=True, text=True)
+    except OSError:  # no git on this machine
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

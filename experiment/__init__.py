@@ -1,0 +1,19 @@
+"""What stands around the training loop: settings, data and base model, runs and their folders."""
+
+from .runs import Experiment, Run
+from .settings import Presets, Settings, parse, resume_command
+from .setup import prepare
+from .state import State
+from .summary import summarise
+
+__all__ = [
+    "Experiment",
+    "Presets",
+    "Run",
+    "Settings",
+    "State",
+    "parse",
+    "prepare",
+    "resume_command",
+    "summarise",
+]

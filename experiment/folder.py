@@ -1,0 +1,74 @@
+"""The folder of an experiment: opened for its constants alone, or started over."""
+
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from filelock import FileLock
+
+from evaluation.files import write
+from evaluation.results import Results
+
+from .runs import LOCK, RECORD, STATE, Experiment, held
+
+EARLIER = ("checkpoints", "predictions")  # folders of the layout of before
+TABLES = ("*.csv", "*.png", "report.*", "experiment.json")
+
+
+def open_folder(experiment: Experiment) -> None:
+    """Start the experiment in its folder, or resume it; --fresh deletes what is there.
+
+    Raises `ValueError` where its runs have other constants, where they are in the layout of an
+    earlier version, and where --fresh would delete what another process is at work on.
+    """
+    folder, settings = experiment.folder, experiment.settings
+    with folder_lock(folder):
+        if settings.fresh:
+            _delete(folder)
+        elif any((folder / name).exists() for name in EARLIER):
+            raise ValueError(
+                f"{folder} has results of an earlier version, which this one does not read; start "
+                "over with --fresh, or choose another EXPERIMENT name"
+            )
+        experiment.check_constants()
+        if not settings.tune and any(run.is_finished for run in experiment.runs()):
+            Results.read(folder)  # what cannot be read is refused before anything is trained
+        write(folder / "experiment.json", json.dumps(experiment.about(), indent=2) + "\n")
+
+
+def folder_lock(folder: Path) -> FileLock:
+    """Held for a moment to open the folder, and to write the tables and figures of all runs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / LOCK).acquire()
+    except OSError as error:
+        why = f"{folder} cannot be written ({error.strerror})"
+        raise OSError(f"{why}; set RESULTS to a folder that can") from None
+
+
+def at_work(folder: Path) -> list[str]:
+    """The names of the runs in `folder` that other processes hold."""
+    names = []
+    for lock in sorted(folder.glob(f"*/{LOCK}")):
+        with held(lock) as free:
+            if not free:
+                names.append(lock.parent.name)
+    return names
+
+
+def _delete(folder):
+    """Delete all that an experiment leaves, and nothing else; every run is held meanwhile."""
+    runs = {p.parent for name in (LOCK, RECORD, STATE) for p in folder.glob(f"*/{name}")}
+    with ExitStack() as stack:
+        for run in sorted(runs):
+            if not stack.enter_context(held(run / LOCK)):
+                raise ValueError(
+                    f"another process is at work on {run}; wait for it, or choose another "
+                    "EXPERIMENT name"
+                )
+        for path in (*runs, *(folder / name for name in EARLIER)):
+            shutil.rmtree(path, ignore_errors=True)
+    for pattern in TABLES:
+        for path in folder.glob(pattern):
+            path.unlink()

@@ -1,0 +1,308 @@
+"""An experiment, and its runs: one (method, seed) each, a folder that one process at a time holds.
+
+    results/<experiment>/<run>/
+        run.json                what the run was and what came of it; written last
+        steps.csv               a row for each step of the optimizer
+        history.csv             a row for each evaluation on validation
+        predictions.csv         labels and logits of the test reviews, in test order
+        changes.csv             how far each matrix, or what each adapter adds, has moved
+        trained.safetensors     the trained tensors, with checkpoint.json: what they belong to
+        unfinished.safetensors  the state of an unfinished run
+        .lock                   held by the process that is at work on it
+
+No file is written by two processes, so any number of them may work on one experiment. The lock is
+the operating system's: a crash gives it back.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+import modeling
+from data_utils import BUNDLED, Split, bundled
+from evaluation import measure
+from evaluation.files import replacing, write
+from evaluation.results import read_json
+from modeling import Method, PeftModel
+from modeling.checkpoint import TENSORS, load_trained, save_trained
+
+from . import live, tuning
+from .settings import Settings
+from .state import State
+
+FREE = ("methods", "seeds", "results", "tuning_rates", "tensorboard")  # may differ between starts
+FACTS = (  # of a finished run; null where a baseline, or tuning, has none
+    *("validation_loss", "validation_accuracy", "train_loss", "train_accuracy"),
+    *("test_loss", "test_accuracy", "trainable_parameters", "total_parameters"),
+    *("trainable_percentage", "training_seconds", "examples_per_second", "tokens_per_second"),
+    *("peak_memory_mib", "epochs_run", "best_epoch", "best_step", "trained_bytes", "other_load"),
+)
+RECORD, STATE, LOCK = "run.json", "unfinished.safetensors", ".lock"
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[bool]:
+    """Hold a lock file if no other process does; yields whether it could."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    holder = FileLock(lock, timeout=0)
+    try:
+        holder.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        holder.release()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that its runs share. Tuning is the same with other runs, and without test reviews."""
+
+    settings: Settings
+    device: torch.device
+    config: PretrainedConfig  # of the pretrained classifier
+    tokenizer: PreTrainedTokenizerBase
+    splits: dict[str, Split]  # train, validation and, but for tuning, test; on the device
+    notes: list[str]  # what was dropped from the data, in words
+
+    @property
+    def folder(self) -> Path:
+        """Where its results are."""
+        name = self.settings.experiment + ("-tuning" if self.settings.tune else "")
+        return Path(self.settings.results) / name
+
+    @property
+    def label_names(self) -> list[str]:
+        """The labels' names, 0 to C - 1."""
+        return list(self.config.id2label.values())
+
+    def pretrained(self) -> PreTrainedModel:
+        """The pretrained classifier, loaded anew; torch's seed decides its new head."""
+        return modeling.load_pretrained(self.config._name_or_path, self.config)
+
+    def runs(self) -> list["Run"]:
+        """Every run, by method and seed; a baseline, which has no randomness, runs once."""
+        settings = self.settings
+        if settings.tune:
+            return [Run(self, method, settings.seeds[0]) for method in tuning.grid(settings)]
+        return [
+            Run(self, method, seed)
+            for method in settings.methods
+            for seed in (settings.seeds[:1] if method.is_baseline else settings.seeds)
+        ]
+
+    def runs_to_do(self) -> Iterator["Run"]:
+        """The runs that are not finished, one by one, each held while it is at work.
+
+        A run that another process holds is passed over, and taken later if that process has
+        ended without finishing it. A run that fails is not tried again before the next start.
+        """
+        todo = [run for run in self.runs() if not run.is_finished]
+        stamps = {run.name: run.stamp for run in todo}
+        found = True
+        while found:
+            found = False
+            for run in todo:
+                with held(run.folder / LOCK) as free:
+                    if free and run.stamp == stamps[run.name]:
+                        self.check_constants()  # another process may have started over
+                        found = True
+                        yield run
+
+    def check_constants(self) -> None:
+        """Raise `ValueError` unless the folder's runs have these constants, but for the `FREE`."""
+        path = self.folder / "experiment.json"
+        if not path.exists():
+            return
+        earlier = dict(read_json(path, ["constants"])["constants"])
+        for name, now in json.loads(json.dumps(self.settings.constants())).items():
+            then = earlier.get(name, "unknown (another version)")
+            if name not in FREE and now != then:
+                raise ValueError(
+                    f"{self.folder} has runs with {name.upper()} = {then}, not {now}; choose "
+                    "another EXPERIMENT name, or start over with --fresh"
+                )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the model and the data are called in files and figures."""
+        settings = self.settings
+        model = f"{bundled.ENCODER} (bundled)" if settings.model == BUNDLED else settings.model
+        data_set = "IMDB's train split (bundled)"
+        data_set = data_set if settings.dataset == BUNDLED else settings.dataset
+        return {"model": model, "data_set": data_set}
+
+    def about(self) -> dict:
+        """What experiment.json says."""
+        data = {name: len(split) for name, split in self.splits.items()}
+        shares = {f"{name}_share_truncated": split.truncated for name, split in self.splits.items()}
+        about = {"constants": self.settings.constants()} | self.names
+        about |= {"label_names": self.label_names, "data": data | shares | {"notes": self.notes}}
+        return about | {"command": self.settings.command} | measure.environment(self.device)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed."""
+
+    experiment: Experiment
+    method: Method
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as lora-rank=4-seed0."""
+        return f"{self.method.file_name}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.experiment.folder / self.name
+
+    @property
+    def stamp(self) -> int | None:
+        """When its record was written, None without one."""
+        record = self.folder / RECORD
+        return record.stat().st_mtime_ns if record.exists() else None
+
+    @property
+    def status(self) -> str:
+        """Of its record: "finished", "failed: why", or "unfinished" without one."""
+        record = self.folder / RECORD
+        return read_json(record, ["status"])["status"] if record.exists() else "unfinished"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.status == "finished"
+
+    def resume(self, state: State) -> None:
+        """Bring `state` to the last evaluation of a killed run; nothing where there is none."""
+        if not (self.folder / STATE).exists():
+            return
+        state.load(self.folder / STATE)
+        steps = pd.read_csv(self.folder / "steps.csv")
+        state.steps = steps.head(state.history[-1]["step"]).to_dict("records")
+        if state.best() is state.history[-1]:  # it may have been killed in between
+            save_trained(state.model, self.folder / TENSORS)
+
+    def save(self, state: State) -> None:
+        """Write what is known after an evaluation, and the tensors of the best one so far."""
+        _write_table(self.folder / "steps.csv", state.steps)
+        _write_table(self.folder / "history.csv", state.history)
+        state.save(self.folder / STATE)
+        if state.best() is state.history[-1]:
+            save_trained(state.model, self.folder / TENSORS)
+        if self.experiment.settings.tensorboard:
+            live.log(self.folder, state)
+
+    def load_best(self, model: PeftModel) -> None:
+        """Put the tensors of the best evaluation into the model."""
+        load_trained(model, self.folder / TENSORS)
+
+    def facts(self, state: State) -> dict:
+        """What run.json says of training, the peak of its memory so far included."""
+        train, epochs = self.experiment.splits["train"], state.history[-1]["epoch"]
+        best, seconds = state.best(), state.clock.seconds
+        trainable, total = state.model.count_parameters()
+        return {
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            "trainable_percentage": 100 * trainable / total,
+            "training_seconds": seconds,
+            "examples_per_second": epochs * len(train) / seconds,
+            "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
+            "peak_memory_mib": measure.peak_memory(self.experiment.device),
+            "epochs_run": epochs,
+            "best_epoch": best["epoch"],
+            "best_step": best["step"],
+            "trained_bytes": (self.folder / TENSORS).stat().st_size,
+        }
+
+    def keep(self, model: PeftModel) -> None:
+        """Write the checkpoint, and where the model has changed."""
+        modeling.save_checkpoint(model, self.folder, self.experiment.tokenizer)
+        validation = self.experiment.splits["validation"]
+        some = validation.batch(np.arange(min(32, len(validation))))
+        base = self.experiment.pretrained().to(self.experiment.device)
+        rows = modeling.changes(model, base, some.input_ids, some.attention_mask)
+        if rows:
+            _write_table(self.folder / "changes.csv", rows)
+
+    def finish(self, facts: dict, logits: Tensor | None) -> None:
+        """Write the test's logits (n, C), if there was one, and the record that ends the run."""
+        if logits is None:  # a learning rate was tried; nobody will use its tensors
+            (self.folder / TENSORS).unlink()
+        else:
+            labels = self.experiment.splits["test"].labels.cpu()
+            predictions = pd.DataFrame({"label": labels})
+            names = [f"logit_{label}" for label in self.experiment.label_names]
+            predictions[names] = logits.numpy()
+            write(self.folder / "predictions.csv", predictions.to_csv(index=False))
+        facts["other_load"] = measure.other_load(self.experiment.device)
+        self._record("finished", {name: facts.get(name) for name in FACTS})
+        measured = "test_accuracy" if "test_accuracy" in facts else "validation_accuracy"
+        said = [f"{measured.replace('_', ' ')} {facts[measured]:.2%}"]
+        if "trainable_percentage" in facts:
+            said.append(f"{facts['trainable_percentage']:.3g} % trained")
+        said.append(f"{facts['training_seconds']:.3g} s of training")
+        tqdm.write(f"{self.method.text} seed {self.seed}: {', '.join(said)}")
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """A loss that is not finite, or too little memory, fails this run and no other.
+
+        The failure is recorded; the next start tries the run again from its beginning.
+        """
+        settings = self.experiment.settings
+        try:
+            yield
+            return
+        except torch.OutOfMemoryError:
+            why = (
+                f"out of memory with BATCH_SIZE {settings.batch_size}, MICRO_BATCH_TOKENS "
+                f"{settings.micro_batch_tokens or 'auto'}, MAX_TOKENS {settings.max_tokens}; lower "
+                "the first two, or the last"
+            )
+        except FloatingPointError as error:
+            rate = f"learning rate {self.method.learning_rate:g}"
+            why = f"{error}, {rate}; lower it in LEARNING_RATES"
+        print(f"{self.method.text} seed {self.seed} failed: {why}", file=sys.stderr)
+        self._record(f"failed: {why}", {})
+
+    def _record(self, status, facts):
+        record = {"experiment": self.experiment.settings.experiment} | self.experiment.names
+        record |= {
+            "method": self.method.text,
+            "name": self.method.name,
+            "baseline": self.method.is_baseline,
+            "seed": self.seed,
+            "status": status,
+            "learning_rate": self.method.learning_rate,
+            "device": measure.describe(self.experiment.device),
+            "hyperparameters": self.method.hyperparameters,
+        }
+        (self.folder / STATE).unlink(missing_ok=True)
+        for rest in self.folder.glob(".tmp*"):  # of safetensors, killed while it wrote
+            rest.unlink()
+        write(self.folder / RECORD, json.dumps(record | facts, indent=2) + "\n")
+
+
+def _write_table(path, rows):
+    with replacing(path) as part:
+        pd.DataFrame(rows).to_csv(part, index=False)

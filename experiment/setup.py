@@ -1,0 +1,130 @@
+"""What stands before the first run: data, base model, device, and what the methods will take.
+
+All that cannot be is refused here, in one line, before anything is trained or deleted.
+"""
+
+import shutil
+import sys
+
+import datasets
+import torch
+from huggingface_hub.utils import logging as hub_logging
+from transformers import AutoModelForSequenceClassification
+
+import data_utils
+import modeling
+from evaluation import measure
+from modeling import PeftModel
+
+from . import live
+from .folder import open_folder
+from .runs import Experiment
+from .settings import Settings
+
+
+def prepare(settings: Settings) -> Experiment:
+    """Load everything, refuse what cannot be, open the folder, and print what is to do.
+
+    Raises `ValueError` and `OSError` with one line that says what to change.
+    """
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
+    device = measure.choose_device()
+    measure.prepare_device(device)
+    _print_title(settings, device)
+    if settings.tensorboard:
+        live.check()
+    examples = settings.train_examples, settings.validation_examples, settings.test_examples
+    data = data_utils.load_reviews(
+        settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
+    )
+    bundled = settings.model == data_utils.BUNDLED
+    source = str(data_utils.encoder_folder()) if bundled else settings.model
+    config = modeling.load_config(source, data.label_names, settings.encoder_dropout)
+    tokenizer = modeling.load_tokenizer(source, config, settings.max_tokens, settings.truncation)
+    names = ("train", "validation") if settings.tune else ("train", "validation", "test")
+    splits = {
+        name: data_utils.tokenise(getattr(data, name), tokenizer).to(device) for name in names
+    }
+    experiment = Experiment(settings, device, config, tokenizer, splits, data.notes)
+    experiment.pretrained()  # each run loads it anew; damaged weights end here
+    models = _build_without_weights(experiment)
+    _check_memory(models, device)
+    _check_disk(experiment, models)
+    open_folder(experiment)
+    _print_data(experiment)
+    return experiment
+
+
+def _build_without_weights(experiment) -> dict[str, PeftModel]:
+    """Each method's model, of shapes alone; what cannot be built raises `ValueError`."""
+    models = {}
+    for run in experiment.runs():
+        if not run.method.is_baseline and run.method.text not in models:
+            with torch.device("meta"):
+                classifier = AutoModelForSequenceClassification.from_config(experiment.config)
+                models[run.method.text] = run.method.build(classifier)
+    return models
+
+
+def _check_memory(models, device):
+    for method, model in models.items():
+        trained, total = model.count_parameters()
+        needed = 4 * (total + 3 * trained)  # the weights; a gradient and AdamW's two moments
+        if needed > measure.total_memory(device):
+            raise ValueError(
+                f"{method} needs {needed / 2**30:,.1f} GiB for its weights and gradients, and "
+                f"{measure.describe(device)} has {measure.total_memory(device) / 2**30:,.1f} GiB; "
+                "lower LORA_RANK or ADAPTER_BOTTLENECK, or choose a smaller MODEL"
+            )
+
+
+def _check_disk(experiment, models):
+    """Raise `ValueError` where the results' disk has no room for what the runs to do will write.
+
+    A run leaves its trained tensors in float32; while it is unfinished its state is twice on the
+    disk, the old and the new one, each the trained tensors and AdamW's two numbers for each.
+    """
+    runs = [run for run in experiment.runs() if experiment.settings.fresh or not run.is_finished]
+    texts = [run.method.text for run in runs if not run.method.is_baseline]
+    sizes = [4 * models[text].count_parameters()[0] for text in texts]
+    needed = sum(sizes) + 6 * max(sizes, default=0) + 50 * 2**20
+    folder = experiment.folder
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"{experiment.folder} is on a disk with {free / 2**20:,.0f} MiB free, and this "
+            f"experiment needs about {needed / 2**20:,.0f}; make room, or set RESULTS to another "
+            "disk"
+        )
+
+
+def _print_title(settings, device):
+    what = "Tuning for experiment" if settings.tune else "Experiment"
+    other = {"full": "quick", "quick": "full"}.get(settings.experiment)
+    print(
+        f"{what} {settings.experiment}{f' (the other one: --experiment {other})' if other else ''}:"
+        f" {', '.join(method.text for method in settings.methods)} on {settings.model} model and "
+        f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
+        f"{measure.describe(device)}"
+    )
+
+
+def _print_data(experiment):
+    splits, settings = experiment.splits, experiment.settings
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
+    print(f"Reviews: {counts}; labels {', '.join(experiment.label_names)}")
+    print(*(f"  {note}" for note in experiment.notes), sep="\n")
+    side = {"left": "last", "right": "first"}[settings.truncation]
+    print(
+        f"  {splits['train'].truncated:.0%} of the training reviews truncated to their {side} "
+        f"{settings.max_tokens} tokens"
+    )
+    runs = experiment.runs()
+    todo = sum(not run.is_finished for run in runs)
+    finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"
+    what = "Learning rates to try" if settings.tune else "Runs to do"
+    print(f"{what}: {todo}{finished if todo < len(runs) else ''}")

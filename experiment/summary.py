@@ -1,0 +1,39 @@
+"""What is said and written when a process has no run left to do."""
+
+import textwrap
+
+from evaluation import report, tables
+from evaluation.results import Results
+
+from . import tuning
+from .folder import at_work, folder_lock
+from .runs import Experiment
+
+
+def summarise(experiment: Experiment) -> int:
+    """Write tables, figures and page of all finished runs, and print them; returns exit status.
+
+    1 where a run has failed (in tuning: every rate of a method), else 0. While other processes
+    are at work on the experiment this is left to the last of them.
+    """
+    others = at_work(experiment.folder)
+    if others:
+        print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
+    else:
+        with folder_lock(experiment.folder):
+            tuning.summarise(experiment) if experiment.settings.tune else _write_all(experiment)
+    if experiment.settings.tune:
+        table = tuning.collect(experiment)
+        return int(len(table) > 0 and not table.groupby("method")["chosen"].any().all())
+    return int(any(run.status.startswith("failed") for run in experiment.runs()))
+
+
+def _write_all(experiment):
+    if not any(experiment.folder.glob("*/predictions.csv")):
+        return
+    results = Results.read(experiment.folder, experiment.splits["test"].texts)
+    written = report.write(results)
+    print(tables.terminal(results))
+    names = ", ".join(path.name for path in reversed(written))
+    print(f"Written to {experiment.folder}, beside a folder for each run:")
+    print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))

@@ -1,0 +1,70 @@
+"""Equal tuning: the same number of learning rates for every method, chosen on validation alone.
+
+Every variant `lora(learning_rate=...)` is a run like any other, with the first seed, that leaves
+the test unread. The rate with the lowest validation loss is chosen.
+"""
+
+import numpy as np
+import pandas as pd
+
+from evaluation.curves import tuning_figure
+from evaluation.files import write
+from evaluation.results import read_json
+from modeling import Method
+
+from .settings import Settings
+
+
+def grid(settings: Settings) -> list[Method]:
+    """Each method with `TUNING_RATES` learning rates, over two decades around its own."""
+    count = settings.tuning_rates
+    steps = np.linspace(-1, 1, count) if count > 1 else [0.0]
+    return [
+        method.with_learning_rate(float(f"{method.learning_rate * 10**step:.3g}"))
+        for method in settings.methods
+        if not method.is_baseline
+        for step in steps
+    ]
+
+
+def collect(experiment) -> pd.DataFrame:
+    """A row for each rate that has been tried, and whether it is the best of its method.
+
+    `at_edge`: it is the lowest or the highest rate tried, so a better one may lie beyond.
+    """
+    rows = []
+    for run in experiment.runs():
+        if run.status == "unfinished":
+            continue
+        record = read_json(run.folder / "run.json")
+        row = {"method": run.method.text_without_rate, "learning_rate": run.method.learning_rate}
+        row |= {"seed": run.seed, "status": record["status"]}
+        for name in ("validation_loss", "validation_accuracy", "best_epoch"):
+            row[name] = record.get(name, np.nan)
+        rows.append(row | {"seconds": record.get("training_seconds", np.nan)})
+    table = pd.DataFrame(rows)
+    if len(table):
+        by_method = table.groupby("method", sort=False)
+        table["chosen"] = table["validation_loss"] == by_method["validation_loss"].transform("min")
+        rates = by_method["learning_rate"]
+        ends = rates.transform("min"), rates.transform("max")
+        table["at_edge"] = (table["learning_rate"] == ends[0]) | (table["learning_rate"] == ends[1])
+    return table
+
+
+def summarise(experiment) -> None:
+    """Write tuning.csv and its figure, and print the chosen rates as constants to copy."""
+    table, folder = collect(experiment), experiment.folder
+    if table.empty:
+        return
+    write(folder / "tuning.csv", table.to_csv(index=False))
+    print(table.drop(columns=["seed", "status"]).to_string(index=False))
+    chosen = table[table["chosen"]]
+    for row in chosen[chosen["at_edge"]].itertuples():
+        print(
+            f"warning: {row.method} is best at the edge of what was tried, {row.learning_rate:g}: "
+            "move its LEARNING_RATES there and tune again"
+        )
+    rates = ", ".join(f'"{row.method}": {row.learning_rate:g}' for row in chosen.itertuples())
+    print(f"LEARNING_RATES = {{{rates}}}")
+    print("Written:", folder / "tuning.csv", tuning_figure(folder), sep="\n  ")

@@ -1,0 +1,156 @@
+"""What is computed otherwise for speed, each beside its plain form.
+
+`use_fast_attention`, on a CPU: attention as three operations.
+
+    scores = q k^T / sqrt(d_h) + mask        (N, H, T, T)     H heads of width d_h
+    output = softmax(scores) v               (N, H, T, d_h)
+
+PyTorch's fused attention exists to never write the scores to memory. On a CPU its backward pass
+costs two to six times that of these operations, and micro-batches keep the scores small anyway.
+It is registered with transformers by name, so that it serves every family that takes its
+attention from there. On a GPU, PyTorch's fused attention, always with a mask: transformers leaves
+out a mask that hides nothing, and to know that, it waits for the device at every forward pass.
+
+`use_folded_lora`: LoRA's h as one product with W = W0 + s B A, on a CPU. The paper's form passes
+over h twice more, and those passes cost more than A and B do.
+
+`first_token_alone`: the last block, where the head reads the first token and no other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PLAIN, MASKED = "plain", "sdpa_with_mask"  # as transformers calls them
+
+
+def plain_attention(
+    module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_
+) -> tuple[Tensor, None]:
+    """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
+
+    The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
+    to a key, None where it always may. With `module.first_query_only`, the first token's output
+    stands in all T places.
+    """
+    N, H, T, width = query.shape
+    queries = 1 if getattr(module, "first_query_only", False) else T
+    query = query[:, :, :queries]
+    groups = H // key.shape[1]  # decoders share keys and values among heads
+    key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
+    # The scale goes into the queries: they are smaller than the scores.
+    query = query * (width**-0.5 if scaling is None else scaling)
+    query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
+    scores = torch.bmm(query, key.mT)  # (N H, queries, T)
+    if attention_mask is not None:
+        attention_mask = attention_mask[:, :, :queries]
+        lowest = torch.finfo(scores.dtype).min
+        bias = torch.zeros_like(attention_mask, dtype=scores.dtype)
+        bias.masked_fill_(~attention_mask, lowest)
+        with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
+            scores.view(N, H, queries, -1).add_(bias)
+    shares = F.dropout(scores.softmax(-1), dropout)
+    output = torch.bmm(shares, value).view(N, H, queries, width)
+    return output.transpose(1, 2).expand(N, T, H, width), None
+
+
+def _mask(*sizes, **options):
+    """transformers' boolean mask (N, 1, T, T); None only where every token sees every other."""
+    return sdpa_mask(*sizes, **options | {"allow_is_causal_skip": False})
+
+
+def _every_mask(*sizes, **options):
+    """transformers' boolean mask (N, 1, T, T), whatever its values."""
+    never = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    return sdpa_mask(*sizes, **options | never)
+
+
+def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> None:
+    """The attention that suits a device, where the model's family lets it be chosen."""
+    if pretrained._supports_attention_backend:
+        pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
+
+
+AttentionInterface.register(PLAIN, plain_attention)
+AttentionMaskInterface.register(PLAIN, _mask)
+AttentionInterface.register(MASKED, sdpa_attention_forward)
+AttentionMaskInterface.register(MASKED, _every_mask)
+
+
+class FoldedLoRA(torch.autograd.Function):
+    """h = W x + b with W = W0 + s B A, and gradients for x, A and B alone.
+
+    With g = dL/dh, M rows of x and g:
+        dL/dx = g W        dL/dA = s (g B)^T x        dL/dB = s g^T (x A^T)
+    Beside the two products with W, which a frozen layer requires too, all have a side of r.
+    """
+
+    @staticmethod
+    def forward(ctx, x, W0, bias, A, B, scaling):
+        """x (..., d_in) -> h (..., d_out); W is built in W0's type, the rest is autocast's."""
+        device = x.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+        with torch.autocast(device, enabled=False):
+            W = torch.addmm(W0, B, A, alpha=scaling).to(dtype)
+            x = x.to(dtype)
+            ctx.save_for_backward(x, W, A, B)
+            ctx.scaling = scaling
+            return F.linear(x, W, None if bias is None else bias.to(dtype))
+
+    @staticmethod
+    @once_differentiable  # the saved W hides A and B: a second derivative would be wrong
+    def backward(ctx, g):
+        x, W, A, B = ctx.saved_tensors
+        rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)  # (M, d_in), (M, d_out)
+        g_B = g_rows @ B.to(g.dtype)  # (M, r)
+        x_A = rows @ A.to(g.dtype).T  # (M, r)
+        grad_A = ctx.scaling * (g_B.T @ rows).to(A.dtype)
+        grad_B = ctx.scaling * (g_rows.T @ x_A).to(B.dtype)
+        grad_x = (g_rows @ W).view(x.shape) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_A, grad_B, None
+
+
+def use_folded_lora(model: nn.Module) -> None:
+    """Have the LoRA layers of a model compute their folded form, but where dropout acts on A."""
+    for layer in model.modules():
+        if hasattr(layer, "lora_A"):
+            layer.folded = True
+
+
+@contextmanager
+def first_token_alone(block: nn.Module, architecture, T: int) -> Iterator[None]:
+    """Within it, `block` (N, T, d) -> (N, 1, d): the first token's output and no other.
+
+    The other tokens of the last block serve as keys and values alone. So its output projection
+    and its first norm, which the feed-forward half follows, are given the first token alone, and
+    so is q where the family's attention allows: `plain_attention` computes that query alone.
+    """
+
+    def keep_first(layer, inputs):
+        return inputs[0][:, :1]  # (N, T, d) -> (N, 1, d)
+
+    def repeat(layer, inputs, output):
+        return output.expand(-1, T, -1)  # what follows expects a query in each place
+
+    paths = [architecture.projections["o"], architecture.norms[0]]
+    hooks = []
+    if architecture.attention:
+        paths.append(architecture.projections["q"])
+        hooks.append(block.get_submodule(paths[-1]).register_forward_hook(repeat))
+        block.get_submodule(architecture.attention).first_query_only = True
+    hooks += [block.get_submodule(path).register_forward_pre_hook(keep_first) for path in paths]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        if architecture.attention:
+            block.get_submodule(architecture.attention).first_query_only = False

@@ -1,0 +1,69 @@
+"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16.
+
+That the first token alone is the same as all of them: tests/test_methods.py, for each family.
+"""
+
+import pytest
+import torch
+from conftest import tiny, tokens
+from torch.nn import functional as F
+
+from modeling import METHODS, use_fast_attention
+from modeling.fast import PLAIN, plain_attention
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def logits_and_gradients(method, family, device, dtype):
+    """With the attention that suits `device`, transformers' own for None."""
+    torch.manual_seed(0)
+    pretrained = tiny(family).to(dtype)
+    if device:
+        use_fast_attention(pretrained, device)
+    model = METHODS[method](pretrained).eval()
+    for parameter in model.trainable_parameters().values():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids, mask = tokens(batch=4, length=12)
+    logits = model(ids, mask)
+    F.cross_entropy(logits, torch.tensor([0, 1, 1, 0])).backward()
+    return logits, {name: p.grad for name, p in model.trainable_parameters().items()}
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_fast_attention_is_the_attention_that_transformers_chooses(
+    family, method, device, dtype, limit
+):
+    ours, our_gradients = logits_and_gradients(method, family, device, dtype)
+    theirs, gradients = logits_and_gradients(method, family, None, dtype)
+    assert (ours - theirs).abs().max() < limit * theirs.abs().max()
+    largest = max(g.abs().max() for g in gradients.values())
+    for name, gradient in gradients.items():
+        assert (our_gradients[name] - gradient).abs().max() < limit * largest, name
+
+
+def test_every_family_but_deberta_takes_it(family):
+    model = tiny(family)
+    use_fast_attention(model, CPU)
+    assert (model.config._attn_implementation == PLAIN) == (family != "deberta-v2")
+
+
+def test_a_query_that_may_attend_to_nothing_stays_finite_in_bf16():
+    q = k = v = torch.randn(1, 2, 3, 4).bfloat16()
+    mask = torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    mask[0, 0, 2] = False
+    output, _ = plain_attention(None, q, k, v, mask)
+    assert output.isfinite().all()
+    assert torch.allclose(output[0, 2], v.float().mean(2)[0].bfloat16(), atol=1e-2)
+
+
+def test_dropout_of_the_shares_keeps_their_mean():
+    torch.manual_seed(0)
+    q = k = torch.zeros(1, 1, 4, 2)
+    v = torch.ones(1, 1, 4, 2)
+    outputs = torch.stack(
+        [plain_attention(None, q, k, v, None, dropout=0.25)[0] for _ in range(2000)]
+    )
+    assert outputs.mean() == pytest.approx(1, abs=0.02)
+    assert outputs.std() > 0.2

@@ -1,0 +1,250 @@
+"""A run is a folder: killed, started twice or started over, an experiment's files are the same."""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny
+
+import finetuning
+from experiment import State
+from experiment.runs import LOCK, RECORD, STATE, held
+from modeling import METHODS
+
+# What a second time changes: seconds, and what the machine did meanwhile.
+TIMES = ["training_seconds", "examples_per_second", "tokens_per_second", "peak_memory_mib"]
+TIMES += ["other_load", "seconds"]
+METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", "lora(rank=2, targets=('q', 'v'))", "full")
+
+
+@pytest.fixture
+def arguments(model_folder, reviews_csv, tmp_path):
+    fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
+    fixed += ["--max-tokens", "12", "--epochs", "4", "--batch-size", "16", "--patience", "2"]
+    fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]
+
+    def given(results, *more):
+        return [str(part) for part in (*fixed, "--results", tmp_path / results, *more)]
+
+    return given
+
+
+def main(arguments, output):
+    """The command in a process of its own: its exit status, and what it says in files."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with open(output, "a") as file, redirect_stderr(file), redirect_stdout(io.StringIO()):
+        sys.exit(finetuning.main(arguments))
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the command in a real process, forked from one that has its imports behind it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finetuning"])
+
+    def begin(arguments):
+        process = context.Process(target=main, args=(arguments, tmp_path / "stderr"), daemon=True)
+        process.start()
+        return process
+
+    return begin
+
+
+def contents(folder):
+    """What the experiment left, times apart: tables, records, and the bytes of all else."""
+    kept = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".csv" and path.name != "predictions.csv":
+            table = pd.read_csv(path)
+            kept[name] = table.drop(columns=TIMES, errors="ignore").to_csv()
+        elif path.name == RECORD:
+            record = json.loads(path.read_text())
+            kept[name] = {key: value for key, value in record.items() if key not in TIMES}
+        elif path.suffix in (".csv", ".safetensors") or path.name == "checkpoint.json":
+            kept[name] = path.read_bytes()
+        elif path.name not in ("experiment.json", "report.md", "report.html", LOCK):
+            kept[name] = path.suffix  # figures show times
+    return kept
+
+
+def waiting(condition, process):
+    while process.is_alive() and not condition():
+        time.sleep(0.01)
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, tmp_path):
+    given = (*METHODS_GIVEN, "--epochs", "30", "--patience", "20")
+    one, two = (tmp_path / name / "tiny" for name in ("one", "two"))
+    process = start(arguments("one", *given))
+    waiting((one / "experiment.json").exists, process)
+    begun = time.monotonic()
+    waiting(lambda: len(list(one.glob(f"*/{RECORD}"))) == 5, process)
+    duration = time.monotonic() - begun
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "stderr").read_text()
+    moments, kills, within_runs = random.Random(0), 0, 0
+    while True:
+        process = start(arguments("two", *given))
+        if kills < 20:
+            process.join(moments.uniform(0.2, 0.2 + duration / 3))
+            kills += process.is_alive()
+            process.kill()
+        process.join()
+        within_runs += len(list(two.rglob(STATE)))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
+    assert kills >= 5 and within_runs >= 2
+    assert contents(one) == contents(two)
+    assert not list(two.rglob("*.part")) and not list(two.rglob(STATE))
+    print(f"{kills} kills, {within_runs} of them within a run")
+
+
+@pytest.mark.parametrize("time_of_second", [0, 0.5])
+def test_two_processes_share_the_runs_and_leave_the_files_of_one(
+    arguments, start, tmp_path, time_of_second
+):
+    given = (*METHODS_GIVEN, "--seeds", "0", "1")
+    process = start(arguments("one", *given))
+    process.join()
+    first = start(arguments("two", *given))
+    time.sleep(time_of_second)
+    second = start(arguments("two", *given))
+    for process in (first, second):
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "stderr").read_text()
+    assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+
+
+def test_a_terminated_run_keeps_its_evaluations_and_says_how_to_resume(arguments, start, tmp_path):
+    given = arguments("one", "--methods", "full", "--epochs", "500", "--patience", "500")
+    process = start(given)
+    state = tmp_path / "one" / "tiny" / "full-seed0" / STATE
+    waiting(state.exists, process)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 130 and state.exists()
+    error = (tmp_path / "stderr").read_text()
+    assert error.count("\n") == 1
+    assert "resume with: python finetuning.py --experiment tiny" in error
+    assert finetuning.main([*given, "--epochs", "3"]) == 2  # what is there has other constants
+
+
+def test_a_run_that_another_process_holds_is_neither_deleted_nor_run_twice(
+    arguments, start, tmp_path, capsys
+):
+    given = arguments("one", "--methods", "full", "--epochs", "500", "--patience", "500")
+    process = start(given)
+    folder = tmp_path / "one" / "tiny"
+    waiting((folder / "full-seed0" / STATE).exists, process)
+    assert finetuning.main([*given, "--fresh"]) == 2
+    error = capsys.readouterr().err
+    assert "another process is at work on" in error and error.count("\n") == 1
+    assert (folder / "full-seed0" / STATE).exists()
+    assert finetuning.main(given) == 0
+    assert "Other processes are at work on full-seed0" in capsys.readouterr().out
+    process.kill()
+    process.join()
+    assert finetuning.main(arguments("one", "--methods", "head", "--fresh")) == 0
+    assert not (folder / "full-seed0").exists()
+
+
+def test_a_run_whose_process_died_is_taken_by_the_one_that_is_left(arguments, start, tmp_path):
+    given = arguments("one", "--methods", "full", "head", "--epochs", "50", "--patience", "50")
+    first = start(given)
+    waiting((tmp_path / "one" / "tiny" / "full-seed0" / STATE).exists, first)
+    second = start(given)
+    waiting((tmp_path / "one" / "tiny" / "head-seed0" / LOCK).exists, second)
+    first.kill()
+    second.join()
+    assert second.exitcode == 0, (tmp_path / "stderr").read_text()
+    runs = pd.read_csv(tmp_path / "one" / "tiny" / "runs.csv")
+    assert runs["method"].tolist() == ["full", "head"]
+
+
+def test_results_of_the_layout_of_before_are_refused_with_one_line(arguments, tmp_path, capsys):
+    old = tmp_path / "one" / "tiny" / "predictions"
+    old.mkdir(parents=True)
+    given = arguments("one", "--methods", "head")
+    assert finetuning.main(given) == 2
+    error = capsys.readouterr().err
+    assert "results of an earlier version" in error and error.count("\n") == 1
+    assert finetuning.main([*given, "--fresh"]) == 0
+    assert not old.exists()
+
+
+def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(arguments, tmp_path):
+    folder = tmp_path / "one" / "tiny"
+    assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.txt").write_text("mine")
+    given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
+    assert finetuning.main(given) == 0
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"notes", "head-seed5"}
+    assert (folder / "notes" / "mine.txt").exists()
+
+
+def test_a_failed_run_is_tried_again_by_the_next_start(arguments, tmp_path, monkeypatch):
+    fine_tune = finetuning.fine_tune
+    tries = []
+
+    def failing(run):
+        tries.append(run.name)
+        raise FloatingPointError("the loss is nan at step 1")
+
+    monkeypatch.setattr(finetuning, "fine_tune", failing)
+    given = arguments("one", "--methods", "head")
+    assert finetuning.main(given) == 1 and tries == ["head-seed0"]
+    monkeypatch.setattr(finetuning, "fine_tune", fine_tune)
+    assert finetuning.main(given) == 0
+
+
+def test_a_lock_is_given_back_by_the_system_when_its_process_ends(tmp_path):
+    path = tmp_path / "run" / LOCK
+    child = os.fork()
+    if not child:
+        with held(path) as free:
+            os._exit(0 if free else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with held(path) as free:
+        assert free
+        with held(path) as again:
+            assert not again
+
+
+def test_state_comes_back_to_the_last_bit(tmp_path):
+    states = []
+    for _ in range(2):
+        model = METHODS["lora"](tiny().float(), rank=2)
+        optimizer = torch.optim.AdamW(model.trainable_parameters().values(), 0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        clock = finetuning.measure.Clock(torch.device("cpu"))
+        states.append(State(model, optimizer, schedule, scaler, clock))
+    one, two = states
+    for parameter in one.model.trainable_parameters().values():
+        parameter.grad = torch.randn_like(parameter)
+    one.optimizer.step(), one.schedule.step()
+    one.history, one.clock.seconds = [{"step": 1, "validation_loss": 1 / 3}], 0.1 + 0.2
+    one.save(tmp_path / STATE)
+    drawn = torch.rand(3)
+    two.load(tmp_path / STATE)
+    assert torch.equal(torch.rand(3), drawn)
+    assert two.history == one.history and two.clock.seconds == 0.1 + 0.2
+    for a, b in zip(*(s.model.trainable_parameters().values() for s in states), strict=True):
+        assert torch.equal(a, b)
+        for name, number in one.optimizer.state[a].items():
+            assert torch.equal(number, two.optimizer.state[b][name])
+    assert one.schedule.get_last_lr() == two.schedule.get_last_lr() == [pytest.approx(0.09)]
+    assert two.optimizer.param_groups[0]["lr"] == one.optimizer.param_groups[0]["lr"]

@@ -1,0 +1,91 @@
+"""The constants of finetuning.py: presets, the command line before them, methods with variants."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import data_utils
+import finetuning
+from experiment import parse
+from experiment.settings import RULES
+
+
+def settings(*arguments):
+    return parse(vars(finetuning), list(arguments))
+
+
+def texts(*methods, more=()):
+    return [method.text for method in settings("--methods", *methods, *more).methods]
+
+
+def test_constants_have_presets_and_the_command_line_goes_before_them(monkeypatch):
+    quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
+    assert quick.model == data_utils.BUNDLED and full.model.startswith("distilbert/")
+    assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.train_examples is None
+    assert settings().experiment == ("full" if torch.cuda.is_available() else "quick")
+    given = settings("--train-examples", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
+    assert given.train_examples is None and given.seeds == (4, 5)
+    assert given.learning_rates["lora"] == 0.5
+    assert given.learning_rates["head"] == quick.learning_rates["head"]
+    monkeypatch.setattr(finetuning, "EPOCHS", 9)
+    assert settings("--experiment", "full").epochs == 9
+
+
+def test_every_constant_has_a_rule_and_every_rule_a_constant():
+    assert {name.upper() for name in RULES} == {name for name in vars(finetuning) if name.isupper()}
+
+
+def test_command_line_help_names_every_constant():
+    path = Path(finetuning.__file__)
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=True
+    )
+    constants = [name for name in vars(finetuning) if name.isupper()]
+    assert len(constants) >= 25
+    assert all("--" + name.lower().replace("_", "-") in done.stdout for name in constants)
+
+
+def test_a_variant_has_the_constants_values_but_for_what_it_gives():
+    given = ("--lora-rank", "8", "--adapter-bottleneck", "32", "--learning-rates", "lora=0.5")
+    methods = ["lora(rank=4, targets=['q'])", "adapter", "head", "full(learning_rate=1e-5)"]
+    lora, adapter, head, full = settings("--methods", *methods, *given).methods
+    assert lora.hyperparameters == {
+        **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
+        "learning_rate": 0.5,
+    }
+    assert lora.text == "lora(rank=4, targets=('q',))"
+    assert adapter.hyperparameters == {"bottleneck": 32, "learning_rate": 3.16e-4}
+    assert head.hyperparameters == {"learning_rate": 1e-3}
+    assert full.learning_rate == 1e-5 and full.text == "full(learning_rate=1e-05)"
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        (["lora", "lora(rank=16)"], "METHODS has 'lora' and 'lora(rank=16)', which are the same"),
+        (["lora(rank=4)", "lora( rank = 4 )"], "which are the same; keep one"),
+        (["lora(rank=0)"], "'lora(rank=0)', whose rank is 0; expected a whole number, 1 or more"),
+        (["lora(dropout=1)"], "whose dropout is 1; expected a number from 0 to below 1"),
+        (["lora(learning_rate=-1)"], "whose learning_rate is -1; expected a number above 0"),
+        (["lora(targets='q')"], "whose targets is 'q'; expected a choice of matrices"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):
+    with pytest.raises(ValueError) as error:
+        settings("--methods", *methods)
+    assert words in str(error.value)
+
+
+def test_tuning_has_full_fine_tuning_among_its_methods():
+    assert texts("lora(rank=4)", "head", more=["--tune"]) == ["lora(rank=4)", "head", "full"]
+    assert texts("lora", "head") == ["lora", "head"]
+
+
+def test_the_command_that_resumes_does_not_start_over():
+    given = ["--experiment", "a b", "--methods", "lora(rank=4)", "--fresh"]
+    assert settings(*given).fresh
+    expected = "python finetuning.py --experiment 'a b' --methods 'lora(rank=4)'"
+    assert settings(*given).command == expected
