@@ -25,7 +25,7 @@ from scipy.special import softmax
 
 from . import convergence, statistics, style
 
-ABOUT = ("constants", "model", "data_set", "label_names", "data")  # of experiment.json
+ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")  # of experiment.json
 IDENTITY = ("experiment", "method", "name", "baseline", "seed", "status")  # of every run.json
 MEASURED = (  # of a finished one; null where a baseline has none
     *("test_loss", "test_accuracy", "train_loss", "train_accuracy", "trainable_parameters"),

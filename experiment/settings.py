@@ -58,7 +58,8 @@ def whole(least: int, kind=int, none: str = ""):
 Count = whole(1)
 CountOrAll = whole(1, int | None, "or None")
 Share = Annotated[float, Rule("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)]
-Positive = Annotated[float, Rule("a number above 0", lambda v: is_number(v) and v > 0)]
+POSITIVE = Rule("a number above 0", lambda v: is_number(v) and v > 0)
+Positive = Annotated[float, POSITIVE]
 Text = Annotated[str, Rule("a text", lambda v: isinstance(v, str) and bool(v.strip()))]
 Switch = Annotated[bool, Rule("True or False", lambda v: isinstance(v, bool))]
 
@@ -171,21 +172,25 @@ def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
 
 def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
     """The entries of METHODS, read, each with the constants' values where it gives none."""
+    constants = {}
+    for name in METHODS:  # LORA_RANK is lora's rank; one without a constant has adapt's default
+        defaults = hyperparameters_of(name).items()
+        constants[name] = {key: values.get(f"{name}_{key}", value) for key, value in defaults}
     for name, rate in values["learning_rates"].items():
-        Method.parse(name, {})
-        _check(f"LEARNING_RATES[{name!r}]", rate, RULES["lora_alpha"])
-    constants = {name: {} for name in METHODS}
-    for name in METHODS:
-        for hyperparameter in hyperparameters_of(name):
-            if f"{name}_{hyperparameter}" in values:  # LORA_RANK is lora's rank
-                constants[name][hyperparameter] = values[f"{name}_{hyperparameter}"]
-    for name, rate in values["learning_rates"].items():
+        if name not in METHODS:
+            choices = ", ".join(METHODS)
+            raise ValueError(
+                f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}"
+            )
+        _check(f"LEARNING_RATES[{name!r}]", rate, POSITIVE)
         constants[name]["learning_rate"] = rate
     methods = tuple(Method.parse(text, constants) for text in values["methods"])
     for method in methods:
         for name in method.given:
-            rule = RULES["lora_alpha" if name == "learning_rate" else f"{method.name}_{name}"]
-            _check(f"METHODS has {method.text!r}, whose {name}", method.hyperparameters[name], rule)
+            rule = POSITIVE if name == "learning_rate" else RULES.get(f"{method.name}_{name}")
+            if rule:
+                what = f"METHODS has {method.text!r}, whose {name}"
+                _check(what, method.hyperparameters[name], rule)
         if not method.is_baseline and method.learning_rate is None:
             raise ValueError(f"LEARNING_RATES has no rate for {method.name}; add one")
     for i, method in enumerate(methods):

@@ -11,7 +11,7 @@ where r directions share it evenly.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
@@ -52,7 +52,7 @@ def changes(
             original = before.get_submodule(path).weight.cpu().double()
             if isinstance(layer, LoRALinear):
                 change = layer.delta()
-            elif layer.weight.requires_grad:
+            elif isinstance(layer, nn.Linear) and layer.weight.requires_grad:
                 change = layer.weight.cpu().double() - original
             else:
                 continue

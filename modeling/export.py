@@ -9,14 +9,15 @@ import json
 import re
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from .adapter import AdapterModel
 from .architectures import architecture_of
 from .base import PeftModel
 from .checkpoint import copy_tensors
 from .lora import LoRAModel
+from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
 
@@ -24,13 +25,18 @@ PREFIX = "base_model.model."  # peft's, before every name
 def export_transformers(model: PeftModel, folder: Path) -> None:
     """A folder that transformers loads without this package; LoRA is merged, in a copy.
 
-    Raises `ValueError` for adapters, which change the architecture.
+    Raises `ValueError` for adapters and whatever else adds weights to the architecture.
     """
-    if isinstance(model, AdapterModel):
-        raise ValueError("transformers has no classes with adapters in them; keep the checkpoint")
     merged = copy.deepcopy(model)
     if isinstance(merged, LoRAModel):
         merged.fold()
+    with torch.device("meta"):
+        plain = type(model.pretrained)(model.pretrained.config)
+    if merged.pretrained.state_dict().keys() != plain.state_dict().keys():
+        raise ValueError(
+            f"transformers has no class with the weights that {method_of(model)} adds; keep the "
+            "checkpoint"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     merged.pretrained.save_pretrained(folder)
 

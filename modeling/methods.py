@@ -38,11 +38,12 @@ def method_of(model: PeftModel) -> str:
     return next(name for name, kind in METHODS.items() if type(model) is kind)
 
 
-def hyperparameters_of(name: str) -> list[str]:
-    """The names of a method's hyperparameters: those of its `adapt`, and the learning rate."""
+def hyperparameters_of(name: str) -> dict[str, Any]:
+    """A method's hyperparameters: those of its `adapt` with defaults, and the learning rate."""
     if name in BASELINES:
-        return []
-    return [*list(inspect.signature(METHODS[name].adapt).parameters)[1:], "learning_rate"]
+        return {}
+    parameters = list(inspect.signature(METHODS[name].adapt).parameters.values())[1:]
+    return {p.name: p.default for p in parameters} | {"learning_rate": None}
 
 
 @dataclass(frozen=True)

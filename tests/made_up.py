@@ -16,6 +16,7 @@ EXPERIMENT = {
     "model": "tiny",
     "data_set": "made up",
     "label_names": ["bad", "good"],
+    "command": "python finetuning.py --experiment t",
     "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25},
 }
 BASELINES = ("tfidf",)

@@ -117,7 +117,7 @@ def test_what_cannot_be_expressed_is_said(tmp_path, options, line):
 @pytest.mark.parametrize(
     ("method", "format", "line"),
     [
-        ("adapter", "transformers", "has no classes with adapters"),
+        ("adapter", "transformers", "no class with the weights that adapter adds"),
         ("head", "peft", "only LoRA can go there"),
         ("lora", "onnx", "unknown format 'onnx'; choose from peft, transformers"),
     ],

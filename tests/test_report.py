@@ -1,17 +1,14 @@
 """The page says what the files say: verdicts, doubts, mistakes, and other people's text as text."""
 
 import json
-import shlex
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_tuning, begin
 
-import finetuning
-from evaluation import html, markdown, report, reproduce, tables
+from evaluation import html, markdown, report, tables
 from evaluation.results import Results
-from experiment.settings import parse
 
 TEXTS = [f"review {i}" for i in range(TESTS)]
 
@@ -271,26 +268,11 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
     assert [markdown.size(x) for x in (0.6283, 11.94, 1201.2)] == ["0.628", "11.9", "1,201"]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        ["--experiment", "a name's", "--encoder-dropout", "own", "--micro-batch-tokens", "auto"],
-        ["--experiment", "full", "--lora-rslora", "--learning-rates", "lora=1e-5", "--tensorboard"],
-        ["--experiment", "quick", "--train-examples", "all", "--seeds", "3", "4"],
-        ["--methods", "lora", "lora(rank=4)", "lora(targets=('q', 'v'))", "--truncation", "left"],
-    ],
-)
-def test_the_command_on_the_page_gives_the_same_constants(given):
-    constants = json.loads(json.dumps(parse(vars(finetuning), given).constants()))
-    line = reproduce.command_line(constants)
-    again = parse(vars(finetuning), shlex.split(line.replace("\\\n", " "))[2:])
-    assert json.loads(json.dumps(again.constants())) == constants
-
-
-def test_a_recorded_command_goes_before_a_rebuilt_one(folder):
-    assert "    python finetuning.py --experiment t --model tiny" in page(folder)
-    begin(folder, command="python finetuning.py --methods head")
-    assert "    python finetuning.py --methods head\n" in page(folder)
+def test_the_page_names_the_command_and_every_constant(folder):
+    section = page(folder).split("## How to reproduce it")[1]
+    assert f"    {EXPERIMENT['command']}\n" in section
+    for name, value in EXPERIMENT["constants"].items():
+        assert f"| {name.upper()} | {markdown.escape(json.dumps(value))} |" in section
 
 
 def test_a_tunings_folder_gets_its_figure(tmp_path, capsys):

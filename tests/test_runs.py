@@ -1,10 +1,10 @@
 """A run is a folder: killed, started twice or started over, an experiment's files are the same."""
 
-import io
 import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -42,7 +42,8 @@ def main(arguments, output):
     """The command in a process of its own: its exit status, and what it says in files."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with open(output, "a") as file, redirect_stderr(file), redirect_stdout(io.StringIO()):
+    files = open(output / "stderr", "a"), open(output / "stdout", "a")  # noqa: SIM115
+    with redirect_stderr(files[0]), redirect_stdout(files[1]):
         sys.exit(finetuning.main(arguments))
 
 
@@ -53,7 +54,7 @@ def start(tmp_path):
     context.set_forkserver_preload(["finetuning"])
 
     def begin(arguments):
-        process = context.Process(target=main, args=(arguments, tmp_path / "stderr"), daemon=True)
+        process = context.Process(target=main, args=(arguments, tmp_path), daemon=True)
         process.start()
         return process
 
@@ -118,6 +119,7 @@ def test_two_processes_share_the_runs_and_leave_the_files_of_one(
     given = (*METHODS_GIVEN, "--seeds", "0", "1")
     process = start(arguments("one", *given))
     process.join()
+    (tmp_path / "stdout").unlink()
     first = start(arguments("two", *given))
     time.sleep(time_of_second)
     second = start(arguments("two", *given))
@@ -125,6 +127,8 @@ def test_two_processes_share_the_runs_and_leave_the_files_of_one(
         process.join()
         assert process.exitcode == 0, (tmp_path / "stderr").read_text()
     assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+    ended = re.findall(r"^(\S.* seed \d): test accuracy", (tmp_path / "stdout").read_text(), re.M)
+    assert len(ended) == len(set(ended)) == 9  # every run once
 
 
 def test_a_terminated_run_keeps_its_evaluations_and_says_how_to_resume(arguments, start, tmp_path):

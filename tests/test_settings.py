@@ -11,6 +11,7 @@ import data_utils
 import finetuning
 from experiment import parse
 from experiment.settings import RULES
+from modeling import METHODS, PeftModel
 
 
 def settings(*arguments):
@@ -82,6 +83,25 @@ def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words
 def test_tuning_has_full_fine_tuning_among_its_methods():
     assert texts("lora(rank=4)", "head", more=["--tune"]) == ["lora(rank=4)", "head", "full"]
     assert texts("lora", "head") == ["lora", "head"]
+
+
+def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_without_a_constant(monkeypatch):
+    class Mine(PeftModel):
+        def adapt(self, k: int = 3) -> None:
+            """Nothing."""
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    rates = ("--learning-rates", "mine=0.1")
+    mine, other = settings("--methods", "mine", "mine(k=5)", *rates).methods
+    assert mine.hyperparameters == {"k": 3, "learning_rate": 0.1}
+    assert other.hyperparameters == {"k": 5, "learning_rate": 0.1}
+    with pytest.raises(ValueError, match="which are the same"):
+        settings("--methods", "mine", "mine(k=3)", *rates)
+
+
+def test_a_rate_for_a_baseline_is_refused():
+    with pytest.raises(ValueError, match="LEARNING_RATES has the unknown method 'tfidf'"):
+        settings("--learning-rates", "tfidf=0.1")
 
 
 def test_the_command_that_resumes_does_not_start_over():

@@ -1,0 +1,191 @@
+"""What README and docs say: every number is that of the file it names.
+
+Tables are compared row by row. A failure prints the rows that the page should have: copy them.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+import finetuning
+from benchmarks.scaling import exponents
+from evaluation.results import Results
+from evaluation.style import METHODS as LOOKS
+from modeling import METHODS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+WORDS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
+
+
+def text_of(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def row(*cells):
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def number(value):
+    """Three digits, as people write them: 10,600; nothing for what was not measured."""
+    return "" if pd.isna(value) else f"{float(f'{value:.3g}'):,.10g}"
+
+
+def assert_rows(page, rows):
+    lines = text_of(page).splitlines()
+    missing = [expected for expected in rows if expected.replace(" |  |", " | |") not in lines]
+    assert not missing, f"{page} lacks\n" + "\n".join(missing)
+
+
+def assert_phrases(page, phrases):
+    text = " ".join(text_of(page).split())
+    missing = [phrase for phrase in phrases if phrase not in text]
+    assert not missing, f"{page} lacks\n" + "\n".join(missing)
+
+
+def mean_and_sd(losses, accuracies):
+    loss, accuracy = f"{losses.mean():.3f} ± {losses.std():.3f}", 100 * accuracies
+    return loss, f"{accuracy.mean():.1f} ± {accuracy.std():.1f} %"
+
+
+def best_epochs(table, keys, loss="validation_loss"):
+    """Of each run, the row of the epoch with the lowest validation loss."""
+    return table.loc[table.groupby(keys, sort=False)[loss].idxmin()]
+
+
+# ---------------------------------------------------------------------------- docs/performance.md
+
+
+def test_the_table_of_speeds_is_that_of_its_file():
+    speeds, page = pd.read_csv(RESULTS / "training_speed.csv"), "docs/performance.md"
+    rows = [
+        row(
+            *(r.system, LOOKS[r.method].label, number(r.reviews_per_second)),
+            *(number(r.tokens_per_second), number(r.ratio_to_reference)),
+            *(f"{100 * r.model_flops_utilisation:.0f} %", number(r.peak_memory_mib)),
+        )
+        for r in speeds.itertuples()
+    ]
+    assert_rows(page, rows)
+    rounds = speeds["repeats"].iloc[0]
+    assert_phrases(page, [speeds["device"].iloc[0], f"{WORDS[rounds]} rounds in turn"])
+
+
+def test_the_tables_of_checks_profile_and_memory_are_those_of_their_files():
+    checks, profile = (pd.read_csv(RESULTS / f"training_{n}.csv") for n in ("checks", "profile"))
+    rows = [row(r.what, number(r.measured)) for r in checks.itertuples()]
+    rows += [row(kind, f"{a:.0f}", f"{b:.0f}") for kind, a, b in profile.itertuples(index=False)]
+    memory = pd.read_csv(RESULTS / "training_memory.csv")
+    for component, part in memory.groupby("component", sort=False):
+        values = part.set_index("method")[["computed_mib", "measured_mib"]]
+        rows.append(row(component, *map(number, [*values.loc["lora"], *values.loc["full"]])))
+    assert_rows("docs/performance.md", rows)
+
+
+def test_the_table_of_exponents_is_that_of_its_file():
+    frame, rows = pd.read_csv(RESULTS / "scaling.csv"), []
+    slopes = [exponents(frame, quantity) for quantity in ("seconds", "peak_memory_mib")]
+    for what, part in frame.groupby("what", sort=False):
+        keys = [(what, "ours"), (what, "peft tuned")]
+        found = [f"{s[key]:z.2f}" if key in s else "" for s in slopes for key in keys]
+        rows.append(row(f"{what}, {part['value'].min()} to {part['value'].max()}", *found))
+    assert_rows("docs/performance.md", rows)
+
+
+def test_the_table_of_losses_before_and_after_is_that_of_its_file():
+    table = pd.read_csv(RESULTS / "fast_and_plain.csv")
+    seeds, means = {}, []
+    for method in ("lora", "adapter"):
+        for form in ("plain", "fast"):
+            loss, accuracy = f"validation_loss_{form}", f"validation_accuracy_{form}"
+            best = best_epochs(table[table["method"] == method], "seed", loss)
+            means.append(mean_and_sd(best[loss], best[accuracy]))
+            for seed, a, b in zip(best["seed"], best[loss], best[accuracy], strict=True):
+                seeds.setdefault(seed, []).append(f"{a:.3f}, {100 * b:.1f} %")
+    rows = [row(seed, *cells) for seed, cells in seeds.items()]
+    names = "loss, mean ± sd", "accuracy, mean ± sd"
+    rows += [row(name, *cells) for name, cells in zip(names, zip(*means, strict=True), strict=True)]
+    assert_rows("docs/performance.md", rows)
+
+
+# ---------------------------------------------------------------------------- the other pages
+
+
+def test_the_table_of_coverage_is_that_of_its_file():
+    rows = []
+    for r in pd.read_csv(RESULTS / "statistics.csv").itertuples():
+        shares = [f"{100 * x:.1f}" for x in (r.coverage, r.claims, r.experiments_with_a_claim)]
+        counts = r.seeds.replace(" ", ", "), f"{r.reviews:,}", f"{r.seed_sd_points:g}"
+        rows.append(row(*counts, *shares, f"{r.half_width_points:.2f}"))
+    assert_rows("docs/statistics.md", rows)
+
+
+def test_the_table_of_learning_rates_is_that_of_its_file_and_the_chosen_are_the_defaults():
+    rows, table = [], pd.read_csv(RESULTS / "tuning" / "tuning.csv")
+    for method, tried in table.groupby("method", sort=False):
+        cells = []
+        for r in tried.itertuples():
+            cell = f"{r.validation_loss:.3f}, {100 * r.validation_accuracy:.1f} %"
+            cells.append(f"**{cell}**" if r.chosen else cell)
+        middle = tried["learning_rate"].iloc[len(tried) // 2]
+        rows.append(row(f"{LOOKS[method].label}, around {middle:g}", *cells))
+    assert_rows("docs/choices.md", rows)
+    chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
+    assert chosen.items() <= finetuning.LEARNING_RATES.items()
+
+
+def test_the_tables_of_encoder_dropout_are_those_of_their_files():
+    folder, rows = RESULTS / "choices", []
+    best = best_epochs(pd.read_csv(folder / "encoder_dropout.csv"), ["encoder_dropout", "seed"])
+    names = {0: "0", 0.1: "0.1 (the model's own)"}
+    for rate, runs in best.groupby("encoder_dropout"):
+        cells = mean_and_sd(runs["validation_loss"], runs["validation_accuracy"])
+        rows.append(row(names[rate], *cells))
+    for method, steps in pd.read_csv(folder / "encoder_dropout_step.csv").groupby("method"):
+        rows.append(row(LOOKS[method].label, *(f"{ratio:.1f} x" for ratio in steps["ratio"])))
+    assert_rows("docs/choices.md", rows)
+
+
+def test_the_table_of_truncation_is_that_of_its_file():
+    table, rows = pd.read_csv(RESULTS / "choices" / "truncation.csv"), []
+    for method, runs in table.groupby("method", sort=False):
+        sides = [runs[runs["truncation"] == side] for side in ("left", "right")]
+        cells = [mean_and_sd(s["validation_loss"], s["validation_accuracy"]) for s in sides]
+        rows.append(row(LOOKS[method].label, *cells[0], *cells[1]))
+    assert_rows("docs/choices.md", rows)
+
+
+def test_readmes_counts_of_parameters_are_the_models():
+    ends = []
+    for method in METHODS.values():
+        with torch.device("meta"):
+            model = method(DistilBertForSequenceClassification(DistilBertConfig()))
+        trained, total = model.count_parameters()
+        share, size = 100 * trained / total, 4 * trained / 1e6  # 4 bytes a parameter
+        share = "100" if trained == total else f"{share:.3f}"
+        size = f"{size:.1f}" if size < 100 else f"{size:.0f}"
+        file = method.__module__.replace(".", "/") + ".py"
+        ends.append(f"({file}) | {trained:,} | {share} | {size} MB |")
+    assert_phrases("README.md", ends)
+
+
+def test_readmes_numbers_of_the_experiment_are_those_of_its_files():
+    results = Results.read(RESULTS / "imdb")
+    about, runs, pairs = results.experiment, results.runs, results.comparisons
+    against_head = pairs["method_b"] == "head"
+    significant = pairs["p_holm"] < 0.05
+    assert (significant == against_head).all()  # README: all beat head-only, and no other differ
+    points = 100 * pairs["difference"][against_head & (pairs["method_a"] != "tfidf")]
+    of_head, of_words = (runs[runs["method"] == method] for method in ("head", "tfidf"))
+    seeds, seconds = len(of_head), round(of_words["training_seconds"].iloc[0])
+    data, tokens = about["data"], about["constants"]["max_tokens"]
+    phrases = [
+        f"a {of_head['total_parameters'].iloc[0] / 1e6:.1f}-million-parameter encoder",
+        f"{data['train']:,} training reviews, {WORDS[seeds]} seeds, {data['test']:,} test reviews",
+        f"beat head-only by {points.min():.0f} to {points.max():.0f} points",
+        f"{data['train']:,} reviews of {tokens} tokens",
+        f"in {WORDS[seconds]} seconds",
+    ]
+    assert_phrases("README.md", phrases)
