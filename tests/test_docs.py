@@ -183,9 +183,9 @@ def test_readmes_numbers_of_the_experiment_are_those_of_its_files():
     data, tokens = about["data"], about["constants"]["max_tokens"]
     phrases = [
         f"a {of_head['total_parameters'].iloc[0] / 1e6:.1f}-million-parameter encoder",
-        f"{data['train']:,} training reviews, {WORDS[seeds]} seeds, {data['test']:,} test reviews",
+        f"{data['train']:,} training reviews, their first {tokens} tokens, {WORDS[seeds]} seeds, "
+        f"{data['test']:,} test reviews",
         f"beat head-only by {points.min():.0f} to {points.max():.0f} points",
-        f"{data['train']:,} reviews of {tokens} tokens",
-        f"in {WORDS[seconds]} seconds",
+        f"and take {WORDS[seconds]} seconds",
     ]
     assert_phrases("README.md", phrases)
