@@ -26,7 +26,6 @@ COSTS = {  # column of runs.csv: axis, scale
     "peak_memory_mib": ("peak memory (MiB)", "linear"),
 }
 POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
-ALL_PAIRS = 15  # more of them: each method against the best one alone
 DIFFERENT, ALIKE = "#0072B2", "#777777"
 
 
@@ -155,7 +154,12 @@ def differences(results: Results):
     """The paired difference of each two methods with its interval."""
     if results.comparisons is None:
         return None
-    pairs, notes = _pairs_to_show(results)
+    pairs = results.main_pairs()
+    notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
+    notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
+    if len(pairs) < len(results.comparisons):
+        count = len(results.comparisons)
+        notes.append(f"each method against the best one; the report has all {count} pairs")
     both = zip(pairs["method_a"], pairs["method_b"], strict=True)
     names = [f"{results.looks[a].label} − {results.looks[b].label}" for a, b in both]
     size = (4.6 + 0.085 * max(map(len, names)), 2.6 + 0.36 * len(pairs))
@@ -178,15 +182,3 @@ def differences(results: Results):
         plt.Line2D([], [], color=ALIKE, mfc="white", label="no significant difference", **style),
     ]
     return figure, "\n".join(notes), handles
-
-
-def _pairs_to_show(results):
-    """All pairs, or each method against the best one where they are too many; and the notes."""
-    pairs = results.comparisons
-    notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
-    notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
-    if len(pairs) > ALL_PAIRS:
-        notes.append(f"each method against the best one; the report has all {len(pairs)} pairs")
-        best = results.intervals.loc[results.intervals["accuracy"].idxmax(), "method"]
-        pairs = pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
-    return pairs, notes

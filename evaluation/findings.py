@@ -46,12 +46,12 @@ def _best(results):
 
 def _pairs(results):
     """Between which methods the paired tests find a significant difference, and where not."""
-    pairs = results.comparisons
-    if pairs is None:
+    if results.comparisons is None:
         return
+    pairs, all_pairs = results.main_pairs(), len(results.comparisons)
     significant = pairs["p_holm"] < LEVEL
     if significant.any():
-        over = f" over {len(pairs)} pairs" if len(pairs) > 1 else ""
+        over = f" over {all_pairs} pairs" if all_pairs > 1 else ""
         yield (
             f"Significantly different on the same test reviews (5 %, Holm's correction{over}):"
             f"{_listed(results, pairs[significant])}"
@@ -61,6 +61,8 @@ def _pairs(results):
             "No significant difference; this does not show them to be equal, and the intervals "
             f"say how large a difference could still be:{_listed(results, pairs[~significant])}"
         )
+    if len(pairs) < all_pairs:
+        yield f"These are the pairs with the best method; all {all_pairs} are compared below."
 
 
 def _listed(results, pairs):

@@ -42,6 +42,7 @@ TABLES = {  # of a run: the columns and what they hold
     "history": {"step": int} | HISTORY,
     "changes": {"block": int, "place": str, "relative_size": float, "effective_rank": float},
 }
+ALL_PAIRS = 15  # more of them are too many for a figure or a list
 MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
 
 
@@ -115,6 +116,14 @@ class Results:
             misclassified=wrong,
             looks=style.looks([*runs["method"], *failed["method"]]),
         )
+
+    def main_pairs(self) -> pd.DataFrame:
+        """All comparisons, or each method's with the best one where they are too many to read."""
+        pairs = self.comparisons
+        if len(pairs) <= ALL_PAIRS:
+            return pairs
+        best = self.intervals.loc[self.intervals["accuracy"].idxmax(), "method"]
+        return pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
 
     def labels(self, methods: Sequence[str]) -> str:
         """The methods' labels, one after the other."""

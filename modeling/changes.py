@@ -51,7 +51,7 @@ def changes(
             layer = block.get_submodule(path)
             original = before.get_submodule(path).weight.cpu().double()
             if isinstance(layer, LoRALinear):
-                change = layer.delta()
+                change = layer.core()
             elif isinstance(layer, nn.Linear) and layer.weight.requires_grad:
                 change = layer.weight.cpu().double() - original
             else:

@@ -125,7 +125,7 @@ def _check_weights(name, pretrained, found):
             f"{missing[0]}; download both again"
         )
     for tensor, values in pretrained.named_parameters():
-        if not values.isfinite().all():
+        if not values.sum(dtype=torch.float64).isfinite():
             raise ValueError(f"{tensor} in the weights of {name} is not finite; download it again")
 
 

@@ -53,6 +53,16 @@ class LoRALinear(nn.Module):
         return self.scaling * (self.lora_B.cpu().double() @ self.lora_A.cpu().double())
 
     @torch.no_grad()
+    def core(self) -> Tensor:
+        """An (r, r) matrix with the singular values of `delta`, which has no others but zeros.
+
+        B = Q R and A^T = P S with orthonormal columns in Q and P, so B A = Q (R S^T) P^T.
+        """
+        R = torch.linalg.qr(self.lora_B.cpu().double(), mode="r").R
+        S = torch.linalg.qr(self.lora_A.cpu().double().T, mode="r").R
+        return self.scaling * (R @ S.T)
+
+    @torch.no_grad()
     def merged(self) -> nn.Linear:
         """One linear layer with W0 + (alpha / r) B A, rounded once to the type of W0."""
         weight = self.linear.weight

@@ -156,6 +156,15 @@ def test_no_prediction_flips_in_float32():
     assert report.flipped_predictions == 0
 
 
+def test_the_core_has_the_singular_values_of_the_update():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(24, 16), rank=4, alpha=8)
+    nn.init.normal_(layer.lora_B)
+    values = torch.linalg.svdvals(layer.delta())
+    assert torch.allclose(torch.linalg.svdvals(layer.core()), values[:4], atol=1e-12)
+    assert (values[4:] < 1e-12).all()
+
+
 @pytest.mark.parametrize(("rslora", "scaling"), [(False, 2.0), (True, 4.0)])
 def test_scaling_is_alpha_over_r_or_its_root(rslora, scaling):
     assert LoRALinear(nn.Linear(9, 9), 4, 8, rslora=rslora).scaling == scaling
