@@ -158,7 +158,7 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings) -> T
     return torch.stack([loss, norm, correct])
 
 
-def optimisation(model: PeftModel, examples: int, settings: Settings, rate: float):
+def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, rate: float):
     """AdamW on the trainable parameters, and the learning rate's warm-up and linear decay."""
     parameters = list(model.trainable_parameters().values())
     matrices = {"params": [p for p in parameters if p.ndim > 1]}
@@ -258,7 +258,9 @@ def start(run: Run) -> State:
     if device.type == "cpu":
         modeling.use_folded_lora(model)
     examples = len(run.experiment.splits["train"])
-    optimizer, schedule = optimisation(model, examples, settings, run.method.learning_rate)
+    optimizer, schedule = optimizer_and_schedule(
+        model, examples, settings, run.method.learning_rate
+    )
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
     scaler = torch.amp.GradScaler(
         device.type, enabled=measure.compute_type(device) is torch.float16

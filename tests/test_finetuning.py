@@ -58,7 +58,7 @@ def tokenised(n, seed=0):
 
 def in_training(model, options, examples, rate=0.01):
     """The state that training starts from, as `finetuning.start` makes it."""
-    optimizer, schedule = finetuning.optimisation(model, examples, options, rate)
+    optimizer, schedule = finetuning.optimizer_and_schedule(model, examples, options, rate)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     return State(model, optimizer, schedule, scaler, measure.Clock(CPU))
 
@@ -372,7 +372,9 @@ def test_features_of_a_frozen_encoder_are_those_it_would_give_each_time(family):
 
 def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
     model = METHODS["adapter"](tiny())
-    optimizer, _ = finetuning.optimisation(model, 100, settings("--weight-decay", "0.1"), 1)
+    optimizer, _ = finetuning.optimizer_and_schedule(
+        model, 100, settings("--weight-decay", "0.1"), 1
+    )
     matrices, vectors = optimizer.param_groups
     assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0
     assert all(p.ndim == 2 for p in matrices["params"])
@@ -386,7 +388,7 @@ def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmu
     from transformers import get_linear_schedule_with_warmup
 
     options = settings("--epochs", "3", "--batch-size", "8", "--warmup", str(warmup))
-    ours = finetuning.optimisation(METHODS["head"](tiny()), 50, options, 0.5)
+    ours = finetuning.optimizer_and_schedule(METHODS["head"](tiny()), 50, options, 0.5)
     steps = 3 * 7
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * steps), steps)
@@ -440,7 +442,7 @@ def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
     split, options = tokenised(12).to(device), settings("--batch-size", "6")
     model = METHODS[method](tiny().float()).to(device)
     use_fast_attention(model.pretrained, device)
-    optimizer, schedule = finetuning.optimisation(model, 12, options, 0.01)
+    optimizer, schedule = finetuning.optimizer_and_schedule(model, 12, options, 0.01)
     scaler = torch.amp.GradScaler("cuda", enabled=False)
     state = State(model, optimizer, schedule, scaler, measure.Clock(device))
     batches = training_batches(split.lengths, 6, 0, 1)
