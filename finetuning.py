@@ -78,8 +78,8 @@ def train(state: State, splits: dict[str, Split], run: Run) -> None:
     """
     settings, validation = run.experiment.settings, splits["validation"]
     run.resume(state)
-    parts = list(parts_of_training(splits["train"].lengths, settings, run.seed))
-    steps = sum(map(len, parts))
+    parts = parts_of_training(splits["train"].lengths, settings, run.seed)
+    steps = settings.epochs * steps_per_epoch(len(splits["train"]), settings)
     bar = tqdm(total=steps, desc=run.name, unit="step", initial=len(state.steps), disable=None)
     for batches in islice(parts, len(state.history), None):
         if state.epochs_since_best() >= settings.patience:
@@ -94,6 +94,11 @@ def train(state: State, splits: dict[str, Split], run: Run) -> None:
         bar.set_postfix(validation_loss=f"{loss:.3f}")
     bar.close()
     run.load_best(state.model)
+
+
+def steps_per_epoch(examples: int, settings: Settings) -> int:
+    """How many batches so many training reviews make."""
+    return math.ceil(examples / settings.batch_size)
 
 
 def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[np.ndarray]]:
@@ -117,18 +122,17 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
             bar.update()
     measured = torch.stack(measured).double().cpu()  # (steps, 3): the one wait for the device
     rows = zip(measured.tolist(), rates, state.clock.read_marks(), strict=True)
-    steps_per_epoch = math.ceil(len(split) / settings.batch_size)
     for (loss, norm, _), rate, seconds in rows:
         number = len(state.steps) + 1
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {number}")
-        row = {"step": number, "epoch": number / steps_per_epoch, "seconds": seconds}
-        row |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
-        state.steps.append(row)
+        epoch = number / steps_per_epoch(len(split), settings)
+        row = {"step": number, "epoch": epoch, "seconds": seconds, "loss": loss}
+        state.steps.append(row | {"learning_rate": rate, "gradient_norm": norm})
     reviews = torch.tensor([len(index) for index in batches]).double()
     return {
         "step": number,
-        "epoch": row["epoch"],
+        "epoch": epoch,
         "seconds": state.clock.seconds,
         "train_loss": (measured[:, 0] @ reviews / reviews.sum()).item(),
         "train_accuracy": (measured[:, 2].sum() / reviews.sum()).item(),
@@ -166,7 +170,7 @@ def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, 
     optimizer = torch.optim.AdamW(
         [matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True
     )
-    steps = settings.epochs * math.ceil(examples / settings.batch_size)
+    steps = settings.epochs * steps_per_epoch(examples, settings)
     warmup = round(settings.warmup * steps)
 
     def share(step):

@@ -289,6 +289,7 @@ class Turn:
         while (order := self.pipe.recv()) == "memory":
             peak = measure.peak_memory(self.device)
             self.pipe.send(None if peak is None else peak - self.resting)
+            measure.reset_peak_memory(self.device)  # gives back what other workers need
         if order == "end":
             sys.exit()
         self.start = time.perf_counter()

@@ -47,7 +47,9 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     """The page in markdown; `figures` are the titles of those that were drawn, by file name."""
 
     def shown(*names):
-        return [f"![{escape(figures[n])}]({quote(n)}.png)" for n in names if n in figures]
+        return [
+            f"![{escape(figures[n])}]({quote(n, safe='=+')}.png)" for n in names if n in figures
+        ]
 
     title = f"Experiment “{escape(results.experiment['constants']['experiment'])}”"
     pairs = [tables.comparisons(results)] if results.comparisons is not None else []

@@ -1,6 +1,7 @@
 """What stands around the training loop: settings, data and base model, runs and their folders."""
 
-from .runs import Experiment, Run
+from .experiment import Experiment
+from .runs import Run
 from .settings import Presets, Settings, parse, resume_command
 from .setup import prepare
 from .state import State

@@ -10,7 +10,8 @@ from filelock import FileLock
 from evaluation.files import write
 from evaluation.results import Results
 
-from .runs import LOCK, RECORD, STATE, Experiment, held
+from .experiment import Experiment
+from .runs import LOCK, RECORD, STATE, held
 
 EARLIER = ("checkpoints", "predictions")  # folders of the layout of before
 TABLES = ("*.csv", "*.png", "report.*", "experiment.json")

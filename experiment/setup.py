@@ -17,8 +17,8 @@ from evaluation import measure
 from modeling import PeftModel
 
 from . import live
+from .experiment import Experiment
 from .folder import open_folder
-from .runs import Experiment
 from .settings import Settings
 
 

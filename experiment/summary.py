@@ -6,8 +6,8 @@ from evaluation import report, tables
 from evaluation.results import Results
 
 from . import tuning
+from .experiment import Experiment
 from .folder import at_work, folder_lock
-from .runs import Experiment
 
 
 def summarise(experiment: Experiment) -> int:

@@ -31,9 +31,7 @@ from transformers.masking_utils import sdpa_mask
 PLAIN, MASKED = "plain", "sdpa_with_mask"  # as transformers calls them
 
 
-def plain_attention(
-    module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_
-) -> tuple[Tensor, None]:
+def plain_attention(module, query, key, value, attention_mask, **options) -> tuple[Tensor, None]:
     """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
@@ -46,6 +44,7 @@ def plain_attention(
     groups = H // key.shape[1]  # decoders share keys and values among heads
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
     # The scale goes into the queries: they are smaller than the scores.
+    scaling = options.get("scaling")
     query = query * (width**-0.5 if scaling is None else scaling)
     query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
     scores = torch.bmm(query, key.mT)  # (N H, queries, T)
@@ -56,7 +55,7 @@ def plain_attention(
         bias.masked_fill_(~attention_mask, lowest)
         with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
             scores.view(N, H, queries, -1).add_(bias)
-    shares = F.dropout(scores.softmax(-1), dropout)
+    shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0))
     output = torch.bmm(shares, value).view(N, H, queries, width)
     return output.transpose(1, 2).expand(N, T, H, width), None
 
@@ -93,8 +92,12 @@ class FoldedLoRA(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, W0, bias, A, B, scaling):
-        """x (..., d_in) -> h (..., d_out); W is built in W0's type, the rest is autocast's."""
+    def forward(ctx, x, A, B, layer):
+        """x (..., d_in) -> h (..., d_out), with `layer` for W0, b and s.
+
+        W is built in W0's type, the rest is computed in autocast's.
+        """
+        W0, bias, scaling = layer.linear.weight, layer.linear.bias, layer.scaling
         device = x.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
@@ -115,7 +118,7 @@ class FoldedLoRA(torch.autograd.Function):
         grad_A = ctx.scaling * (g_B.T @ rows).to(A.dtype)
         grad_B = ctx.scaling * (g_rows.T @ x_A).to(B.dtype)
         grad_x = (g_rows @ W).view(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None
+        return grad_x, grad_A, grad_B, None
 
 
 def use_folded_lora(model: nn.Module) -> None:

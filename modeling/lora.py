@@ -42,8 +42,7 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """h = W0 x + b + (alpha / r) B A x, with dropout before A; (..., d_in) -> (..., d_out)"""
         if self.folded and not (self.training and self.dropout.p):
-            weights = self.linear.weight, self.linear.bias, self.lora_A, self.lora_B
-            return FoldedLoRA.apply(x, *weights, self.scaling)
+            return FoldedLoRA.apply(x, self.lora_A, self.lora_B, self)
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
         return self.linear(x) + self.scaling * update
 

@@ -42,8 +42,12 @@ def main(arguments, output):
     """The command in a process of its own: its exit status, and what it says in files."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    files = open(output / "stderr", "a"), open(output / "stdout", "a")  # noqa: SIM115
-    with redirect_stderr(files[0]), redirect_stdout(files[1]):
+    with (
+        open(output / "stderr", "a") as error,
+        open(output / "stdout", "a") as out,
+        redirect_stderr(error),
+        redirect_stdout(out),
+    ):
         sys.exit(finetuning.main(arguments))
 
 
