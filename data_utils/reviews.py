@@ -105,9 +105,8 @@ def _number_labels(frames, label_names, name, label_column):
             holds = f"{' and '.join(kinds)} values"
             raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")
     if types.is_float_dtype(labels):
-        fractions = labels[
-            (labels % 1 != 0) | (labels.abs() >= 2**53)
-        ]  # above, floats skip integers
+        inexact = labels.abs() >= 2**53  # above, floats skip integers
+        fractions = labels[(labels % 1 != 0) | inexact]
         if len(fractions):
             holds = f"numbers such as {fractions.iloc[0]}"
             raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")

@@ -119,7 +119,7 @@ def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
     top += LINE * len(below) + 0.05
     low = foot + 0.235 * rows + 0.06
     rect = (0.01, low / height, 0.98, 1 - (top + low) / height)  # left, bottom, width, height
-    figure.set_layout_engine("constrained", rect=rect)
+    figure.set_layout_engine("constrained", rect=rect, h_pad=0.1)
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=150)
     plt.close(figure)
