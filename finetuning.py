@@ -46,7 +46,7 @@ TRUNCATION = (
 METHODS = ("tfidf", "head", "adapter", "lora")  # also "bitfit", "full"; variants: "lora(rank=4)"
 SEEDS = Presets((0, 1, 2), (0,))  # decide the head, the added weights, dropout and the data's order
 EPOCHS = 3
-EVALUATIONS_PER_EPOCH = 4  # on validation: they choose what is kept, and make the curves' points
+EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
 MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many as suit the device
