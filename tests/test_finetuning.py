@@ -1,6 +1,7 @@
 """The whole path on tiny inputs, as a user starts it, and the loop against what is known of it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -162,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path,
     rates = ["--learning-rates", "head=1e15", "lora=0.01"]
     assert finetuning.main(command("--methods", "head", "lora", *rates)) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
-    assert runs.loc["head", "status"].startswith("failed: the validation loss is nan after step ")
+    assert re.match(r"failed: the (validation )?loss is nan", runs.loc["head", "status"])
     assert "learning rate 1e+15" in runs.loc["head", "status"]
     assert runs.loc["lora", "status"] == "finished"
     assert "head seed 0 failed" in capsys.readouterr().err
