@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from boundary import write as write_file
+
 from . import html, tables
 from .curves import tuning_figure
-from .files import write as write_file
 from .findings import findings
 from .markdown import escape, percent
 from .plots import draw

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib
 
-from .files import replacing
+from boundary import replacing
 
 matplotlib.use("Agg")  # figures go to files, on machines without a screen too
 from matplotlib import pyplot as plt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from evaluation.files import write
+from boundary import write
 from evaluation.results import Results
 
 from .experiment import Experiment

@@ -30,8 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import modeling
+from boundary import replacing, write
 from evaluation import measure
-from evaluation.files import replacing, write
 from evaluation.results import read_json
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS, load_trained, save_trained

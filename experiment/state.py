@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from evaluation.files import replacing
+from boundary import replacing
 from evaluation.measure import Clock
 from modeling import PeftModel
 from modeling.checkpoint import copy_tensors

@@ -7,8 +7,8 @@ the test unread. The rate with the lowest validation loss is chosen.
 import numpy as np
 import pandas as pd
 
+from boundary import write
 from evaluation.curves import tuning_figure
-from evaluation.files import write
 from evaluation.results import read_json
 from modeling import Method
 

@@ -11,15 +11,14 @@ tensors take a few megabytes where the whole model takes 268.
 import hashlib
 import inspect
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from boundary import replacing
 
 from .base import PeftModel
 from .loading import load_config, load_pretrained, load_tokenizer
@@ -32,15 +31,6 @@ KINDS = {  # of what checkpoint.json holds, for a check of it
     **{"label_names": list, "max_tokens": int},
 }
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of `path` once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    yield unfinished
-    os.replace(unfinished, path)
 
 
 def save_trained(model: PeftModel, path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
 from scipy.special import softmax
 
+from boundary import replacing, write
 from evaluation import report, statistics, tables
-from evaluation.files import replacing, write
 from evaluation.results import Results
 
 

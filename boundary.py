@@ -1,0 +1,107 @@
+"""Where the package meets users, files and the terminal.
+
+What comes in from outside is read inside `reading`: whatever stops it, foreseen or not, becomes a
+`BadInput` of one line. What goes out is written whole or not at all.
+"""
+
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class BadInput(ValueError):
+    """What a user or a file supplied cannot be used; the text says in one line what to change."""
+
+
+@contextmanager
+def reading(what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever is raised within becomes a `BadInput` that names `what`, and what to do.
+
+    A `BadInput` passes as it is: it was raised where more is known.
+    """
+    try:
+        yield
+    except (BadInput, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # the tokenizers' panics are no `Exception`
+        line = f"{what} cannot be read ({reason(error)})"
+        raise BadInput(f"{line}; {remedy}" if remedy else line) from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line with its type."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return textwrap.shorten(f"{type(error).__name__}: {text}".strip(": "), 300)
+
+
+def refuse(error: BadInput, arguments: list[str]) -> int:
+    """Print why the input is bad, and with --traceback where it was found; the exit status, 2."""
+    if "--traceback" in arguments:
+        traceback.print_exception(error)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+def expanded(path: str | Path) -> Path:
+    """The path, with ~ for the user's own folder."""
+    return Path(os.path.expanduser(path))
+
+
+# ---------------------------------------------------------------------------- out
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield `<path>.part` to write to, and put it in the place of `path` at the end.
+
+    A process killed at any moment leaves the old file or the new one, never half of one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    yield part
+    os.replace(part, path)
+
+
+def write(path: str | Path, text: str) -> Path:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+class Steady:
+    """An output that may go away, or not know a letter: neither ends the work."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, act, *arguments):
+        try:
+            act(*arguments)
+        except OSError:  # a broken pipe, a full disk
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def steady_output() -> None:
+    """Let training go on where standard output or error is closed, or breaks later."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        stream.reconfigure(errors="replace")
+        setattr(sys, name, Steady(stream))
