@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 import data_utils
 import modeling
+from boundary import BadInput, reading, reason, refuse, steady_output
 from data_utils import Batch, Split, micro_batches, training_batches
 from evaluation import measure
 from experiment import Presets, Run, Settings, State, parse, prepare, resume_command, summarise
@@ -93,7 +94,7 @@ def train(state: State, splits: dict[str, Split], run: Run) -> None:
         run.save(state)
         bar.set_postfix(validation_loss=f"{loss:.3f}")
     bar.close()
-    run.load_best(state.model)
+    run.load_best(state)
 
 
 def steps_per_epoch(examples: int, settings: Settings) -> int:
@@ -297,6 +298,8 @@ def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict,
     for name in ("train", "test") if "test" in splits else ():
         logits = predict(model, splits[name], settings)
         scores[f"{name}_loss"], scores[f"{name}_accuracy"] = score(logits, splits[name])
+        if not math.isfinite(scores[f"{name}_loss"]):
+            raise FloatingPointError(f"the {name} loss is {scores[f'{name}_loss']}")
     return scores, logits
 
 
@@ -321,7 +324,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        experiment = prepare(parse(globals(), arguments))  # what cannot be is refused here
+        with reading("the experiment"):  # what cannot be is refused here; later errors are bugs
+            experiment = prepare(parse(globals(), arguments))
         try:
             for run in experiment.runs_to_do():  # one by one: other processes may be at work
                 with run.recording_failure():
@@ -329,17 +333,18 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             status = summarise(experiment)
         return status
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    except BadInput as error:
+        return refuse(error, arguments)
     except KeyboardInterrupt:
-        print(
-            f"interrupted: what is finished is kept; resume with: {resume_command(arguments)}",
-            file=sys.stderr,
-        )
-        return 130
+        stop, status = "interrupted", 130
+    except OSError as error:  # a disk that is full, or gone
+        stop, status = f"stopped ({reason(error)})", 1
+    resume = resume_command(arguments)
+    print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: finished runs are kept
+    steady_output()
     sys.exit(main())

@@ -1,11 +1,13 @@
 """Reviews in, batches out."""
 
 from .batches import Batch, Split, micro_batches, tokenise, training_batches
-from .bundled import BUNDLED, encoder_folder, reviews_file
+from .bundled import BUNDLED, BUNDLED_BASE, ENCODERS, encoder_folder, reviews_file
 from .reviews import Reviews, load_reviews
 
 __all__ = [
     "BUNDLED",
+    "BUNDLED_BASE",
+    "ENCODERS",
     "Batch",
     "Reviews",
     "Split",

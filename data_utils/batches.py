@@ -9,6 +9,8 @@ little more than the real tokens.
 """
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +20,12 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 import torch
+from datasets.utils import tqdm
 from torch import Tensor
+
+from boundary import reading
+
+from .reading import cache
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
 
@@ -83,41 +90,54 @@ def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
     `truncation_side`.
     """
     texts = reviews["text"][:]
-
-    def token_ids(batch):
-        encoded = tokenizer(batch["text"], truncation=True)
-        truncated = [bool(encoding.overflowing) for encoding in encoded.encodings]
-        return {"input_ids": encoded["input_ids"], "truncated": truncated}
-
-    # The cache's name holds all that the result depends on: its columns, the texts, and the
-    # tokenizer, whose truncation (length, side) is part of its state once it has been used.
-    token_ids({"text": [""]})
-    columns = datasets.Features(
-        input_ids=datasets.List(datasets.Value("int32")), truncated=datasets.Value("bool")
-    )
-    key = hashlib.sha256(f"{columns}\0{tokenizer.backend_tokenizer.to_str()}".encode())
+    # The cache's name holds all that the result depends on: the texts and the tokenizer, whose
+    # truncation (length, side) is part of its state once it has been used.
+    tokenizer([""], truncation=True)
+    key = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
     for text in texts:
         key.update(text.encode() + b"\0")
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "token_ids"
-    cache.mkdir(parents=True, exist_ok=True)
-    tokenised = reviews.map(
-        token_ids,
-        batched=True,
-        remove_columns=["text", "label"],
-        features=columns,
-        cache_file_name=str(cache / f"{key.hexdigest()[:32]}.arrow"),
-        new_fingerprint=key.hexdigest()[:32],
-        desc="tokenising",
-    )
-    ids = tokenised.data["input_ids"].combine_chunks()
+    with cache() as folder:
+        path = folder / "token_ids" / f"{key.hexdigest()[:32]}.npz"
+        arrays = _stored(path)
+        if arrays is None:
+            arrays = _token_ids(texts, tokenizer)
+            _store(path, arrays)
     return Split(
         texts=texts,
         labels=torch.tensor(reviews["label"][:]),  # not from the cache, which knows only texts
-        token_ids=torch.from_numpy(ids.flatten().to_numpy().copy()),
-        lengths=ids.value_lengths().to_numpy().astype(np.int64),
+        token_ids=torch.from_numpy(arrays["token_ids"]),
+        lengths=arrays["lengths"],
         pad_id=tokenizer.pad_token_id,
-        truncated=float(np.mean(tokenised["truncated"][:])),
+        truncated=float(np.mean(arrays["truncated"])),
     )
+
+
+def _token_ids(texts, tokenizer):
+    with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "set another MODEL"):
+        ids, truncated = [], []
+        for start in tqdm(range(0, len(texts), 1000), desc="tokenising"):
+            encoded = tokenizer(texts[start : start + 1000], truncation=True)
+            ids += [np.array(review, np.int32) for review in encoded["input_ids"]]
+            truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
+    lengths = np.array([len(review) for review in ids])
+    return {"token_ids": np.concatenate(ids), "lengths": lengths, "truncated": truncated}
+
+
+def _stored(path):
+    """The arrays in the cache; None where they are not there, or damaged in any way."""
+    try:
+        with np.load(path) as file:
+            return dict(file) if file.zip.testzip() is None else None  # its checksums
+    except Exception:
+        return None
+
+
+def _store(path, arrays):
+    path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # others may write the same
+        part = Path(folder) / path.name
+        np.savez(part, **arrays)
+        os.replace(part, path)
 
 
 def training_batches(

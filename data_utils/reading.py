@@ -1,18 +1,26 @@
-"""Labelled texts as they come, a frame a split: from a hub, a file, a folder or a package."""
+"""Labelled texts as they come, a frame a split: from a hub, a file, a folder or a package.
 
-import glob
+What comes is read as data: no code that comes with it is run, and values keep their types.
+"""
+
+import json
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import datasets
 import pandas as pd
-from datasets import ClassLabel, load_dataset
-from datasets.exceptions import DatasetGenerationError
-from datasets.utils import logging
+from datasets import ClassLabel, Dataset, load_dataset
 from pandas.errors import ParserWarning
+from pyarrow.parquet import ParquetFile
+
+from boundary import BadInput, expanded, reading
 
 from . import bundled
 
-READERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+EXPECTED = "expected a file, a folder, or owner/name on the hub"
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
@@ -20,33 +28,57 @@ SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 def read(name: str, text_column: str, label_column: str) -> tuple[dict, list[str] | None]:
     """Frames of columns text, label by split, and the labels' names where the source has them.
 
-    Raises `ValueError` for what cannot be read and `OSError` for what cannot be had.
+    Raises `BadInput`.
     """
-    path = Path(name)
-    if name == bundled.BUNDLED:
-        frame = pd.read_csv(bundled.reviews_file())
-        return {"train": frame[frame["source"] == "imdb"][["text", "label"]]}, bundled.LABEL_NAMES
-    if (path / "train").is_dir():
-        return _read_class_folders(path), None
-    if path.is_dir():
-        splits = {split: _load_file(file) for split, file in _files(path).items()}
-    elif path.is_file():
-        splits = {"train": _load_file(path)}
-    else:
-        splits = _load_from_hub(name)
-    frames, label_names = {}, None
-    for split, raw in splits.items():
-        for column in (text_column, label_column):
-            if column not in raw.column_names:
-                raise ValueError(
-                    f"{name} has no column {column!r}; it has {', '.join(raw.column_names)}: "
-                    "set TEXT_COLUMN and LABEL_COLUMN"
-                )
-        if isinstance(raw.features[label_column], ClassLabel):
-            label_names = raw.features[label_column].names
-        frame = raw.select_columns([text_column, label_column]).to_pandas()
-        frames[split] = frame.rename(columns={text_column: "text", label_column: "label"})
-    return frames, label_names
+    with reading(f"the data set {name}", EXPECTED):
+        path = expanded(name)
+        if name == bundled.BUNDLED:
+            frame = _read_csv(bundled.reviews_file())
+            imdb = frame.loc[frame["source"] == "imdb", ["text", "label"]]
+            return {"train": imdb}, bundled.LABEL_NAMES
+        if (path / "train").is_dir():
+            return _read_class_folders(path), None
+        if path.is_dir():
+            splits = {split: _load_file(file) for split, file in _files(path).items()}
+        else:
+            splits = {"train": _load_file(path)} if path.exists() else _load_from_hub(name)
+        columns = [text_column, label_column]
+        frames = {split: _frame(raw, name, columns) for split, raw in splits.items()}
+        return frames, _label_names(splits, name, label_column)
+
+
+def _frame(raw, name, columns):
+    held = raw.column_names if isinstance(raw, Dataset) else list(raw)
+    for column in columns:
+        if column not in held:
+            raise BadInput(
+                f"{name} has no column {column!r}; it has {', '.join(map(repr, held))}: "
+                "set TEXT_COLUMN and LABEL_COLUMN"
+            )
+    frame = raw.select_columns(columns).to_pandas() if isinstance(raw, Dataset) else raw[columns]
+    return frame.set_axis(["text", "label"], axis=1)
+
+
+def _label_names(splits, name, column):
+    features = [raw.features[column] for raw in splits.values() if isinstance(raw, Dataset)]
+    names = [feature.names for feature in features if isinstance(feature, ClassLabel)]
+    if any(other != names[0] for other in names):
+        raise BadInput(f"the splits of {name} name their labels differently; use the same names")
+    return names[0] if names else None
+
+
+@contextmanager
+def cache() -> Iterator[Path]:
+    """The folder in which `datasets` keeps what it makes: what fails within is blamed on it."""
+    folder = expanded(datasets.config.HF_DATASETS_CACHE)
+    remedy = "set HF_HOME or HF_DATASETS_CACHE to a folder that can be written"
+    with reading(f"the cache folder {folder}", remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        yield folder
+
+
+# ---------------------------------------------------------------------------- files
 
 
 def _files(folder):
@@ -55,11 +87,11 @@ def _files(folder):
     for file in sorted(folder.iterdir()):
         split = SPLITS.get(file.stem) if file.suffix in READERS else None
         if split in files:
-            raise ValueError(f"{folder} has both {files[split].name} and {file.name}; keep one")
+            raise BadInput(f"{folder} has both {files[split].name} and {file.name}; keep one")
         if split:
             files[split] = file
     if "train" not in files:
-        raise ValueError(
+        raise BadInput(
             f"the folder {folder} has neither a file train{'|'.join(READERS)} "
             "nor folders train/<label>/*.txt"
         )
@@ -68,47 +100,45 @@ def _files(folder):
 
 def _load_file(path):
     if path.suffix not in READERS:
-        raise ValueError(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; expected labelled reviews")
-    kind = READERS[path.suffix]
-    # Else a first column without a name is taken for row numbers, and all others for the next.
-    options = {"index_col": False} if kind == "csv" else {}
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # what cannot be read is said once, below
-    try:
-        with warnings.catch_warnings(action="error", category=ParserWarning):
-            return load_dataset(kind, data_files=glob.escape(path), split="train", **options)
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        error = error.__cause__ or error
-        if isinstance(error, UnicodeDecodeError):
-            raise _not_utf8(path, error) from None
-        if isinstance(error, ParserWarning):
-            why = "rows have more fields than the header; put texts in quotes"
-        else:
-            why = f"{str(error).strip().splitlines()[0]}; expected labelled reviews, a row each"
-        raise ValueError(f"{path} cannot be read as {kind}: {why}") from None
-    finally:
-        logging.set_verbosity(verbosity)
+        raise BadInput(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
+    raw = _read(path, *READERS[path.suffix])
+    if not len(raw):
+        raise BadInput(f"{path} has no data; expected labelled reviews, a row each")
+    return raw
 
 
-def _not_utf8(path, error):
-    byte = f"byte {error.object[error.start]:#x}" if error.object else "a byte"
-    return ValueError(f"{path} is not UTF-8 text ({byte} at {error.start:,}); convert it to UTF-8")
+def _read(path, read, expected):
+    if not path.is_file():  # what else there is may never end
+        raise BadInput(f"{path} is no regular file; expected {expected}")
+    with reading(str(path), f"expected {expected}"):
+        return read(path)
 
 
-def _load_from_hub(name):
-    if Path(name).suffix in READERS or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FileNotFoundError(f"DATASET {name} does not exist; expected a file or a folder")
-    try:
-        splits = load_dataset(name)
-    except Exception as error:  # the hub's client has many ways to fail, and no common class
-        why = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"the data set {name} is no local path and cannot be had from the hub ({why}); set "
-            "DATASET to a local file or folder, or run the quick experiment: --experiment quick"
-        ) from None
-    return {SPLITS[split]: raw for split, raw in splits.items() if split in SPLITS}
+def _read_csv(path):
+    with warnings.catch_warnings(action="error", category=ParserWarning):
+        return pd.read_csv(
+            path,
+            index_col=False,  # else texts with commas make the first column row numbers
+            keep_default_na=False,  # NA and None are words; what is empty is missing
+            na_values=[""],
+            low_memory=False,
+        )
+
+
+def _read_json(path):
+    content = path.read_text(encoding="utf-8-sig")
+    if content.lstrip().startswith("["):
+        return pd.DataFrame(json.loads(content))
+    return pd.DataFrame([json.loads(line) for line in content.split("\n") if line.strip()])
+
+
+TEXT = (lambda path: path.read_text(encoding="utf-8"), "UTF-8 text")
+READERS = {
+    ".csv": (_read_csv, "UTF-8 text: a header, a row a review, texts in quotes"),
+    ".json": (_read_json, "UTF-8 text: a list of objects, or an object a line"),
+    ".jsonl": (_read_json, "UTF-8 text: an object a line"),
+    ".parquet": (lambda path: Dataset(ParquetFile(path).read()), "a whole Parquet file"),
+}
 
 
 def _read_class_folders(path):
@@ -117,22 +147,32 @@ def _read_class_folders(path):
     for folder in sorted(path.iterdir()):
         if not folder.is_dir() or folder.name not in SPLITS:
             continue
-        parts = []
+        rows = []
         for label in sorted(sub for sub in folder.iterdir() if sub.is_dir()):
             if label.name == "unsup":
                 continue
-            texts = [_read_text(file) for file in sorted(label.glob("*.txt"))]
-            if not texts:
-                raise ValueError(f"the folder {label} has no .txt files; fill or remove it")
-            parts.append(pd.DataFrame({"text": texts, "label": label.name}))
-        if not parts:
-            raise ValueError(f"the folder {folder} has no folders <label>/*.txt")
-        frames[SPLITS[folder.name]] = pd.concat(parts, ignore_index=True)
+            files = sorted(label.glob("*.txt"))
+            if not files:
+                raise BadInput(f"the folder {label} has no .txt files; fill or remove it")
+            rows += [(_read(file, *TEXT), label.name) for file in files]
+        if not rows:
+            raise BadInput(f"the folder {folder} has no folders <label>/*.txt")
+        frames[SPLITS[folder.name]] = pd.DataFrame(rows, columns=["text", "label"])
     return frames
 
 
-def _read_text(path):
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from None
+# ---------------------------------------------------------------------------- hub
+
+
+def _load_from_hub(name):
+    # A name without an owner could be a loader of `datasets`, which reads the working folder.
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
+        raise BadInput(f"DATASET {name} does not exist; {EXPECTED}")
+    remedy = (
+        "set DATASET to a local file or folder, or run the quick experiment: --experiment quick"
+    )
+    with cache(), reading(f"the data set {name}, which is no local path,", remedy):
+        splits = load_dataset(name, trust_remote_code=False)
+    if "train" not in splits:
+        raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
+    return {SPLITS[split]: raw for split, raw in splits.items() if split in SPLITS}

@@ -9,15 +9,20 @@ Everything that is dropped is counted, and the counts are kept beside the data.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets.utils.stratify import stratified_shuffle_split_generate_indices
-from pandas.api import types
+
+from boundary import BadInput
 
 from .reading import read
+
+NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # breaks a line or a file
+LACKING = "add some that no other split holds, or drop the label from the other splits"
 
 
 @dataclass
@@ -41,27 +46,22 @@ def load_reviews(
     """Load the reviews that `name` stands for: `bundled`, a local path, or a hub data set.
 
     `examples` limits train, validation and test (None: all); a smaller sample is a part of a
-    larger one. The splits depend on `split_seed` alone. Raises `ValueError` for content that
-    cannot be used and `OSError` for data that cannot be had, each with a line that says why.
+    larger one. The splits depend on `split_seed` alone. Raises `BadInput`.
     """
     if text_column == label_column:
-        raise ValueError(f"TEXT_COLUMN and LABEL_COLUMN are both {text_column!r}; expected two")
+        raise BadInput(f"TEXT_COLUMN and LABEL_COLUMN are both {text_column!r}; expected two")
     frames, label_names = read(name, text_column, label_column)
     notes: list[str] = []
     frames = {split: _clean(frame, split, name, notes) for split, frame in frames.items()}
     label_names = _number_labels(frames, label_names, name, label_column)
-    _drop_repeated(frames, notes)
+    _drop_repeated(frames, name, notes)
     _split_train(frames, name, split_seed, notes)
+    _check_learnt(frames["train"], label_names, name, LACKING)
     for split, limit in zip(("train", "validation", "test"), examples, strict=True):
         frames[split] = _sample(frames[split], limit, split_seed)
         if limit and limit > len(frames[split]):
             notes.append(f"{limit:,} {split} reviews asked for, all {len(frames[split]):,} used")
-    learnt = set(frames["train"]["label"])
-    if len(learnt) < len(label_names):
-        missing = [label for i, label in enumerate(label_names) if i not in learnt]
-        raise ValueError(
-            f"no training review of {name} has the label {missing[0]!r}; use more TRAIN_EXAMPLES"
-        )
+    _check_learnt(frames["train"], label_names, name, "use more TRAIN_EXAMPLES")
     columns = Features(text=Value("string"), label=ClassLabel(names=label_names))
     splits = {
         split: Dataset.from_pandas(frame, columns, preserve_index=False)
@@ -79,58 +79,58 @@ def clean_text(text: str) -> str:
 
 
 def _clean(frame, split, name, notes):
-    texts = frame["text"]
-    if not (types.is_string_dtype(texts.dropna()) or texts.isna().all()):
-        raise ValueError(f"the text column of {name} holds {texts.dtype}, not text")
+    texts = frame["text"].astype(object)
+    kinds = sorted({type(text).__name__ for text in texts.dropna()} - {"str"})
+    if kinds:
+        raise BadInput(f"the text column of {name} holds {' and '.join(kinds)} values, not text")
     unlabelled = int(frame["label"].isna().sum())
     if unlabelled:
-        raise ValueError(f"{unlabelled:,} {split} rows of {name} have no label; label or drop them")
+        raise BadInput(f"{unlabelled:,} {split} rows of {name} have no label; label or drop them")
     frame = frame.assign(text=texts.fillna("").map(clean_text))
     empty = int((frame["text"] == "").sum())
     if empty:
         notes.append(f"{empty:,} empty texts dropped from {split}")
     frame = frame[frame["text"] != ""].reset_index(drop=True)
     if frame.empty:
-        raise ValueError(f"the {split} split of {name} has no texts; expected labelled reviews")
+        raise BadInput(f"the {split} split of {name} has no texts; expected labelled reviews")
     return frame
 
 
 def _number_labels(frames, label_names, name, label_column):
     """Replace the labels by 0 .. C - 1, in place; returns their names."""
-    labels = pd.concat([frame["label"] for frame in frames.values()])
-    expected = "expected integers, booleans or strings, of one kind"
-    if types.is_object_dtype(labels):
-        kinds = sorted({type(label).__name__ for label in labels})
-        if kinds not in (["str"], ["bool"], ["int"]):
-            holds = f"{' and '.join(kinds)} values"
-            raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")
-    if types.is_float_dtype(labels):
-        inexact = labels.abs() >= 2**53  # above, floats skip integers
-        fractions = labels[(labels % 1 != 0) | inexact]
-        if len(fractions):
-            holds = f"numbers such as {fractions.iloc[0]}"
-            raise ValueError(f"the column {label_column!r} of {name} holds {holds}; {expected}")
-        frames.update({s: f.assign(label=f["label"].astype(int)) for s, f in frames.items()})
-        labels = labels.astype(int)
-    values = list(range(len(label_names))) if label_names else sorted(labels.unique())
-    unknown = sorted(set(labels.unique()) - set(values))
+    labels = pd.concat([frame["label"] for frame in frames.values()]).astype(object)
+    kinds = sorted({type(label).__name__ for label in labels})
+    # Above 2**53, floats skip integers.
+    odd = [x for x in labels if type(x) is float and (x % 1 != 0 or abs(x) >= 2**53)]
+    if odd or kinds not in (["str"], ["bool"], ["int"], ["float"]):
+        holds = f"numbers such as {odd[0]}" if odd else f"{' and '.join(kinds)} values"
+        expected = "expected integers, booleans or strings, of one kind"
+        raise BadInput(f"the column {label_column!r} of {name} holds {holds}; {expected}")
+    present = sorted(set(labels.map(int) if kinds == ["float"] else labels))
+    values = list(range(len(label_names))) if label_names else present
+    unknown = sorted(set(present) - set(values))
     if unknown:
-        raise ValueError(
+        raise BadInput(
             f"{name} has rows with the label {unknown[0]}, which has no name (unlabelled?); "
             f"expected 0 to {len(values) - 1}"
         )
-    if frames["train"]["label"].nunique() < 2:
-        raise ValueError(
-            f"all training reviews of {name} have the label {values[0]}; "
-            "expected two labels or more"
-        )
+    names = [str(label) for label in (label_names or values)]
+    for label, times in Counter(names).items():
+        if times > 1 or not label.strip() or NO_NAME.search(label):
+            raise BadInput(f"{name} has the label {label!r}; expected different names of one line")
     number = {value: i for i, value in enumerate(values)}
     for split, frame in frames.items():
-        frames[split] = frame.assign(label=frame["label"].map(number))
-    return [str(label) for label in (label_names or values)]
+        frames[split] = frame.assign(label=[number[label] for label in frame["label"]])
+    learnt = frames["train"]["label"].unique()
+    if len(learnt) < 2:
+        raise BadInput(
+            f"all training reviews of {name} have the label {names[learnt[0]]}; "
+            "expected two labels or more"
+        )
+    return names
 
 
-def _drop_repeated(frames, notes):
+def _drop_repeated(frames, name, notes):
     """Keep each text once: in test rather than in validation, and there rather than in train.
 
     Where one split has a text under two labels, which one is right is unknown: it goes.
@@ -152,6 +152,9 @@ def _drop_repeated(frames, notes):
         if elsewhere.any():
             notes.append(f"{elsewhere.sum():,} texts of other splits dropped from {split}")
         frames[split] = frames[split][~(twice | contradictory | elsewhere)].reset_index(drop=True)
+        if frames[split].empty:
+            why = "have two labels or are" if contradictory.any() else "are all"
+            raise BadInput(f"the {split} reviews of {name} {why} in another split; add others")
         seen = pd.concat([seen, texts])
 
 
@@ -166,18 +169,17 @@ def _split_train(frames, name, seed, notes):
         train = frames["train"]
         labels, tenth = train["label"].to_numpy(), -(-len(train) // 10)
         random = np.random.default_rng(seed)
-        try:
-            # What `Dataset.train_test_split` calls, which reads the labels one by one before.
-            parts = next(
-                stratified_shuffle_split_generate_indices(
-                    labels, len(train) - tenth, tenth, rng=random
-                )
+        count = len(set(labels))
+        if min(tenth, len(train) - tenth) < count or np.unique_counts(labels).counts.min() < 2:
+            raise BadInput(
+                f"no {split} split can be taken from the {len(train):,} reviews of {name} with "
+                f"their {count:,} labels, each of which needs two or more; use more reviews, fewer "
+                "labels or another LABEL_COLUMN"
             )
-        except ValueError as error:
-            raise ValueError(
-                f"no {split} split can be taken from {name} with its {len(set(labels)):,} labels "
-                f"({error}); use more reviews, fewer labels or another LABEL_COLUMN"
-            ) from None
+        # What `Dataset.train_test_split` calls, which reads the labels one by one before.
+        parts = next(
+            stratified_shuffle_split_generate_indices(labels, len(train) - tenth, tenth, rng=random)
+        )
         frames["train"], frames[split] = (train.iloc[part] for part in parts)
         notes.append(f"{split} taken from train: a tenth, stratified")
 
@@ -185,3 +187,10 @@ def _split_train(frames, name, seed, notes):
 def _sample(frame, limit, seed):
     """`limit` reviews in random order (None: all); the first ones of every larger sample."""
     return frame.iloc[np.random.default_rng(seed).permutation(len(frame))[:limit]]
+
+
+def _check_learnt(train, label_names, name, remedy):
+    learnt = set(train["label"])
+    for number, label in enumerate(label_names):
+        if number not in learnt:
+            raise BadInput(f"no training review of {name} has the label {label!r}; {remedy}")

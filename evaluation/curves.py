@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import ticker
 
-from .results import Results, read_table
+from .files import AMOUNT, FLAG, SOME, SOME_SHARE, TEXT, read_table
+from .results import Results
 from .style import legend_rows, line_handle, looks, plt, ring_handle, save, set_style
 
 PANELS = {  # table, column: title, axis, units of it in 1
@@ -14,9 +15,8 @@ PANELS = {  # table, column: title, axis, units of it in 1
     ("history", "validation_accuracy"): ("validation accuracy", "accuracy (%)", 100),
 }
 AXES = {"epoch": "epochs", "seconds": "training time (s)"}
-TUNING = dict.fromkeys(("learning_rate", "validation_loss", "validation_accuracy"), float) | {
-    **{"method": str, "status": str, "chosen": bool, "at_edge": bool}
-}
+TUNING = {"method": TEXT, "learning_rate": AMOUNT, "status": TEXT, "chosen": FLAG}
+TUNING |= {"at_edge": FLAG, "validation_loss": SOME, "validation_accuracy": SOME_SHARE}
 
 
 def learning_curves(results: Results, column: str):
@@ -119,7 +119,7 @@ def edge_note(tuned: pd.DataFrame) -> str:
 def tuning_figure(folder: Path) -> Path:
     """Draw `tuning.png` from `tuning.csv` in `folder`: the validation loss at each learning rate.
 
-    Raises `ValueError` and `OSError` where the table is missing or cannot be read.
+    Raises `BadInput` where the table is missing or cannot be read.
     """
     tuned = read_table(folder / "tuning.csv", TUNING)
     drawn = looks(tuned["method"])

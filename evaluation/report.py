@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
 
 from . import html, tables
@@ -120,16 +121,17 @@ def _truncated(experiment):
 def main(arguments: list[str] | None = None) -> int:
     """Write the figures and the page of one folder anew; returns the exit status, 0 or 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    folders = [argument for argument in arguments if argument != "--traceback"]
     try:
-        if len(arguments) != 1:
-            raise ValueError("give one folder of results, such as results/quick")
-        folder = Path(arguments[0])
-        tuning = (folder / "tuning.csv").exists()
+        if len(folders) != 1:
+            raise BadInput("give one folder of results, such as results/quick")
+        folder = expanded(folders[0])
+        with reading(str(folder)):
+            tuning = (folder / "tuning.csv").exists()
         print(*([tuning_figure(folder)] if tuning else write(Results.read(folder))), sep="\n")
         return 0
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    except BadInput as error:
+        return refuse(error, arguments)
 
 
 if __name__ == "__main__":

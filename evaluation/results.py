@@ -13,8 +13,7 @@ Figures, page and terminal table are views of a `Results`. Each file is written 
 all, by one process; folders without a run.json are unfinished and are left out.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,27 +22,23 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from . import convergence, statistics, style
+from boundary import BadInput
 
-ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")  # of experiment.json
-IDENTITY = ("experiment", "method", "name", "baseline", "seed", "status")  # of every run.json
-MEASURED = (  # of a finished one; null where a baseline has none
-    *("test_loss", "test_accuracy", "train_loss", "train_accuracy", "trainable_parameters"),
-    *("trainable_percentage", "training_seconds", "peak_memory_mib", "epochs_run", "best_epoch"),
-    *("best_step", "learning_rate", "other_load"),
+from . import convergence, statistics, style
+from .files import (
+    FINITE,
+    IDENTITY,
+    MEASURED,
+    SHARE,
+    TABLES,
+    TEXT,
+    Kind,
+    read_experiment,
+    read_json,
+    read_table,
 )
-STEPS = dict.fromkeys(("epoch", "seconds", "loss", "learning_rate", "gradient_norm"), float)
-HISTORY = dict.fromkeys(
-    ("epoch", "seconds", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
-    float,
-)
-TABLES = {  # of a run: the columns and what they hold
-    "steps": {"step": int} | STEPS,
-    "history": {"step": int} | HISTORY,
-    "changes": {"block": int, "place": str, "relative_size": float, "effective_rank": float},
-}
+
 ALL_PAIRS = 15  # more of them are too many for a figure or a list
-MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
 
 
 class Predictions(NamedTuple):
@@ -88,18 +83,17 @@ class Results:
         """Read the experiment in `folder`, and compute its intervals and comparisons.
 
         With `texts`, the test reviews in test order, the reviews that every method misclassifies
-        are computed; else they are read. Raises `ValueError` and `OSError` in one line, with the
-        name of the file, for what cannot be read, and where there is no finished run.
+        are computed; else they are read. Raises `BadInput` with the name of the file for what
+        cannot be read, is impossible or does not fit, and where there is no finished run.
         """
         folder = Path(folder)
         experiment, runs, failed = _runs(folder)
         tables = {name: _collect(folder, runs, name) for name in TABLES}
         predictions = _predictions(folder, runs, experiment)
-        wrong = folder / "misclassified.csv"
         if texts is not None:
             wrong = misclassified(predictions, texts, experiment["label_names"])
         else:
-            wrong = read_table(wrong, MISCLASSIFIED) if wrong.exists() else None
+            wrong = _misclassified(folder / "misclassified.csv", len(predictions.labels))
         pairs = statistics.compare(predictions.right())
         pairs = pairs.sort_values("difference", ascending=False, kind="stable")
         history = tables["history"]
@@ -139,11 +133,11 @@ def misclassified(
     0), label, predicted, confidence and text, most confident first. A run's probabilities are
     the softmax of its logits; they are averaged over a method's seeds, then over the methods, and
     the wrong label with the highest average is the predicted one, which is its confidence.
-    Raises `ValueError` where there are not as many texts as predictions.
+    Raises `BadInput` where there are not as many texts as predictions.
     """
     labels = predictions.labels
     if len(texts) != len(labels):
-        raise ValueError(f"{len(texts):,} test reviews for {len(labels):,} predictions")
+        raise BadInput(f"{len(texts):,} test reviews for {len(labels):,} predictions")
     wrong = ~np.concatenate(list(predictions.right().values())).any(axis=0)
     by_method = {}
     for (method, _), logits in predictions.logits.items():
@@ -163,29 +157,6 @@ def misclassified(
     return rows[wrong].sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
-def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """What `reader` makes of a file; whatever stops it becomes one line with the file's name."""
-    try:
-        return reader(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing") from None
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {type(error).__name__} {error}") from None
-
-
-def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """What a JSON file says; `needed` are keys that it must have.
-
-    Raises `ValueError` and `OSError` naming the file.
-    """
-
-    def reader(path):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return dict(found) | {name: found[name] for name in needed}
-
-    return _read(path, reader)
-
-
 def _runs(folder):
     """What experiment.json says, the finished runs and the others.
 
@@ -193,58 +164,80 @@ def _runs(folder):
     """
     found = {path.parent.name: read_json(path, IDENTITY) for path in folder.glob("*/run.json")}
     if not any(run["status"] == "finished" for run in found.values()):
-        raise ValueError(f"{folder} has no finished runs")
+        raise BadInput(f"{folder} {'has no finished runs' if folder.is_dir() else 'is no folder'}")
+    experiment = read_experiment(folder / "experiment.json")
+    constants = experiment["constants"]
     for name, run in found.items():
+        path = folder / name / "run.json"
         if run["status"] == "finished":
-            read_json(folder / name / "run.json", MEASURED)
+            read_json(path, MEASURED)
+        if run["experiment"] != constants["experiment"]:
+            names = f"{run['experiment']!r}, not of {constants['experiment']!r}"
+            raise BadInput(f"{path} is of the experiment {names}; move its folder away")
         run.pop("hyperparameters", None)
-    experiment = read_json(folder / "experiment.json", ABOUT)
-    place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
+    place = {method: i for i, method in enumerate(constants["methods"])}
     runs = pd.DataFrame.from_dict(found, orient="index").astype(dict.fromkeys(MEASURED, float))
     order = runs["method"].map(lambda method: (place.get(method, len(place)), method))
     runs = runs.assign(order=order).sort_values(["order", "seed"]).drop(columns="order")
     twice = runs.index[runs.duplicated(["method", "seed"])]
     if len(twice):
-        raise ValueError(f"{folder / twice[0]} holds a run that another folder holds too")
+        raise BadInput(f"{folder / twice[0]} holds a run that another folder holds too")
     finished = runs["status"] == "finished"
     return experiment, runs[finished], runs[~finished]
 
 
-def read_table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
-    """The table at `path`, with these columns and what they hold; texts letter by letter.
-
-    Raises `ValueError` and `OSError` naming the file.
-    """
-
-    def reader(path):
-        numbers = {name: [""] for name, kind in columns.items() if kind is not str}
-        table = pd.read_csv(path, dtype=columns, keep_default_na=False, na_values=numbers)
-        return table[list(columns)]
-
-    return _read(path, reader)
-
-
 def _collect(folder, runs, name):
     """One table of all runs, with method and seed in front."""
-    parts = [
-        read_table(path, TABLES[name]).assign(method=run.method, seed=run.seed)
-        for run in runs.itertuples()
-        if (path := folder / run.Index / f"{name}.csv").exists()
-    ]
+    parts = []
+    for run in runs.itertuples():
+        path = folder / run.Index / f"{name}.csv"
+        if path.exists():
+            table = read_table(path, TABLES[name])
+            _check_steps(path, table, run)
+            parts.append(table.assign(method=run.method, seed=run.seed))
     columns = ["method", "seed", *TABLES[name]]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
+def _check_steps(path, table, run):
+    """Steps go up, and the best one does not lie beyond them."""
+    steps = table.get("step", pd.Series(dtype=int))
+    back = steps.diff() <= 0
+    if back.any():
+        now, before = steps[back].iloc[0], steps.shift()[back].iloc[0]
+        raise BadInput(f"{path}: step is {now} after {before:g}, expected ascending steps")
+    if run.best_step > steps.max():
+        record = path.with_name("run.json")
+        raise BadInput(
+            f"{record}: best_step is {run.best_step:g}, expected at most the last step of "
+            f"{path.name}, {steps.max()}"
+        )
+
+
 def _predictions(folder, runs, experiment):
-    """The predictions of all runs, which are of the same reviews."""
-    labels, logits = None, {}
+    """The predictions of all runs, which are of the same reviews and as accurate as they say."""
+    names = [f"logit_{label}" for label in experiment["label_names"]]
+    label = Kind(f"a label from 0 to {len(names) - 1}", int, 0, len(names) - 1)
+    columns = {"label": label} | dict.fromkeys(names, FINITE)
+    found = Predictions(np.array([]), {})
     for run in runs.itertuples():
         path = folder / run.Index / "predictions.csv"
-        names = [f"logit_{label}" for label in experiment["label_names"]]
-        table = read_table(path, {"label": int} | dict.fromkeys(names, float))
+        table = read_table(path, columns)
         own = table.pop("label").to_numpy()
-        labels = own if labels is None else labels
-        if len(own) != experiment["data"]["test"] or (own != labels).any():
-            raise ValueError(f"{path} has other test reviews than the experiment's")
-        logits[run.method, run.seed] = table.to_numpy()
-    return Predictions(labels, logits)
+        found = found if found.logits else Predictions(own, {})
+        if len(own) != experiment["data"]["test"] or (own != found.labels).any():
+            raise BadInput(f"{path} has other test reviews than the experiment's")
+        found.logits[run.method, run.seed] = table.to_numpy()
+        right = found.right()[run.method][-1].mean()
+        if not abs(right - run.test_accuracy) < 0.5 / len(own):
+            record = path.with_name("run.json")
+            accuracy = f"test_accuracy is {run.test_accuracy:g}"
+            raise BadInput(f"{record}: {accuracy}, and of {path.name} {right:g}")
+    return found
+
+
+def _misclassified(path, reviews):
+    """What `misclassified` found when the texts were there; None without the file."""
+    review = Kind(f"one of {reviews:,} reviews, from 0", int, 0, reviews - 1)
+    columns = {"review": review, "label": TEXT, "predicted": TEXT, "confidence": SHARE}
+    return read_table(path, columns | {"text": TEXT}) if path.exists() else None

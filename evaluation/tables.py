@@ -4,8 +4,9 @@ import pandas as pd
 
 from . import convergence as converging
 from .comparisons import interval_note
+from .files import MEASURED
 from .markdown import count, escape, excerpt, interval, number, p_value, percent, size, table
-from .results import MEASURED, Results
+from .results import Results
 from .statistics import LEVEL, wilson
 
 SHOWN = 10  # misclassified reviews

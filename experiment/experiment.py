@@ -9,9 +9,10 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import modeling
-from data_utils import BUNDLED, Split, bundled
+from boundary import BadInput
+from data_utils import BUNDLED, ENCODERS, Split
 from evaluation import measure
-from evaluation.results import read_json
+from evaluation.files import read_json
 
 from . import tuning
 from .runs import LOCK, Run, held
@@ -76,15 +77,15 @@ class Experiment:
                         yield run
 
     def check_constants(self) -> None:
-        """Raise `ValueError` unless the folder's runs have these constants, but for the `FREE`."""
+        """Raise `BadInput` unless the folder's runs have these constants, but for the `FREE`."""
         path = self.folder / "experiment.json"
         if not path.exists():
             return
-        earlier = dict(read_json(path, ["constants"])["constants"])
+        earlier = read_json(path, ["constants"])["constants"]
         for name, now in json.loads(json.dumps(self.settings.constants())).items():
             then = earlier.get(name, "unknown (another version)")
             if name not in FREE and now != then:
-                raise ValueError(
+                raise BadInput(
                     f"{self.folder} has runs with {name.upper()} = {then}, not {now}; choose "
                     "another EXPERIMENT name, or start over with --fresh"
                 )
@@ -93,7 +94,8 @@ class Experiment:
     def names(self) -> dict[str, str]:
         """What the model and the data are called in files and figures."""
         settings = self.settings
-        model = f"{bundled.ENCODER} (bundled)" if settings.model == BUNDLED else settings.model
+        encoder = ENCODERS.get(settings.model)
+        model = f"{encoder} (bundled)" if encoder else settings.model
         data_set = "IMDB's train split (bundled)"
         data_set = data_set if settings.dataset == BUNDLED else settings.dataset
         return {"model": model, "data_set": data_set}

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from boundary import write
+from boundary import BadInput, reading, write
 from evaluation.results import Results
 
+from . import tuning
 from .experiment import Experiment
 from .runs import LOCK, RECORD, STATE, held
 
@@ -20,32 +21,42 @@ TABLES = ("*.csv", "*.png", "report.*", "experiment.json")
 def open_folder(experiment: Experiment) -> None:
     """Start the experiment in its folder, or resume it; --fresh deletes what is there.
 
-    Raises `ValueError` where its runs have other constants, where they are in the layout of an
-    earlier version, and where --fresh would delete what another process is at work on.
+    Raises `BadInput` where its runs have other constants, where a file is damaged or in the layout
+    of an earlier version, and where --fresh would delete what another process is at work on.
     """
     folder, settings = experiment.folder, experiment.settings
     with folder_lock(folder):
+        _check_kinds(folder)
         if settings.fresh:
             _delete(folder)
         elif any((folder / name).exists() for name in EARLIER):
-            raise ValueError(
+            raise BadInput(
                 f"{folder} has results of an earlier version, which this one does not read; start "
                 "over with --fresh, or choose another EXPERIMENT name"
             )
         experiment.check_constants()
-        if not settings.tune and any(run.is_finished for run in experiment.runs()):
-            Results.read(folder)  # what cannot be read is refused before anything is trained
+        runs = experiment.runs()
+        for run in runs:
+            run.check()
+        if settings.tune:
+            tuning.collect(experiment)
+        elif any(run.is_finished for run in runs):
+            Results.read(folder)
         write(folder / "experiment.json", json.dumps(experiment.about(), indent=2) + "\n")
 
 
 def folder_lock(folder: Path) -> FileLock:
     """Held for a moment to open the folder, and to write the tables and figures of all runs."""
-    try:
+    with reading(f"RESULTS {folder}", "set it to a folder that can be written"):
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / LOCK).acquire()
-    except OSError as error:
-        why = f"{folder} cannot be written ({error.strerror})"
-        raise OSError(f"{why}; set RESULTS to a folder that can") from None
+
+
+def _check_kinds(folder):
+    """`BadInput` where a folder stands in the place of a file, which could not be written."""
+    for path in (path for pattern in (*TABLES, "*/*") for path in folder.glob(pattern)):
+        if path.is_dir() and path.parent.name not in EARLIER:
+            raise BadInput(f"{path} is a folder where a file is written; move it away")
 
 
 def at_work(folder: Path) -> list[str]:
@@ -64,7 +75,7 @@ def _delete(folder):
     with ExitStack() as stack:
         for run in sorted(runs):
             if not stack.enter_context(held(run / LOCK)):
-                raise ValueError(
+                raise BadInput(
                     f"another process is at work on {run}; wait for it, or choose another "
                     "EXPERIMENT name"
                 )

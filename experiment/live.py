@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from boundary import BadInput
+
 from .state import State
 
 
 def check() -> None:
-    """Raise `ValueError` where TensorBoard is not installed."""
+    """Raise `BadInput` where TensorBoard is not installed."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
-        raise ValueError(
+        raise BadInput(
             "TENSORBOARD is True and the package tensorboard is not installed; "
             "run: pip install tensorboard"
         ) from None

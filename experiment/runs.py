@@ -30,14 +30,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 import modeling
-from boundary import replacing, write
+from boundary import BadInput, replacing, write
 from evaluation import measure
-from evaluation.results import read_json
+from evaluation.files import TABLES, read_json, read_table
 from modeling import Method, PeftModel
-from modeling.checkpoint import TENSORS, load_trained, save_trained
+from modeling.checkpoint import TENSORS
 
 from . import live
-from .state import State
+from .state import State, read_state
 
 if TYPE_CHECKING:  # it lists the runs, which know it
     from .experiment import Experiment
@@ -102,29 +102,36 @@ class Run:
         """Whether there is nothing left to do."""
         return self.status == "finished"
 
+    def check(self) -> None:
+        """Raise `BadInput` where the files of an unfinished run have been damaged."""
+        if (self.folder / STATE).exists():
+            self._read_steps(read_state(self.folder / STATE)[1]["history"])
+
     def resume(self, state: State) -> None:
         """Bring `state` to the last evaluation of a killed run; nothing where there is none."""
-        if not (self.folder / STATE).exists():
-            return
-        state.load(self.folder / STATE)
-        steps = pd.read_csv(self.folder / "steps.csv")
-        state.steps = steps.head(state.history[-1]["step"]).to_dict("records")
-        if state.best() is state.history[-1]:  # it may have been killed in between
-            save_trained(state.model, self.folder / TENSORS)
+        if (self.folder / STATE).exists():
+            state.load(self.folder / STATE)
+            state.steps = self._read_steps(state.history)
+
+    def _read_steps(self, history):
+        """The steps up to the last evaluation."""
+        path, last = self.folder / "steps.csv", history[-1]["step"]
+        steps = read_table(path, TABLES["steps"]).head(last)
+        if list(steps["step"]) != list(range(1, last + 1)):
+            raise BadInput(f"{path} lacks steps; delete {self.folder} to start that run anew")
+        return steps.to_dict("records")
 
     def save(self, state: State) -> None:
-        """Write what is known after an evaluation, and the tensors of the best one so far."""
+        """Write what is known after an evaluation."""
         _write_table(self.folder / "steps.csv", state.steps)
         _write_table(self.folder / "history.csv", state.history)
         state.save(self.folder / STATE)
-        if state.best() is state.history[-1]:
-            save_trained(state.model, self.folder / TENSORS)
         if self.experiment.settings.tensorboard:
             live.log(self.folder, state)
 
-    def load_best(self, model: PeftModel) -> None:
+    def load_best(self, state: State) -> None:
         """Put the tensors of the best evaluation into the model."""
-        load_trained(model, self.folder / TENSORS)
+        state.load_best(self.folder / STATE)
 
     def facts(self, state: State) -> dict:
         """What run.json says of training, the peak of its memory so far included."""
@@ -144,7 +151,6 @@ class Run:
             "epochs_run": epochs,
             "best_epoch": best["epoch"],
             "best_step": best["step"],
-            "trained_bytes": (self.folder / TENSORS).stat().st_size,
         }
 
     def keep(self, model: PeftModel) -> None:
@@ -159,14 +165,14 @@ class Run:
 
     def finish(self, facts: dict, logits: Tensor | None) -> None:
         """Write the test's logits (n, C), if there was one, and the record that ends the run."""
-        if logits is None:  # a learning rate was tried; nobody will use its tensors
-            (self.folder / TENSORS).unlink()
-        else:
+        if logits is not None:  # else a learning rate was tried
             labels = self.experiment.splits["test"].labels.cpu()
             predictions = pd.DataFrame({"label": labels})
             names = [f"logit_{label}" for label in self.experiment.label_names]
             predictions[names] = logits.numpy()
             write(self.folder / "predictions.csv", predictions.to_csv(index=False))
+        if (self.folder / TENSORS).exists():
+            facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
         facts["other_load"] = measure.other_load(self.experiment.device)
         self._record("finished", {name: facts.get(name) for name in FACTS})
         measured = "test_accuracy" if "test_accuracy" in facts else "validation_accuracy"
@@ -178,7 +184,7 @@ class Run:
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
-        """A loss that is not finite, or too little memory, fails this run and no other.
+        """Too little memory, a loss that is not finite, and what cannot be fitted fail this run.
 
         The failure is recorded; the next start tries the run again from its beginning.
         """
@@ -192,6 +198,8 @@ class Run:
                 f"{settings.micro_batch_tokens or 'auto'}, MAX_TOKENS {settings.max_tokens}; lower "
                 "the first two, or the last"
             )
+        except BadInput as error:
+            why = str(error)
         except FloatingPointError as error:
             rate = f"learning rate {self.method.learning_rate:g}"
             why = f"{error}, {rate}; lower it in LEARNING_RATES"

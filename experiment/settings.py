@@ -2,8 +2,8 @@
 
 import argparse
 import contextlib
+import os
 import shlex
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import torch
 
+from boundary import BadInput
 from modeling import Method
 from modeling.methods import METHODS, hyperparameters_of
 
@@ -24,15 +25,15 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-def is_whole(value, least: int, below: int = 2**31) -> bool:
+def is_whole(value, least: int, below: int) -> bool:
     """Whether a value is an integer in a range."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < below
 
 
 def is_number(value) -> bool:
-    """Whether a value is a finite number."""
+    """Whether a value is a finite number, in float32 too."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= sys.float_info.max
+    return number and abs(value) <= torch.finfo(torch.float32).max
 
 
 def is_choice(value, kind: type) -> bool:
@@ -49,16 +50,20 @@ def is_folder_name(value) -> bool:
     return bool(value.strip(". ")) and len(value.encode()) <= 200
 
 
-def whole(least: int, kind=int, none: str = ""):
+def whole(least: int, kind=int, bits: int = 31):
     """An integer from `least`; larger ones than 2**31 overflow in the libraries."""
-    expected = f"a whole number, {least} or more and below 2**31{none and ', or None'}"
-    return Annotated[kind, Rule(expected, lambda v: (none and v is None) or is_whole(v, least))]
+    none = kind is not int
+    expected = f"a whole number, {least} or more and below 2**{bits}{', or None' if none else ''}"
+    return Annotated[
+        kind, Rule(expected, lambda v: (none and v is None) or is_whole(v, least, 2**bits))
+    ]
 
 
 Count = whole(1)
-CountOrAll = whole(1, int | None, "or None")
+CountOrAll = whole(1, int | None)
+Width = whole(1, bits=16)  # no encoder is wider
 Share = Annotated[float, Rule("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1)]
-POSITIVE = Rule("a number above 0", lambda v: is_number(v) and v > 0)
+POSITIVE = Rule("a number above 0 and below 3.4e38", lambda v: is_number(v) and v > 0)
 Positive = Annotated[float, POSITIVE]
 Text = Annotated[str, Rule("a text", lambda v: isinstance(v, str) and bool(v.strip()))]
 Switch = Annotated[bool, Rule("True or False", lambda v: isinstance(v, bool))]
@@ -103,14 +108,14 @@ class Settings:
         float | None,
         Rule("a share below 1, or None", lambda v: v is None or (is_number(v) and 0 <= v < 1)),
     ]
-    lora_rank: Count
+    lora_rank: Width
     lora_alpha: Positive
     lora_dropout: Share
     lora_rslora: Switch
     lora_targets: Annotated[
         tuple[str, ...], Rule("a choice of matrices, each once", lambda v: is_choice(v, str))
     ]
-    adapter_bottleneck: Count
+    adapter_bottleneck: Width
     gradient_clip: Positive
     split_seed: whole(0)
     tensorboard: Switch
@@ -141,20 +146,23 @@ def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
     """The settings of an experiment, from `constants` in upper case and the command line.
 
     The experiment's name chooses the preset; any other name takes "full" where CUDA is there and
-    "quick" elsewhere. Raises `ValueError` for a value or an option that cannot be.
+    "quick" elsewhere. Raises `BadInput` for a value or an option that cannot be.
     """
     constants = {name.upper(): constants[name.upper()] for name in RULES}
     parser = _Parser(
+        allow_abbrev=False,
         description="Compare parameter-efficient fine-tuning methods on labelled reviews. "
-        "Every constant at the top of finetuning.py can be given here; its value there is shown."
+        "Every constant at the top of finetuning.py can be given here; its value there is shown.",
     )
     for name, value in constants.items():
         parser.add_argument("--" + name.lower().replace("_", "-"), **_option(name, value))
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
     parser.add_argument("--tune", action="store_true", help="try learning rates, on validation")
+    parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     given = vars(parser.parse_args(arguments))
+    del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
     here = "full" if torch.cuda.is_available() else "quick"
-    experiment = given.get("experiment") or _choose(constants["EXPERIMENT"], here)
+    experiment = given.get("experiment", _choose(constants["EXPERIMENT"], here))
     preset = experiment if experiment in Presets._fields else here
     values = {name.lower(): _choose(value, preset) for name, value in constants.items()}
     rates = dict(given.pop("learning_rates", ()))
@@ -163,6 +171,7 @@ def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
         values["learning_rates"] = values["learning_rates"] | rates
     for name, rule in RULES.items():
         _check(name.upper(), values[name], rule)
+    values |= {name: os.path.expanduser(values[name]) for name in ("model", "dataset", "results")}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     values["command"] = resume_command(arguments)
     if values["tune"] and "full" not in values["methods"]:
@@ -179,9 +188,7 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
     for name, rate in values["learning_rates"].items():
         if name not in METHODS:
             choices = ", ".join(METHODS)
-            raise ValueError(
-                f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}"
-            )
+            raise BadInput(f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}")
         _check(f"LEARNING_RATES[{name!r}]", rate, POSITIVE)
         constants[name]["learning_rate"] = rate
     methods = tuple(Method.parse(text, constants) for text in values["methods"])
@@ -192,12 +199,12 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
                 what = f"METHODS has {method.text!r}, whose {name}"
                 _check(what, method.hyperparameters[name], rule)
         if not method.is_baseline and method.learning_rate is None:
-            raise ValueError(f"LEARNING_RATES has no rate for {method.name}; add one")
+            raise BadInput(f"LEARNING_RATES has no rate for {method.name}; add one")
     for i, method in enumerate(methods):
         for other in methods[:i]:
             same = method.name, method.hyperparameters
             if same == (other.name, other.hyperparameters):
-                raise ValueError(
+                raise BadInput(
                     f"METHODS has {other.text!r} and {method.text!r}, which are the same; keep one"
                 )
     return methods
@@ -205,7 +212,7 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
 
 def _check(name, value, rule):
     if not rule.holds(value):
-        raise ValueError(f"{name} is {value!r}; expected {rule.expected}")
+        raise BadInput(f"{name} is {value!r}; expected {rule.expected}")
 
 
 def _choose(value, preset):
@@ -263,4 +270,4 @@ def _rate(text):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
-        raise ValueError(f"{message}; see python finetuning.py --help")
+        raise BadInput(f"{message}; see python finetuning.py --help")

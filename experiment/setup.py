@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 import data_utils
 import modeling
+from boundary import BadInput, reading
 from evaluation import measure
 from modeling import PeftModel
 
@@ -25,7 +26,7 @@ from .settings import Settings
 def prepare(settings: Settings) -> Experiment:
     """Load everything, refuse what cannot be, open the folder, and print what is to do.
 
-    Raises `ValueError` and `OSError` with one line that says what to change.
+    Raises `BadInput`.
     """
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -39,8 +40,8 @@ def prepare(settings: Settings) -> Experiment:
     data = data_utils.load_reviews(
         settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
     )
-    bundled = settings.model == data_utils.BUNDLED
-    source = str(data_utils.encoder_folder()) if bundled else settings.model
+    bundled = settings.model in data_utils.ENCODERS
+    source = str(data_utils.encoder_folder(settings.model)) if bundled else settings.model
     config = modeling.load_config(source, data.label_names, settings.encoder_dropout)
     tokenizer = modeling.load_tokenizer(source, config, settings.max_tokens, settings.truncation)
     names = ("train", "validation") if settings.tune else ("train", "validation", "test")
@@ -58,11 +59,12 @@ def prepare(settings: Settings) -> Experiment:
 
 
 def _build_without_weights(experiment) -> dict[str, PeftModel]:
-    """Each method's model, of shapes alone; what cannot be built raises `ValueError`."""
+    """Each method's model, of shapes alone; what cannot be built is refused."""
     models = {}
     for run in experiment.runs():
         if not run.method.is_baseline and run.method.text not in models:
-            with torch.device("meta"):
+            what = f"METHODS {run.method.text} for MODEL {experiment.settings.model}"
+            with reading(what, "change one of them"), torch.device("meta"):
                 classifier = AutoModelForSequenceClassification.from_config(experiment.config)
                 models[run.method.text] = run.method.build(classifier)
     return models
@@ -73,7 +75,7 @@ def _check_memory(models, device):
         trained, total = model.count_parameters()
         needed = 4 * (total + 3 * trained)  # the weights; a gradient and AdamW's two moments
         if needed > measure.total_memory(device):
-            raise ValueError(
+            raise BadInput(
                 f"{method} needs {needed / 2**30:,.1f} GiB for its weights and gradients, and "
                 f"{measure.describe(device)} has {measure.total_memory(device) / 2**30:,.1f} GiB; "
                 "lower LORA_RANK or ADAPTER_BOTTLENECK, or choose a smaller MODEL"
@@ -81,21 +83,21 @@ def _check_memory(models, device):
 
 
 def _check_disk(experiment, models):
-    """Raise `ValueError` where the results' disk has no room for what the runs to do will write.
+    """`BadInput` where the results' disk has no room for what the runs to do will write.
 
     A run leaves its trained tensors in float32; while it is unfinished its state is twice on the
-    disk, the old and the new one, each the trained tensors and AdamW's two numbers for each.
+    disk, the old and the new one, each with those tensors, the best ones and AdamW's two numbers.
     """
     runs = [run for run in experiment.runs() if experiment.settings.fresh or not run.is_finished]
     texts = [run.method.text for run in runs if not run.method.is_baseline]
     sizes = [4 * models[text].count_parameters()[0] for text in texts]
-    needed = sum(sizes) + 6 * max(sizes, default=0) + 50 * 2**20
+    needed = sum(sizes) + 8 * max(sizes, default=0) + 50 * 2**20
     folder = experiment.folder
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ValueError(
+        raise BadInput(
             f"{experiment.folder} is on a disk with {free / 2**20:,.0f} MiB free, and this "
             f"experiment needs about {needed / 2**20:,.0f}; make room, or set RESULTS to another "
             "disk"

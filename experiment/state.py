@@ -3,9 +3,11 @@
 One safetensors file, written whole or not at all:
 
     trained.<name>              the trained tensors
+    best.<name>                 those of the best evaluation, unless it is the last one
     optimizer.<i>.<name>        AdamW's numbers of parameter i
     random.cpu, random.cuda     PyTorch's generators
     (header) state              JSON: history, seconds, the schedule, the scaler, AdamW's groups
+    (header) digest             SHA-256 of all of that
 
 The order of the data depends on seed and epoch alone, and early stopping on the history. The steps
 stand in steps.csv beside it.
@@ -18,11 +20,13 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from boundary import replacing
+from boundary import reading, replacing
 from evaluation.measure import Clock
 from modeling import PeftModel
 from modeling.checkpoint import copy_tensors
+from modeling.loading import digest_of
 
 
 @dataclass
@@ -46,10 +50,12 @@ class State:
         return self.history[-1]["epoch"] - self.best()["epoch"] if self.history else 0.0
 
     def save(self, path: Path) -> None:
-        """Write all but the steps to `path`."""
+        """Write all but the steps to `path`, in the place of what was written before."""
         numbers = self.optimizer.state_dict()
         trained = self.model.trainable_parameters()
         tensors = {f"trained.{name}": p.detach() for name, p in trained.items()}
+        if self.best() is not self.history[-1]:
+            tensors |= {f"best.{name}": tensor for name, tensor in _best(path).items()}
         for i, of_parameter in numbers["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in of_parameter.items()}
         tensors["random.cpu"] = torch.get_rng_state()
@@ -62,19 +68,14 @@ class State:
             "scaler": self.scaler.state_dict(),
             "groups": numbers["param_groups"],
         }
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        text = json.dumps(header)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in sorted(tensors.items())}
         with replacing(path) as part:
-            save_file(tensors, part, {"state": json.dumps(header)})
+            save_file(tensors, part, {"state": text, "digest": digest_of(tensors, text)})
 
     def load(self, path: Path) -> None:
         """Put back what `save` wrote."""
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = json.loads(file.metadata()["state"])
-        parts = {"trained": {}, "optimizer": {}, "random": {}}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts[kind][rest] = tensor
+        parts, header = read_state(path)
         numbers = {}
         for name, tensor in parts["optimizer"].items():
             i, _, rest = name.partition(".")
@@ -87,3 +88,30 @@ class State:
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["random"]["cuda"])
+
+    def load_best(self, path: Path) -> None:
+        """Put the tensors of the best evaluation into the model."""
+        copy_tensors(self.model, _best(path), str(path))
+
+
+def _best(path):
+    with safe_open(path, "pt") as file:
+        best = any(name.startswith("best.") for name in file.keys())  # noqa: SIM118
+        kind = "best." if best else "trained."
+        names = [name for name in file.keys() if name.startswith(kind)]  # noqa: SIM118
+        return {name.removeprefix(kind): file.get_tensor(name) for name in names}
+
+
+def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
+    """The tensors by kind and name, and the header; `BadInput` unless all is as it was written."""
+    with reading(str(path), f"delete {path.parent} to start that run anew"):
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            header = file.metadata()
+        if digest_of(tensors, header["state"]) != header["digest"]:
+            raise ValueError("its digest is not that of its content")
+        parts = {"trained": {}, "best": {}, "optimizer": {}, "random": {}}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = tensor
+        return parts, json.loads(header["state"])

@@ -9,7 +9,7 @@ import pandas as pd
 
 from boundary import write
 from evaluation.curves import tuning_figure
-from evaluation.results import read_json
+from evaluation.files import read_json
 from modeling import Method
 
 from .settings import Settings
@@ -36,7 +36,7 @@ def collect(experiment) -> pd.DataFrame:
     for run in experiment.runs():
         if run.status == "unfinished":
             continue
-        record = read_json(run.folder / "run.json")
+        record = read_json(run.folder / "run.json", ["status"])
         row = {"method": run.method.text_without_rate, "learning_rate": run.method.learning_rate}
         row |= {"seed": run.seed, "status": record["status"]}
         for name in ("validation_loss", "validation_accuracy", "best_epoch"):

@@ -11,12 +11,20 @@ an adapter follows each one's last projection, before the residual sum and the L
 f is GELU, as in the authors' BERT experiments. The weights start close to zero, so that an
 adapter starts close to the identity. The adapters, the blocks' LayerNorms and the head are
 trained: per block 2(2md + m + d) + 4d parameters.
+
+Where we differ from the authors' code (google-research/adapter-bert): there the sublayer's dropout
+comes before the adapter, here the adapter is part of the projection, so dropout comes after it
+(the same where the encoder's dropout is off, as by default). There the GELU is the tanh form, the
+embeddings' LayerNorm is trained too, and the weights start with a standard deviation of 1e-3,
+where the paper says 1e-2.
 """
 
 from collections import OrderedDict
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from boundary import BadInput
 
 from .base import PeftModel
 
@@ -44,10 +52,10 @@ class AdapterModel(PeftModel):
     def adapt(self, bottleneck: int = 64) -> None:
         """Follow both sublayers' projections with an adapter; unfreeze the blocks' norms.
 
-        Raises `ValueError` for a bottleneck that is no positive integer.
+        Raises `BadInput` for a bottleneck that is no positive integer.
         """
         if bottleneck < 1:
-            raise ValueError(f"bottleneck is {bottleneck}; expected 1 or more")
+            raise BadInput(f"bottleneck is {bottleneck}; expected 1 or more")
         for block in self.blocks:
             for path in self.architecture.sublayer_outputs:
                 projection = block.get_submodule(path)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from boundary import BadInput
+
 from .fast import first_token_alone
 
 
@@ -19,6 +21,7 @@ class Architecture:
     """Paths into one family's `...ForSequenceClassification`, dotted as in `get_submodule`."""
 
     blocks: str  # the list of transformer blocks
+    embeddings: tuple[str, ...]  # what else runs before the second block, where a model has it
     projections: dict[str, str]  # short names, q k v o up down gate -> linear layers of a block
     norms: tuple[str, ...]  # the normalisation layers of a block
     head: tuple[str, ...]  # what follows the pooled features, from the whole model
@@ -27,6 +30,7 @@ class Architecture:
     encode: Callable[[nn.Module, Tensor, Tensor], Tensor]  # ids, mask (N, T) -> features (N, d)
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
     attention: str | None = None  # a block's attention, where it takes any number of queries
+    block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have
 
     @property
@@ -65,6 +69,7 @@ def _modernbert_encode(model, input_ids, attention_mask):
 
 DISTILBERT = Architecture(
     blocks="distilbert.transformer.layer",
+    embeddings=("distilbert.embeddings",),
     projections={
         "q": "attention.q_lin",
         "k": "attention.k_lin",
@@ -86,6 +91,7 @@ DISTILBERT = Architecture(
 
 BERT = Architecture(
     blocks="bert.encoder.layer",
+    embeddings=("bert.embeddings",),
     projections={
         "q": "attention.self.query",
         "k": "attention.self.key",
@@ -106,6 +112,7 @@ BERT = Architecture(
 ROBERTA = replace(
     BERT,
     blocks="roberta.encoder.layer",
+    embeddings=("roberta.embeddings",),
     head=("classifier",),  # its dense and out_proj; it reads the first token itself
     classify=lambda model, features: model.classifier(features[:, None]),
     reserved_positions=2,  # positions are counted from the padding token's id on
@@ -114,12 +121,31 @@ ROBERTA = replace(
 ELECTRA = replace(
     ROBERTA,
     blocks="electra.encoder.layer",
+    embeddings=("electra.embeddings", "electra.embeddings_project"),
     reserved_positions=0,
+)
+
+MPNET = replace(
+    ROBERTA,
+    blocks="mpnet.encoder.layer",
+    embeddings=("mpnet.embeddings",),
+    projections=BERT.projections
+    | {
+        "q": "attention.attn.q",
+        "k": "attention.attn.k",
+        "v": "attention.attn.v",
+        "o": "attention.attn.o",
+    },
+    norms=("attention.LayerNorm", "output.LayerNorm"),
+    head_dropout=None,  # its head takes the encoder's rate
+    attention=None,  # it adds a bias (T, T) of relative positions, which all blocks share
+    block_is_tuple=True,
 )
 
 DEBERTA = replace(
     BERT,
     blocks="deberta.encoder.layer",
+    embeddings=("deberta.embeddings", "deberta.encoder.conv"),  # beside the first block
     projections=BERT.projections
     | {
         "q": "attention.self.query_proj",
@@ -132,10 +158,12 @@ DEBERTA = replace(
         model.dropout(model.pooler(features[:, None]))
     ),
     attention=None,  # its q also projects relative positions
+    block_is_tuple=True,
 )
 
 MODERNBERT = Architecture(
     blocks="model.layers",
+    embeddings=("model.embeddings",),
     projections={
         "q": "attn.Wqkv",  # q, k and v are one fused matrix here: all three or none
         "k": "attn.Wqkv",
@@ -166,6 +194,7 @@ def _last_token(model, input_ids, attention_mask):
 
 DECODER = Architecture(
     blocks="model.layers",
+    embeddings=("model.embed_tokens",),
     projections={
         "q": "self_attn.q_proj",
         "k": "self_attn.k_proj",
@@ -189,6 +218,7 @@ ARCHITECTURES = {  # transformers' model_type: where that family keeps things
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
     "electra": ELECTRA,
+    "mpnet": MPNET,
     "deberta-v2": DEBERTA,  # v3 as well
     "modernbert": MODERNBERT,
     "llama": DECODER,
@@ -198,10 +228,10 @@ ARCHITECTURES = {  # transformers' model_type: where that family keeps things
 
 
 def architecture_of(config: PretrainedConfig) -> Architecture:
-    """The row for a model's config; `ValueError` that lists the known families otherwise."""
+    """The row for a model's config. Raises BadInput for a family without one."""
     if config.model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise ValueError(
+        raise BadInput(
             f"unknown model family {config.model_type!r}; choose a model of {known}, or add a "
             "row to modeling/architectures.py: where it keeps its blocks, projections, norms and "
             "head, and how it encodes and classifies"

@@ -19,6 +19,8 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
+from boundary import reading
+
 TFIDF = "tfidf"
 INVERSE_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)  # C
 
@@ -42,16 +44,11 @@ def fit_bag_of_words(
 ) -> BagOfWords:
     """Fit on `texts`, choose C on the validation reviews.
 
-    Raises `ValueError` where no word or pair of words occurs in two reviews.
+    Raises `BadInput` where no word or pair of words occurs in two reviews.
     """
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    try:
+    with reading(f"{len(texts)} training reviews by tfidf", "leave it out of METHODS"):
         features = words.fit_transform(texts)
-    except ValueError as error:
-        raise ValueError(
-            f"tfidf cannot be fitted on {len(texts)} training reviews ({error}); "
-            "leave it out of METHODS"
-        ) from None
     validation = words.transform(validation_texts)
     classes = np.unique(labels)
     best = None

@@ -9,7 +9,6 @@ tensors take a few megabytes where the whole model takes 268.
 """
 
 import hashlib
-import inspect
 import json
 from pathlib import Path
 
@@ -18,19 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from boundary import replacing
+from boundary import BadInput, reading, replacing, write
 
 from .base import PeftModel
 from .loading import load_config, load_pretrained, load_tokenizer
-from .methods import METHODS, method_of
+from .methods import METHODS, hyperparameters_of, method_of
 
 FORMAT = 1  # of checkpoint.json; a reader refuses newer ones
 VERSION = "0.1.0"  # of this package
-KINDS = {  # of what checkpoint.json holds, for a check of it
-    **dict.fromkeys(("base_model", "fingerprint", "digest", "truncation"), str),
-    **{"label_names": list, "max_tokens": int},
-}
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
+REMEDY = "train again or copy it again"
 
 
 def save_trained(model: PeftModel, path: Path) -> None:
@@ -41,25 +37,28 @@ def save_trained(model: PeftModel, path: Path) -> None:
 
 
 def load_trained(model: PeftModel, path: Path) -> None:
-    """Copy the tensors of `path` into `model`, all or none; raises as `copy_tensors` does."""
-    copy_tensors(model, load_file(path), str(path))
+    """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
+    with reading(str(path), REMEDY):
+        copy_tensors(model, load_file(path), str(path))
 
 
 @torch.no_grad()
 def copy_tensors(model: PeftModel, stored: dict[str, Tensor], source: str) -> None:
     """Copy tensors by name into all of the model's trainable parameters, or none.
 
-    Raises `ValueError` where one is missing, extra or of another shape.
+    Raises `BadInput` where one is missing, extra, of another shape, or not of finite numbers.
     """
     trained = model.trainable_parameters()
     for name in sorted(stored.keys() | trained.keys()):
         if name not in stored:
-            raise ValueError(f"{source} lacks the trained tensor {name}")
+            raise BadInput(f"{source} lacks the trained tensor {name}")
         if name not in trained:
-            raise ValueError(f"{source} has {name}, which this model does not train")
+            raise BadInput(f"{source} has {name}, which this model does not train")
         if stored[name].shape != trained[name].shape:
             found, expected = tuple(stored[name].shape), tuple(trained[name].shape)
-            raise ValueError(f"{name} in {source} has shape {found}, expected {expected}")
+            raise BadInput(f"{name} in {source} has shape {found}, expected {expected}")
+        if not (stored[name].is_floating_point() and stored[name].isfinite().all()):
+            raise BadInput(f"{name} in {source} has values that are not finite; {REMEDY}")
     for name, parameter in trained.items():
         parameter.copy_(stored[name])
 
@@ -80,8 +79,7 @@ def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokeniz
         "max_tokens": tokenizer.model_max_length,
         "truncation": tokenizer.truncation_side,
     }
-    with replacing(folder / ABOUT) as file:
-        file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write(folder / ABOUT, json.dumps(about, indent=2) + "\n")
 
 
 def load_checkpoint(
@@ -89,26 +87,27 @@ def load_checkpoint(
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """The model on its base, and the tokenizer, which truncates as in training.
 
-    `base` is the pretrained model where it is not at its recorded place. Raises `ValueError` for
-    a checkpoint that is damaged, newer than this package, or of another base model, and
-    `OSError` where a file cannot be had.
+    `base` is the pretrained model where it is not at its recorded place. Raises `BadInput` for a
+    checkpoint that is damaged, newer than this package, or of another base model.
     """
     about = _read_about(folder)
-    if _digest(folder / TENSORS) != about["digest"]:
-        raise ValueError(
-            f"{folder / TENSORS} is damaged, or not the one that {ABOUT} was written with; "
-            "train again or copy both again"
-        )
-    source = base or about["base_model"]
-    config = load_config(source, about["label_names"])
-    tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
-    model = METHODS[about["method"]](load_pretrained(source, config), **about["hyperparameters"])
-    if model.fingerprint != about["fingerprint"]:
-        raise ValueError(
-            f"{source} is not the base model of {folder}, which was trained on "
-            f"{about['base_model']}: its weights or shape differ; give the right one as base="
-        )
-    load_trained(model, folder / TENSORS)
+    with reading(f"the checkpoint {folder}", REMEDY):
+        if _digest(folder / TENSORS) != about["digest"]:
+            raise BadInput(
+                f"{folder / TENSORS} is damaged, or not the one that {ABOUT} was written with; "
+                "train again or copy both again"
+            )
+        source = base or about["base_model"]
+        config = load_config(source, about["label_names"])
+        tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
+        adapt = METHODS[about["method"]]
+        model = adapt(load_pretrained(source, config), **about["hyperparameters"])
+        if model.fingerprint != about["fingerprint"]:
+            raise BadInput(
+                f"{source} is not the base model of {folder}, which was trained on "
+                f"{about['base_model']}: its weights or shape differ; give the right one as base="
+            )
+        load_trained(model, folder / TENSORS)
     return model, tokenizer
 
 
@@ -118,22 +117,24 @@ def _digest(path):
 
 
 def _read_about(folder):
-    """What checkpoint.json says, once it has all that it must."""
+    """What checkpoint.json says, once nothing in it can be misunderstood."""
     path = folder / ABOUT
     if not path.exists():
-        hint = "expected results/<experiment>/<method>-seed<k>"
-        raise FileNotFoundError(f"{folder} has no {ABOUT}; {hint}")
-    try:
+        raise BadInput(f"{folder} has no {ABOUT}; expected results/<experiment>/<method>-seed<k>")
+    with reading(str(path), REMEDY):
         about = json.loads(path.read_text(encoding="utf-8"))
         if about["format"] > FORMAT:
-            raise ValueError(
+            raise BadInput(
                 f"{folder} has format {about['format']}, written by version "
                 f"{about['package_version']}; this is {VERSION} and reads up to {FORMAT}: update it"
             )
-        adapt = METHODS[about["method"]].adapt
-        inspect.signature(adapt).bind(None, **about["hyperparameters"])
-        if wrong := [name for name, kind in KINDS.items() if not isinstance(about[name], kind)]:
-            raise TypeError(f"{wrong[0]} is {about[wrong[0]]!r}")
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); train again") from None
+        if type(about["label_names"]) is not list or type(about["max_tokens"]) is not int:
+            raise TypeError(f"label_names {about['label_names']}, max_tokens {about['max_tokens']}")
+        # A hyperparameter that is missing would take its default, and "false" would count as true.
+        found, defaults = about["hyperparameters"], hyperparameters_of(about["method"])
+        del defaults["learning_rate"]
+        if {k: type(v) is bool for k, v in found.items()} != {
+            k: type(v) is bool for k, v in defaults.items()
+        }:
+            raise TypeError(f"hyperparameters {found}")
     return about

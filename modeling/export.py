@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from boundary import BadInput, reading, replacing, write
+
 from .architectures import architecture_of
 from .base import PeftModel
 from .checkpoint import copy_tensors
@@ -20,12 +22,14 @@ from .lora import LoRAModel
 from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
+TENSORS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+REMEDY = "expected a folder as peft's save_pretrained leaves it"
 
 
 def export_transformers(model: PeftModel, folder: Path) -> None:
     """A folder that transformers loads without this package; LoRA is merged, in a copy.
 
-    Raises `ValueError` for adapters and whatever else adds weights to the architecture.
+    Raises `BadInput` for adapters and whatever else adds weights to the architecture.
     """
     merged = copy.deepcopy(model)
     if isinstance(merged, LoRAModel):
@@ -33,7 +37,7 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
     with torch.device("meta"):
         plain = type(model.pretrained)(model.pretrained.config)
     if merged.pretrained.state_dict().keys() != plain.state_dict().keys():
-        raise ValueError(
+        raise BadInput(
             f"transformers has no class with the weights that {method_of(model)} adds; keep the "
             "checkpoint"
         )
@@ -44,10 +48,12 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
 def export_peft(model: PeftModel, folder: Path) -> None:
     """A LoRA that peft loads, head included, on the base model's hub name or folder.
 
-    Raises `ValueError` for other methods.
+    peft's folder has no place for the labels: with more than two, or to have their names, give
+    `AutoPeftModelForSequenceClassification.from_pretrained` all of them, as
+    id2label={0: "bad", 1: "fair", 2: "good"}. Raises `BadInput` for other methods.
     """
     if not isinstance(model, LoRAModel):
-        raise ValueError(f"peft has no form for {type(model).__name__}; only LoRA can go there")
+        raise BadInput(f"peft has no form for {type(model).__name__}; only LoRA can go there")
     choice = model.hyperparameters
     config = {
         "peft_type": "LORA",
@@ -66,48 +72,95 @@ def export_peft(model: PeftModel, folder: Path) -> None:
     for name, parameter in model.trainable_parameters().items():
         name = f"{name}.weight" if name.endswith((".lora_A", ".lora_B")) else name
         tensors[PREFIX + name] = parameter.detach().cpu().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with replacing(folder / TENSORS) as file:
+        save_file(tensors, file, metadata={"format": "pt"})
+    write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-UNSUPPORTED = (  # peft's LoRA options that change the equation
-    *("use_dora", "fan_in_fan_out", "bias", "rank_pattern", "alpha_pattern", "layers_to_transform"),
-    *("layer_replication", "target_parameters", "trainable_token_indices"),
-)
+# Of adapter_config.json: what must be there, and of which type.
+KINDS = {
+    **{"peft_type": (str,), "r": (int,), "lora_alpha": (int, float), "lora_dropout": (int, float)},
+    **{"use_rslora": (bool,), "init_lora_weights": (bool, str), "target_modules": (list, str)},
+}
+# What changes nothing in a trained LoRA, or shows in the names of its tensors, which are read.
+OF_NO_EFFECT = {
+    *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
+    *("auto_mapping", "modules_to_save", "exclude_modules", "eva_config"),
+}
+# peft's defaults of further options, where they are not empty; any other value is refused.
+DEFAULTS = {"bias": "none", "megatron_core": "megatron.core", "qalora_group_size": 16}
+# The initialisations that leave the base model's weights as they are.
+INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
     """A LoRA that peft trained on `pretrained` and saved to `folder`, as this package's class.
 
-    Raises `ValueError` that names what is not supported: another method than LoRA, an option
-    that changes its equation, targets that are not the same known linear layers in each block.
+    Raises `BadInput` that names what is not supported: another method than LoRA, an option
+    that changes its equation or its base model, targets that are not the same known linear layers
+    in each block.
     """
-    choice = json.loads((folder / "adapter_config.json").read_text())
-    if choice["peft_type"] != "LORA":
-        raise ValueError(f"{folder} holds {choice['peft_type']}; only LORA can be loaded")
-    for option in UNSUPPORTED:
-        if choice.get(option) and choice[option] != "none":
-            raise ValueError(f"{folder} has {option} = {choice[option]}, which is not supported")
-    stored = {
-        re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
-        for name, tensor in load_file(folder / "adapter_model.safetensors").items()
-    }
-    model = LoRAModel(
-        pretrained,
-        rank=choice["r"],
-        alpha=choice["lora_alpha"],
-        dropout=choice["lora_dropout"],
-        targets=_targets(pretrained, stored, folder),
-        rslora=bool(choice.get("use_rslora")),
-    )
-    trained = model.trainable_parameters()
-    for name in trained.keys() - stored.keys():
-        # A part of the head that peft was not told to train (BERT's pooler) is the base model's.
-        if ".lora_" not in name and not name.startswith(("classifier.", "score.")):
-            stored[name] = trained[name].detach()
+    choice = _read_config(folder / CONFIG)
+    with reading(str(folder / TENSORS), REMEDY):
+        stored = {
+            re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
+            for name, tensor in load_file(folder / TENSORS).items()
+        }
+    targets = _targets(pretrained, stored, folder)
+    with reading(str(folder / CONFIG), REMEDY):
+        model = LoRAModel(
+            pretrained,
+            rank=choice["r"],
+            alpha=choice["lora_alpha"],
+            dropout=choice["lora_dropout"],
+            targets=targets,
+            rslora=choice["use_rslora"],
+        )
+    _complete_head(model, stored, folder)
     copy_tensors(model, stored, str(folder))
     return model
+
+
+def _read_config(path):
+    """What adapter_config.json says, once no option in it changes the equation or the base."""
+    with reading(str(path), REMEDY):
+        choice = {"use_rslora": False, "init_lora_weights": True}  # not yet in older versions
+        choice |= json.loads(path.read_text(encoding="utf-8"))
+        if choice["peft_type"] != "LORA":
+            raise BadInput(f"{path} is of {choice['peft_type']}; only LORA can be loaded")
+        for option, kinds in KINDS.items():
+            if type(choice[option]) not in kinds:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise BadInput(f"{path} has {option} = {choice[option]!r}; expected {expected}")
+        if choice["r"] < 1:
+            raise BadInput(f"{path} has r = {choice['r']}; expected 1 or more")
+    if (start := choice["init_lora_weights"]) not in INITIALISATIONS:
+        raise BadInput(
+            f"{path} has init_lora_weights = {start!r}, which may have changed the base model's "
+            f"weights; only {INITIALISATIONS} can be loaded"
+        )
+    for option, value in choice.items():
+        empty = value is False or value in (None, [], {}, DEFAULTS.get(option))
+        if not (empty or option in KINDS or option in OF_NO_EFFECT):
+            raise BadInput(f"{path} has {option} = {value!r}, which is not supported")
+    return choice
+
+
+def _complete_head(model, stored, folder):
+    """Add to `stored` the parts of the head that peft was not told to train: BERT's pooler.
+
+    They are the base model's, unless its files lack them too: then peft trained on random ones.
+    """
+    trained = model.trainable_parameters()
+    random = getattr(model.pretrained, "new_tensors", ())  # see load_pretrained
+    for name in sorted(trained.keys() - stored.keys()):
+        if name in random:
+            raise BadInput(
+                f"{folder} lacks {name}, and the base model has none: it was random in training; "
+                f"train again with modules_to_save = {list(model.architecture.head)}"
+            )
+        if ".lora_" not in name and not name.startswith(("classifier.", "score.")):
+            stored[name] = trained[name].detach()
 
 
 def _targets(pretrained, stored, folder):
@@ -120,5 +173,5 @@ def _targets(pretrained, stored, folder):
     expected = {f"{blocks}.{i}.{projections[t]}" for t in targets for i in range(count)}
     if found != expected:
         known, first = ", ".join(projections), min(found ^ expected)
-        raise ValueError(f"{folder} does not adapt a choice of {known} in every block: see {first}")
+        raise BadInput(f"{folder} does not adapt a choice of {known} in every block: see {first}")
     return targets

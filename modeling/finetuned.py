@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from boundary import BadInput, expanded
+
 from .base import PeftModel
 from .checkpoint import load_checkpoint
 from .export import export_peft, export_transformers, import_peft
@@ -36,13 +38,14 @@ class Finetuned:
     def export(self, folder: str | Path, format: str) -> None:
         """Write it as `format` "peft" (LoRA) or "transformers" (all but adapters; LoRA merged).
 
-        The tokenizer goes with it, and truncates as in training. Raises `ValueError` for a method
+        The tokenizer goes with it, and truncates as in training. Raises `BadInput` for a method
         that the other library has no form for.
         """
         formats = {"peft": export_peft, "transformers": export_transformers}
         if format not in formats:
-            raise ValueError(f"unknown format {format!r}; choose from {', '.join(formats)}")
-        formats[format](self.model, Path(folder))
+            raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
+        folder = expanded(folder)
+        formats[format](self.model, folder)
         self.tokenizer.save_pretrained(folder)
 
 
@@ -50,10 +53,10 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
     """The classifier that a run left in `results/<experiment>/<method>-seed<k>`.
 
     `base` is the pretrained model (hub name or folder) where it is not at its recorded place.
-    Raises `ValueError` for a checkpoint that is damaged, newer than this package, or of another
-    base model, and `OSError` where a file cannot be had.
+    Raises `BadInput` for a checkpoint that is damaged, newer than this package, or of another
+    base model.
     """
-    return Finetuned(*load_checkpoint(Path(folder), str(base) if base else None))
+    return Finetuned(*load_checkpoint(expanded(folder), str(expanded(base)) if base else None))
 
 
 def load_peft(
@@ -65,8 +68,9 @@ def load_peft(
 ) -> Finetuned:
     """A LoRA classifier that peft trained on `base` (hub name or folder) and saved to `folder`.
 
-    Raises `ValueError` that names what is not supported.
+    Raises `BadInput` that names what is not supported.
     """
-    config = load_config(str(base), label_names)
-    tokenizer = load_tokenizer(str(base), config, max_tokens, truncation)
-    return Finetuned(import_peft(load_pretrained(str(base), config), Path(folder)), tokenizer)
+    source = str(expanded(base))
+    config = load_config(source, label_names)
+    tokenizer = load_tokenizer(source, config, max_tokens, truncation)
+    return Finetuned(import_peft(load_pretrained(source, config), expanded(folder)), tokenizer)

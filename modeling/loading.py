@@ -1,14 +1,12 @@
 """Config, tokenizer and weights of a pretrained classifier, from the hub or a folder, checked."""
 
 import hashlib
-import pickle
-import textwrap
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -19,6 +17,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from boundary import BadInput, reading
+
 from .architectures import architecture_of
 
 
@@ -28,23 +28,28 @@ def load_config(
     """The config of a pretrained encoder, for a head with these labels.
 
     `name` is a hub name or a folder. `encoder_dropout` replaces the dropout rates inside the
-    encoder, and leaves the head's as it is; None keeps the model's own. Raises `ValueError` for
-    an unknown family and `OSError` where the file cannot be had.
+    encoder, and leaves the head's as it is; None keeps the model's own. Raises `BadInput`.
     """
     labels = {i: str(label) for i, label in enumerate(label_names)}
     numbers = {label: i for i, label in labels.items()}
-    try:
-        config = AutoConfig.from_pretrained(name, id2label=labels, label2id=numbers)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        raise _cannot_load("model", name, error) from None
-    architecture = architecture_of(config)
-    if encoder_dropout is not None:
-        if architecture.head_dropout and getattr(config, architecture.head_dropout) is None:
-            # BERT's head falls back on the encoder's rate: keep the one it would have had.
-            own = getattr(config, architecture.encoder_dropouts[0])
-            setattr(config, architecture.head_dropout, own)
-        for rate in architecture.encoder_dropouts:
-            setattr(config, rate, encoder_dropout)
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise BadInput(f"MODEL {name} does not exist; expected a folder or a hub name")
+    with _loading("config", name):
+        config = AutoConfig.from_pretrained(
+            name, id2label=labels, label2id=numbers, trust_remote_code=False
+        )
+        architecture = architecture_of(config)
+        if config.num_hidden_layers < 1:
+            raise BadInput(f"the config of {name} has no blocks; choose another MODEL")
+        if getattr(config, "quantization_config", None):
+            raise BadInput(f"the weights of {name} are quantised; choose those that are not")
+        if encoder_dropout is not None:
+            if architecture.head_dropout and getattr(config, architecture.head_dropout) is None:
+                # BERT's head falls back on the encoder's rate: keep the one it would have had.
+                own = getattr(config, architecture.encoder_dropouts[0])
+                setattr(config, architecture.head_dropout, own)
+            for rate in architecture.encoder_dropouts:
+                setattr(config, rate, encoder_dropout)
     return config
 
 
@@ -54,98 +59,104 @@ def load_tokenizer(
     """The tokenizer of a pretrained encoder: pads on the right, truncates to `max_tokens`.
 
     `truncation` is the side on which longer texts lose tokens, "left" (the beginning) or "right".
-    Its padding token's id goes into `config`, which decoders need to be told. Raises `ValueError`
-    for a tokenizer of another model or more tokens than the model has positions, and `OSError`
-    where the files cannot be had.
+    Its padding token's id goes into `config`, which decoders need to be told. Raises `BadInput`,
+    for more tokens than the model has positions as well.
     """
+    if max_tokens < 3:
+        raise BadInput(f"max_tokens is {max_tokens}; expected 3 or more")
     if truncation not in ("left", "right"):
-        raise ValueError(f"truncation is {truncation!r}; choose from left, right")
+        raise BadInput(f"truncation is {truncation!r}; choose from left, right")
     if max_tokens > max_positions(config):
-        raise ValueError(
+        raise BadInput(
             f"MAX_TOKENS is {max_tokens}, but {name} has {max_positions(config)} positions; "
             f"set it to {max_positions(config)} or less"
         )
     sides = {"padding_side": "right", "truncation_side": truncation}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, model_max_length=max_tokens, **sides)
-    except (OSError, ValueError) as error:
-        raise _cannot_load("tokenizer of the model", name, error) from None
-    ids = tokenizer.get_vocab().values()
-    if len(ids) <= len(tokenizer.all_special_ids):  # what transformers makes where files are absent
-        raise OSError(f"the model {name} has no tokenizer files; copy them there or download again")
-    if max(ids) >= config.vocab_size:
-        raise ValueError(
-            f"the tokenizer of {name} has {max(ids) + 1:,} tokens, but the model has "
-            f"{config.vocab_size:,} embeddings: they do not belong together"
+    with _loading("tokenizer", name):
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, model_max_length=max_tokens, trust_remote_code=False, **sides
         )
-    if tokenizer.pad_token is None:  # decoders often have none; the mask hides it anyway
-        tokenizer.pad_token = tokenizer.eos_token
-    config.pad_token_id = tokenizer.pad_token_id
+        ids = tokenizer.get_vocab().values()
+        # What transformers makes where files are absent has special tokens and no others.
+        if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
+            raise BadInput(f"{name} has no tokenizer.json; copy it there or download it again")
+        if max(ids) >= config.vocab_size:
+            raise BadInput(
+                f"the tokenizer of {name} has {max(ids) + 1:,} tokens, but the model has "
+                f"{config.vocab_size:,} embeddings: they do not belong together"
+            )
+        if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
+            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None:
+            raise BadInput(
+                f"the tokenizer of {name} has neither a padding nor an end token; name a "
+                "pad_token in its tokenizer_config.json"
+            )
+        config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
 def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     """The pretrained classifier. Its head is random where the files have none: seed torch first.
 
-    Raises `OSError` where the weights cannot be had, and `ValueError` where they are not those of
-    the config's model: a tensor of the encoder missing, one of another shape, or not finite.
+    Raises `BadInput` where the weights are not those of the config's model: a tensor of the
+    encoder missing, one too many, of another shape, or not finite.
     """
-    with _quiet():  # that the head is new is what we ask for, not news
-        try:
-            pretrained, found = AutoModelForSequenceClassification.from_pretrained(
-                name,
-                config=config,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-                output_loading_info=True,
-            )
-        # PyTorch raises RuntimeError for damaged files, and the pickle's where one would run code.
-        except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _cannot_load("weights of", name, error) from None
-    _check_weights(name, pretrained, found)
+    with _loading("weights", name):
+        pretrained, found = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
+        _check_weights(name, pretrained, found)
+        pretrained.new_tensors = found["missing_keys"]  # of the head: their values are random
     return pretrained
 
 
 def _check_weights(name, pretrained, found):
-    """`ValueError` unless what transformers `found` in the files is the config's whole encoder."""
-    in_head, labels = architecture_of(pretrained.config).in_head, pretrained.config.num_labels
+    """`BadInput` unless what transformers `found` in the files is the config's whole encoder."""
+    architecture, labels = architecture_of(pretrained.config), pretrained.config.num_labels
     for tensor, stored, expected in sorted(found["mismatched_keys"]):
-        if in_head(tensor) and stored[0] != expected[0] == labels:
-            raise ValueError(
+        if architecture.in_head(tensor) and stored[0] != expected[0] == labels:
+            raise BadInput(
                 f"the weights of {name} have a head for {stored[0]} labels, and there are "
                 f"{labels}; choose the model that it was trained from"
             )
-        raise ValueError(
+        raise BadInput(
             f"{tensor} in the weights of {name} has shape {tuple(stored)}, its config expects "
             f"{tuple(expected)}; download both again"
         )
-    if missing := sorted(key for key in found["missing_keys"] if not in_head(key)):
-        raise ValueError(
-            f"the weights of {name} lack {len(missing)} tensors of its config's model, such as "
-            f"{missing[0]}; download both again"
-        )
+    blocks = architecture.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
+    missing = [tensor for tensor in found["missing_keys"] if not architecture.in_head(tensor)]
+    surplus = [tensor for tensor in found["unexpected_keys"] if f".{blocks}." in f".{tensor}"]
+    for tensors, verb in (missing, "lack"), (surplus, "have, beyond its config's model,"):
+        if tensors:
+            raise BadInput(
+                f"the weights of {name} {verb} {len(tensors)} tensors of the encoder, such as "
+                f"{min(tensors)}; download both again"
+            )
     for tensor, values in pretrained.named_parameters():
         if not values.sum(dtype=torch.float64).isfinite():
-            raise ValueError(f"{tensor} in the weights of {name} is not finite; download it again")
+            raise BadInput(f"{tensor} in the weights of {name} is not finite; download it again")
 
 
-def _cannot_load(what, name, error):
-    why = textwrap.shorten(str(error) or repr(error), 200)  # one line
+@contextmanager
+def _loading(part: str, name: str) -> Iterator[None]:
+    """What transformers says meanwhile is not news: that the head is new is what we ask for."""
     remedy = (
         "copy or download it again"
         if Path(name).is_dir()
         else "set MODEL to a local folder, or run the quick experiment: --experiment quick"
     )
-    return OSError(f"the {what} {name} cannot be loaded ({why}); {remedy}")
-
-
-@contextmanager
-def _quiet():
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        yield
+        with reading(f"the {part} of MODEL {name}", remedy):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -166,9 +177,15 @@ def fingerprint(pretrained: PreTrainedModel) -> str:
         return ""
     config = pretrained.config
     shape = (config.model_type, config.num_hidden_layers, config.num_attention_heads)
-    digest = hashlib.sha256(repr(shape).encode())
-    for name, parameter in pretrained.named_parameters():
-        if not architecture_of(config).in_head(name):
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-            digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    in_head = architecture_of(config).in_head
+    encoder = {name: p for name, p in pretrained.named_parameters() if not in_head(name)}
+    return digest_of(encoder, repr(shape))
+
+
+def digest_of(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of a text and of tensors with their names, in the order of the dict."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

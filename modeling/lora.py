@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from boundary import BadInput
+
 from .base import PeftModel
 from .fast import FoldedLoRA
 
@@ -89,18 +91,18 @@ class LoRAModel(PeftModel):
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate) in every block.
 
-        `rslora` scales by alpha / sqrt(r) (arXiv:2312.03732). Raises `ValueError` for an unknown
+        `rslora` scales by alpha / sqrt(r) (arXiv:2312.03732). Raises `BadInput` for an unknown
         target, no target, a part of a fused matrix, or a rank below 1.
         """
         projections = self.architecture.projections
         if rank < 1:
-            raise ValueError(f"rank is {rank}; expected 1 or more")
+            raise BadInput(f"rank is {rank}; expected 1 or more")
         if not targets or not set(targets) <= set(projections):
-            raise ValueError(f"LoRA targets are {list(targets)}; choose from {list(projections)}")
+            raise BadInput(f"LoRA targets are {list(targets)}; choose from {list(projections)}")
         paths = dict.fromkeys(projections[target] for target in targets)
         fused = [name for name, path in projections.items() if path in paths]
         if missing := set(fused) - set(targets):
-            raise ValueError(
+            raise BadInput(
                 f"LoRA targets are {list(targets)}, but this family keeps {sorted(missing)} in "
                 "the same matrix: choose all of it or none"
             )

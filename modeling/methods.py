@@ -16,6 +16,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from boundary import BadInput
+
 from .adapter import AdapterModel
 from .base import PeftModel
 from .bitfit import BitFitModel
@@ -58,7 +60,7 @@ class Method:
     def parse(cls, text: str, constants: dict[str, dict[str, Any]]) -> "Method":
         """Read `text`, such as "lora(rank=4)"; the rest has the values of `constants[name]`.
 
-        Raises `ValueError` for what is no call with literals, and for an unknown method or
+        Raises `BadInput` for what is no call with literals, and for an unknown method or
         hyperparameter, with the choices.
         """
         try:
@@ -70,14 +72,14 @@ class Method:
             given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             expected = "a name, or a name and its hyperparameters such as lora(rank=4)"
-            raise ValueError(f"METHODS has {text!r}; expected {expected}") from None
+            raise BadInput(f"METHODS has {text!r}; expected {expected}") from None
         if name.id not in (*METHODS, *BASELINES):
             choices = ", ".join((*METHODS, *BASELINES))
-            raise ValueError(f"unknown method {name.id!r}; choose from {choices}")
+            raise BadInput(f"unknown method {name.id!r}; choose from {choices}")
         choices = hyperparameters_of(name.id)
         for hyperparameter in given:
             if hyperparameter not in choices:
-                raise ValueError(
+                raise BadInput(
                     f"METHODS has {text!r}, and {name.id} has no hyperparameter "
                     f"{hyperparameter!r}; choose from {', '.join(choices) or 'none'}"
                 )

@@ -43,6 +43,7 @@ CONFIGS = {  # each family as small as it goes, with what sets it apart
     "roberta": ENCODER,
     "xlm-roberta": ENCODER,
     "electra": ENCODER | {"embedding_size": 6},
+    "mpnet": ENCODER | {"pad_token_id": 1},
     "deberta-v2": ENCODER
     | {
         "relative_attention": True,

@@ -2,6 +2,7 @@
 
 import time
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
+from boundary import BadInput
 from data_utils import Split, micro_batches, tokenise, training_batches
 
 
@@ -180,3 +182,39 @@ def test_labels_are_todays_though_the_texts_come_from_the_cache(reviews, tokeniz
     first = tokenise(reviews, tokenizer(10))
     flipped = reviews.map(lambda row: {"label": 1 - row["label"]})
     assert torch.equal(tokenise(flipped, tokenizer(10)).labels, 1 - first.labels)
+
+
+def damage(data, how):
+    half = len(data) // 2
+    return {
+        "truncated": data[:half],
+        "empty": b"",
+        "another file": b"ARROW1" + data,
+        "a bit of the first array": data[:200] + bytes([data[200] ^ 1]) + data[201:],
+        "a bit in the middle": data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :],
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["truncated", "empty", "another file", "a bit of the first array", "a bit in the middle"],
+)
+def test_a_damaged_cache_is_made_anew(reviews, tokenizer, tmp_path, monkeypatch, how):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    first = tokenise(reviews, tokenizer(9))
+    (path,) = (tmp_path / "token_ids").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole, how))
+    second = tokenise(reviews, tokenizer(9))
+    assert torch.equal(first.token_ids, second.token_ids)
+    assert (first.lengths == second.lengths).all() and first.truncated == second.truncated
+    assert np.load(path).zip.testzip() is None
+    assert list((tmp_path / "token_ids").iterdir()) == [path]
+
+
+def test_a_cache_that_cannot_be_written_is_named(reviews, tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "datasets"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    with pytest.raises(BadInput, match=f"^the cache folder {folder} .*set HF_HOME"):
+        tokenise(reviews, tokenizer(9))

@@ -13,11 +13,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from boundary import BadInput
 from modeling import (
     METHODS,
     Finetuned,
     load_config,
     load_finetuned,
+    load_peft,
     load_pretrained,
     load_tokenizer,
     save_checkpoint,
@@ -112,6 +114,11 @@ def edit(folder, **changes):
     (folder / "checkpoint.json").write_text(json.dumps(about))
 
 
+def edit_choice(folder, **changes):
+    choice = json.loads((folder / "checkpoint.json").read_text())["hyperparameters"]
+    edit(folder, hyperparameters=choice | changes)
+
+
 def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
@@ -145,21 +152,25 @@ def other_heads(folder):
     [
         (lambda f: truncate(f / "trained.safetensors", 500), "is damaged"),
         (lambda f: flip_a_bit(f / "trained.safetensors"), "is damaged, or not the one"),
-        (lambda f: (f / "checkpoint.json").write_text("[]"), "is damaged"),
-        (lambda f: edit(f, format="1"), "is damaged"),
-        (lambda f: edit(f, hyperparameters={"rnk": 4}), "is damaged.*rnk"),
-        (lambda f: edit(f, label_names=2), "is damaged.*label_names is 2"),
+        (lambda f: (f / "checkpoint.json").write_text("[]"), "checkpoint.json cannot be read"),
+        (lambda f: edit(f, format="1"), "cannot be read .* train again or copy it again"),
+        (lambda f: edit(f, hyperparameters={"rnk": 4}), "cannot be read.*rnk"),
+        (lambda f: edit_choice(f, rank="4"), "cannot be read.*TypeError"),
+        (lambda f: edit_choice(f, rslora="false"), "cannot be read.*'rslora': 'false'"),
+        (lambda f: edit_choice(f, rank=True), "cannot be read.*'rank': True"),
+        (lambda f: edit(f, label_names=2), "cannot be read.*label_names 2"),
+        (lambda f: edit(f, label_names="ab"), "cannot be read.*label_names ab"),
         (
             lambda f: edit(f, label_names=["a", "b", "c"]),
             "for 2 labels, and there are 3",
         ),
-        (lambda f: edit(f, max_tokens="12"), "is damaged.*max_tokens"),
+        (lambda f: edit(f, max_tokens="12"), "cannot be read.*max_tokens"),
         (lambda f: edit(f, max_tokens=99), "MAX_TOKENS is 99, but .* has 18 positions; set it to"),
         (lambda f: edit(f, truncation="up"), "truncation is 'up'; choose from left, right"),
         (lambda f: edit(f, fingerprint="0" * 64), "is not the base model of"),
         (lambda f: truncate(f / "trained.safetensors", 5), "is damaged"),
-        (lambda f: truncate(f / "checkpoint.json", 40), "is damaged"),
-        (lambda f: edit(f, method="lorra"), "is damaged.*lorra"),
+        (lambda f: truncate(f / "checkpoint.json", 40), "cannot be read"),
+        (lambda f: edit(f, method="lorra"), "cannot be read.*lorra"),
         (
             lambda f: edit(f, format=2, package_version="9.0"),
             "has format 2, written by version 9.0",
@@ -171,8 +182,64 @@ def other_heads(folder):
 def test_a_damaged_newer_or_foreign_checkpoint_is_refused(checkpoint, damage, line):
     folder, _ = checkpoint()
     damage(folder)
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(BadInput, match=line):
         load_finetuned(folder)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "trained.safetensors"])
+def test_a_damaged_byte_gives_one_line_or_the_same_classifier(checkpoint, name):
+    folder, finetuned = checkpoint()
+    path, expected = folder / name, finetuned(TEXTS)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 25)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x81]) + whole[place + 1 :])
+        try:
+            assert load_finetuned(folder)(TEXTS) == expected
+        except BadInput as error:
+            assert "\n" not in str(error)
+
+
+def test_a_checkpoint_with_a_field_missing_or_of_another_type_is_refused(checkpoint):
+    folder, _ = checkpoint()
+    path = folder / "checkpoint.json"
+    whole = json.loads(path.read_text())
+    choice = whole["hyperparameters"]
+    damaged = [
+        whole | {"hyperparameters": {k: choice[k] for k in choice if k != n}} for n in choice
+    ]
+    for name in whole.keys() - {"package_version"}:  # it serves one message alone
+        damaged.append({k: v for k, v in whole.items() if k != name})
+        damaged += [whole | {name: value} for value in (None, [], {}, "x", True)]
+    damaged.remove(whole | {"format": True})  # which is 1
+    for about in damaged:
+        path.write_text(json.dumps(about))
+        with pytest.raises(BadInput) as error:
+            load_finetuned(folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "trained.safetensors"])
+def test_a_folder_in_the_place_of_a_file_is_refused(checkpoint, name):
+    folder, _ = checkpoint()
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(BadInput, match="cannot be read .IsADirectoryError"):
+        load_finetuned(folder)
+
+
+def test_a_tilde_is_the_users_folder(checkpoint, tmp_path, monkeypatch):
+    folder, finetuned = checkpoint()
+    base = finetuned.model.pretrained.config._name_or_path
+    shutil.copytree(base, tmp_path / "base")
+    edit(folder, base_model="elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    loaded = load_finetuned(f"~/{folder.name}", base="~/base")
+    assert loaded(TEXTS) == finetuned(TEXTS)
+    loaded.export("~/exported", format="peft")
+    assert (tmp_path / "exported" / "adapter_config.json").exists()
+    again = load_peft("~/exported", "~/base", ["bad", "good"], 12, "left")
+    assert again(TEXTS) == finetuned(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +250,7 @@ def test_a_missing_file_is_named(checkpoint, name, line):
     folder, _ = checkpoint()
     for path in folder.glob(f"{name}*"):
         path.unlink()
-    with pytest.raises(OSError, match=line):
+    with pytest.raises(BadInput, match=line):
         load_finetuned(folder)
 
 
@@ -196,6 +263,11 @@ def test_a_missing_file_is_named(checkpoint, name, line):
             lambda t: t.update({"classifier.bias": torch.zeros(3)}),
             r"has shape \(3,\), expected \(2,\)",
         ),
+        (lambda t: t["classifier.bias"].fill_(torch.nan), "classifier.bias in .* not finite"),
+        (
+            lambda t: t.update({"classifier.bias": torch.zeros(2, dtype=torch.int32)}),
+            "classifier.bias in .* not finite",
+        ),
     ],
 )
 def test_wrong_tensors_are_refused_and_nothing_is_loaded(tmp_path, change, line):
@@ -206,7 +278,7 @@ def test_wrong_tensors_are_refused_and_nothing_is_loaded(tmp_path, change, line)
     save_file(tensors, path)
     fresh = METHODS["lora"](tiny()).eval()
     before = fresh(*tokens())
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(BadInput, match=line):
         load_trained(fresh, path)
     assert torch.equal(fresh(*tokens()), before)
 

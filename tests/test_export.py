@@ -1,17 +1,30 @@
 """Our models in peft and transformers, and peft's here: the same logits."""
 
+import json
+import shutil
 import warnings
 
 import peft
 import pytest
 import torch
 from conftest import tiny, tokens
+from safetensors.torch import load_file, save_file
 from test_checkpoint import LONG, TEXTS, checkpoint, trained  # noqa: F401
 from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import AutoTokenizer, pipeline
 
-from modeling import METHODS, LoRAModel, load_finetuned, load_peft
-from modeling.export import export_peft, import_peft
+from boundary import BadInput
+from modeling import METHODS, LoRAModel, load_config, load_finetuned, load_peft, load_pretrained
+from modeling.architectures import ARCHITECTURES
+from modeling.export import (
+    DEFAULTS,
+    KINDS,
+    OF_NO_EFFECT,
+    PREFIX,
+    TENSORS,
+    export_peft,
+    import_peft,
+)
 
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
@@ -63,6 +76,26 @@ def test_peft_loads_an_exported_lora(family, tmp_path):
         assert (logits - expected).abs().max() < 1e-5  # float32
 
 
+def test_peft_opens_three_labels_with_their_names(family, tmp_path):
+    labels = {0: "bad", 1: "fair", 2: "good"}
+    new_head = tuple(f"{layer}." for layer in ARCHITECTURES[family].head)
+    tiny(family).float().save_pretrained(tmp_path / "base")
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    encoder = {name: w for name, w in weights.items() if not name.startswith(new_head)}
+    save_file(encoder, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    config = load_config(str(tmp_path / "base"), list(labels.values()))
+    model = trained("lora", load_pretrained(str(tmp_path / "base"), config))
+    export_peft(model, tmp_path / "p")
+    opened = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        tmp_path / "p", id2label=labels
+    ).eval()
+    assert opened.config.id2label == labels
+    ids, mask = tokens()
+    logits = opened(input_ids=ids, attention_mask=mask).logits
+    assert logits.shape == (3, 3)
+    assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
+
+
 def peft_trained(base, folder, **options):
     """A LoRA of peft's own with random weights, saved by peft; returns the peft model."""
     config = peft.LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=7, **options)
@@ -100,18 +133,161 @@ def test_load_peft_classifies(model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (
-            {"target_modules": ["query"], "use_dora": True},
-            "use_dora = True, which is not supported",
-        ),
-        ({"target_modules": ["query"], "rank_pattern": {"layer.0.*": 2}}, "rank_pattern"),
+        ({"use_dora": True}, "use_dora = True, which is not supported"),
+        ({"rank_pattern": {"layer.0.*": 2}}, "rank_pattern"),
+        ({"layers_to_transform": [0]}, "layers_to_transform"),
+        ({"bias": "lora_only"}, "bias = 'lora_only'"),
         ({"target_modules": ["bert.encoder.layer.0.output.dense"]}, "in every block: see bert"),
     ],
 )
 def test_what_cannot_be_expressed_is_said(tmp_path, options, line):
-    peft_trained(tiny(), tmp_path, **options)
-    with pytest.raises(ValueError, match=line):
+    peft_trained(tiny(), tmp_path, **{"target_modules": ["query"]} | options)
+    with pytest.raises(BadInput, match=line):
         import_peft(tiny(), tmp_path)
+
+
+# ---------------------------------------------------------------------------- what was trained
+
+
+def initialised(start, folder):
+    """peft's logits after one of its initialisations, and the folder that it saves."""
+    how = {"target_modules": ["query", "value"], "init_lora_weights": start}
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=3, lora_alpha=7, **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        by_peft = peft.get_peft_model(tiny().float(), config).eval()
+    by_peft.save_pretrained(folder)
+    return by_peft
+
+
+def base_is_changed(by_peft):
+    changed = {n: p for n, p in by_peft.named_parameters() if n.endswith("base_layer.weight")}
+    own = dict(tiny().float().named_parameters())
+    short = {n.removeprefix(PREFIX).replace(".base_layer", ""): p for n, p in changed.items()}
+    return not all(torch.equal(p, own[n]) for n, p in short.items())
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_an_initialisation_that_changes_the_base_is_refused_by_name(tmp_path, start):
+    assert base_is_changed(initialised(start, tmp_path))
+    with pytest.raises(BadInput, match=f"init_lora_weights = '{start}'"):
+        import_peft(tiny().float(), tmp_path)
+
+
+@pytest.mark.parametrize("start", ["corda", "loftq", "lora_ga", "mica", "of 2027", None, 3, []])
+def test_an_initialisation_not_known_to_leave_the_base_is_refused(tmp_path, start):
+    initialised(True, tmp_path)
+    edit_config(tmp_path, init_lora_weights=start)
+    with pytest.raises(BadInput, match="init_lora_weights = "):
+        import_peft(tiny().float(), tmp_path)
+
+
+@pytest.mark.parametrize("start", [True, False, "gaussian"])
+def test_an_initialisation_that_leaves_the_base_loads(tmp_path, start):
+    by_peft = initialised(start, tmp_path)
+    assert not base_is_changed(by_peft)
+    ids, mask = tokens()
+    expected = by_peft(input_ids=ids, attention_mask=mask).logits
+    assert (import_peft(tiny().float(), tmp_path).eval()(ids, mask) - expected).abs().max() < 1e-5
+
+
+def peft_config(folder):
+    return json.loads((folder / "adapter_config.json").read_text())
+
+
+def edit_config(folder, **changes):
+    (folder / "adapter_config.json").write_text(json.dumps(peft_config(folder) | changes))
+
+
+def test_the_known_defaults_are_pefts(tmp_path):
+    peft.LoraConfig().save_pretrained(tmp_path)
+    written = peft_config(tmp_path)
+    assert {name: written[name] for name in DEFAULTS} == DEFAULTS
+    assert written.keys() >= KINDS.keys() | OF_NO_EFFECT
+    for name in written.keys() - KINDS.keys() - OF_NO_EFFECT:
+        assert name in DEFAULTS or written[name] in (None, False, [], {})
+    assert written["init_lora_weights"] is True and written["use_rslora"] is False
+
+
+def test_every_other_option_of_peft_and_an_unknown_one_is_refused_by_name(tmp_path):
+    initialised(True, tmp_path)
+    whole = peft_config(tmp_path)
+    options = whole.keys() - KINDS.keys() - OF_NO_EFFECT | {"of_a_newer_peft"}
+    assert len(options) > 20
+    for option in options:
+        for value in ("x", 3, True, ["x"], {"x": 1}, 0, 0.5):
+            edit_config(tmp_path, **{option: value})
+            with pytest.raises(BadInput, match=f"{option} = .* not supported"):
+                import_peft(tiny().float(), tmp_path)
+        for value in (None, False, [], {}, whole.get(option)):
+            edit_config(tmp_path, **{option: value})
+            import_peft(tiny().float(), tmp_path)
+        (tmp_path / "adapter_config.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize(
+    "option", ["peft_type", "r", "lora_alpha", "lora_dropout", "target_modules"]
+)
+def test_a_missing_or_mistyped_option_is_one_line_that_names_the_file(tmp_path, option):
+    initialised(True, tmp_path)
+    whole = peft_config(tmp_path)
+    without = {name: value for name, value in whole.items() if name != option}
+    wrong = [whole | {option: value} for value in (None, True, {}, -1, "8")]
+    for config in [without, *wrong]:
+        if option == "target_modules" and config.get(option) == "8":
+            continue  # peft takes a pattern there
+        if option == "lora_alpha" and config.get(option) == -1:
+            continue
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        with pytest.raises(BadInput, match=r"adapter_config\.json") as error:
+            import_peft(tiny().float(), tmp_path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_file_of_peft_that_is_absent_or_damaged_is_one_line_that_names_it(tmp_path, name):
+    initialised(True, tmp_path)
+    path = tmp_path / name
+    whole = path.read_bytes()
+
+    def refused():
+        with pytest.raises(BadInput, match=f"{name} cannot be read") as error:
+            import_peft(tiny().float(), tmp_path)
+        assert "\n" not in str(error.value)
+
+    for content in (b"", b"[]", b"\xff" * 40, whole[:60], b"\x00" + whole[1:]):
+        path.write_bytes(content)
+        refused()
+    path.unlink()
+    refused()
+    path.mkdir()
+    refused()
+
+
+@pytest.mark.parametrize("base_has_it", [True, False])
+def test_a_pooler_that_peft_did_not_save_is_the_bases_or_refused(
+    model_folder, tmp_path, base_has_it
+):
+    base = shutil.copytree(model_folder, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    left_out = () if base_has_it else ("bert.pooler.", "classifier.")
+    weights = {name: w for name, w in weights.items() if not name.startswith(left_out)}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    by_peft = peft_trained(
+        Classifier.from_pretrained(base), tmp_path / "p", target_modules=["query"]
+    )
+    assert not any("pooler" in name for name in load_file(tmp_path / "p" / TENSORS))
+    if base_has_it:
+        ids, mask = tokens()
+        model = load_peft(tmp_path / "p", base, ["bad", "good"], 16).model
+        expected = by_peft(input_ids=ids, attention_mask=mask).logits
+        assert (model(ids, mask) - expected).abs().max() < 1e-5
+    else:
+        with pytest.raises(BadInput, match=r"lacks bert\.pooler\.dense\.bias, and the base"):
+            load_peft(tmp_path / "p", base, ["bad", "good"], 16)
+
+
+# ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -125,5 +301,5 @@ def test_what_cannot_be_expressed_is_said(tmp_path, options, line):
 def test_a_method_that_the_other_library_lacks_is_said(checkpoint, tmp_path, method, format, line):  # noqa: F811
     _, finetuned = checkpoint(method)
     assert method in METHODS
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(BadInput, match=line):
         finetuned.export(tmp_path / "x", format)

@@ -43,10 +43,10 @@ def test_fast_attention_is_the_attention_that_transformers_chooses(
         assert (our_gradients[name] - gradient).abs().max() < limit * largest, name
 
 
-def test_every_family_but_deberta_takes_it(family):
+def test_every_family_takes_it_but_those_that_add_relative_positions(family):
     model = tiny(family)
     use_fast_attention(model, CPU)
-    assert (model.config._attn_implementation == PLAIN) == (family != "deberta-v2")
+    assert (model.config._attn_implementation == PLAIN) == (family not in ("deberta-v2", "mpnet"))
 
 
 def test_a_query_that_may_attend_to_nothing_stays_finite_in_bf16():

@@ -419,7 +419,7 @@ class Reads(TorchDispatchMode):
 @pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
 def test_steps_read_no_value_from_the_device(method, family):
     """`.item()`, `float()`, `if tensor`: each would wait for the device."""
-    if family == "deberta-v2" and method != "head":
+    if family in ("deberta-v2", "mpnet") and method != "head":
         pytest.skip("transformers' own code of this family reads values in its attention")
     split, options = tokenised(12), settings("--batch-size", "6")
     model = METHODS[method](tiny(family).float())
@@ -499,6 +499,7 @@ def test_the_scale_of_the_loss_comes_back_with_the_state(tmp_path):
     states = [in_training(METHODS["lora"](tiny().float()), options, 6) for _ in range(2)]
     for state, scale in zip(states, (2.0**10, 2.0**16), strict=True):
         state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    states[0].history = [{"step": 1, "epoch": 1.0, "validation_loss": 0.5}]
     states[0].save(tmp_path / STATE)
     states[1].load(tmp_path / STATE)
     assert states[1].scaler.get_scale() == 2.0**10

@@ -17,7 +17,7 @@ def trained(family, std=0.3, **options):
     return model
 
 
-def test_gradients_of_lora_pass_gradcheck():
+def test_first_and_second_derivatives_of_lora_are_those_of_finite_differences():
     torch.manual_seed(0)
     layer = LoRALinear(nn.Linear(5, 4).double(), rank=2, alpha=3)
     nn.init.normal_(layer.lora_B)
@@ -27,6 +27,7 @@ def test_gradients_of_lora_pass_gradcheck():
         return torch.func.functional_call(layer, {"lora_A": a, "lora_B": b}, x)
 
     assert torch.autograd.gradcheck(of, (x, layer.lora_A, layer.lora_B))
+    assert torch.autograd.gradgradcheck(of, (x, layer.lora_A, layer.lora_B))
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
@@ -60,11 +61,13 @@ def test_folded_lora_builds_its_matrix_in_float32_under_autocast():
     assert x.grad.dtype == layer.lora_A.grad.dtype == layer.lora_B.grad.dtype == torch.float32
 
 
-def test_a_second_derivative_of_folded_lora_is_refused():
+@pytest.mark.parametrize("by", ["x", "A", "B"])
+def test_a_second_derivative_of_folded_lora_is_refused(by):
     layer = LoRALinear(nn.Linear(8, 8), rank=2, alpha=4)
     use_folded_lora(layer)
     x = torch.randn(3, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    of = {"x": x, "A": layer.lora_A, "B": layer.lora_B}[by]
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), of, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 

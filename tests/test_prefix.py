@@ -1,0 +1,167 @@
+"""Running from stored states against the whole forward pass, in every family and at every depth."""
+
+import conftest
+import pytest
+import torch
+from conftest import CONFIGS, tiny, tokens
+from torch import nn
+from torch.nn import functional as F
+
+from modeling import METHODS, use_fast_attention, use_folded_lora
+from modeling.prefix import running_from, states_after
+
+L = 4
+MIXED = {  # what makes the blocks of a family unlike
+    "modernbert": {"global_attn_every_n_layers": 3},  # global, local, local, global
+    **dict.fromkeys(
+        ("qwen2", "qwen3"),
+        {
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "layer_types": ["full_attention", "sliding_attention"] * (L // 2),
+        },
+    ),
+}
+VARIANTS = {"deberta-v2 with conv": ("deberta-v2", {"conv_kernel_size": 3, "conv_act": "gelu"})}
+
+
+@pytest.fixture(params=[*CONFIGS, *VARIANTS])
+def deep(request, monkeypatch):
+    """A function that makes the same classifier of four blocks at each call."""
+    family, changes = VARIANTS.get(request.param, (request.param, {}))
+    layers = {"n_layers" if family == "distilbert" else "num_hidden_layers": L}
+    config = CONFIGS[family] | layers | MIXED.get(family, {}) | changes
+    monkeypatch.setitem(conftest.CONFIGS, family, config)
+    return lambda: tiny(family)
+
+
+def training_after(depth, method, pretrained):
+    """The method with random weights, of which those after the first `depth` blocks are trained."""
+    torch.manual_seed(0)
+    model = METHODS[method](pretrained).eval()
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=0.3)
+    if method == "full":  # embeddings, of words or positions, serve the first blocks too
+        model.pretrained.base_model.requires_grad_(False)
+        model.blocks.requires_grad_(True)
+        for path in model.architecture.head:
+            model.pretrained.get_submodule(path).requires_grad_(True)
+    model.blocks[:depth].requires_grad_(False)
+    return model
+
+
+def states_of(model, depth):
+    return states_after(model.pretrained, depth, *tokens())
+
+
+def same_logits_and_gradients(model, depth, states, limit):
+    """Of the whole forward pass, and of the one from the states."""
+    trained = list(model.trainable_parameters().values())
+    whole = model(*tokens())
+    with running_from(model.pretrained, depth, states):
+        part = model(*tokens())
+    assert (part - whole).abs().max() < limit * max(1, whole.abs().max())
+    labels = torch.tensor([0, 1, 1])
+    expected, gradients = (
+        torch.autograd.grad(F.cross_entropy(logits, labels), trained) for logits in (whole, part)
+    )
+    largest = max(1, *(gradient.abs().max() for gradient in expected))
+    for mine, other in zip(gradients, expected, strict=True):
+        assert (mine - other).abs().max() < limit * largest
+    assert all(gradient.any() for gradient in expected if gradient.dim() > 1)
+
+
+@pytest.mark.parametrize("depth", range(1, L))
+def test_states_are_transformers_hidden_states(deep, depth):
+    ids, mask = tokens()
+    outputs = deep().base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    states = states_after(deep(), depth, ids, mask)
+    assert torch.equal(states, outputs.hidden_states[depth])
+    assert not states.requires_grad
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+@pytest.mark.parametrize("depth", range(1, L))
+def test_logits_and_gradients_are_those_of_the_whole_pass(deep, depth, method, dtype, limit):
+    model = training_after(depth, method, deep()).to(dtype)
+    same_logits_and_gradients(model, depth, states_of(model, depth), limit)
+
+
+@pytest.mark.parametrize("depth", range(1, L))
+def test_they_are_with_what_is_computed_otherwise_for_speed(deep, depth):
+    model = training_after(depth, "lora", deep())
+    use_fast_attention(model.pretrained, torch.device("cpu"))
+    use_folded_lora(model)
+    same_logits_and_gradients(model, depth, states_of(model, depth), 1e-12)
+
+
+def test_the_states_of_padding_may_be_any_numbers(deep):
+    model = training_after(1, "lora", deep())
+    states = states_of(model, 1)
+    states[tokens()[1] == 0] = torch.randn(states.shape[-1], dtype=states.dtype)
+    same_logits_and_gradients(model, 1, states, 1e-12)
+
+
+def test_neither_skipped_nor_later_blocks_are_read(deep):
+    model = training_after(2, "lora", deep())
+    whole, row = model(*tokens()), model.architecture
+
+    def spoil(modules):
+        for module in modules:
+            for parameter in module.parameters():
+                parameter.data.fill_(torch.nan)
+
+    before, after = model.blocks[:2], model.blocks[2:]
+    kept = {name: p.clone() for name, p in after.named_parameters()}
+    spoil(after)
+    states = states_of(model, 2)
+    assert states.isfinite().all()
+    after.load_state_dict(kept)
+    spoil([*before, model.pretrained.get_submodule(row.embeddings[0])])
+    assert not model(*tokens()).isfinite().any()
+    with running_from(model.pretrained, 2, states):
+        assert (model(*tokens()) - whole).abs().max() < 1e-12 * max(1, whole.abs().max())
+
+
+@pytest.mark.parametrize("ends", ["normally", "by an exception"])
+def test_the_model_is_afterwards_as_before(deep, ends):
+    model = training_after(2, "adapter", deep())
+    states, whole = states_of(model, 2), model(*tokens())
+    names = [list(dict(model.named_parameters())), list(model.state_dict())]
+    attributes = {module: dict(vars(module)) for module in model.modules()}
+    try:
+        with running_from(model.pretrained, 2, states + 1):
+            assert not torch.equal(model(*tokens()), whole)
+            assert names == [list(dict(model.named_parameters())), list(model.state_dict())]
+            if ends != "normally":
+                raise RuntimeError("within")
+    except RuntimeError as error:
+        assert str(error) == "within"
+    assert names == [list(dict(model.named_parameters())), list(model.state_dict())]
+    assert all(vars(module).keys() == attributes[module].keys() for module in attributes)
+    assert torch.equal(model(*tokens()), whole)
+
+
+def test_dropout_of_the_skipped_blocks_does_not_act():
+    model = training_after(1, "lora", tiny())
+    states, whole = states_of(model, 1), model(*tokens())
+    for module in [*model.blocks[0].modules(), *model.pretrained.bert.embeddings.modules()]:
+        if isinstance(module, nn.Dropout):
+            module.p = 0.9
+    model.train().pretrained.dropout.p = 0.0
+    assert not torch.equal(model(*tokens()), whole)
+    with running_from(model.pretrained, 1, states):
+        assert torch.equal(model(*tokens()), whole)
+
+
+@pytest.mark.parametrize("depth", [-1, 0, 2])
+def test_a_depth_without_blocks_on_both_sides_is_refused(depth):
+    states = torch.zeros(3, 7, 8)
+    with pytest.raises(ValueError, match=f"depth is {depth}; expected 1 to 1, of 2"):
+        states_after(tiny(), depth, *tokens())
+    with (
+        pytest.raises(ValueError, match=f"depth is {depth}"),
+        running_from(tiny(), depth, states),
+    ):
+        pass
