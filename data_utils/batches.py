@@ -92,10 +92,11 @@ def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
     texts = reviews["text"][:]
     # The cache's name holds all that the result depends on: the texts and the tokenizer, whose
     # truncation (length, side) is part of its state once it has been used.
-    tokenizer([""], truncation=True)
-    key = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
-    for text in texts:
-        key.update(text.encode() + b"\0")
+    with _tokenising(tokenizer):
+        tokenizer([""], truncation=True)
+        key = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
+        for text in texts:
+            key.update(text.encode() + b"\0")
     with cache() as folder:
         path = folder / "token_ids" / f"{key.hexdigest()[:32]}.npz"
         arrays = _stored(path)
@@ -112,8 +113,13 @@ def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
     )
 
 
+def _tokenising(tokenizer):
+    what = f"the texts with the tokenizer {tokenizer.name_or_path}"
+    return reading(what, "set another MODEL")
+
+
 def _token_ids(texts, tokenizer):
-    with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "set another MODEL"):
+    with _tokenising(tokenizer):
         ids, truncated = [], []
         for start in tqdm(range(0, len(texts), 1000), desc="tokenising"):
             encoded = tokenizer(texts[start : start + 1000], truncation=True)

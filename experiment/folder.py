@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from boundary import BadInput, reading, write
-from evaluation.results import Results
+from evaluation.results import Results, read_json
 
 from . import tuning
 from .experiment import Experiment
@@ -26,7 +26,7 @@ def open_folder(experiment: Experiment) -> None:
     """
     folder, settings = experiment.folder, experiment.settings
     with folder_lock(folder):
-        _check_kinds(folder)
+        _check_kinds(experiment)
         if settings.fresh:
             _delete(folder)
         elif any((folder / name).exists() for name in EARLIER):
@@ -40,7 +40,7 @@ def open_folder(experiment: Experiment) -> None:
             run.check()
         if settings.tune:
             tuning.collect(experiment)
-        elif any(run.is_finished for run in runs):
+        elif any_finished(folder):
             Results.read(folder)
         write(folder / "experiment.json", json.dumps(experiment.about(), indent=2) + "\n")
 
@@ -52,8 +52,18 @@ def folder_lock(folder: Path) -> FileLock:
         return FileLock(folder / LOCK).acquire()
 
 
-def _check_kinds(folder):
-    """`BadInput` where a folder stands in the place of a file, which could not be written."""
+def any_finished(folder: Path) -> bool:
+    """Whether there is a run to report on, be it one that is asked for or not."""
+    records = folder.glob(f"*/{RECORD}")
+    return any(read_json(path, ["status"])["status"] == "finished" for path in records)
+
+
+def _check_kinds(experiment):
+    """`BadInput` where a folder stands in the place of a file, or a file in that of a run."""
+    folder = experiment.folder
+    for run in experiment.runs():
+        if run.folder.exists() and not run.folder.is_dir():
+            raise BadInput(f"{run.folder} is a file where a run's folder is made; move it away")
     for path in (path for pattern in (*TABLES, "*/*") for path in folder.glob(pattern)):
         if path.is_dir() and path.parent.name not in EARLIER:
             raise BadInput(f"{path} is a folder where a file is written; move it away")

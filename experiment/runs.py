@@ -95,7 +95,12 @@ class Run:
     def status(self) -> str:
         """Of its record: "finished", "failed: why", or "unfinished" without one."""
         record = self.folder / RECORD
-        return read_json(record, ["status"])["status"] if record.exists() else "unfinished"
+        if not record.exists():
+            return "unfinished"
+        status = read_json(record, ["status"])["status"]
+        if status != "finished" and not status.startswith("failed: "):  # it would be trained anew
+            raise BadInput(f"{record}: status is {status!r:.60}, expected finished or failed: why")
+        return status
 
     @property
     def is_finished(self) -> bool:

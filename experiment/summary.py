@@ -7,7 +7,7 @@ from evaluation.results import Results
 
 from . import tuning
 from .experiment import Experiment
-from .folder import at_work, folder_lock
+from .folder import any_finished, at_work, folder_lock
 
 
 def summarise(experiment: Experiment) -> int:
@@ -29,7 +29,7 @@ def summarise(experiment: Experiment) -> int:
 
 
 def _write_all(experiment):
-    if not any(experiment.folder.glob("*/predictions.csv")):
+    if not any_finished(experiment.folder):
         return
     results = Results.read(experiment.folder, experiment.splits["test"].texts)
     written = report.write(results)

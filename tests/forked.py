@@ -9,7 +9,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
+
+from conftest import reviews_frame
 
 import finetuning
 
@@ -77,30 +80,41 @@ def files_of(folder):
     }
 
 
-class Server:
-    """A Python that has imported the libraries and forks for each start of the command."""
+class Servers:
+    """Pythons that have imported the libraries; one forks for each start of the command."""
 
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            env=os.environ | ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, count):
+        self.processes, self.free = [], SimpleQueue()
+        for _ in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-c", SERVER],
+                env=os.environ | ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            self.processes.append(process)
+            self.free.put(process)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.stdin.close()
+            process.wait()
 
     def start(self, folder, arguments, environment=(), script=COMMAND):
         """Run the command in `folder`; its exit status, or `ValueError` where it reads input."""
         (folder / "input").write_text(ANSWERS)
         request = str(folder), [str(script), *map(str, arguments)], dict(environment)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def stop(self):
-        """End it, once its fork has ended."""
-        self.process.stdin.close()
-        self.process.wait()
+        process = self.free.get()
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+        finally:
+            self.free.put(process)
 
 
 def start_plain(folder, arguments, environment=()):
@@ -121,3 +135,18 @@ def start_plain(folder, arguments, environment=()):
         ).returncode
         assert os.lseek(source.fileno(), 0, os.SEEK_CUR) == 0
     return status
+
+
+def begin(root, model, servers):
+    """Leave an earlier experiment in root/results; returns its arguments, but for methods, results.
+
+    Two of its runs are finished, head and lora, and a third, bitfit, was killed at its end.
+    """
+    reviews_frame(60).to_csv(root / "reviews.csv", index=False)
+    arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
+    arguments += ["--max-tokens", 12, "--epochs", 1, "--learning-rates", "head=0.01"]
+    here = [*arguments, "--results", root / "results", "--methods"]
+    assert servers.start(root, [*here, "head", "lora"]) == 0, (root / "error").read_text()
+    (root / "killed.py").write_text(KILLED)
+    assert servers.start(root, [*here, "bitfit"], script=root / "killed.py") == 130
+    return arguments

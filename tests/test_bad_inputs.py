@@ -2,14 +2,12 @@
 
 Each ends in the exit status that the README promises, with one line on standard error that names
 the value and what was expected, no traceback, and every earlier file as it was, `--fresh` or not.
-Inputs that are merely odd work.
+No code that comes with the input is run, and standard input is not read. Inputs that are merely
+odd work.
 
-Python takes about five seconds to import the libraries, so most cases are forked off a process
-that has done so; `finetuning.py` runs in it from its first line, with arguments, output and exit
-status of its own. Cases that are marked `PLAIN` are started as a user starts them.
+Cases that are marked `PLAIN` are started as a user starts them, the others as forked.py does.
 """
 
-import json
 import os
 import re
 import shutil
@@ -20,223 +18,133 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
+import hostile
 import pandas as pd
 import pytest
-import torch
-from conftest import reviews_frame, tiny
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from conftest import reviews_frame
+from forked import COMMAND, ENVIRONMENT, Outcome, Servers, begin, files_of, start_plain
+from hostile import (
+    NAN,
+    both,
+    class_folders,
+    config,
+    csv,
+    cut,
+    edit,
+    edit_table,
+    file,
+    flip,
+    folder_of,
+    given,
+    in_its_place,
+    labels,
+    model,
+    record,
+    records,
+    rows,
+    weights,
+    with_code,
+    written,
+)
 
 import finetuning
 from experiment import parse
 
-COMMAND = Path(finetuning.__file__)
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-SERVER = """
-import gc, json, os, runpy, sys
-import finetuning, transformers.models.bert.modeling_bert
-gc.collect()
-gc.freeze()  # else each fork copies and frees all that the libraries hold: a second and a half
-for line in sys.stdin:
-    arguments, output, error = json.loads(line)
-    child = os.fork()
-    if not child:
-        for path, number in (output, 1), (error, 2):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 PLAIN = True
 
 
 class Case(NamedTuple):
     """An input and how it ends."""
 
-    make: Callable[[Path, Path, Path], list]  # (folder, model, results) -> further arguments
+    make: Callable[[Path, Path, Path], list]  # see hostile.py
     words: str  # a pattern in the one line on standard error, or in standard output at status 0
     status: int = 2
     plain: bool = False
+    environment: dict[str, str] = {}  # {folder} in a value stands for the case's own
 
 
-def given(*arguments):
-    return lambda folder, model, results: list(arguments)
-
-
-def file(name, content):
-    """A data file of a text or of bytes."""
-
-    def make(folder, model, results):
-        data = content.encode() if isinstance(content, str) else content
-        (folder / name).write_bytes(data)
-        return ["--dataset", folder / name]
-
-    return make
-
-
-def folder_of(files):
-    """A folder of data: content by path; a path that ends in a slash is a folder."""
-
-    def make(folder, model, results):
-        for path, content in files.items():
-            place = folder / "data" / path
-            (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
-            if not path.endswith("/"):
-                place.write_bytes(content)
-        return ["--dataset", folder / "data"]
-
-    return make
-
-
-def model(change):
-    """A copy of the tiny model's folder, changed."""
-
-    def make(folder, model, results):
-        copy = shutil.copytree(model, folder / "model")
-        change(copy)
-        return ["--model", copy]
-
-    return make
-
-
-def records(change, *arguments):
-    """The earlier experiment's folder, changed, and asked for one more method."""
-
-    def make(folder, model, results):
-        change(results / "tiny")
-        return arguments or ["--methods", "head", "lora", "bitfit"]
-
-    return make
-
-
-def csv(frame):
-    return frame.to_csv(index=False)
-
-
-def rows(n=60, **columns):
-    return reviews_frame(n).assign(**columns)
-
-
-def cut(path, share=0.5):
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def edit_tensors(folder, change):
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def parquet_bytes(frame):
-    return frame.to_parquet()
-
-
-def class_folders(**more):
-    texts = {f"train/{'pos' if i % 2 else 'neg'}/{i}.txt": f"text {i}".encode() for i in range(60)}
-    return folder_of(texts | more)
-
-
-def other_weights(folder):
-    tiny("distilbert").float().save_pretrained(folder / "other")
-    shutil.copy(folder / "other" / "model.safetensors", folder)
-
-
-def pickled(folder):
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save(tensors, folder / "pytorch_model.bin")
-
-
-class Intruder:
-    """What a pickle could do to whoever opens it."""
-
-    def __reduce__(self):
-        return os.mkdir, ("intruded",)
-
-
-def malicious(folder):
-    (folder / "model.safetensors").unlink()
-    torch.save({"classifier.bias": Intruder()}, folder / "pytorch_model.bin")
-
-
-def three_labels(folder):
-    config = AutoConfig.from_pretrained(folder, num_labels=3)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-
-
-def small_vocabulary(folder):
-    edit(folder / "config.json", vocab_size=12)
-    name = "bert.embeddings.word_embeddings.weight"
-    edit_tensors(folder, lambda t: t.update({name: t[name][:12].clone()}))
-
-
-def no_tokenizer(folder):
-    for path in (*folder.glob("tokenizer*"), folder / "vocab.txt"):
-        path.unlink()
-
-
-def edit_table(path, change):
-    change(pd.read_csv(path)).to_csv(path, index=False)
-
-
-NAN = float("nan")
-WIDE = "\n".join(f"a good, long film {i},{i % 2}" for i in range(60))
-RANK = ("--methods", "lora", "--lora-rank")
+WIDE = "text,label\n" + "\n".join(f"a good, long film {i},{i % 2}" for i in range(60))
+SCRIPT = b"import os\nos.mkdir('intruded')\n"
+REPEATED = pd.concat([rows(), rows()[:3], rows()[3:5].assign(label=[0, 1])])
+THREE = labels(0, 1, 2).assign(text=[f"film {i}" for i in range(60)])
+TIMES = labels(*pd.to_datetime(["2020-01-01", "2021-01-01"]))
 
 FILES = {
     "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist", plain=PLAIN),
-    "empty file": Case(file("e.csv", ""), "e.csv is empty"),
+    "empty file": Case(file("e.csv", ""), "e.csv cannot be read .*No columns"),
     "header alone": Case(file("h.csv", "text,label\n"), "h.csv .*no data.*a row each"),
-    "binary file": Case(file("b.csv", bytes(range(256)) * 40), "b.csv cannot be read as csv"),
+    "binary file": Case(file("b.csv", bytes(range(256)) * 40), "b.csv cannot be read .*UTF-8 text"),
     "latin-1": Case(file("l.csv", csv(rows(text="café")).encode("latin-1")), "l.csv .*UTF-8"),
     "utf-16": Case(file("u.csv", csv(rows()).encode("utf-16")), "u.csv .*UTF-8"),
     "wrong columns": Case(
-        file("c.csv", csv(rows().rename(columns={"text": "body"}))),
-        "no column 'text'; it has body, label: set TEXT_COLUMN",
+        file("c.csv", rows().rename(columns={"text": "body"})),
+        "no column 'text'; it has 'body', 'label': set TEXT_COLUMN",
+    ),
+    "a space in a column's name": Case(
+        file("s.csv", rows().rename(columns={"label": " label"})), "it has 'text', ' label'"
     ),
     "text column given as labels": Case(
         given("--label-column", "text"), "TEXT_COLUMN and LABEL_COLUMN are both 'text'"
     ),
     "a row too long": Case(file("r.csv", csv(rows()) + "a, b, c,1\n"), "Expected 2 .* saw 4"),
-    "every row too long": Case(file("w.csv", "text,label\n" + WIDE), "w.csv .*more fields"),
-    "open quote": Case(file("q.csv", csv(rows()) + '"a film,1\n'), "q.csv cannot be read as csv"),
-    "one class": Case(file("o.csv", csv(rows(label=1))), "have the label 1; expected two"),
+    "every row too long": Case(file("w.csv", WIDE), "w.csv cannot be read .*Length of header"),
+    "open quote": Case(file("q.csv", csv(rows()) + '"a film,1\n'), "q.csv cannot be read"),
+    "one class": Case(file("o.csv", labels(1)), "have the label 1; expected two"),
     "ten thousand classes": Case(
-        file("t.csv", csv(rows(20000, label=[i // 2 for i in range(20000)]))),
+        file("t.csv", rows(20000, label=[i // 2 for i in range(20000)])),
         "no test split .* 10,000 labels",
     ),
-    "a label missing": Case(file("m.csv", csv(rows(label=[NAN, *[0, 1] * 29, 1]))), "no label"),
-    "fractions": Case(file("f.csv", csv(rows(label=[0.5, 1] * 30))), "numbers such as 0.5"),
-    "infinite labels": Case(file("i.csv", csv(rows(label=[1e300, 1] * 30))), "i.csv .*1e\\+300"),
+    "a label missing": Case(file("m.csv", rows(label=[NAN, *[0, 1] * 29, 1])), "no label"),
+    "fractions": Case(file("f.csv", labels(0.5, 1)), "numbers such as 0.5"),
+    "infinite labels": Case(file("i.csv", labels(1e300, 1)), "i.csv .*1e\\+300"),
     "lists as labels": Case(
-        file("n.jsonl", rows(label=[[0], [1]] * 30).to_json(orient="records", lines=True)),
-        "'label' of .*n.jsonl holds .*; expected integers, booleans or strings",
+        file("n.jsonl", labels([0], [1])), "'label' of .*n.jsonl holds list values; expected int"
     ),
-    "numbers as text": Case(file("n.csv", csv(rows(text=range(60)))), "holds int64, not text"),
-    "only spaces": Case(file("s.csv", csv(rows(text="  "))), "has no texts"),
-    "broken json": Case(file("j.json", '[{"text": "a", "lab'), "j.json cannot be read as json"),
+    "times as labels": Case(file("t.parquet", TIMES), "'label' of .*holds Timestamp values"),
+    "numbers as text": Case(file("n.csv", rows(text=range(60))), "holds int values, not text"),
+    "only spaces": Case(file("s.csv", rows(text="  ")), "has no texts"),
+    "half a letter in json": Case(
+        file("h.jsonl", '{"text": "\\ud800", "label": 1}'), "h.jsonl cannot be read .*surrogates"
+    ),
+    "broken json": Case(file("j.json", '[{"text": "a", "lab'), "j.json cannot be read"),
     "truncated parquet": Case(
-        file("p.parquet", parquet_bytes(rows())[:900]), "p.parquet cannot be read as parquet"
+        file("p.parquet", rows().to_parquet()[:900]), "p.parquet cannot be read"
     ),
     "unknown format": Case(file("r.xlsx", "PK"), "r.xlsx is no .csv, .json"),
-    "empty folder": Case(folder_of({"./": b""}), "neither a file train"),
+    "a script": Case(file("own.py", SCRIPT), "own.py is no .csv, .json"),
+    "a folder with a script": Case(folder_of({"data.py": SCRIPT}), "neither a file train"),
+    "empty folder": Case(folder_of({"./": ""}), "neither a file train"),
     "two files for a split": Case(
-        folder_of({"train.csv": csv(rows()).encode(), "train.jsonl": b"{}"}),
-        "both train.csv and train.jsonl",
+        folder_of({"train.csv": rows(), "train.jsonl": "{}"}), "both train.csv and train.jsonl"
     ),
-    "empty class folder": Case(class_folders(**{"train/odd/": b""}), "train/odd has no .txt"),
+    "test in validation": Case(
+        folder_of({"train.csv": rows(), "val.csv": rows()[:9], "test.csv": rows()[:9]}),
+        "validation reviews of .* are all in another split",
+    ),
+    "every test review under two labels": Case(
+        folder_of({"train.csv": rows(), "test.csv": rows(4, text="a film")}),
+        "test reviews of .* have two labels",
+    ),
+    "training reviews lack a label": Case(
+        folder_of({"train.csv": rows(), "test.csv": THREE}), "no training .* label '2'"
+    ),
+    "empty class folder": Case(class_folders({"train/odd/": ""}), "train/odd has no .txt"),
     "latin-1 in a class folder": Case(
-        class_folders(**{"train/neg/é.txt": "café".encode("latin-1")}), "train/neg/é.txt .*UTF-8"
+        class_folders({"train/neg/é.txt": "café".encode("latin-1")}), "train/neg/é.txt .*UTF-8"
+    ),
+    "cache below a file": Case(
+        both(file("e.csv", rows()), given("--experiment", "tiny")),
+        "cache folder .*e.csv/cache.* cannot be read .*set HF_HOME",
+        plain=PLAIN,
+        environment={"HF_HOME": "{folder}/e.csv/cache"},
     ),
 }
+
+WHOLE = r"expected a whole number, 1 or more and below 2\*\*16"
+RANK = ("--methods", "lora", "--lora-rank")
+BOTTLENECK = ("--methods", "adapter", "--adapter-bottleneck")
 
 CONSTANTS = {
     "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is -1; expected a whole", plain=PLAIN),
@@ -246,149 +154,239 @@ CONSTANTS = {
     "rate of an unknown method": Case(given("--learning-rates", "x=1"), "unknown method 'x'"),
     "rate of no method": Case(given("--learning-rates", "0.1"), "'0.1' is not of the form"),
     "huge max tokens": Case(given("--max-tokens", "1" + "0" * 9), "MAX_TOKENS is .*set it to 18"),
-    "huge rank": Case(given(*RANK, "2000000000"), "lora .*GiB.*lower LORA_RANK"),
-    "huge bottleneck": Case(
-        given("--methods", "adapter", "--adapter-bottleneck", "2000000000"),
-        "adapter .*GiB.*ADAPTER_BOTTLENECK",
+    "huge rank": Case(given(*RANK, "2000000000"), f"LORA_RANK is 2000000000; {WHOLE}"),
+    "huge alpha": Case(given("--lora-alpha", "1e300"), r"LORA_ALPHA is 1e\+300; expected .*3.4e38"),
+    "huge bottleneck": Case(given(*BOTTLENECK, "10000000"), f"BOTTLENECK is 10000000; {WHOLE}"),
+    "huge rank of a variant": Case(
+        given("--methods", "lora(rank=2000000000)"), f"METHODS has .*rank is 2000000000; {WHOLE}"
     ),
     "no hyperparameter": Case(given("--methods", "lora(rnk=4)"), "no hyperparameter 'rnk'"),
     "code for a hyperparameter": Case(
-        given("--methods", "lora(rank=__import__('os').mkdir('x'))"), "expected a name, or a name"
-    ),
-    "huge rank of a variant": Case(
-        given("--methods", "lora(rank=2000000000)"), r"lora\(rank=2000000000\) needs .*GiB"
+        given("--methods", "lora(rank=__import__('os').mkdir('intruded'))"),
+        "expected a name, or a name",
     ),
     "unknown target": Case(given("--methods", "lora", "--lora-targets", "w"), "targets are .'w'"),
     "seed too large": Case(given("--seeds", str(2**63)), r"SEEDS is \[9223.*below 2\*\*63"),
+    "no experiment": Case(given("--experiment", ""), "EXPERIMENT is ''; expected a name"),
     "experiment above": Case(given("--experiment", ".."), "EXPERIMENT is '..'; expected a name"),
     "experiment too long": Case(given("--experiment", "x" * 300), "expected a name .* 200 bytes"),
     "experiment of two lines": Case(given("--experiment", "a\nb"), r"EXPERIMENT is 'a\\nb'"),
     "no option": Case(given("--epoch-count", "1"), "unrecognized arguments: --epoch-count"),
-    "results is a file": Case(given("--results", COMMAND), "finetuning.py/tiny .*set RESULTS"),
-    "results cannot be written": Case(given("--results", "/proc/x"), "/proc/x/tiny .*set RESULTS"),
+    "results is a file": Case(given("--results", COMMAND), "finetuning.py/tiny .*set it to a f"),
+    "results cannot be written": Case(
+        given("--results", "/proc/x"), "/proc/x/tiny .*set RESULTS to"
+    ),
 }
 
+WEIGHTS = "the weights of MODEL .* cannot be read"
+OWN = {"model_type": "own"}
+AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
+OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+
 MODELS = {
-    "no model": Case(given("--model", "/nowhere"), "model /nowhere cannot be loaded"),
+    "no model": Case(given("--model", "/nowhere"), "MODEL /nowhere does not exist"),
     "no weights": Case(
         model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safetens"
     ),
-    "truncated weights": Case(
-        model(lambda f: cut(f / "model.safetensors")), "weights of .* cannot be loaded", plain=PLAIN
-    ),
+    "truncated weights": Case(model(lambda f: cut(f / "model.safetensors")), WEIGHTS, plain=PLAIN),
     "weights not finite": Case(
-        model(lambda f: edit_tensors(f, lambda t: t["classifier.bias"].fill_(NAN))),
-        "classifier.bias .*not finite",
+        weights(lambda t: t["classifier.bias"].fill_(NAN)), "classifier.bias .*not finite"
     ),
     "weights of another shape": Case(
-        model(lambda f: edit(f / "config.json", intermediate_size=16)),
-        r"intermediate.dense.* has shape \(12,.*expects \(16,",
+        config(intermediate_size=16), r"intermediate.dense.* has shape \(12,.*expects \(16,"
     ),
-    "weights of another family": Case(model(other_weights), "weights of .* lack .*bert.embeddings"),
-    "head of other labels": Case(model(three_labels), "a head for 3 labels, and there are 2"),
-    "pickle that runs code": Case(model(malicious), "weights of .* cannot be loaded"),
-    "no tokenizer": Case(model(no_tokenizer), "has no tokenizer files"),
+    "weights of another family": Case(
+        model(hostile.other_weights), "weights of .* lack .*bert.embeddings"
+    ),
+    "a block too many in the weights": Case(
+        weights(hostile.third_block), "weights of .* have, beyond .*layer.2"
+    ),
+    "a block too few in the config": Case(
+        config(num_hidden_layers=1), "weights of .* have, beyond .*layer.1"
+    ),
+    "no blocks": Case(config(num_hidden_layers=0), "has no blocks; choose another MODEL"),
+    "quantised": Case(
+        config(quantization_config={"quant_method": "gptq", "bits": 4}), "are quantised; choose"
+    ),
+    "head of other labels": Case(
+        model(hostile.three_labels), "a head for 3 labels, and there are 2"
+    ),
+    "pickle that runs code": Case(model(hostile.malicious), WEIGHTS),
+    "config with code, of no known family": Case(
+        with_code("config.json", model_type="own", auto_map=AUTO), "config of MODEL .*own"
+    ),
+    "no tokenizer": Case(model(hostile.no_tokenizer), "has no tokenizer.json"),
     "broken tokenizer": Case(
-        model(lambda f: cut(f / "tokenizer.json")), "the tokenizer of .* cannot be loaded"
+        model(lambda f: cut(f / "tokenizer.json")), "the tokenizer of MODEL .* cannot be read"
     ),
-    "tokenizer of another model": Case(model(small_vocabulary), "20 tokens.* 12 embeddings"),
-    "gpt-2": Case(model(lambda f: edit(f / "config.json", model_type="gpt2")), "family 'gpt2'"),
-    "t5": Case(model(lambda f: edit(f / "config.json", model_type="t5")), "family 't5'"),
-    "clip": Case(model(lambda f: edit(f / "config.json", model_type="clip")), "family 'clip'"),
-    "no family": Case(model(lambda f: (f / "config.json").write_text("{}")), "cannot be loaded"),
-    "broken config": Case(model(lambda f: cut(f / "config.json")), "cannot be loaded"),
+    "tokenizer without padding or end": Case(
+        model(hostile.no_special_tokens), "neither a padding nor an end token; name a pad_token"
+    ),
+    "tokenizer of another model": Case(
+        model(hostile.small_vocabulary), "20 tokens.* 12 embeddings"
+    ),
+    "gpt-2": Case(config(model_type="gpt2"), "family 'gpt2'"),
+    "t5": Case(config(model_type="t5"), "family 't5'"),
+    "clip": Case(config(model_type="clip"), "family 'clip'"),
+    "broken config": Case(model(lambda f: cut(f / "config.json")), "config of .* cannot be read"),
     "config of wrong types": Case(
-        model(lambda f: edit(f / "config.json", hidden_size="eight")),
-        "cannot be loaded.*hidden_size",
+        config(hidden_size="eight"), "config of .* cannot be read.*hidden_size"
     ),
-    "config that cannot be built": Case(
-        model(lambda f: edit(f / "config.json", num_attention_heads=3)), "multiple of"
-    ),
+    "config that cannot be built": Case(config(num_attention_heads=3), "multiple of"),
+    "unknown activation": Case(config(hidden_act="gelux"), "gelux"),
+    "config is {}": Case(written("config.json", "{}"), "config of MODEL .* cannot be read"),
+    "config is null": Case(written("config.json", "null"), "config of MODEL .* cannot be read"),
+    "config is []": Case(written("config.json", "[]"), "config of MODEL .* cannot be read"),
+    "tokenizer is {}": Case(written("tokenizer.json", "{}"), "tokenizer of MODEL .*"),
+    "tokenizer is null": Case(written("tokenizer.json", "null"), "tokenizer of MODEL .*"),
+    "tokenizer is []": Case(written("tokenizer.json", "[]"), "tokenizer of MODEL .*"),
+    "tokenizer_config is null": Case(written("tokenizer_config.json", "null"), "tokenizer of MOD"),
+    "tokenizer_config is []": Case(written("tokenizer_config.json", "[]"), "tokenizer of MODEL"),
 }
 
-RECORD = "lora-seed0/run.json"
+RUN = "lora-seed0/run.json"
+UNFINISHED = ("--methods", "bitfit")
+HEAD = ("--methods", "head")
+FRESH = (*HEAD, "--fresh")
+FOLDER = in_its_place("folder")
+NO_JSON = "run.json cannot be read"
+NO_STATE = "bitfit-seed0/unfinished.safetensors cannot be read .*delete .*bitfit-seed0"
+NO_PLACE = "is a folder where a file is written; move it away"
+
 RECORDS = {
     "other constants": Case(
         records(lambda f: None, "--epochs", "3"), "EPOCHS = 1, not 3; choose another"
     ),
-    "truncated record": Case(records(lambda f: cut(f / RECORD)), "run.json cannot be read"),
-    "binary record": Case(
-        records(lambda f: (f / RECORD).write_bytes(bytes(range(256)))), "run.json cannot be read"
-    ),
-    "empty record": Case(records(lambda f: (f / RECORD).write_bytes(b"")), "run.json cannot be"),
-    "record of another form": Case(
-        records(lambda f: (f / RECORD).write_text("[]")), "run.json cannot be read"
-    ),
+    "truncated record": Case(record(RUN, cut), NO_JSON),
+    "binary record": Case(record(RUN, lambda f: f.write_bytes(bytes(range(256)))), NO_JSON),
+    "empty record": Case(record(RUN, lambda f: f.write_bytes(b"")), NO_JSON),
+    "record of another form": Case(record(RUN, lambda f: f.write_text("[]")), NO_JSON),
     "record without a number": Case(
-        records(lambda f: (f / RECORD).write_text('{"status": "finished"}')),
-        "run.json cannot be read",
+        record(RUN, lambda f: f.write_text('{"status": "finished"}')), NO_JSON
+    ),
+    "status of no kind": Case(
+        record(RUN, lambda f: edit(f, status="done")), "run.json: status is 'done', expected fin"
+    ),
+    "impossible accuracy": Case(
+        record(RUN, lambda f: edit(f, test_accuracy=7.5)), "run.json: test_accuracy is 7.5"
+    ),
+    "record of a run not asked for": Case(record(RUN, cut, *HEAD), NO_JSON),
+    "record of a run not asked for, with none finished that is": Case(
+        record(RUN, cut, "--methods", "adapter"), NO_JSON
     ),
     "a run twice": Case(
         records(lambda f: shutil.copytree(f / "lora-seed0", f / "lora-seed1")),
         "holds a run that another folder holds too",
     ),
-    "broken experiment": Case(
-        records(lambda f: cut(f / "experiment.json")), "experiment.json cannot be read"
-    ),
+    "broken experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
     "experiment of another version": Case(
-        records(lambda f: edit(f / "experiment.json", constants={"epochs": 1})),
+        record("experiment.json", lambda f: edit(f, constants={"epochs": 1})),
         "unknown .another version",
     ),
     "experiment of another form": Case(
-        records(lambda f: (f / "experiment.json").write_text("[]")), "experiment.json cannot be"
+        record("experiment.json", lambda f: f.write_text("[]")), "experiment.json cannot be"
     ),
     "no experiment": Case(
-        records(lambda f: (f / "experiment.json").unlink()), "experiment.json is missing"
+        record("experiment.json", lambda f: f.unlink()), "experiment.json is missing"
     ),
     "broken history": Case(
-        records(lambda f: (f / "lora-seed0" / "history.csv").write_bytes(b'a,"b')),
+        record("lora-seed0/history.csv", lambda f: f.write_bytes(b'a,"b')),
         "lora-seed0/history.csv cannot be read",
     ),
     "broken changes": Case(
-        records(lambda f: (f / "lora-seed0" / "changes.csv").write_bytes(b"\xff\n")),
+        record("lora-seed0/changes.csv", lambda f: f.write_bytes(b"\xff\n")),
         "lora-seed0/changes.csv cannot be read",
     ),
     "no predictions": Case(
-        records(lambda f: (f / "lora-seed0" / "predictions.csv").unlink()),
+        record("lora-seed0/predictions.csv", lambda f: f.unlink()),
         "lora-seed0/predictions.csv is missing",
+    ),
+    "predictions not finite": Case(
+        record("lora-seed0/predictions.csv", lambda f: edit_table(f, logit_0=NAN)),
+        "lora-seed0/predictions.csv: logit_0 is nan, expected a finite number",
     ),
     "layout of before": Case(
         records(lambda f: (f / "checkpoints").mkdir()), "results of an earlier version"
+    ),
+    "flipped byte in an unfinished run": Case(
+        record("bitfit-seed0/unfinished.safetensors", flip, *UNFINISHED), NO_STATE
+    ),
+    "truncated unfinished run": Case(
+        record("bitfit-seed0/unfinished.safetensors", cut, *UNFINISHED), NO_STATE
+    ),
+    "steps of an unfinished run truncated": Case(
+        record("bitfit-seed0/steps.csv", cut, *UNFINISHED), "bitfit-seed0/steps.csv"
+    ),
+    "steps of an unfinished run without a column": Case(
+        record("bitfit-seed0/steps.csv", lambda f: f.write_text("step\n1\n"), *UNFINISHED),
+        "bitfit-seed0/steps.csv",
+    ),
+    "a file where a run's folder should be": Case(
+        record("adapter-seed0", in_its_place("file"), "--methods", "adapter"), "tiny/adapter-seed0"
+    ),
+    "a folder called report.md": Case(record("report.md", FOLDER), f"report.md {NO_PLACE}"),
+    "a folder called runs.csv": Case(record("runs.csv", FOLDER), f"runs.csv {NO_PLACE}"),
+    "a folder called experiment.json": Case(
+        record("experiment.json", FOLDER), f"experiment.json {NO_PLACE}"
+    ),
+    "a folder called run.json": Case(record(RUN, FOLDER), "run.json .*Is a directory"),
+    "a folder called report.md, started over": Case(record("report.md", FOLDER, *FRESH), NO_PLACE),
+    "a folder called runs.csv, started over": Case(record("runs.csv", FOLDER, *FRESH), NO_PLACE),
+    "a folder called experiment.json, started over": Case(
+        record("experiment.json", FOLDER, *FRESH), NO_PLACE
     ),
 }
 
 EMOJI = "🎬👍🏽 good"
 RIGHT_TO_LEFT = "فيلم رائع \u202e good"
-ODD_TEXTS = rows(label=["$α_β,\"'; ", "سلبي 👎"] * 30)
+ODD_TEXTS = labels("$α_β,\"'; ", "سلبي 👎")
 ODD_TEXTS["text"] = [f"{EMOJI} {RIGHT_TO_LEFT} {i}" for i in range(59)] + ["a good film " * 90000]
+ODD_NAMES = both(file("ré [1] *?#.csv", ODD_TEXTS), given("--experiment", "🎬 $\\frac{{ _^ عرض"))
 
 
-def odd_names(folder, model, results):
-    path = folder / "ré [1] *?#.csv"
-    path.write_text(csv(ODD_TEXTS))
-    return ["--dataset", path, "--experiment", "🎬 $\\frac{ _^ عرض"]
+def at_home(folder, model, results):
+    """Everything in the user's own folder, which ~ stands for."""
+    shutil.copytree(model, folder / "model")
+    rows().to_csv(folder / "reviews.csv")
+    return ["--model", "~/model", "--dataset", "~/reviews.csv", "--results", "~/results"]
 
-
-REPEATED = pd.concat([rows(), rows()[:3], rows()[3:5].assign(label=[0, 1])])
 
 ODD = {
     "byte-order mark and Windows lines": Case(
-        file("w.csv", ("\ufeff" + csv(rows())).replace("\n", "\r\n").encode()),
+        file("w.csv", ("\ufeff" + csv(rows())).replace("\n", "\r\n")),
         "Reviews: 48 train, 6 validation, 6 test; labels 0, 1",
         0,
     ),
-    "odd names, emoji, right to left, a megabyte": Case(odd_names, "سلبي 👎", 0, PLAIN),
+    "odd names, emoji, right to left, a megabyte": Case(ODD_NAMES, "سلبي 👎", 0, PLAIN),
+    "names that the terminal does not know": Case(
+        ODD_NAMES, r"labels .*\?\?\?\?", 0, PLAIN, {"PYTHONIOENCODING": "ascii"}
+    ),
+    "labels called NA and None": Case(file("n.csv", labels("NA", "None")), "labels NA, None", 0),
+    "labels called nan and null": Case(file("n.csv", labels("nan", "null")), "labels nan, null", 0),
     "reviews twice, some under two labels": Case(
-        file("d.csv", csv(REPEATED)), "3 repeated texts dropped.*2 texts with two labels", 0
+        file("d.csv", REPEATED), "3 repeated texts dropped.*2 texts with two labels", 0
+    ),
+    "data with a script": Case(
+        folder_of({"train.csv": rows(), "data.py": SCRIPT}), "head seed 0: test accuracy", 0
+    ),
+    "config and model with code, of a known family": Case(
+        with_code("config.json", auto_map=AUTO), "head seed 0: test accuracy", 0
+    ),
+    "tokenizer with code": Case(
+        with_code("tokenizer_config.json", **OWN_TOKENIZER), "head seed 0: test accuracy", 0
+    ),
+    "everything in ~": Case(
+        at_home, "head seed 0: test accuracy", 0, environment={"HOME": "{folder}"}
     ),
     "huge batch, largest seed": Case(
         given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1)), f"seed {2**63 - 1}: te", 0
     ),
-    "weights as a pickle": Case(model(pickled), "head seed 0: test accuracy", 0),
+    "weights as a pickle": Case(model(hostile.pickled), "head seed 0: test accuracy", 0),
+    "tokenizer_config is {}": Case(
+        written("tokenizer_config.json", "{}"), "head seed 0: test accuracy", 0
+    ),
     "broken records, started over": Case(
-        records(lambda f: cut(f / RECORD), "--experiment", "tiny", "--fresh"),
-        "Runs to do: 1",
-        0,
+        record(RUN, cut, "--experiment", "tiny", "--fresh"), "Runs to do: 1", 0
     ),
 }
 FAILED = {
@@ -440,97 +438,43 @@ def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, valu
         parse(vars(finetuning) | {name: value}, [])
 
 
-class Server:
-    """A Python that has imported the libraries and forks for each start of the command."""
-
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            cwd=COMMAND.parent,
-            env=os.environ | ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, arguments, output, error):
-        """Run the command to its end; returns its exit status."""
-        request = [str(COMMAND), *arguments], str(output), str(error)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def start_plain(arguments, output, error):
-    """Run the command as a user does; returns its exit status."""
-    with output.open("w") as out, error.open("w") as err:
-        command = [sys.executable, str(COMMAND), *arguments]
-        return subprocess.run(
-            command, env=os.environ | ENVIRONMENT, stdout=out, stderr=err
-        ).returncode
-
-
-class Outcome(NamedTuple):
-    """What a start of the command left behind."""
-
-    status: int
-    output: str
-    error: str
-    before: dict[str, bytes]  # the files in the results' folder, by their path
-    after: dict[str, bytes]
-
-
-def files_of(folder):
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+@pytest.fixture(scope="module")
+def servers():
+    with Servers(2) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def outcomes(model_folder, tmp_path_factory, request):
-    """Each chosen case's outcome to come, two at a time, each after an earlier experiment."""
+def earlier(model_folder, tmp_path_factory, servers):
+    """A folder with an earlier experiment, in results/, and the arguments that it had."""
     root = tmp_path_factory.mktemp("bad")
-    reviews_frame(60).to_csv(root / "reviews.csv", index=False)
-    fixed = {
-        "--experiment": "tiny",
-        "--model": model_folder,
-        "--dataset": root / "reviews.csv",
-        "--max-tokens": 12,
-        "--epochs": 1,
-        "--learning-rates": "head=0.01",
-        "--methods": "head",
-    }
-    base = [str(part) for pair in fixed.items() for part in pair]
-    servers = SimpleQueue()
+    return root, begin(root, model_folder, servers)
+
+
+@pytest.fixture(scope="module")
+def outcomes(earlier, model_folder, servers, request):
+    """Each chosen case's outcome to come, two at a time, each after an earlier experiment."""
+    root, fixed = earlier
 
     def run(name):
-        case, folder = CASES[name], root / re.sub(r"\W+", "-", name)
+        case = CASES[name]
+        folder = root / str(list(CASES).index(name))
         results = folder / "results"
-        shutil.copytree(root / "earlier", results)
-        arguments = [*base, "--results", str(results)]
+        shutil.copytree(root / "results", results)
+        arguments = [*fixed, "--methods", "head", "--results", results]
         arguments += ["--experiment", "new"] if case.status < 2 else []
-        arguments += map(str, case.make(folder, model_folder, results))
+        arguments += case.make(folder, model_folder, results)
         arguments += ["--fresh"] if case.status == 2 and name not in RECORDS else []
+        environment = {k: v.format(folder=folder) for k, v in case.environment.items()}
         before = files_of(results)
-        streams = folder / "output", folder / "error"
-        if case.plain:
-            status = start_plain(arguments, *streams)
-        else:
-            server = servers.get()
-            status = server.start(arguments, *streams)
-            servers.put(server)
-        output, error = (stream.read_text() for stream in streams)
+        start = start_plain if case.plain else servers.start
+        status = start(folder, arguments, environment)
+        output, error = ((folder / name).read_text() for name in ("output", "error"))
+        left = {path.name for path in folder.iterdir() if path.is_dir()}
+        assert left <= {"results", "model", "data"}, left  # the working folder: nothing else in it
+        assert not list(folder.rglob("intruded"))
         return Outcome(status, output, error, before, files_of(results))
 
-    started = [Server(), Server()]
-    for server in started:
-        servers.put(server)
-    earlier = [*base, "--methods", "head", "lora", "--results", str(root / "earlier")]
-    status = started[0].start(earlier, root / "output", root / "error")
-    assert status == 0, (root / "error").read_text()
     chosen = [
         item.callspec.params["name"]
         for item in request.session.items
@@ -539,29 +483,49 @@ def outcomes(model_folder, tmp_path_factory, request):
     with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(run, name) for name in chosen}
         pool.shutdown(cancel_futures=True)
-    for server in started:
-        server.stop()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_ends_as_promised(outcomes, name):
     case, outcome = CASES[name], outcomes[name].result()
-    written = {path for path, data in outcome.after.items() if outcome.before.get(path) != data}
     assert outcome.status == case.status, outcome.error or outcome.output
     assert "Traceback" not in outcome.error
     if case.status == 0:
         assert re.search(case.words, outcome.output, re.DOTALL)
         assert outcome.error == ""
-        assert any(path.endswith("test_accuracy.png") for path in written)
+        assert any(path.endswith("test_accuracy.png") for path in outcome.written)
     else:
         assert re.search(case.words, outcome.error)
         assert outcome.error.count("\n") == 1
         assert outcome.error.startswith("error: " if case.status == 2 else "head seed 0 failed: ")
     if name != "broken records, started over":
-        assert {path for path in written if path.startswith("tiny/")} == set()
+        assert {path for path in outcome.written if path.startswith("tiny/")} == set()
         assert outcome.before.keys() <= outcome.after.keys()
     if case.status == 2:
-        assert not written
+        assert not outcome.written
+
+
+def test_traceback_shows_where_bad_input_was_found(earlier, servers, tmp_path):
+    arguments = [*earlier[1], "--results", tmp_path, "--dataset", "absent.csv", "--traceback"]
+    status = servers.start(tmp_path, arguments)
+    lines = (tmp_path / "error").read_text().splitlines()
+    assert status == 2
+    assert lines[0] == "Traceback (most recent call last):"
+    assert any("reading.py" in line for line in lines)
+    assert lines[-1].startswith("error: DATASET absent.csv does not exist")
+
+
+@pytest.mark.parametrize("how", ["| head -1", ">&-", "2>&-", "> /dev/full", ">&- 2>&-"])
+def test_an_output_that_goes_away_ends_nothing(earlier, tmp_path, how):
+    arguments = [*earlier[1], "--methods", "head", "--results", tmp_path]
+    command = subprocess.list2cmdline([sys.executable, str(COMMAND), *map(str, arguments)])
+    shell = f"{command} {how}; exit ${{PIPESTATUS[0]}}"
+    started = subprocess.run(
+        ["bash", "-c", shell], env=os.environ | ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (started.returncode, started.stderr) == (0, "")
+    assert (tmp_path / "tiny" / "report.md").exists()
+    assert (tmp_path / "tiny" / "head-seed0" / "run.json").exists()
 
 
 def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp_path):
@@ -579,13 +543,13 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     try:
-        while not list(tmp_path.glob("i/*/trained.safetensors")):
+        while not list(tmp_path.glob("i/*/unfinished.safetensors")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     assert error.startswith("interrupted: what is finished is kept; resume with: python ")
     assert error.count("\n") == 1

@@ -1,0 +1,298 @@
+"""Whatever stops a reader, named by nobody before, ends in one line; what is no input does not."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from conftest import reviews_frame
+from forked import files_of
+
+import finetuning
+from boundary import BadInput, Steady, expanded, reading, reason, refuse, replacing, steady_output
+from modeling import load_finetuned, load_peft
+
+
+class Unforeseen(Exception):
+    """Nobody catches it by its name."""
+
+
+class Panic(BaseException):
+    """What a library in Rust raises is no `Exception`."""
+
+
+ERRORS = pytest.mark.parametrize("error", [Unforeseen("of\ntwo lines"), Panic("of\ntwo lines")])
+
+
+def raising(error, only=lambda *arguments: True, otherwise=None):
+    def function(*arguments, **named):
+        if only(*arguments):
+            raise error
+        return otherwise(*arguments, **named)
+
+    return function
+
+
+@pytest.fixture(scope="module")
+def earlier(model_folder, tmp_path_factory):
+    """A folder with data in every format, an experiment with a killed run, and the arguments."""
+    root = tmp_path_factory.mktemp("boundary")
+    frame = reviews_frame(60)
+    frame.to_csv(root / "reviews.csv", index=False)
+    frame.to_json(root / "reviews.jsonl", orient="records", lines=True)
+    frame.to_parquet(root / "reviews.parquet", index=False)
+    for i, (text, label) in enumerate(frame.itertuples(index=False)):
+        (root / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
+        (root / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
+    arguments = ["--experiment", "tiny", "--model", str(model_folder), "--max-tokens", "12"]
+    arguments += ["--epochs", "1", "--dataset", str(root / "reviews.csv")]
+    here = [*arguments, "--results", str(root / "results"), "--methods"]
+    assert finetuning.main([*here, "lora"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, "evaluate", raising(KeyboardInterrupt()))
+        assert finetuning.main([*here, "bitfit"]) == 130
+    load_finetuned(root / "results" / "tiny" / "lora-seed0").export(root / "peft", format="peft")
+    return root, arguments
+
+
+@pytest.fixture
+def start(earlier, tmp_path, capsys):
+    """Start the command after the earlier experiment: its status, lines of error, what is new."""
+    root, fixed = earlier
+    shutil.copytree(root / "results", tmp_path / "results")
+
+    def started(*arguments):
+        arguments = [a.format(root=root) for a in arguments]
+        before = files_of(tmp_path / "results")
+        capsys.readouterr()
+        status = finetuning.main([*fixed, "--results", str(tmp_path / "results"), *arguments])
+        after = files_of(tmp_path / "results")
+        return status, capsys.readouterr().err.splitlines(), before, after
+
+    return started
+
+
+# ------------------------------------------------------------------ every reader
+
+LORA = ("--methods", "lora")
+NEW = ("--experiment", "new", *LORA)
+MODEL = "transformers.AutoModelForSequenceClassification"
+READERS = {  # what is patched, the arguments, and what the line must name
+    "config": ("transformers.AutoConfig.from_pretrained", NEW, "config of MODEL "),
+    "tokenizer": ("transformers.AutoTokenizer.from_pretrained", NEW, "tokenizer of MODEL "),
+    "weights": (f"{MODEL}.from_pretrained", NEW, "weights of MODEL "),
+    "shape": (f"{MODEL}.from_config", NEW, "METHODS lora for MODEL "),
+    "hub": ("data_utils.reading.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
+    "csv": ("pandas.read_csv", NEW, "reviews.csv"),
+    "parquet": (
+        "data_utils.reading.ParquetFile",
+        (*NEW, "--dataset", "{root}/reviews.parquet"),
+        "reviews.parquet",
+    ),
+    "cache": ("tempfile.TemporaryFile", NEW, "cache folder"),
+    "tokens": (
+        "transformers.PreTrainedTokenizerFast.__call__",
+        (*NEW, "--max-tokens", "9"),
+        "MODEL",
+    ),
+    "lock": ("experiment.folder.FileLock", LORA, "RESULTS"),
+    "state": ("experiment.state.safe_open", ("--methods", "bitfit"), "unfinished.safetensors"),
+}
+
+
+def refused(outcome, name):
+    status, lines, before, after = outcome
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert name in lines[0]
+    assert "of two lines" in lines[0]
+    assert after == before
+
+
+@ERRORS
+@pytest.mark.parametrize("reader", READERS)
+def test_whatever_a_reader_raises_ends_in_one_line(reader, error, start, monkeypatch):
+    patched, arguments, name = READERS[reader]
+    monkeypatch.setattr(patched, raising(error))
+    refused(start(*arguments), name)
+
+
+@ERRORS
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("folder/train/0/0.txt", (*NEW, "--dataset", "{root}/folder")),
+        ("reviews.jsonl", (*NEW, "--dataset", "{root}/reviews.jsonl")),
+        ("tiny/experiment.json", LORA),
+        ("lora-seed0/run.json", LORA),
+    ],
+)
+def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, start, monkeypatch):
+    def only(path, *_, **__):
+        return str(path).endswith(name)
+
+    monkeypatch.setattr(Path, "read_text", raising(error, only, Path.read_text))
+    refused(start(*arguments), name)
+
+
+@ERRORS
+@pytest.mark.parametrize("name", ["history", "steps", "changes", "predictions"])
+def test_whatever_stops_the_reading_of_a_table_names_it(name, error, start, monkeypatch):
+    def only(path, *_, **__):
+        return str(path).endswith(f"lora-seed0/{name}.csv")
+
+    monkeypatch.setattr(pd, "read_csv", raising(error, only, pd.read_csv))
+    refused(start(*LORA), f"lora-seed0/{name}.csv")
+
+
+@ERRORS
+@pytest.mark.parametrize(
+    ("patched", "name"),
+    [
+        ("modeling.checkpoint.load_file", "lora-seed0/trained.safetensors"),
+        ("modeling.checkpoint.json", "lora-seed0/checkpoint.json"),
+        ("modeling.export.load_file", "peft/adapter_model.safetensors"),
+        ("modeling.export.json", "peft/adapter_config.json"),
+        ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
+    ],
+)
+def test_a_checkpoint_is_refused_in_one_line(
+    patched, name, error, earlier, model_folder, monkeypatch
+):
+    load = raising(error)
+    monkeypatch.setattr(patched, SimpleNamespace(loads=load) if "json" in patched else load)
+    with pytest.raises(BadInput, match=f"{name}.* cannot be read .*of two lines") as caught:
+        if "peft" in name:
+            load_peft(earlier[0] / "peft", model_folder, ["0", "1"], 12)
+        else:
+            load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
+    assert caught.value.__cause__ is error
+
+
+# ------------------------------------------------------------------ after set-up
+
+
+@ERRORS
+def test_an_unexpected_error_in_a_run_keeps_its_traceback(error, start, monkeypatch):
+    monkeypatch.setattr(finetuning, "train", raising(error))
+    with pytest.raises(type(error)) as caught:
+        start("--methods", "head")
+    assert caught.value is error
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_run(start, monkeypatch):
+    monkeypatch.setattr(finetuning, "train", raising(FloatingPointError("the loss is nan")))
+    status, lines, before, after = start("--methods", "head", "lora")
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("head seed 0 failed: the loss is nan")
+    assert json.loads(after["tiny/head-seed0/run.json"])["status"].startswith("failed: ")
+    assert {n: d for n, d in after.items() if "lora-" in n} == {
+        n: d for n, d in before.items() if "lora-" in n
+    }
+
+
+def test_a_full_disk_stops_in_one_line_and_keeps_what_is_finished(start, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "steps.csv")
+    monkeypatch.setattr(finetuning.Run, "save", raising(full))
+    status, lines, before, after = start("--methods", "head", "lora")
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith("stopped (OSError: No space left on device: steps.csv): what is")
+    assert "resume with: python finetuning.py" in lines[0]
+    assert "tiny/head-seed0/run.json" not in after
+    assert {n: d for n, d in after.items() if "lora-" in n} == {
+        n: d for n, d in before.items() if "lora-" in n
+    }
+
+
+# ------------------------------------------------------------------ the boundary itself
+
+
+def test_reading_names_what_and_why_and_the_remedy():
+    with pytest.raises(BadInput) as caught, reading("the file", "copy it"):
+        raise Unforeseen("a\n  b")
+    assert str(caught.value) == "the file cannot be read (Unforeseen: a b); copy it"
+    with pytest.raises(BadInput, match=r"^the file cannot be read \(Panic\)$"), reading("the file"):
+        raise Panic
+
+
+@pytest.mark.parametrize("error", [BadInput("x"), KeyboardInterrupt(), SystemExit(3)])
+def test_reading_lets_pass_what_says_more(error):
+    with pytest.raises(type(error)) as caught, reading("the file"), reading("its part"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_reason_is_one_short_line_and_names_the_file():
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "a.csv")
+    assert reason(missing) == "FileNotFoundError: No such file or directory: a.csv"
+    assert reason(OSError("odd")) == "OSError: odd"
+    assert reason(ValueError("word " * 1000)).count("\n") == 0
+    assert len(reason(ValueError("word " * 1000))) <= 300
+    assert len(reason(ValueError("w" * 1000))) <= 300
+
+
+def test_a_refusal_is_one_line_and_with_traceback_says_where(capsys):
+    try:
+        with reading("the file"):
+            raise Unforeseen("a\nb")
+    except BadInput as caught:
+        error = caught
+    assert refuse(error, []) == 2
+    assert capsys.readouterr() == ("", "error: the file cannot be read (Unforeseen: a b)\n")
+    assert refuse(BadInput("two\nlines"), []) == 2
+    assert capsys.readouterr().err == "error: two lines\n"
+    assert refuse(error, ["--traceback"]) == 2
+    shown = capsys.readouterr().err
+    assert "test_boundary.py" in shown and "Unforeseen" in shown
+    assert shown.endswith("error: the file cannot be read (Unforeseen: a b)\n")
+
+
+def test_a_broken_pipe_ends_no_writing():
+    source, sink = os.pipe()
+    stream = Steady(os.fdopen(sink, "w"))
+    stream.write("heard\n")
+    stream.flush()
+    assert os.read(source, 100) == b"heard\n"
+    os.close(source)
+    for _ in range(3):
+        assert stream.write("x" * 100_000) == 100_000
+        stream.flush()
+    stream.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_ends_no_writing():
+    stream = Steady(Path("/dev/full").open("w"))  # noqa: SIM115
+    print("x" * 100_000, file=stream, flush=True)
+    print("x", file=stream, flush=True)
+    stream.close()
+
+
+def test_a_closed_output_and_odd_letters_are_no_errors(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", None)
+    with (tmp_path / "error").open("w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        steady_output()
+        print("nobody hears this", flush=True)
+        print("سلبي", file=sys.stderr, flush=True)
+    assert (tmp_path / "error").read_text() == "????\n"
+
+
+def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(Unforeseen), replacing(tmp_path / "a") as part:
+        part.write_text("ne")
+        raise Unforeseen
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_only_a_leading_tilde_is_the_users_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded("~/a") == Path("/home/me/a")
+    assert expanded("a~/~") == Path("a~/~")
