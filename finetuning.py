@@ -6,12 +6,11 @@
 Edit the constants, or give them on the command line; read `results/<experiment>/` afterwards.
 """
 
-import contextlib
 import gc
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -27,25 +26,40 @@ import modeling
 from boundary import BadInput, reading, reason, refuse, steady_output
 from data_utils import Batch, Split, micro_batches, training_batches
 from evaluation import measure
-from experiment import Presets, Run, Settings, State, parse, prepare, resume_command, summarise
+from experiment import (
+    Experiment,
+    FrozenStates,
+    Presets,
+    Run,
+    Settings,
+    State,
+    parse,
+    prepare,
+    resume_command,
+    summarise,
+)
 from modeling import PeftModel
 
-# Two presets where the two experiments differ: "full" runs where CUDA is there, "quick" elsewhere.
-# A plain value in the place of Presets(full, quick) holds for both.
-EXPERIMENT = Presets("full", "quick")  # names the results' folder; these two choose a preset
-MODEL = Presets("distilbert/distilbert-base-uncased", data_utils.BUNDLED)  # hub name or folder
-DATASET = Presets("stanfordnlp/imdb", data_utils.BUNDLED)  # hub name, local file or folder
+# Three presets: "full" runs where CUDA is there, "quick" elsewhere, "base" where it is asked for.
+# A plain value in the place of Presets(full, base, quick) holds for all.
+EXPERIMENT = Presets("full", "base", "quick")  # names the results' folder; these choose a preset
+MODEL = Presets("distilbert/distilbert-base-uncased", data_utils.BUNDLED_BASE, data_utils.BUNDLED)
+DATASET = Presets("stanfordnlp/imdb", data_utils.BUNDLED, data_utils.BUNDLED)  # or file or folder
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-TRAIN_EXAMPLES = Presets(None, 1200)  # None: all there are
-VALIDATION_EXAMPLES = Presets(None, 200)
-TEST_EXAMPLES = Presets(None, 1000)
-MAX_TOKENS = Presets(512, 128)  # longer reviews are truncated
-TRUNCATION = (
-    "left"  # which end of a long review goes: "left" keeps the last tokens, "right" the first
+TRAIN_EXAMPLES = Presets(None, 4000, 1200)  # None: all there are
+VALIDATION_EXAMPLES = Presets(None, 400, 200)
+TEST_EXAMPLES = Presets(None, None, 1000)
+MAX_TOKENS = Presets(512, 256, 128)  # longer reviews are truncated
+TRUNCATION = "left"  # the end that a long review loses: "left" keeps its last tokens
+BLOCKS = Presets(None, 3, 3)  # how many of the last blocks learn, None: all; the first run once
+STORE_STATES = True  # keep what the first blocks make of each review; False: compute it each time
+METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
+    full=("tfidf", "head", "adapter", "lora"),
+    base=("tfidf", "head", "adapter", "lora", "full"),
+    quick=("tfidf", "head", "adapter", "lora"),
 )
-METHODS = ("tfidf", "head", "adapter", "lora")  # also "bitfit", "full"; variants: "lora(rank=4)"
-SEEDS = Presets((0, 1, 2), (0,))  # decide the head, the added weights, dropout and the data's order
+SEEDS = Presets((0, 1, 2), (0, 1, 2), (0,))  # of the head, added weights, dropout, data's order
 EPOCHS = 3
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
@@ -183,19 +197,24 @@ def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, 
 # ---------------------------------------------------------------------------- the forward pass
 
 
-def pooled_features(model: PeftModel, batch: Batch) -> Tensor:
-    """(N, T) -> (N, d), what the head reads; the encoder in bf16 or fp16 where that is faster."""
-    if batch.features is not None:
-        return batch.features
-    device = batch.input_ids.device.type
-    dtype = measure.compute_type(batch.input_ids.device)
-    with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
-        return model.encode(batch.input_ids, batch.attention_mask).float()
+def in_fast_type(batch: Batch) -> torch.autocast:
+    """Within it the encoder computes in bf16 or fp16, where that is faster."""
+    device = batch.input_ids.device
+    dtype = measure.compute_type(device)
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
 def logits_of(model: PeftModel, batch: Batch) -> Tensor:
-    """(N, T) -> (N, d) -> (N, C)"""
-    return model.classify(pooled_features(model, batch))
+    """(N, T) -> (N, d) -> (N, C), from the states after the frozen blocks where they are stored."""
+    with in_fast_type(batch):
+        features = model.encode(*batch.tokens, batch.states)
+    return model.classify(features.float())
+
+
+def frozen_states(model: PeftModel, batch: Batch) -> Tensor:
+    """(N, T) -> (N, T, d), what the model's frozen blocks make of a batch."""
+    with in_fast_type(batch):
+        return model.frozen_states(*batch.tokens)
 
 
 def tokens_at_once(settings: Settings, device: torch.device) -> int:
@@ -213,19 +232,13 @@ def tokens_at_once(settings: Settings, device: torch.device) -> int:
 
 
 @torch.no_grad()
-def for_all(compute: Callable[[Batch], Tensor], split: Split, settings: Settings) -> Tensor:
-    """`compute` of all n reviews, in their order: (N, ...) for each micro-batch -> (n, ...)."""
-    limit = tokens_at_once(settings, split.labels.device)
-    batches = micro_batches(split.lengths, np.arange(len(split)), limit)
-    values = torch.cat([compute(split.batch(rows)) for rows in batches])
-    order = torch.from_numpy(np.concatenate(batches)).argsort()
-    return values[order.to(values.device)]
-
-
 def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
     """The logits (n, C) of all reviews, in their order, without dropout; on the CPU."""
     model.eval()
-    return for_all(partial(logits_of, model), split, settings).cpu()
+    limit = tokens_at_once(settings, split.labels.device)
+    batches = micro_batches(split.lengths, np.arange(len(split)), limit)
+    logits = torch.cat([logits_of(model, split.batch(rows)) for rows in batches]).cpu()
+    return logits[torch.from_numpy(np.concatenate(batches)).argsort()]
 
 
 def score(logits: Tensor, split: Split) -> tuple[float, float]:
@@ -244,9 +257,10 @@ def fine_tune(run: Run) -> None:
     gc.collect()
     measure.reset_peak_memory(experiment.device)
     state = start(run)
-    splits = with_features(state, experiment.splits, settings)
+    splits, seconds = with_states(state.model, experiment)
     train(state, splits, run)
     facts = run.facts(state)  # before the test: the peak of memory is that of training
+    facts["shared_seconds"] = seconds
     scores, logits = evaluate(state.model, splits, settings)
     if logits is not None:
         run.keep(state.model)
@@ -273,20 +287,23 @@ def start(run: Run) -> State:
     return State(model, optimizer, schedule, scaler, measure.Clock(device))
 
 
-def with_features(state: State, splits: dict[str, Split], settings: Settings) -> dict[str, Split]:
-    """The splits with their pooled features, where the encoder is frozen: they never change.
+@torch.no_grad()
+def with_states(model: PeftModel, experiment: Experiment) -> tuple[dict[str, Split], float]:
+    """The splits with their states after the model's frozen blocks, which never change.
 
-    The pass over the training reviews counts as training.
+    They are computed once for all runs; the seconds are those that it took then, for all splits.
     """
-    model = state.model.eval()
-    if not model.encoder_is_frozen:
-        return splits
-    kept = {}
+    splits, settings = dict(experiment.splits), experiment.settings
+    if not (model.frozen_blocks and settings.store_states):
+        return splits, 0.0
+    total, compute = 0.0, partial(frozen_states, model)
+    limit = tokens_at_once(settings, experiment.device)
     for name, split in splits.items():
-        with state.clock if name == "train" else contextlib.nullcontext():
-            features = for_all(partial(pooled_features, model), split, settings)
-            kept[name] = replace(split, features=features)
-    return kept
+        frozen = FrozenStates(model, split, model.fingerprint)
+        rows, seconds = frozen.load(compute, limit, f"frozen blocks, {name}")
+        splits[name] = replace(split, states=rows)
+        total += seconds
+    return splits, total
 
 
 def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict, Tensor | None]:

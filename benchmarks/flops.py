@@ -8,8 +8,9 @@ gradient of its input, and as many for its own gradient. So with w = 4 d^2 + 2 d
     to weights   as much again as the forward, for the weights that are trained, and no others
 
 The last block requires keys and values for every token, and all else for the first token alone,
-where the head reads only that. Padding requires nothing. Norms, activations, softmax and the
-optimizer are left out: they are not matrix products.
+where the head reads only that. Where the last blocks alone learn, the hidden states that enter them
+are stored, and the blocks before them require nothing. Nor does padding. Norms, activations,
+softmax and the optimizer are left out: they are not matrix products.
 
     model FLOPs utilisation (MFU) = required FLOPs / (seconds x the measured rate of the device)
 """
@@ -27,7 +28,8 @@ class Shape(NamedTuple):
 
     width: int  # d
     feed_forward: int  # f
-    blocks: int
+    blocks: int  # that run
+    stored: bool = False  # whether a file has the hidden states that enter the first of them
 
 
 def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forward_only=False):
@@ -36,9 +38,10 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
     `size` is LoRA's rank (on q, k, v, o) or the adapters' bottleneck. "head" requires the forward
     pass alone.
     """
-    d, f, blocks = shape
+    d, f, blocks, stored = shape
     T = lengths.astype(float)
     read = np.ones_like(T)  # tokens that the last block computes past its keys and values
+    queries = T if blocks > 1 else read  # of the first block
     square, feed_forward = 2 * d * d, 2 * 2 * d * f  # FLOPs a token: one of q, k, v, o; both
 
     def whole_block(tokens):
@@ -58,13 +61,16 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
         return forward.sum()
     attention = 4 * d * ((blocks - 1) * T * T + T)
     backward = forward + attention  # its two products have two gradients each
+    to_first_block = (2 * T + queries) * (square + added / 2)  # from its q, k, v
     if method == "full":
+        backward -= to_first_block if stored else 0  # else the embeddings learn
         return (forward + backward + forward - attention).sum()
     if method == "lora":
-        backward -= 3 * T * (square + added / 2)  # nothing below the first block learns
+        backward -= to_first_block  # nothing below the first block learns
         backward += added * ((blocks - 1) * 4 * T + 2 * T + 2 * read)
     elif method == "adapter":
-        backward -= T * (4 * square + added / 2) + 2 * 4 * T * T * d  # nor below its first one
+        # nor below the first one's first adapter
+        backward -= 2 * T * square + queries * (2 * square + added / 2 + 2 * 4 * T * d)
         backward += added * ((blocks - 1) * 2 * T + 2 * read)
     return (forward + backward).sum()
 

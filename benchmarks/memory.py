@@ -27,7 +27,7 @@ from data_utils import micro_batches, training_batches
 
 def computed(work, parameters: int, trained: int, reviews: int, tokens: int) -> dict[str, float]:
     """Bytes by component for LoRA or full fine-tuning in bf16, of `reviews` x `tokens`."""
-    d, f, blocks = work.sizes
+    d, f, blocks, _ = work.sizes
     heads, full = work.heads, work.method == "full"
     cells = reviews * tokens
     block = cells * (14 * d + 2 * heads * tokens + 2 * (4 * d + 8) + 2 * f + full * (2 * d + 2 * f))

@@ -3,22 +3,34 @@
     reference       padded to 512 tokens, float32, the model's dropout, Adam over all parameters
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16, batches of similar length, no dropout inside the encoder
+    adapterhub      AdapterHub's `adapters`, tuned likewise (benchmarks/adapterhub.py)
     ours            finetuning.py's own epoch
 
-All see the same reviews, or the first of them, in batches of the same size. A system calls `turn()`
-before each pass over them, which waits until it is its turn: loading is outside the clock, and one
-pass runs at a time.
+All see the same reviews, or the first of them, in batches of the same size. Where the last blocks
+alone learn, ours reads what the others make of each review from a file, made before the clock
+starts; a peer can choose which blocks to adapt, and runs all.
+
+A system calls `turn()` before each pass over the reviews, which waits until it is its turn: loading
+is outside the clock, and one pass runs at a time.
 """
 
+import io
+import json
 import multiprocessing
-import sys
+import os
+import subprocess
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 import torch
+from huggingface_hub import constants
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, DistilBertConfig
@@ -27,8 +39,9 @@ import data_utils
 import finetuning
 import modeling
 from benchmarks.flops import Shape
+from benchmarks.turns import Turn, train_in_turns
 from evaluation import measure
-from experiment import Experiment, Run, parse
+from experiment import Experiment, FrozenStates, Run, parse
 
 
 @dataclass(frozen=True)
@@ -41,15 +54,29 @@ class Work:
     reviews: int = 256
     max_tokens: int = 512
     length: int | None = None  # tokens of each review, made up; None: real reviews
-    shape: str = data_utils.BUNDLED  # or "distilbert", or a width: of random weights
+    shape: str = data_utils.BUNDLED  # or BUNDLED_BASE; "distilbert", a width: of random weights
     skip: int = 0  # of the real reviews, in their order
+    blocks: int | None = None  # how many of the last blocks learn; None: all
 
     @property
     def sizes(self) -> Shape:
+        """Of the encoder, with the blocks that learn: no others have to run."""
         config = self.config(None)
+        blocks, stored = self.blocks or config.num_hidden_layers, self.blocks is not None
         if self.shape == "distilbert":
-            return Shape(config.dim, config.hidden_dim, config.n_layers)
-        return Shape(config.hidden_size, config.intermediate_size, config.num_hidden_layers)
+            return Shape(config.dim, config.hidden_dim, blocks, stored)
+        return Shape(config.hidden_size, config.intermediate_size, blocks, stored)
+
+    @property
+    def frozen(self) -> int:
+        """How many of the first blocks do not learn."""
+        return self.config(None).num_hidden_layers - self.sizes.blocks
+
+    @property
+    def folder(self) -> str:
+        """Where the encoder, or what stands for it, has its files."""
+        bundled = self.shape in data_utils.ENCODERS
+        return _encoder_folder(self.shape if bundled else data_utils.BUNDLED)
 
     @property
     def heads(self) -> int:
@@ -60,9 +87,8 @@ class Work:
         if self.shape == "distilbert":
             rates = {} if dropout is None else {"dropout": dropout, "attention_dropout": dropout}
             return DistilBertConfig(num_labels=2, **rates)
-        folder = str(data_utils.encoder_folder())
-        config = modeling.load_config(folder, ["negative", "positive"], dropout)
-        if self.shape != data_utils.BUNDLED:
+        config = modeling.load_config(self.folder, ["negative", "positive"], dropout)
+        if self.shape not in data_utils.ENCODERS:
             width = int(self.shape)
             config.hidden_size, config.intermediate_size = width, 4 * width
         return config
@@ -70,15 +96,14 @@ class Work:
     def pretrained(self, dropout: float | None):
         """The classifier."""
         config = self.config(dropout)
-        if self.shape == data_utils.BUNDLED:
-            return modeling.load_pretrained(str(data_utils.encoder_folder()), config)
+        if self.shape in data_utils.ENCODERS:
+            return modeling.load_pretrained(self.folder, config)
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
     @property
     def tokenizer(self):
         """The bundled encoder's."""
-        folder = str(data_utils.encoder_folder())
-        return modeling.load_tokenizer(folder, self.config(None), self.max_tokens)
+        return modeling.load_tokenizer(self.folder, self.config(None), self.max_tokens)
 
     def split(self) -> data_utils.Split:
         """The reviews."""
@@ -91,6 +116,11 @@ class Work:
         data = data_utils.load_reviews(data_utils.BUNDLED, examples=(None, 1, 1))
         some = data.train.select(range(self.skip, self.skip + self.reviews))
         return data_utils.tokenise(some, self.tokenizer)
+
+
+@cache
+def _encoder_folder(name):
+    return str(data_utils.encoder_folder(name))  # it reads all of the weights, to check them
 
 
 # ---------------------------------------------------------------------------- ours
@@ -116,30 +146,100 @@ def as_run(work: Work, device: torch.device, *arguments: str) -> Run:
         "--epochs": 100,  # the learning rate never reaches 0
     }
     fixed = [str(part) for pair in fixed.items() for part in pair]
-    settings = parse(vars(finetuning), [*fixed, *arguments])
+    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks}, [*fixed, *arguments])
     config, splits = work.config(settings.encoder_dropout), {"train": work.split().to(device)}
-    experiment = WorkExperiment(settings, device, config, work.tokenizer, splits, [], work)
+    base = ""  # the model of each run computes it
+    experiment = WorkExperiment(settings, device, config, base, work.tokenizer, splits, [], work)
     return Run(experiment, settings.methods[0], seed=0)
 
 
-def ours(work: Work, device, turn):
-    """`finetuning.py`'s model and loop."""
+@contextmanager
+def new_states(dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Within it no states of frozen blocks are found; those made go when it ends.
+
+    `dtype` is that of the file, None: as the package chooses.
+    """
+    rows = FrozenStates.rows.fget
+
+    def other_rows(frozen):
+        return rows(frozen) if dtype is None else replace(rows(frozen), dtype=dtype)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(constants, "HF_HOME", folder),
+        mock.patch.object(FrozenStates, "rows", property(other_rows)),
+    ):
+        yield
+
+
+@contextmanager
+def counting_reads(turn) -> Iterator[None]:
+    """Within it `turn.waited` grows by the seconds that reading states takes."""
+    padded = data_utils.Rows.padded
+
+    def timed(*arguments, **options):
+        start = time.perf_counter()
+        states = padded(*arguments, **options)
+        turn.waited += time.perf_counter() - start
+        return states
+
+    turn.waited = 0.0
+    with mock.patch.object(data_utils.Rows, "padded", timed):
+        yield
+
+
+def ours(work: Work, device, turn, dtype: torch.dtype | None = None):
+    """`finetuning.py`'s model and loop; states of frozen blocks are in a file of `dtype`."""
     measure.prepare_device(device)
     run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
-    split = run.experiment.splits["train"]
-    batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
-    while turn():
-        finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
+    with new_states(dtype), counting_reads(turn):
+        split = finetuning.with_states(state.model, run.experiment)[0]["train"]
+        batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
+        while turn():
+            finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
 
 
 def evaluation(work: Work, device, turn):
-    """`finetuning.py`'s pass over reviews that are not trained on."""
+    """`finetuning.py`'s pass over reviews that are not trained on; whole where all blocks learn."""
     measure.prepare_device(device)
     run = as_run(work, device)
     model, experiment = finetuning.start(run).model, run.experiment
+    with new_states(), counting_reads(turn):
+        splits = finetuning.with_states(model, experiment)[0] if work.blocks else experiment.splits
+        while turn():
+            finetuning.predict(model, splits["train"], experiment.settings)
+
+
+def shared_pass(work: Work, device, turn):
+    """The frozen blocks, which run once, and the file that they leave."""
+    measure.prepare_device(device)
+    run = as_run(work, device)
+    model = finetuning.start(run).model
     while turn():
-        finetuning.predict(model, experiment.splits["train"], experiment.settings)
+        with new_states():
+            finetuning.with_states(model, run.experiment)
+
+
+def whole_experiment(work: Work, device, turn):
+    """`finetuning.py` from its command line to its figures, with no states there at its start."""
+    few = str(work.reviews // 4)
+    counts = ["--train-examples", str(work.reviews), "--validation-examples", few]
+    fixed = "--experiment timed --methods head adapter lora --seeds 0 1 2 --epochs 3"
+    fixed += f" --evaluations-per-epoch 1 --max-tokens {work.max_tokens}"
+    arguments = [*fixed.split(), *counts, "--test-examples", few, "--model", work.shape]
+    while turn():
+        said = io.StringIO()
+        with (
+            new_states(),
+            mock.patch.object(finetuning, "BLOCKS", work.blocks),
+            tempfile.TemporaryDirectory() as results,
+            redirect_stdout(said),
+            redirect_stderr(said),
+        ):
+            status = finetuning.main([*arguments, "--results", results])
+        if status:
+            raise RuntimeError(said.getvalue())
 
 
 # ---------------------------------------------------------------------------- what users pick
@@ -177,50 +277,39 @@ def peft_tuned(work: Work, device, turn):
 
 def _trainer(work, turn, dropout, **options):
     import peft
-    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
-
-    class Turns(TrainerCallback):
-        def on_epoch_begin(self, *_, **__):
-            turn()
+    from transformers import DataCollatorWithPadding
 
     pretrained = work.pretrained(dropout)
     architecture = modeling.architectures.architecture_of(pretrained.config)
-    targets = [architecture.projections[name] for name in ("q", "k", "v", "o")]
     if work.method == "lora":
+        blocks = range(work.frozen, work.frozen + work.sizes.blocks)
         config = peft.LoraConfig(
             task_type="SEQ_CLS",
             r=work.size,
             lora_alpha=2 * work.size,
-            target_modules=rf".*({'|'.join(path.replace('.', chr(92) + '.') for path in targets)})",
+            target_modules=[architecture.projections[name] for name in ("q", "k", "v", "o")],
+            layers_to_transform=list(blocks),
         )
         pretrained = peft.get_peft_model(pretrained, config)
+    collator = DataCollatorWithPadding(work.tokenizer)
+    options["per_device_train_batch_size"] = work.batch_size
+    train_in_turns(turn, pretrained, _rows(work), collator, **options)
+
+
+def _rows(work):
     reviews = work.split()
-    rows = [
-        {"input_ids": ids.tolist(), "labels": int(label)}
-        for ids, label in zip(
-            reviews.token_ids.split(reviews.lengths.tolist()), reviews.labels, strict=True
-        )
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            per_device_train_batch_size=work.batch_size,
-            num_train_epochs=1000,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
-            **options,
-        )
-        trainer = Trainer(
-            pretrained,
-            arguments,
-            data_collator=DataCollatorWithPadding(work.tokenizer),
-            train_dataset=rows,
-            callbacks=[Turns()],
-        )
-        trainer.train()
+    ids = reviews.token_ids.split(reviews.lengths.tolist())
+    pairs = zip(ids, reviews.labels, strict=True)
+    return [{"input_ids": ids.tolist(), "labels": int(label)} for ids, label in pairs]
+
+
+def adapterhub(work: Work, device, turn):
+    """AdapterHub's trainer, in the environment of the interpreter ADAPTERS_PYTHON."""
+    names = ("folder", "method", "size", "batch_size", "frozen")
+    facts = {name: getattr(work, name) for name in names} | {"rows": _rows(work)}
+    end = turn.pipe.fileno()  # it answers the parent itself
+    command = [os.environ["ADAPTERS_PYTHON"], "-m", "benchmarks.adapterhub", str(end)]
+    subprocess.run(command, input=json.dumps(facts).encode(), pass_fds=[end], check=True)
 
 
 # ---------------------------------------------------------------------------- processes
@@ -229,8 +318,12 @@ SYSTEMS = {
     "reference": reference,
     "peft defaults": peft_defaults,
     "peft tuned": peft_tuned,
+    "adapterhub": adapterhub,
     "ours": ours,
+    "ours, float32 states": partial(ours, dtype=torch.float32),
     "ours, evaluation": evaluation,
+    "ours, shared pass": shared_pass,
+    "ours, experiment": whole_experiment,
 }
 
 
@@ -255,6 +348,11 @@ class Worker:
         self.pipe.send("memory")
         return self._answer()
 
+    def waited(self) -> float:
+        """Seconds of the last pass in which it waited for stored states."""
+        self.pipe.send("waited")
+        return self._answer()
+
     def close(self) -> None:
         """End the process."""
         self.pipe.send("end")
@@ -268,32 +366,6 @@ class Worker:
         if isinstance(answer, Exception):
             raise RuntimeError(f"{self.system} on {self.work}: {answer}")
         return answer
-
-
-class Turn:
-    """The worker's end: waits for the parent's word, and answers with the seconds since."""
-
-    def __init__(self, pipe, device, lengths):
-        self.pipe, self.device, self.lengths = pipe, device, lengths
-        self.start = None
-
-    def __call__(self) -> bool:
-        """Wait for one's turn."""
-        measure.synchronise(self.device)
-        if self.start is None:
-            self.pipe.send(self.lengths)
-            measure.reset_peak_memory(self.device)
-            self.resting = measure.peak_memory(self.device)  # what is held now
-        else:
-            self.pipe.send(time.perf_counter() - self.start)
-        while (order := self.pipe.recv()) == "memory":
-            peak = measure.peak_memory(self.device)
-            self.pipe.send(None if peak is None else peak - self.resting)
-            measure.reset_peak_memory(self.device)  # gives back what other workers need
-        if order == "end":
-            sys.exit()
-        self.start = time.perf_counter()
-        return True
 
 
 def _serve(pipe, system, work):

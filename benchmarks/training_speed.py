@@ -26,7 +26,7 @@ import torch
 import data_utils
 import finetuning
 from benchmarks import flops, memory
-from benchmarks.systems import Work, Worker, as_run
+from benchmarks.systems import Work, Worker, as_run, new_states
 from evaluation import measure
 
 matplotlib.use("Agg")
@@ -35,6 +35,7 @@ from matplotlib import pyplot as plt
 COLUMNS = ("device", "system", "method", "reviews_per_second", "tokens_per_second")
 COLUMNS += ("ratio_to_reference", "model_flops_utilisation", "peak_memory_mib", "repeats")
 LONGER = ("reference", "peft defaults")  # they see fewer reviews: they do not group by length
+WARMED_UP = ("peft tuned", "adapterhub")
 ROWS = (
     ("reference", "lora"),
     ("reference", "adapter"),
@@ -48,38 +49,36 @@ ROWS = (
 SIZES = {"lora": 16, "adapter": 64}
 
 
-def time_systems(device, shape: str, reviews: int, few: int, rounds: int) -> list[dict]:
-    """A dict for each of `ROWS` and round: seconds, reviews, tokens, FLOPs and rate, memory."""
-    workers = {}
-    for system, method in ROWS:
-        count = few if system in LONGER else reviews
-        work = Work(method=method, size=SIZES.get(method, 0), reviews=count, shape=shape)
-        workers[system, method] = Worker(system, work)
-    if device.type == "cuda":
-        for worker in workers.values():
-            worker()  # warms up; on a CPU every pass is long beside that
+def time_systems(device, works: dict[tuple[str, str], tuple[str, Work]], rounds: int) -> list:
+    """A dict for each name and round: seconds, reviews, tokens, FLOPs and rate, memory.
+
+    A name is what tables call a system, and a method. Peers that see enough reviews to group them
+    by length make a pass before the first round, to warm up; on CUDA, all do.
+    """
+    workers = {name: Worker(system, work) for name, (system, work) in works.items()}
+    for worker in workers.values():
+        if device.type == "cuda" or worker.system in WARMED_UP:
+            worker()
     rows = []
     for number in range(rounds):
         rate = median(flops.matrix_rate(device) for _ in range(5))
         for (system, method), worker in workers.items():
-            work = worker.work
-            evaluation = system == "ours, evaluation"
+            work, lengths, seconds = worker.work, worker.lengths, worker()
+            evaluation = worker.system == "ours, evaluation"
             rows.append(
                 {
                     "round": number,
                     "system": system,
                     "method": method,
-                    "seconds": worker(),
-                    "reviews": len(worker.lengths),
-                    "tokens": int(worker.lengths.sum()),
-                    "flops": flops.required(
-                        work.sizes, worker.lengths, method, work.size, evaluation
-                    ),
+                    "seconds": seconds,
+                    "reviews": len(lengths),
+                    "tokens": int(lengths.sum()),
+                    "flops": flops.required(work.sizes, lengths, method, work.size, evaluation),
                     "matrix_rate": rate,
+                    "waited": worker.waited(),
                     "memory": worker.peak_memory(),
                 }
             )
-            seconds = rows[-1]["seconds"]
             print(f"  round {number + 1}: {system}, {method}: {seconds:.1f} s", flush=True)
     for worker in workers.values():
         worker.close()
@@ -97,8 +96,9 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     )
     rows = []
     for (system, method), group in timings.groupby(["system", "method"], sort=False):
-        same = method if method in SIZES else "lora"  # the reference has LoRA and adapters
-        ratio = group["rate"].to_numpy() / references.loc[group["round"], same].to_numpy()
+        same = method if method in references else "lora"  # it has no other methods
+        slow = references[same] if len(references) else pd.Series(np.nan, group["round"])
+        ratio = group["rate"].to_numpy() / slow[group["round"]].to_numpy()
         rows.append(
             {
                 "device": device,
@@ -126,17 +126,14 @@ def head_against_encoding(device, reviews: int, rounds: int) -> float:
     """Seconds of 25 epochs of head-only with their validation, over one encoding's."""
     ratios = []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, new_states():
             arguments = ("--epochs", "25", "--patience", "25", "--results", folder)
             run = as_run(Work(method="head", reviews=reviews), device, *arguments)
             run.folder.mkdir(parents=True)
-            splits = run.experiment.splits
             validation = Work(reviews=reviews // 8, skip=reviews).split()
-            splits["validation"] = validation.to(device)
+            run.experiment.splits["validation"] = validation.to(device)
             state, clock = finetuning.start(run), measure.Clock(device)
-            with clock:
-                splits = finetuning.with_features(state, splits, run.experiment.settings)
-            encoding = clock.seconds
+            splits, encoding = finetuning.with_states(state.model, run.experiment)
             with clock:
                 finetuning.train(state, splits, run)
             ratios.append(clock.seconds / encoding)
@@ -189,13 +186,13 @@ def memory_table(device) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure(speeds: pd.DataFrame, path: Path) -> None:
+def figure(speeds: pd.DataFrame, question: str, path: Path) -> None:
     """Reviews per second of each system, and ours at an MFU of 100 % as a line."""
-    training = speeds[speeds["system"] != "ours, evaluation"].iloc[::-1]
+    training = speeds.iloc[::-1]
     names = {"lora": "LoRA", "adapter": "adapters", "full": "full fine-tuning"}
     labels = [f"{r.system}: {names[r.method]}" for r in training.itertuples()]
-    ours = training["system"] == "ours"
-    drawn, axes = plt.subplots(figsize=(7.2, 4.2))
+    ours = training["system"].str.startswith("ours")
+    drawn, axes = plt.subplots(figsize=(7.2, 1.6 + 0.36 * len(training)))
     axes.barh(labels, training["reviews_per_second"], color=np.where(ours, "#009E73", "#999999"))
     for y, row in enumerate(training.itertuples()):
         axes.text(
@@ -206,7 +203,7 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
             fontsize=9,
         )
         highest = row.reviews_per_second / row.model_flops_utilisation
-        if row.system == "ours":
+        if row.system.startswith("ours"):
             axes.plot([highest, highest], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
     axes.set_xlabel(
         "real reviews per second of training; beside it, peak memory above the loaded model\n"
@@ -215,7 +212,7 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
-        f"How fast is training?\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32",
+        f"{question}\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32",
         loc="left",
         fontsize=10,
     )
@@ -225,26 +222,41 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
     plt.close(drawn)
 
 
+def place(quick: bool) -> Path:
+    """The folder of the results."""
+    folder = Path("results/benchmarks" if quick else "docs/results")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def machine(device) -> str:
+    """What the times were taken on, in words."""
+    return f"{measure.describe(device)}, {platform.system()}, torch {torch.__version__}"
+
+
 def main():
     """Time everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
     quick = parser.parse_args().quick
-    folder = Path("results/benchmarks" if quick else "docs/results")
-    folder.mkdir(parents=True, exist_ok=True)
-    device = measure.choose_device()
-    cuda = device.type == "cuda"
+    folder, device = place(quick), measure.choose_device()
+    cuda, where = device.type == "cuda", machine(device)
     shape = "distilbert" if cuda else data_utils.BUNDLED
     reviews, few, rounds = (64, 32, 1) if quick else (512, 32, 3)
     if cuda:
         reviews, few = 16 * reviews, 8 * few
-    where = f"{measure.describe(device)}, {platform.system()}, torch {torch.__version__}"
     print(f"{where}; encoder: {shape}, {reviews} reviews ({few} for {' and '.join(LONGER)})")
 
-    timings = pd.DataFrame(time_systems(device, shape, reviews, few, rounds))
+    works = {}
+    for system, method in ROWS:
+        count, size = few if system in LONGER else reviews, SIZES.get(method, 0)
+        work = Work(method=method, size=size, reviews=count, shape=shape)
+        works[system, method] = system, work
+    timings = pd.DataFrame(time_systems(device, works, rounds))
     speeds = table(timings, where)
     speeds.to_csv(folder / "training_speed.csv", index=False, float_format="%.4g")
-    figure(speeds, folder / "training_speed.png")
+    training = speeds[speeds["system"] != "ours, evaluation"]
+    figure(training, "How fast is training?", folder / "training_speed.png")
     print(speeds.drop(columns="device").to_string(index=False, float_format="{:.3g}".format))
 
     first, second, count = tokenising()

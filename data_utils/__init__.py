@@ -1,6 +1,6 @@
 """Reviews in, batches out."""
 
-from .batches import Batch, Split, micro_batches, tokenise, training_batches
+from .batches import Batch, Rows, Split, micro_batches, tokenise, training_batches
 from .bundled import BUNDLED, BUNDLED_BASE, ENCODERS, encoder_folder, reviews_file
 from .reviews import Reviews, load_reviews
 
@@ -10,6 +10,7 @@ __all__ = [
     "ENCODERS",
     "Batch",
     "Reviews",
+    "Rows",
     "Split",
     "encoder_folder",
     "load_reviews",

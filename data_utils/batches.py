@@ -36,7 +36,54 @@ class Batch(NamedTuple):
     input_ids: Tensor  # (N, T) int64, padded on the right
     attention_mask: Tensor  # (N, T) int64: 1 for a real token, 0 for padding
     labels: Tensor  # (N,) int64
-    features: Tensor | None  # (N, d): a frozen encoder's pooled features, where they are stored
+    states: Tensor | None  # (N, T, d): what the frozen blocks make of them, where it is stored
+
+    @property
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """The token ids and their mask."""
+        return self.input_ids, self.attention_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A file of vectors: some for each of n reviews, one review after another, without padding.
+
+    Hidden states have one for each token, pooled features one for each review. The file is read
+    and not mapped: a mapping would count as memory of the process.
+    """
+
+    path: Path
+    lengths: np.ndarray  # (n,) vectors of each review
+    width: int  # d
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        return int(self.lengths.sum()) * self.width * self.dtype.itemsize
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """(n,) the byte at which each review begins."""
+        return (np.cumsum(self.lengths) - self.lengths) * self.width * self.dtype.itemsize
+
+    def padded(self, index: np.ndarray, pinned: bool = False) -> Tensor:
+        """The vectors of the reviews at `index` (N,), zeros after the last: (N, T, d)."""
+        lengths = self.lengths[index]
+        shape = len(index), int(lengths.max()), self.width
+        padded = torch.zeros(shape, dtype=self.dtype, pin_memory=pinned)
+        with self.path.open("rb", buffering=0) as file:
+            for vectors, place, length in zip(padded, self.places[index], lengths, strict=True):
+                file.seek(place)
+                file.readinto(vectors[:length].view(torch.uint8).numpy())
+        return padded
+
+    def put(self, file, index: np.ndarray, padded: Tensor) -> None:
+        """Write the vectors (N, T, d) of the reviews at `index` (N,) to the open file."""
+        places, lengths = self.places[index], self.lengths[index]
+        for vectors, place, length in zip(padded, places, lengths, strict=True):
+            file.seek(place)
+            file.write(vectors[:length].contiguous().view(torch.uint8).numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +99,15 @@ class Split:
     lengths: np.ndarray  # (n,) tokens of each review; on the host, where batches are planned
     pad_id: int
     truncated: float = 0.0  # share of the reviews that were truncated
-    features: Tensor | None = None  # (n, d): a frozen encoder's pooled features
+    states: Rows | None = None  # what a model's frozen blocks make of them
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def to(self, device: torch.device | str) -> "Split":
         """The same split with its tensors on `device`."""
-        features = None if self.features is None else self.features.to(device)
         tensors = {"labels": self.labels.to(device), "token_ids": self.token_ids.to(device)}
-        return replace(self, features=features, **tensors)
+        return replace(self, **tensors)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -79,8 +125,11 @@ class Split:
         real = places < lengths[:, None]  # (N, T)
         ids = self.token_ids[torch.where(real, starts[:, None] + places, 0)].long()
         ids = torch.where(real, ids, self.pad_id)
-        features = None if self.features is None else self.features[rows]
-        return Batch(ids, real.long(), self.labels[rows], features)
+        states = None
+        if self.states is not None:
+            states = self.states.padded(index, pinned=device.type == "cuda")
+            states = states.to(device, non_blocking=True)
+        return Batch(ids, real.long(), self.labels[rows], states)
 
 
 def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:

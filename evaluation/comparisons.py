@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib import ticker
 
+from .blocks import ALONE, BOTH, WHOLE, is_shared, total_seconds
 from .markdown import size
 from .results import Results
 from .statistics import LEVEL
@@ -11,7 +12,7 @@ from .style import legend_rows, line_handle, plt
 ACCURACY = ("accuracy (%)", 100, "{:.1f}".format)  # axis, units of it in 1, how to write it
 LOSS = ("loss (nats per review)", 1, "{:.3f}".format)
 SHARE = ("trainable parameters (% of all)", 1, size)
-SECONDS = ("training alone (s)", 1, size)
+SECONDS = (ALONE, 1, size)
 BARS = {  # file: column of runs.csv, title, what is on the axis
     "train_accuracy": ("train_accuracy", "How accurate on the training reviews?", ACCURACY),
     "test_accuracy": ("test_accuracy", "How accurate on the test reviews?", ACCURACY),
@@ -22,25 +23,32 @@ BARS = {  # file: column of runs.csv, title, what is on the axis
 }
 COSTS = {  # column of runs.csv: axis, scale
     "trainable_parameters": ("trained parameters", "log"),
-    "training_seconds": ("training alone (s)", "log"),
+    "training_seconds": (ALONE, "log"),
     "peak_memory_mib": ("peak memory (MiB)", "linear"),
 }
+STACKED, PALE = "training, and the shared pass (s)", 0.35
 POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
 DIFFERENT, ALIKE = "#0072B2", "#777777"
 
 
 def bars(results: Results, column: str, scale: tuple):
-    """A bar for each method with a value, the mean over its seeds, and a mark for each seed."""
+    """A bar for each method with a value, the mean over its seeds, and a mark for each seed.
+
+    On the training seconds stand those of the shared pass, paler.
+    """
     runs = results.runs[results.runs[column].notna()]
     if runs.empty:
         return None
     axis_label, unit, write = scale
+    timed = column == "training_seconds" and is_shared(results)
+    own = runs.groupby("method", sort=False)[column].mean() * unit
+    runs = runs.assign(training_seconds=total_seconds(runs))
     values = {m: group[column] * unit for m, group in runs.groupby("method", sort=False)}
     ends = results.intervals.set_index("method")[["low", "high"]] * 100
     figure, axes = plt.subplots(figsize=(7.2, 2.4 + 0.42 * len(values)))
     for y, (method, seeds) in enumerate(values.items()):
         look, mean = results.looks[method], seeds.mean()
-        axes.barh(y, mean, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
+        _bar(axes, y, look, own[method], mean)
         end = mean
         if column == "test_accuracy":
             low, end = ends.loc[method]
@@ -54,13 +62,21 @@ def bars(results: Results, column: str, scale: tuple):
     axes.set_yticks(range(len(values)), [results.looks[m].label for m in values])
     side = max(0.6, 1.2 - len(values) / 2)  # one bar alone would fill the figure
     axes.set_ylim(len(values) - 1 + side, -side)
-    axes.set_xlabel(axis_label)
+    axes.set_xlabel(STACKED if timed else axis_label)
     notes = _scale_notes(axes, unit, len(results.experiment["label_names"]))
+    notes += [f"paler: the shared pass, included in the numbers; {WHOLE}"] * timed
     if any(seeds.nunique() > 1 for seeds in values.values()):
         notes.append("bars: means over the seeds; white dots: single seeds")
     if column == "test_accuracy":
         notes.append(interval_note(results))
     return figure, "\n".join(notes), ()
+
+
+def _bar(axes, y, look, own, total):
+    """A bar of a method's own value, and paler what makes it the total."""
+    axes.barh(y, own, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
+    if total > own:
+        axes.barh(y, total - own, 0.66, own, color=look.colour, alpha=PALE)
 
 
 def _scale_notes(axes, unit, classes):
@@ -91,7 +107,9 @@ def cost_and_benefit(results: Results):
     handles.append(plt.Line2D([], [], color=FRONT, ls=":", label="Pareto front of the means"))
     height = 4.2 + 0.235 * legend_rows([handle.get_label() for handle in handles], 10.5)
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, height), sharey=True)
-    costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
+    runs = results.runs.assign(training_seconds=total_seconds(results.runs))
+    costs = runs.groupby("method", sort=False)[list(COSTS)].mean()
+    note = interval_note(results) + f"\n{WHOLE}" * is_shared(results)
     for axes, (column, (label, scale)) in zip(panels, COSTS.items(), strict=True):
         points = table.join(costs[column]).dropna(subset=column)
         axes.set_xscale(scale)
@@ -103,12 +121,12 @@ def cost_and_benefit(results: Results):
         axes.margins(x=0.15)
         _draw_front(axes, points[column].to_numpy(), points["accuracy"].to_numpy())
         _ticks(axes)
-        axes.set_xlabel(label)
+        axes.set_xlabel(BOTH if label == ALONE and is_shared(results) else label)
         axes.grid(alpha=0.3)
         if points.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     panels[0].set_ylabel("test accuracy (%)")
-    return figure, interval_note(results), handles
+    return figure, note, handles
 
 
 def _ticks(axes):

@@ -1,13 +1,18 @@
-"""Curves: how each method learns, and the validation loss at each learning rate tried."""
+"""Curves: how methods learn, what fewer blocks cost, the loss at each learning rate tried."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import ticker
+from matplotlib.patheffects import withStroke
 
+from .blocks import ALONE, BOTH, WHOLE, is_shared, learning_blocks, passes, took, total_seconds
+from .comparisons import interval_note
 from .files import AMOUNT, FLAG, SOME, SOME_SHARE, TEXT, read_table
+from .markdown import count
 from .results import Results
-from .style import legend_rows, line_handle, looks, plt, ring_handle, save, set_style
+from .style import legend_rows, line_handle, looks, parse, plt, ring_handle, save, set_style
 
 PANELS = {  # table, column: title, axis, units of it in 1
     ("steps", "loss"): ("training loss", "loss (nats per review)", 1),
@@ -48,15 +53,21 @@ def learning_curves(results: Results, column: str):
             if name == "history":
                 _rings(axes, seeds.merge(best), results.looks[method])
         axes.set_title(title, fontsize=11)
-        axes.set(xlabel=AXES[column], ylabel=axis)
+        axes.set(xlabel=_x_axis(results, column), ylabel=axis)
         axes.grid(alpha=0.3)
     if len(shown) == len(PANELS):  # both losses
         panels[1].sharey(panels[0])
+        panels[0].autoscale(axis="y")
     panels[0].set_xlim(left=0)
     if column == "epoch":
         panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     handles = [line_handle(look, markersize=5) for look in shared]
     return figure, _note(results, column, window), [*handles, ring_handle("best point")]
+
+
+def _x_axis(results, column):
+    without = column == "seconds" and is_shared(results)
+    return "training, no shared pass (s)" if without else AXES[column]
 
 
 def smoothed(steps: pd.DataFrame, window: int) -> pd.DataFrame:
@@ -98,6 +109,13 @@ def _note(results, column, window):
     notes = ["rings: the point with the lowest validation loss, whose weights are kept"]
     if window > 1:
         notes.append(f"training loss: centred moving mean over {window} steps")
+    if column == "seconds" and is_shared(results):
+        before = "; ".join(
+            f"{took(part)} through {count(frozen, 'frozen block')}"
+            for frozen, part in passes(results).items()
+            if part["shared"].any()
+        )
+        notes.append(f"not in these times: the shared pass, {before}")
     lengths = results.history.groupby(["method", "seed"])["step"].max()
     if lengths.groupby("method").size().max() > 1:
         seconds = " (at their mean time)" if column == "seconds" else ""
@@ -105,6 +123,54 @@ def _note(results, column, window):
     if (lengths.groupby("method").nunique() > 1).any():
         notes.append("thin lines: single seeds after others of the method had stopped")
     return "\n".join(notes)
+
+
+def depths(results: Results):
+    """Test accuracy against seconds of the variants of a method that differ in `blocks` alone.
+
+    A line for each method with three of them or more; None where there is none.
+    """
+    runs = results.runs
+    runs = runs.assign(learn=learning_blocks(runs), total=total_seconds(runs))
+    means = runs.groupby("method", sort=False)[["learn", "total"]].mean()
+    points = results.intervals.join(means, on="method").dropna(subset=["learn", "total"])
+    points["line"] = points["method"].map(_without_blocks)
+    points = points[points.groupby("line")["learn"].transform("nunique") >= 3]
+    if points.empty:
+        return None
+    figure, axes = plt.subplots(figsize=(7.2, 5.0))
+    drawn = looks(points["line"])
+    best_first = points.groupby("line")["accuracy"].mean().sort_values(ascending=False).index
+    for i, line in enumerate(best_first):
+        part = points[points["line"] == line].sort_values("learn")
+        _depths(axes, part, drawn[line], above=i % 2 == 0)
+    axes.margins(0.1)
+    axes.set(xlabel=BOTH if is_shared(results) else ALONE, ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    notes = ["numbers: how many of the last blocks learn"]
+    notes.append(interval_note(replace(results, intervals=points)))
+    notes += [WHOLE] * is_shared(results)
+    return figure, "\n".join(notes), list(map(line_handle, drawn.values()))
+
+
+def _depths(axes, points, look, above):
+    """One method's line, its numbers on one side of it, where another's are on the other."""
+    mean, low, high = (100 * points[name] for name in ("accuracy", "low", "high"))
+    style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
+    axes.errorbar(points["total"], mean, [mean - low, high - mean], elinewidth=0.8, **style)
+    text = {"textcoords": "offset points", "color": look.colour, "fontweight": "bold"}
+    text["zorder"] = 5  # above other methods' lines
+    text["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
+    text |= {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
+    for learn, x, y in zip(points["learn"], points["total"], mean, strict=True):
+        axes.annotate(f"{learn:.0f}", (x, y), (-5, 4) if above else (5, -4), **text)
+
+
+def _without_blocks(method):
+    """The method of which others are variants: "lora(rank=4, blocks=2)" is of "lora(rank=4)"."""
+    name, values = parse(method)
+    texts = [f"{key}={value!r}" for key, value in values.items() if key != "blocks"]
+    return f"{name}({', '.join(texts)})" if texts else name
 
 
 def edge_note(tuned: pd.DataFrame) -> str:

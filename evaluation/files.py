@@ -67,6 +67,8 @@ MEASURED |= {"trainable_percentage": Kind("a percentage from 0 to 100", float, 0
 MEASURED |= dict.fromkeys(("training_seconds", "peak_memory_mib", "epochs_run"), SOME)
 MEASURED |= {"best_epoch": SOME, "best_step": COUNT._replace(gaps=True), "learning_rate": SOME}
 MEASURED |= {"other_load": FINITE._replace(gaps=True)}
+OPTIONAL = {"frozen_blocks": PLACE._replace(gaps=True), "shared_seconds": SOME}  # not in old files
+HYPERPARAMETERS = {"blocks": PLACE._replace(gaps=True)}  # null: all blocks learn
 IDENTITY = {"experiment": TEXT, "method": TEXT, "name": TEXT, "baseline": FLAG}
 IDENTITY |= {"seed": PLACE, "status": TEXT}  # of every run
 ABOUT = {"constants": ENTRIES, "model": TEXT, "data_set": TEXT, "label_names": TEXTS}
@@ -74,11 +76,11 @@ ABOUT |= {"data": ENTRIES, "command": TEXT}  # of an experiment
 CONSTANTS = {"experiment": TEXT, "methods": TEXTS, "max_tokens": COUNT}
 DATA = {"train": COUNT, "test": COUNT}
 ENTRY = {  # of run.json, experiment.json or a part of it, whether it must be there or not
-    **(ABOUT | CONSTANTS | DATA | IDENTITY | MEASURED),
+    **(ABOUT | CONSTANTS | DATA | IDENTITY | MEASURED | OPTIONAL | HYPERPARAMETERS),
     **{"validation": COUNT, "test_share_truncated": SOME_SHARE, "notes": TEXTS},
     **dict.fromkeys(("validation_loss", "total_parameters", "trained_bytes"), SOME),
     **dict.fromkeys(("examples_per_second", "tokens_per_second"), SOME),
-    "validation_accuracy": SOME_SHARE,
+    **{"validation_accuracy": SOME_SHARE, "hyperparameters": ENTRIES},
     **{"device": TEXT, "libraries": ENTRIES, "python": TEXT, "platform": TEXT},
 }
 
@@ -103,6 +105,18 @@ def read_experiment(path: Path) -> dict[str, Any]:
         _check_entries(path, found["constants"], CONSTANTS)
         _check_entries(path, found["data"], DATA)
     return found
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What run.json says; of the hyperparameters only `blocks`. Raises `BadInput`."""
+    found = read_json(path, IDENTITY)
+    with reading(str(path)):
+        if found["status"] == "finished":
+            _check_entries(path, found, MEASURED)
+        given = found.pop("hyperparameters", {})
+        known = {name: given[name] for name in HYPERPARAMETERS if name in given}
+        _check_entries(path, known, ())
+    return found | known
 
 
 def _check_entries(path, found, needed):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from . import convergence
+from . import blocks, convergence
 from .markdown import count, escape, interval, number, p_value, percent, size
 from .results import Results
 from .statistics import LEVEL
@@ -78,9 +78,11 @@ def _listed(results, pairs):
 
 
 def _cheapest(results):
-    means = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
-    parts = []
+    runs = results.runs.assign(training_seconds=blocks.total_seconds(results.runs))
+    means, parts = runs.groupby("method", sort=False)[list(COSTS)].mean(), []
     for column, (least, unit) in COSTS.items():
+        if column == "training_seconds" and blocks.is_shared(results):
+            least += ", with the shared pass"
         values = means[column].dropna()
         if len(values) > 1:
             label = _labels(results, [values.idxmin()])

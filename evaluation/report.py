@@ -13,7 +13,7 @@ import pandas as pd
 from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
 
-from . import html, tables
+from . import blocks, html, tables
 from .curves import tuning_figure
 from .findings import findings
 from .markdown import escape, percent
@@ -58,9 +58,9 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     learnt = [tables.convergence(results)] if len(results.convergence) else []
     wrong = [tables.misclassified(results)] if results.misclassified is not None else []
     sections = [
-        _section("#", title, _what(results)),
-        _section("##", "Findings", "\n".join(f"- {found}" for found in findings(results))),
-        *shown("test_accuracy", "cost_and_benefit"),
+        _section("#", title, _what(results), *_listed(blocks.sentences(results))),
+        _section("##", "Findings", *_listed(findings(results))),
+        *shown("test_accuracy", "cost_and_benefit", "blocks"),
         _section("##", "Results", tables.accuracies(results)),
         _section("##", "Comparisons", *pairs, *shown("differences")),
         _section("##", "Single runs", tables.single_runs(results)),
@@ -82,6 +82,11 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 def _section(level, title, *parts):
     """A heading and what is under it; nothing where nothing is."""
     return "\n\n".join([f"{level} {title}", *parts]) if parts else ""
+
+
+def _listed(sentences):
+    """One list, or none."""
+    return ["\n".join(f"- {sentence}" for sentence in sentences)] if sentences else []
 
 
 def _what(results):

@@ -27,14 +27,15 @@ from boundary import BadInput
 from . import convergence, statistics, style
 from .files import (
     FINITE,
-    IDENTITY,
+    HYPERPARAMETERS,
     MEASURED,
+    OPTIONAL,
     SHARE,
     TABLES,
     TEXT,
     Kind,
     read_experiment,
-    read_json,
+    read_run,
     read_table,
 )
 
@@ -162,21 +163,20 @@ def _runs(folder):
 
     Methods are in the experiment's order, then others by name; their seeds ascending.
     """
-    found = {path.parent.name: read_json(path, IDENTITY) for path in folder.glob("*/run.json")}
+    found = {path.parent.name: read_run(path) for path in folder.glob("*/run.json")}
     if not any(run["status"] == "finished" for run in found.values()):
         raise BadInput(f"{folder} {'has no finished runs' if folder.is_dir() else 'is no folder'}")
     experiment = read_experiment(folder / "experiment.json")
     constants = experiment["constants"]
     for name, run in found.items():
-        path = folder / name / "run.json"
-        if run["status"] == "finished":
-            read_json(path, MEASURED)
         if run["experiment"] != constants["experiment"]:
             names = f"{run['experiment']!r}, not of {constants['experiment']!r}"
+            path = folder / name / "run.json"
             raise BadInput(f"{path} is of the experiment {names}; move its folder away")
-        run.pop("hyperparameters", None)
     place = {method: i for i, method in enumerate(constants["methods"])}
-    runs = pd.DataFrame.from_dict(found, orient="index").astype(dict.fromkeys(MEASURED, float))
+    runs = pd.DataFrame.from_dict(found, orient="index")
+    numbers = runs.columns.intersection([*MEASURED, *OPTIONAL, *HYPERPARAMETERS])
+    runs = runs.astype(dict.fromkeys(numbers, float))
     order = runs["method"].map(lambda method: (place.get(method, len(place)), method))
     runs = runs.assign(order=order).sort_values(["order", "seed"]).drop(columns="order")
     twice = runs.index[runs.duplicated(["method", "seed"])]

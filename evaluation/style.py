@@ -44,7 +44,7 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     """
     families = {}
     for method in dict.fromkeys(methods):
-        families.setdefault(_parse(method)[0], []).append(method)
+        families.setdefault(parse(method)[0], []).append(method)
     taken = {METHODS[name].marker for name in families if name in METHODS}
     markers = [marker for marker in MARKERS if marker not in taken]
     drawn = {}
@@ -52,7 +52,7 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
         first = METHODS.get(name, Look(name, "#000000", "", "-", None))
         for i, method in enumerate(variants):
             look = Look(
-                " ".join(filter(None, (first.label, _parse(method)[1]))),
+                " ".join(filter(None, (first.label, _variant(method)))),
                 _shade(first.colour, i, len(variants)),
                 HATCHES[(HATCHES.index(first.hatch) + i) % len(HATCHES)],
                 LINES[(LINES.index(first.line) + i) % len(LINES)],
@@ -65,16 +65,19 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     return {method: drawn[method] for method in dict.fromkeys(methods)}
 
 
-def _parse(method):
-    """The name and the variant of "lora(targets=('q', 'v'))": "lora", "(targets=q, v)"."""
+def parse(method: str) -> tuple[str, dict]:
+    """The name and the values of "lora(targets=('q', 'v'))": "lora", {"targets": ("q", "v")}."""
     try:
         call = ast.parse(method, mode="eval").body
-        values = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-        name = call.func.id
+        return call.func.id, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, AttributeError):
-        return method, ""
-    texts = [f"{key}={_value(value)}" for key, value in values.items()]
-    return name, f"({', '.join(texts)})"
+        return method, {}
+
+
+def _variant(method):
+    """What is varied in "lora(targets=('q', 'v'))": "(targets=q, v)"."""
+    texts = [f"{key}={_value(value)}" for key, value in parse(method)[1].items()]
+    return f"({', '.join(texts)})" if texts else ""
 
 
 def _value(value):

@@ -2,14 +2,18 @@
 
 import pandas as pd
 
+from . import blocks
 from . import convergence as converging
 from .comparisons import interval_note
-from .files import MEASURED
 from .markdown import count, escape, excerpt, interval, number, p_value, percent, size, table
 from .results import Results
 from .statistics import LEVEL, wilson
 
 SHOWN = 10  # misclassified reviews
+PASS = (
+    "Shared pass: what the frozen blocks make of all train, validation and test reviews, computed "
+    "once for all runs with the same frozen blocks, and in no run's training seconds. "
+)
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
 
 
@@ -25,6 +29,7 @@ def terminal(results: Results) -> str:
         "train loss": _form(runs["train_loss"], "{:.4f}"),
         "trained %": _form(runs["trainable_percentage"], "{:.3f}"),
         "training s": runs["training_seconds"].map(size),
+        **_shared(results, "shared s", runs),
         "best epoch": _form(runs["best_epoch"], "{:.3g}"),
     }
     return pd.DataFrame(columns).to_string(index=False)
@@ -32,7 +37,7 @@ def terminal(results: Results) -> str:
 
 def accuracies(results: Results) -> str:
     """The finished runs by method, with their intervals."""
-    means = results.runs.groupby("method", sort=False)[list(MEASURED)].mean()
+    means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
     rows = results.intervals
     columns = {
         "method": _labels(results, rows["method"]),
@@ -45,14 +50,20 @@ def accuracies(results: Results) -> str:
         "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
         "of all, %": _form(means["trainable_percentage"], "{:.3g}"),
         "training, s": means["training_seconds"].map(size),
+        **_shared(results, "shared pass, s", means),
         "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
     }
     note = escape(interval_note(results).removeprefix("error bars: "))
     return (
         f"{table(columns)}\n\nMeans over the seeds. Intervals: {note}. Losses are in nats per "
-        "review. Training seconds count training alone. A dash: not measured, or not defined."
-        f"{_busy(results)}"
+        f"review. Training seconds count training alone. {PASS * blocks.is_shared(results)}A dash: "
+        f"not measured, or not defined.{_busy(results)}"
     )
+
+
+def _shared(results, heading, rows):
+    """The column of the shared pass, where any run has used one."""
+    return {heading: rows["shared_seconds"].map(size)} if blocks.is_shared(results) else {}
 
 
 def _busy(results):
@@ -118,9 +129,10 @@ def single_runs(results: Results) -> str:
         "learning rate": _form(runs["learning_rate"], "{:g}"),
         "training, s": runs["training_seconds"].map(size),
     }
+    without = " Training seconds are without the shared pass." * blocks.is_shared(results)
     return (
         f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the test reviews; what "
-        "another seed would change is not in them."
+        f"another seed would change is not in them.{without}"
     )
 
 
@@ -133,11 +145,12 @@ def convergence(results: Results) -> str:
         for unit in converging.UNITS:
             ends = (rows[f"{target}_{unit}{end}"] for end in ("", "_low", "_high"))
             columns[f"{unit} to the {target} target"] = map(_around, *ends)
+    without = " alone, without the shared pass" * blocks.is_shared(results)
     return (
         f"{table(columns)}\n\nUntil the validation accuracy reached 99 % of the run's best (own "
-        "target), and the smallest of all runs' bests (common target); seconds are of training. "
-        "Means over the seeds, and in parentheses their 95 % intervals, Student's t, where seeds "
-        "differ. Read off at the first evaluation that is there, up to "
+        "target), and the smallest of all runs' bests (common target); seconds are of training"
+        f"{without}. Means over the seeds, and in parentheses their 95 % intervals, Student's t, "
+        "where seeds differ. Read off at the first evaluation that is there, up to "
         f"{count(converging.resolution(results.history), 'step')} late."
     )
 

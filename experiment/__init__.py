@@ -1,6 +1,7 @@
 """What stands around the training loop: settings, data and base model, runs and their folders."""
 
 from .experiment import Experiment
+from .frozen import FrozenStates
 from .runs import Run
 from .settings import Presets, Settings, parse, resume_command
 from .setup import prepare
@@ -9,6 +10,7 @@ from .summary import summarise
 
 __all__ = [
     "Experiment",
+    "FrozenStates",
     "Presets",
     "Run",
     "Settings",

@@ -28,6 +28,7 @@ class Experiment:
     settings: Settings
     device: torch.device
     config: PretrainedConfig  # of the pretrained classifier
+    base: str  # the fingerprint of its weights
     tokenizer: PreTrainedTokenizerBase
     splits: dict[str, Split]  # train, validation and, but for tuning, test; on the device
     notes: list[str]  # what was dropped from the data, in words

@@ -8,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from boundary import BadInput, reading, write
-from evaluation.results import Results, read_json
+from evaluation.files import read_json
+from evaluation.results import Results
 
 from . import tuning
 from .experiment import Experiment

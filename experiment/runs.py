@@ -46,7 +46,16 @@ FACTS = (  # of a finished run; null where a baseline, or tuning, has none
     *("validation_loss", "validation_accuracy", "train_loss", "train_accuracy"),
     *("test_loss", "test_accuracy", "trainable_parameters", "total_parameters"),
     *("trainable_percentage", "training_seconds", "examples_per_second", "tokens_per_second"),
-    *("peak_memory_mib", "epochs_run", "best_epoch", "best_step", "trained_bytes", "other_load"),
+    *(
+        "frozen_blocks",
+        "shared_seconds",
+        "peak_memory_mib",
+        "epochs_run",
+        "best_epoch",
+        "best_step",
+        "trained_bytes",
+        "other_load",
+    ),
 )
 RECORD, STATE, LOCK = "run.json", "unfinished.safetensors", ".lock"
 
@@ -150,6 +159,7 @@ class Run:
             "total_parameters": total,
             "trainable_percentage": 100 * trainable / total,
             "training_seconds": seconds,
+            "frozen_blocks": state.model.frozen_blocks,
             "examples_per_second": epochs * len(train) / seconds,
             "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
             "peak_memory_mib": measure.peak_memory(self.experiment.device),
@@ -185,6 +195,8 @@ class Run:
         if "trainable_percentage" in facts:
             said.append(f"{facts['trainable_percentage']:.3g} % trained")
         said.append(f"{facts['training_seconds']:.3g} s of training")
+        if facts.get("shared_seconds"):
+            said.append(f"{facts['shared_seconds']:.3g} s of frozen blocks, once for all runs")
         tqdm.write(f"{self.method.text} seed {self.seed}: {', '.join(said)}")
 
     @contextmanager

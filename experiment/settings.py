@@ -15,7 +15,7 @@ from boundary import BadInput
 from modeling import Method
 from modeling.methods import METHODS, hyperparameters_of
 
-Presets = namedtuple("Presets", "full quick")  # the two values of a constant
+Presets = namedtuple("Presets", "full base quick")  # the three values of a constant
 
 
 class Rule(NamedTuple):
@@ -83,6 +83,8 @@ class Settings:
     test_examples: CountOrAll
     max_tokens: whole(3)
     truncation: Annotated[str, Rule("'left' or 'right'", lambda v: v in ("left", "right"))]
+    blocks: whole(0, int | None)
+    store_states: Switch
     methods: Annotated[
         tuple[Method, ...], Rule("a choice of methods, each once", lambda v: is_choice(v, str))
     ]
@@ -183,8 +185,8 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
     """The entries of METHODS, read, each with the constants' values where it gives none."""
     constants = {}
     for name in METHODS:  # LORA_RANK is lora's rank; one without a constant has adapt's default
-        defaults = hyperparameters_of(name).items()
-        constants[name] = {key: values.get(f"{name}_{key}", value) for key, value in defaults}
+        defaults = hyperparameters_of(name)
+        constants[name] = {k: values.get(_constant(name, k), v) for k, v in defaults.items()}
     for name, rate in values["learning_rates"].items():
         if name not in METHODS:
             choices = ", ".join(METHODS)
@@ -194,7 +196,8 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
     methods = tuple(Method.parse(text, constants) for text in values["methods"])
     for method in methods:
         for name in method.given:
-            rule = POSITIVE if name == "learning_rate" else RULES.get(f"{method.name}_{name}")
+            rate = name == "learning_rate"
+            rule = POSITIVE if rate else RULES.get(_constant(method.name, name))
             if rule:
                 what = f"METHODS has {method.text!r}, whose {name}"
                 _check(what, method.hyperparameters[name], rule)
@@ -210,6 +213,11 @@ def _methods(values: dict[str, Any]) -> tuple[Method, ...]:
     return methods
 
 
+def _constant(method, hyperparameter):
+    """The constant with a hyperparameter's default: BLOCKS is every method's, LORA_RANK lora's."""
+    return hyperparameter if hyperparameter in RULES else f"{method}_{hyperparameter}"
+
+
 def _check(name, value, rule):
     if not rule.holds(value):
         raise BadInput(f"{name} is {value!r}; expected {rule.expected}")
@@ -223,12 +231,15 @@ def _option(name, value):
     """How argparse should read one constant."""
     example = _choose(value, "quick")
     texts = [_as_typed(v) for v in (value if isinstance(value, Presets) else [value])]
-    now = f"full: {texts[0]}; quick: {texts[1]}" if len(texts) == 2 else texts[0]
+    named = zip(Presets._fields, texts, strict=False)
+    now = texts[0] if len(texts) == 1 else "; ".join(f"{name}: {text}" for name, text in named)
     option = {"default": argparse.SUPPRESS, "help": now.replace("%", "%%")}
     if isinstance(example, bool):
         return option | {"action": argparse.BooleanOptionalAction}
     option["metavar"] = "VALUE"
     if name.endswith("_EXAMPLES"):
+        return option | {"type": _number_or("all")}
+    if name == "BLOCKS":
         return option | {"type": _number_or("all")}
     if name == "ENCODER_DROPOUT":
         return option | {"type": _number_or("own"), "help": f"{now}; or own, the model's"}

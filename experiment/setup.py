@@ -17,10 +17,10 @@ from boundary import BadInput, reading
 from evaluation import measure
 from modeling import PeftModel
 
-from . import live
+from . import frozen, live
 from .experiment import Experiment
 from .folder import open_folder
-from .settings import Settings
+from .settings import Presets, Settings
 
 
 def prepare(settings: Settings) -> Experiment:
@@ -48,8 +48,8 @@ def prepare(settings: Settings) -> Experiment:
     splits = {
         name: data_utils.tokenise(getattr(data, name), tokenizer).to(device) for name in names
     }
-    experiment = Experiment(settings, device, config, tokenizer, splits, data.notes)
-    experiment.pretrained()  # each run loads it anew; damaged weights end here
+    base = modeling.fingerprint(modeling.load_pretrained(source, config))  # each run loads it anew
+    experiment = Experiment(settings, device, config, base, tokenizer, splits, data.notes)
     models = _build_without_weights(experiment)
     _check_memory(models, device)
     _check_disk(experiment, models)
@@ -102,14 +102,23 @@ def _check_disk(experiment, models):
             f"experiment needs about {needed / 2**20:,.0f}; make room, or set RESULTS to another "
             "disk"
         )
+    if experiment.settings.store_states:
+        needed = {models[text].frozen_blocks: models[text] for text in texts}
+        frozen.check_room(
+            frozen.FrozenStates(model, split, experiment.base)
+            for depth, model in needed.items()
+            for split in experiment.splits.values()
+            if depth
+        )
 
 
 def _print_title(settings, device):
     what = "Tuning for experiment" if settings.tune else "Experiment"
-    other = {"full": "quick", "quick": "full"}.get(settings.experiment)
+    others = [name for name in Presets._fields if name != settings.experiment]
+    preset = f" (others: {', '.join(others)})" if len(others) < len(Presets._fields) else ""
     print(
-        f"{what} {settings.experiment}{f' (the other one: --experiment {other})' if other else ''}:"
-        f" {', '.join(method.text for method in settings.methods)} on {settings.model} model and "
+        f"{what} {settings.experiment}{preset}: "
+        f"{', '.join(method.text for method in settings.methods)} on {settings.model} model and "
         f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
         f"{measure.describe(device)}"
     )
@@ -125,6 +134,8 @@ def _print_data(experiment):
         f"  {splits['train'].truncated:.0%} of the training reviews truncated to their {side} "
         f"{settings.max_tokens} tokens"
     )
+    if settings.encoder_dropout != 0 and settings.blocks is not None:
+        print("  ENCODER_DROPOUT acts in the blocks that learn; those before them have none")
     runs = experiment.runs()
     todo = sum(not run.is_finished for run in runs)
     finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"

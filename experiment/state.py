@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from boundary import reading, replacing
@@ -105,9 +105,10 @@ def _best(path):
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """The tensors by kind and name, and the header; `BadInput` unless all is as it was written."""
     with reading(str(path), f"delete {path.parent} to start that run anew"):
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            header = file.metadata()
+        data = path.read_bytes()  # at once: another process may put a new file in its place
+        tensors = dict(sorted(load(data).items()))
+        size = int.from_bytes(data[:8], "little")  # of the header, which follows
+        header = json.loads(data[8 : 8 + size])["__metadata__"]
         if digest_of(tensors, header["state"]) != header["digest"]:
             raise ValueError("its digest is not that of its content")
         parts = {"trained": {}, "best": {}, "optimizer": {}, "random": {}}

@@ -10,7 +10,7 @@ from .fast import use_fast_attention, use_folded_lora
 from .finetuned import Finetuned, load_finetuned, load_peft
 from .full import FullModel
 from .head_only import HeadOnlyModel
-from .loading import load_config, load_pretrained, load_tokenizer, max_positions
+from .loading import fingerprint, load_config, load_pretrained, load_tokenizer, max_positions
 from .lora import LoRALinear, LoRAModel
 from .methods import BASELINES, METHODS, Method
 
@@ -29,6 +29,7 @@ __all__ = [
     "Method",
     "PeftModel",
     "changes",
+    "fingerprint",
     "fit_bag_of_words",
     "load_config",
     "load_finetuned",

@@ -47,16 +47,17 @@ class BottleneckAdapter(nn.Module):
 
 
 class AdapterModel(PeftModel):
-    """Insert two adapters into each block; train them, the blocks' LayerNorms and the head."""
+    """Insert two adapters into a block; train them, these blocks' LayerNorms and the head."""
 
-    def adapt(self, bottleneck: int = 64) -> None:
+    def adapt(self, bottleneck: int = 64, blocks: int | None = None) -> None:
         """Follow both sublayers' projections with an adapter; unfreeze the blocks' norms.
 
-        Raises `BadInput` for a bottleneck that is no positive integer.
+        In the last `blocks` blocks, None: in all. Raises `BadInput` for a bottleneck below 1, or
+        more blocks than there are.
         """
         if bottleneck < 1:
             raise BadInput(f"bottleneck is {bottleneck}; expected 1 or more")
-        for block in self.blocks:
+        for block in self.last_blocks(blocks):
             for path in self.architecture.sublayer_outputs:
                 projection = block.get_submodule(path)
                 adapter = BottleneckAdapter(projection.out_features, bottleneck)

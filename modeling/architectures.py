@@ -138,7 +138,7 @@ MPNET = replace(
     },
     norms=("attention.LayerNorm", "output.LayerNorm"),
     head_dropout=None,  # its head takes the encoder's rate
-    attention=None,  # it adds a bias (T, T) of relative positions, which all blocks share
+    attention="attention.attn",
     block_is_tuple=True,
 )
 

@@ -1,6 +1,10 @@
-"""What every method shares: a pretrained classifier, frozen, and a head that learns.
+r"""What every method shares: a pretrained classifier, frozen, and a head that learns.
 
     input_ids, attention_mask (N, T) --encode--> features (N, d) --classify--> logits (N, C)
+                \__ frozen_states __/
+
+The first blocks may hold nothing that learns. What they make of a text never changes, so it is
+computed once (`frozen_states`) and given to `encode` from then on.
 
 The sizes, here and in all of the code:
 
@@ -12,12 +16,16 @@ A method is a subclass that says one thing, in `adapt`: what it adds or unfreeze
 """
 
 import inspect
+from functools import cached_property
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from boundary import BadInput
+
 from .architectures import architecture_of
 from .loading import fingerprint
+from .prefix import outside_blocks, running_from, states_after
 
 
 class PeftModel(nn.Module):
@@ -45,9 +53,54 @@ class PeftModel(nn.Module):
         """The transformer blocks, first to last."""
         return self.pretrained.get_submodule(self.architecture.blocks)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and their mask (N, T) -> pooled features (N, d), what the head reads."""
-        return self.architecture.encode(self.pretrained, input_ids, attention_mask)
+    def last_blocks(self, count: int | None) -> list[nn.Module]:
+        """The last `count` blocks, all for None. Raises `BadInput` where there are fewer."""
+        blocks = list(self.blocks)
+        if count is None:
+            return blocks
+        if not 0 <= count <= len(blocks):
+            raise BadInput(f"blocks is {count}; expected 0 to {len(blocks)}, as the model has them")
+        return blocks[len(blocks) - count :]
+
+    @cached_property
+    def frozen_blocks(self) -> int:
+        """How many of the first blocks nothing that learns is in or before; all for head-only."""
+        trained, row = self.trainable_parameters(), self.architecture
+        if not all(row.in_head(name) or name.startswith(f"{row.blocks}.") for name in trained):
+            return 0  # the embeddings, or what all blocks share
+        learns = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
+        return learns.index(True) if True in learns else len(learns)
+
+    def train(self, mode: bool = True) -> "PeftModel":
+        """As torch's, but without dropout in the frozen blocks: they give the same each time."""
+        super().train(mode)
+        if self.frozen_blocks:
+            for module in (*outside_blocks(self.pretrained), *self.blocks[: self.frozen_blocks]):
+                module.eval()
+        return self
+
+    def frozen_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and their mask (N, T) -> what the frozen blocks make of them.
+
+        The hidden states (N, T, d), or where all blocks are frozen the pooled features (N, 1, d).
+        """
+        if self.frozen_blocks == len(self.blocks):
+            return self.encode(input_ids, attention_mask)[:, None]
+        return states_after(self.pretrained, self.frozen_blocks, input_ids, attention_mask)
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor, states: Tensor | None = None
+    ) -> Tensor:
+        """Token ids and their mask (N, T) -> pooled features (N, d), what the head reads.
+
+        With the `frozen_states` of these texts, only the blocks after them run.
+        """
+        if states is None:
+            return self.architecture.encode(self.pretrained, input_ids, attention_mask)
+        if self.frozen_blocks == len(self.blocks):
+            return states[:, 0]
+        with running_from(self.pretrained, self.frozen_blocks, states):
+            return self.architecture.encode(self.pretrained, input_ids, attention_mask)
 
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) -> logits (N, C)."""
@@ -56,15 +109,6 @@ class PeftModel(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and their mask (N, T) -> logits (N, C)."""
         return self.classify(self.encode(input_ids, attention_mask))
-
-    @property
-    def encoder_is_frozen(self) -> bool:
-        """Whether all that is trained is the head.
-
-        Then `encode` gives the same features in every epoch, and one pass over the texts serves
-        them all.
-        """
-        return all(map(self.architecture.in_head, self.trainable_parameters()))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that training moves, by their name in the transformers model."""

@@ -6,12 +6,16 @@ from .base import PeftModel
 
 
 class BitFitModel(PeftModel):
-    """Train the biases of all blocks, and the head."""
+    """Train the biases of the blocks, and the head."""
 
-    def adapt(self) -> None:
-        """Unfreeze every bias; `BadInput` for a family that has none (Llama, Qwen3)."""
-        biases = [p for name, p in self.blocks.named_parameters() if name.endswith("bias")]
-        if not biases:
+    def adapt(self, blocks: int | None = None) -> None:
+        """Unfreeze every bias of the last `blocks` blocks, None: of all.
+
+        Raises `BadInput` for a family that has none (Llama, Qwen3).
+        """
+        named = [each for block in self.last_blocks(blocks) for each in block.named_parameters()]
+        biases = [parameter for name, parameter in named if name.endswith("bias")]
+        if named and not biases:
             raise BadInput(f"the {self.pretrained.config.model_type} family has no biases")
         for bias in biases:
             bias.requires_grad_(True)

@@ -70,7 +70,7 @@ def changes(
 def _adapter_changes(model, input_ids, attention_mask):
     rows, hooks = [], []
     real = attention_mask.bool()
-    for i, block in enumerate(model.blocks):
+    for i, block in list(enumerate(model.blocks))[model.frozen_blocks :]:
         places = ("attention", "feed-forward")
         for place, path in zip(places, model.architecture.sublayer_outputs, strict=True):
             row = {"block": i, "place": place, "relative_size": None, "effective_rank": None}

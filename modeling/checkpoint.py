@@ -23,7 +23,7 @@ from .base import PeftModel
 from .loading import load_config, load_pretrained, load_tokenizer
 from .methods import METHODS, hyperparameters_of, method_of
 
-FORMAT = 1  # of checkpoint.json; a reader refuses newer ones
+FORMAT = 2  # of checkpoint.json; a reader refuses newer ones, and 1 had no `blocks`
 VERSION = "0.1.0"  # of this package
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
 REMEDY = "train again or copy it again"
@@ -133,6 +133,8 @@ def _read_about(folder):
         # A hyperparameter that is missing would take its default, and "false" would count as true.
         found, defaults = about["hyperparameters"], hyperparameters_of(about["method"])
         del defaults["learning_rate"]
+        if about["format"] == 1 and "blocks" in defaults:
+            found["blocks"] = None
         if {k: type(v) is bool for k, v in found.items()} != {
             k: type(v) is bool for k, v in defaults.items()
         }:

@@ -86,6 +86,7 @@ KINDS = {
 OF_NO_EFFECT = {
     *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
     *("auto_mapping", "modules_to_save", "exclude_modules", "eva_config"),
+    *("layers_to_transform", "layers_pattern"),
 }
 # peft's defaults of further options, where they are not empty; any other value is refused.
 DEFAULTS = {"bias": "none", "megatron_core": "megatron.core", "qalora_group_size": 16}
@@ -98,7 +99,7 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
 
     Raises `BadInput` that names what is not supported: another method than LoRA, an option
     that changes its equation or its base model, targets that are not the same known linear layers
-    in each block.
+    in each of the last blocks.
     """
     choice = _read_config(folder / CONFIG)
     with reading(str(folder / TENSORS), REMEDY):
@@ -106,7 +107,7 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
             re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
             for name, tensor in load_file(folder / TENSORS).items()
         }
-    targets = _targets(pretrained, stored, folder)
+    targets, blocks = _targets(pretrained, stored, folder)
     with reading(str(folder / CONFIG), REMEDY):
         model = LoRAModel(
             pretrained,
@@ -115,6 +116,7 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
             dropout=choice["lora_dropout"],
             targets=targets,
             rslora=choice["use_rslora"],
+            blocks=blocks,
         )
     _complete_head(model, stored, folder)
     copy_tensors(model, stored, str(folder))
@@ -164,14 +166,20 @@ def _complete_head(model, stored, folder):
 
 
 def _targets(pretrained, stored, folder):
-    """The short names of the layers that the tensors adapt, the same in every block."""
+    """The short names of the layers that the tensors adapt, and in how many of the last blocks."""
     architecture = architecture_of(pretrained.config)
     blocks, projections = architecture.blocks, architecture.projections
     found = {name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")}
-    targets = tuple(t for t, path in projections.items() if f"{blocks}.0.{path}" in found)
-    count = len(pretrained.get_submodule(blocks))
-    expected = {f"{blocks}.{i}.{projections[t]}" for t in targets for i in range(count)}
-    if found != expected:
-        known, first = ", ".join(projections), min(found ^ expected)
-        raise BadInput(f"{folder} does not adapt a choice of {known} in every block: see {first}")
-    return targets
+    last = len(pretrained.get_submodule(blocks)) - 1
+    targets = tuple(t for t, path in projections.items() if f"{blocks}.{last}.{path}" in found)
+    paths = {projections[target] for target in targets}
+    count = len(found) // max(1, len(paths))
+    expected = {f"{blocks}.{last - i}.{path}" for i in range(count) for path in paths}
+    if found != expected or not found:
+        known = ", ".join(projections)
+        first = min(found ^ expected, default="no tensor of LoRA")
+        raise BadInput(
+            f"{folder} does not adapt the same choice of {known} in each of the last blocks: see "
+            f"{first}"
+        )
+    return targets, None if count > last else count

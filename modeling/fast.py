@@ -8,8 +8,10 @@
 PyTorch's fused attention exists to never write the scores to memory. On a CPU its backward pass
 costs two to six times that of these operations, and micro-batches keep the scores small anyway.
 It is registered with transformers by name, so that it serves every family that takes its
-attention from there. On a GPU, PyTorch's fused attention, always with a mask: transformers leaves
-out a mask that hides nothing, and to know that, it waits for the device at every forward pass.
+attention from there. MPNet does not, and adds a bias of relative positions to the scores: its own
+forward pass is replaced. On a GPU, PyTorch's fused attention, always with a mask: transformers
+leaves out a mask that hides nothing, and to know that, it waits for the device at every forward
+pass.
 
 `use_folded_lora`: LoRA's h as one product with W = W0 + s B A, on a CPU. The paper's form passes
 over h twice more, and those passes cost more than A and B do.
@@ -19,6 +21,7 @@ over h twice more, and those passes cost more than A and B do.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 PLAIN, MASKED = "plain", "sdpa_with_mask"  # as transformers calls them
 
@@ -35,8 +39,8 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
-    to a key, None where it always may. With `module.first_query_only`, the first token's output
-    stands in all T places.
+    to a key, None where it always may; numbers, and `position_bias` (1, H, T, T), are added to the
+    scores. With `module.first_query_only`, the first token's output stands in all T places.
     """
     N, H, T, width = query.shape
     queries = 1 if getattr(module, "first_query_only", False) else T
@@ -47,17 +51,38 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     scaling = options.get("scaling")
     query = query * (width**-0.5 if scaling is None else scaling)
     query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
-    scores = torch.bmm(query, key.mT)  # (N H, queries, T)
-    if attention_mask is not None:
-        attention_mask = attention_mask[:, :, :queries]
-        lowest = torch.finfo(scores.dtype).min
-        bias = torch.zeros_like(attention_mask, dtype=scores.dtype)
-        bias.masked_fill_(~attention_mask, lowest)
+    scores = torch.bmm(query, key.mT).view(N, H, queries, -1)
+    if attention_mask is not None and attention_mask.dtype is torch.bool:
+        hidden = ~attention_mask
+        attention_mask = torch.zeros_like(hidden, dtype=scores.dtype)
+        attention_mask.masked_fill_(hidden, torch.finfo(scores.dtype).min)
+    for bias in attention_mask, options.get("position_bias"):
+        if bias is None:
+            continue
+        if bias.requires_grad:
+            scores = scores + bias[:, :, :queries]
+            continue
         with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
-            scores.view(N, H, queries, -1).add_(bias)
-    shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0))
+            scores.add_(bias[:, :, :queries])
+    shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0)).view(N * H, queries, -1)
     output = torch.bmm(shares, value).view(N, H, queries, width)
     return output.transpose(1, 2).expand(N, T, H, width), None
+
+
+def mpnet_attention(attention, hidden_states, attention_mask=None, position_bias=None, **options):
+    """MPNetSelfAttention's forward pass by `plain_attention`: (N, T, d) -> ((N, T, d),)."""
+    shape = (*hidden_states.shape[:-1], -1, attention.attention_head_size)
+    layers = attention.q, attention.k, attention.v
+    query, key, value = (layer(hidden_states).view(shape).transpose(1, 2) for layer in layers)
+    rate = attention.dropout.p if attention.training else 0.0
+    options = {"dropout": rate, "position_bias": position_bias}
+    output, _ = plain_attention(attention, query, key, value, attention_mask, **options)
+    return (attention.o(output.flatten(2)),)
+
+
+def _one_position_bias(encoder, hidden_states):
+    """(1, H, T, T): the same for all texts, so it is not copied for each."""
+    return MPNetEncoder.compute_position_bias(encoder, hidden_states[:1])
 
 
 def _mask(*sizes, **options):
@@ -75,6 +100,11 @@ def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> Non
     """The attention that suits a device, where the model's family lets it be chosen."""
     if pretrained._supports_attention_backend:
         pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
+    for module in pretrained.modules() if device.type == "cpu" else ():
+        if isinstance(module, MPNetSelfAttention):
+            module.forward = partial(mpnet_attention, module)
+        if isinstance(module, MPNetEncoder):
+            module.compute_position_bias = partial(_one_position_bias, module)
 
 
 AttentionInterface.register(PLAIN, plain_attention)

@@ -1,11 +1,12 @@
-"""Full fine-tuning: every weight learns. The row that the methods are compared with."""
+"""Full fine-tuning: every weight learns, of all or of the last blocks: what others are read by."""
 
 from .base import PeftModel
 
 
 class FullModel(PeftModel):
-    """Train all parameters."""
+    """Train all parameters, or those of the last blocks and the head."""
 
-    def adapt(self) -> None:
-        """Unfreeze everything."""
-        self.pretrained.requires_grad_(True)
+    def adapt(self, blocks: int | None = None) -> None:
+        """Unfreeze the last `blocks` blocks, None: everything, the embeddings too."""
+        for module in [self.pretrained] if blocks is None else self.last_blocks(blocks):
+            module.requires_grad_(True)

@@ -4,7 +4,7 @@
                                                           trained         trained        (N, C)
 
 The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier.
-Since nothing inside the encoder learns, it reads each review only once, and without dropout.
+Since nothing inside the encoder learns, all of it runs once for each review, without dropout.
 """
 
 from .base import PeftModel

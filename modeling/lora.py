@@ -79,7 +79,7 @@ class MergeReport(NamedTuple):
 
 
 class LoRAModel(PeftModel):
-    """Put a LoRALinear around the chosen matrices of each block; train A, B and the head."""
+    """Put a LoRALinear around the chosen matrices of the blocks; train A, B and the head."""
 
     def adapt(
         self,
@@ -88,11 +88,13 @@ class LoRAModel(PeftModel):
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
         rslora: bool = False,
+        blocks: int | None = None,
     ) -> None:
-        """Wrap the projections named by `targets` (q, k, v, o; up, down, gate) in every block.
+        """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
-        `rslora` scales by alpha / sqrt(r) (arXiv:2312.03732). Raises `BadInput` for an unknown
-        target, no target, a part of a fused matrix, or a rank below 1.
+        In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
+        (arXiv:2312.03732). Raises `BadInput` for an unknown target, no target, a part of a fused
+        matrix, a rank below 1, or more blocks than there are.
         """
         projections = self.architecture.projections
         if rank < 1:
@@ -106,7 +108,7 @@ class LoRAModel(PeftModel):
                 f"LoRA targets are {list(targets)}, but this family keeps {sorted(missing)} in "
                 "the same matrix: choose all of it or none"
             )
-        for block in self.blocks:
+        for block in self.last_blocks(blocks):
             for path in paths:
                 linear = block.get_submodule(path)
                 block.set_submodule(path, LoRALinear(linear, rank, alpha, dropout, rslora))

@@ -56,7 +56,7 @@ def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Ite
     """
     row = architecture_of(pretrained.config)
     skipped = _blocks(pretrained, depth)[:depth]
-    beside = _present(pretrained, row.embeddings)
+    beside = outside_blocks(pretrained)
 
     def return_states(*inputs, **options):
         return states
@@ -83,8 +83,8 @@ def _blocks(pretrained, depth) -> nn.ModuleList:
     return blocks
 
 
-def _present(pretrained, paths) -> list[nn.Module]:
-    """The modules at those paths that this model has."""
-    places = [path.rpartition(".") for path in paths]
+def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:
+    """What else runs before the second block: the embeddings, and what stands beside a block."""
+    places = [path.rpartition(".") for path in architecture_of(pretrained.config).embeddings]
     modules = [getattr(pretrained.get_submodule(parent), name, None) for parent, _, name in places]
     return [module for module in modules if module is not None]

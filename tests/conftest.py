@@ -1,8 +1,14 @@
-"""Tiny models and reviews, made from a config, offline."""
+"""Tiny models and reviews, made from a config, offline, with a cache of their own."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "hf-home-of-tests" not in os.environ.get("HF_HOME", ""):  # else a test has started this process
+    CACHE = tempfile.TemporaryDirectory(prefix="hf-home-of-tests-")
+    os.environ["HF_HOME"] = CACHE.name  # before the libraries, which read it once
+    for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE"):
+        os.environ.pop(name, None)
 
 import pandas as pd
 import pytest
@@ -72,10 +78,11 @@ CONFIGS = {  # each family as small as it goes, with what sets it apart
 }
 
 
-def tiny(family="bert", seed=0):
+def tiny(family="bert", seed=0, layers=2, **changes):
     """A tiny classifier of one family, in float64, with weights that are not near zero."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(family, **CONFIGS[family])
+    name = "n_layers" if family == "distilbert" else "num_hidden_layers"
+    config = AutoConfig.for_model(family, **CONFIGS[family] | {name: layers} | changes)
     model = Classifier.from_config(config, dtype=torch.float32).double().eval()
     for name, parameter in model.named_parameters():
         if "norm" not in name.lower():

@@ -145,6 +145,7 @@ def begin(root, model, servers):
     reviews_frame(60).to_csv(root / "reviews.csv", index=False)
     arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
     arguments += ["--max-tokens", 12, "--epochs", 1, "--learning-rates", "head=0.01"]
+    arguments += ["--blocks", "all"]
     here = [*arguments, "--results", root / "results", "--methods"]
     assert servers.start(root, [*here, "head", "lora"]) == 0, (root / "error").read_text()
     (root / "killed.py").write_text(KILLED)

@@ -34,7 +34,7 @@ def begin(folder, **more):
 def add(folder, method, seed, right=30, **more):
     """A run's folder, which gets the first `right` of the test reviews right, and no other.
 
-    `more` may hold the labels' names, the status and the number of epochs.
+    `more` may hold the labels' names, the status, the number of epochs, and entries of run.json.
     """
     labels = more.pop("labels", ("bad", "good"))
     truth = np.arange(TESTS) % len(labels)
@@ -72,8 +72,27 @@ def add_run(folder, method, seed, predictions, **more):
             _steps(epochs).to_csv(run / "steps.csv", index=False)
         if name == "lora":
             _changes().to_csv(run / "changes.csv", index=False)
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_text(json.dumps(record | more.get("record", {})))
     return run
+
+
+def add_depths(folder, methods=("lora", "adapter"), seeds=(0, 1, 2)):
+    """Head-only, and variants of `methods` that learn in the last 1 to 6 of 6 blocks.
+
+    With n frozen blocks the shared pass took 2.5 n seconds, and training 1 + 4 (6 - n).
+    """
+    for seed in seeds:
+        add(folder, "head", seed, 22 + seed, record=_frozen(6, 1.0) | {"hyperparameters": {}})
+        for i, method in enumerate(methods):
+            for blocks in range(1, 7):
+                record = _frozen(6 - blocks, 1.0 + 4 * blocks + i)
+                record["hyperparameters"] = {"blocks": blocks}
+                right = 26 + 2 * blocks - i + (seed + blocks) % 3 - 1
+                add(folder, f"{method}(blocks={blocks})", seed, right, record=record)
+
+
+def _frozen(blocks, seconds):
+    return {"frozen_blocks": blocks, "shared_seconds": 2.5 * blocks, "training_seconds": seconds}
 
 
 def _measured(accuracy, method, epochs):

@@ -532,7 +532,7 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
     reviews_frame(60).to_csv(tmp_path / "reviews.csv", index=False)
     arguments = ["--model", model_folder, "--dataset", tmp_path / "reviews.csv"]
     arguments += ["--experiment", "i", "--results", tmp_path, "--methods", "head"]
-    arguments += ["--max-tokens", "12"]
+    arguments += ["--max-tokens", "12", "--blocks", "all"]
     arguments += ["--epochs", "1000000", "--patience", "1000000", "--learning-rates", "head=1e-9"]
     process = subprocess.Popen(
         [sys.executable, COMMAND, *arguments],

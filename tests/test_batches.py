@@ -1,6 +1,7 @@
 """Batches hold every review once, are of similar length, and depend on the seed alone."""
 
 import time
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
 from boundary import BadInput
-from data_utils import Split, micro_batches, tokenise, training_batches
+from data_utils import Rows, Split, micro_batches, tokenise, training_batches
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def tokenizer(model_folder):
 
 
 def split_of(lengths):
-    """A split of random token ids of these lengths, with labels and features."""
+    """A split of random token ids of these lengths, with labels."""
     random = torch.Generator().manual_seed(0)
     return Split(
         texts=[""] * len(lengths),
@@ -42,7 +43,6 @@ def split_of(lengths):
         token_ids=torch.randint(1, 99, (sum(lengths),), generator=random).int(),
         lengths=np.array(lengths),
         pad_id=7,
-        features=torch.randn(len(lengths), 4, generator=random),
     )
 
 
@@ -91,10 +91,26 @@ def test_padding_is_a_small_share():
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+def stored(split, path, lengths):
+    """The split with random states, `lengths` vectors of each review, in the file `path`."""
+    rows = Rows(path, np.array(lengths), 4, torch.float32)
+    states = [torch.randn(length, 4) for length in lengths]
+    order = np.array([2, 0, 5, 1, 4, 3])  # written in an order of its own, with other padding
+    with path.open("wb") as file:
+        for index in (order[:4], order[4:]):
+            padded = pad_sequence([states[i] for i in index], batch_first=True, padding_value=3.0)
+            rows.put(file, index, padded)
+    return replace(split, states=rows), states
+
+
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("index", [[3, 0, 5], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
-def test_batch_is_what_pad_sequence_gives(index, device):
-    split = split_of([4, 1, 9, 2, 7, 3])
+def test_batch_is_what_pad_sequence_gives(index, pooled, device, tmp_path):
+    lengths = [4, 1, 9, 2, 7, 3]
+    vectors = [1] * 6 if pooled else lengths
+    split, states = stored(split_of(lengths), tmp_path / "states", vectors)
+    assert split.states.bytes == (tmp_path / "states").stat().st_size == sum(vectors) * 4 * 4
     batch = split.to(device).batch(np.array(index))
     reviews = [split.token_ids.split(split.lengths.tolist())[i].long() for i in index]
     ones = [torch.ones_like(review) for review in reviews]
@@ -102,27 +118,21 @@ def test_batch_is_what_pad_sequence_gives(index, device):
         pad_sequence(reviews, batch_first=True, padding_value=7),
         pad_sequence(ones, batch_first=True),
         split.labels[index],
-        split.features[index],
+        pad_sequence([states[i] for i in index], batch_first=True),
     )
     for found, tensor in zip(batch, expected, strict=True):
         assert found.device.type == device and found.dtype == tensor.dtype
         assert torch.equal(found.cpu(), tensor)
 
 
-def test_a_split_without_features_gives_batches_without():
-    split = split_of([4, 1])
-    assert (
-        Split(split.texts, split.labels, split.token_ids, split.lengths, 7)
-        .batch(np.array([0, 1]))
-        .features
-        is None
-    )
+def test_a_split_without_states_gives_batches_without():
+    assert split_of([4, 1]).batch(np.array([0, 1])).states is None
 
 
 def test_a_split_moves_whole_and_keeps_what_belongs_on_the_host():
     split = split_of([4, 1, 9])
     moved = split.to("meta")
-    assert {t.device.type for t in (moved.labels, moved.token_ids, moved.features)} == {"meta"}
+    assert {t.device.type for t in (moved.labels, moved.token_ids)} == {"meta"}
     assert moved.lengths is split.lengths and moved.texts is split.texts
     assert len(moved) == len(split) == 3 and split.labels.device.type == "cpu"
 

@@ -1,31 +1,44 @@
 """The FLOPs that the benchmarks hold speeds against, and that every system trains."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from huggingface_hub import constants
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, memory
-from benchmarks.systems import SYSTEMS, Work
+import finetuning
+from benchmarks import flops, frozen_blocks, memory
+from benchmarks.systems import SYSTEMS, Work, Worker, as_run, new_states
 from benchmarks.training_profile import make_plain, seconds_by_kind
 from evaluation import measure
+from experiment import parse
 from modeling import METHODS, use_fast_attention, use_folded_lora
 
 CPU = torch.device("cpu")
-D, F, BLOCKS, N, T = 8, 12, 2, 3, 7
+D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
 
 
-def counted(method, **hyperparameters):
-    """PyTorch's own count of a forward and a backward pass, without the head's."""
-    pretrained = tiny("bert")
+def counted(method, blocks, **hyperparameters):
+    """PyTorch's own count of a forward and a backward pass, without the head's.
+
+    From stored hidden states where the last `blocks` alone learn.
+    """
+    pretrained = tiny("bert", layers=BLOCKS)
     use_fast_attention(pretrained, CPU)
-    model = METHODS[method](pretrained, **hyperparameters).eval()
+    chosen = {} if blocks is None else {"blocks": blocks}
+    model = METHODS[method](pretrained, **hyperparameters, **chosen).eval()
     if method == "head":
         model.requires_grad_(False)
     ids = torch.randint(5, 20, (N, T))
+    mask = torch.ones_like(ids)
+    states = None if blocks is None else model.frozen_states(ids, mask)
     with FlopCounterMode(display=False) as forward:
-        features = model.encode(ids, torch.ones_like(ids))
+        features = model.encode(ids, mask, states)
     if method == "head":
         return forward.get_total_flops()
     with FlopCounterMode(display=False) as backward:
@@ -33,6 +46,7 @@ def counted(method, **hyperparameters):
     return forward.get_total_flops() + backward.get_total_flops()
 
 
+@pytest.mark.parametrize("blocks", [None, 2, 1])
 @pytest.mark.parametrize(
     ("method", "size", "hyperparameters"),
     [
@@ -42,53 +56,125 @@ def counted(method, **hyperparameters):
         ("adapter", 3, {"bottleneck": 3}),
     ],
 )
-def test_the_required_flops_are_what_pytorch_counts(method, size, hyperparameters):
-    required = flops.required(flops.Shape(D, F, BLOCKS), np.full(N, T), method, size)
+def test_the_required_flops_are_what_pytorch_counts(method, size, hyperparameters, blocks):
+    if method == "head" and blocks:
+        pytest.skip("nothing in its blocks learns")
+    shape = flops.Shape(D, F, blocks or BLOCKS, stored=blocks is not None)
+    required = flops.required(shape, np.full(N, T), method, size)
     pooling = N * 2 * D * D  # BertModel's own, which is the head's to do
-    assert counted(method, **hyperparameters) == required + pooling
+    assert counted(method, blocks, **hyperparameters) == required + pooling
 
 
 class Done(Exception):
     pass
 
 
-@pytest.mark.parametrize("system", list(SYSTEMS))
-def test_every_system_makes_its_passes(system):
-    turns = []
+SMALL = Work(size=2, batch_size=2, reviews=4, length=8, shape="24", max_tokens=16)
+IN_TEST = [name for name in SYSTEMS if name not in ("adapterhub", "ours, experiment")]
 
-    def turn():
-        turns.append(1)
-        if len(turns) > 2:
+
+class Turns:
+    """Two passes, and an end."""
+
+    def __init__(self):
+        self.passes, self.waited = -1, 0.0
+
+    def __call__(self):
+        self.passes += 1
+        if self.passes == 2:
             raise Done
         return True
 
-    work = Work(
-        method="head" if "evaluation" in system else "lora",
-        size=2,
-        batch_size=2,
-        reviews=4,
-        length=8,
-        shape="24",
-        max_tokens=16,
-    )
+
+@pytest.mark.parametrize("blocks", [None, 2])
+@pytest.mark.parametrize("system", IN_TEST)
+def test_every_system_makes_its_passes(system, blocks):
+    if "pass" in system and not blocks:
+        pytest.skip("all blocks learn: none runs once")
+    turn, before = Turns(), constants.HF_HOME
     with pytest.raises(Done):
-        SYSTEMS[system](work, CPU, turn)
+        SYSTEMS[system](replace(SMALL, blocks=blocks), CPU, turn)
+    assert (turn.waited > 0) == (system.startswith("ours") and blocks == 2 and "pass" not in system)
+    assert before == constants.HF_HOME
 
 
-def test_the_tuned_peer_adapts_the_same_matrices_as_ours(monkeypatch):
-    counts = []
+def test_an_experiment_begins_without_states_and_asks_for_its_blocks(monkeypatch):
+    asked, homes = [], []
 
-    def count(model, *_, **__):
-        counts.append(sum(p.numel() for p in model.parameters() if p.requires_grad))
+    def main(arguments):
+        asked.append(parse(vars(finetuning), arguments))
+        homes.append(constants.HF_HOME)
+        return 0
+
+    monkeypatch.setattr(finetuning, "main", main)
+    for blocks in (None, 2):
+        with pytest.raises(Done):
+            work = Work(method="head", reviews=8, blocks=blocks)
+            SYSTEMS["ours, experiment"](work, CPU, Turns())
+    assert [settings.blocks for settings in asked] == [None, None, 2, 2]
+    assert len({*homes, constants.HF_HOME}) == 5
+    assert (asked[0].train_examples, asked[0].test_examples, asked[0].max_tokens) == (8, 2, 512)
+
+
+@pytest.mark.skipif("ADAPTERS_PYTHON" not in os.environ, reason="no environment with adapters")
+@pytest.mark.parametrize("method", ["lora", "adapter"])
+def test_adapterhub_makes_its_passes(method):
+    worker = Worker("adapterhub", replace(SMALL, method=method, blocks=2))
+    assert worker() > 0
+    assert worker() > 0
+    worker.close()
+    assert not worker.process.is_alive()
+
+
+def test_new_states_are_of_the_type_asked_for_and_go():
+    run = as_run(replace(SMALL, blocks=2), CPU)
+    model = finetuning.start(run).model
+    with new_states(torch.float32):
+        rows = finetuning.with_states(model, run.experiment)[0]["train"].states
+        assert rows.dtype == torch.float32
+        assert rows.path.stat().st_size == 4 * 8 * 24 * 4  # reviews, tokens, width, bytes
+    assert not rows.path.exists()
+
+
+@pytest.mark.parametrize(("blocks", "adapted"), [(None, 6), (2, 2)])
+def test_the_tuned_peer_adapts_the_same_matrices_as_ours(monkeypatch, blocks, adapted):
+    names = []
+
+    def note(model, *_, **__):
+        names.extend(name for name, p in model.named_parameters() if p.requires_grad)
         raise Done
 
-    monkeypatch.setattr("transformers.Trainer.__init__", lambda self, model, *a, **k: count(model))
-    work = Work(size=2, reviews=4, length=8, shape="24")
+    monkeypatch.setattr("transformers.Trainer.__init__", lambda self, model, *a, **k: note(model))
+    work = replace(SMALL, blocks=blocks)
     with pytest.raises(Done):
         SYSTEMS["peft tuned"](work, CPU, None)
-    lora = 6 * 4 * 2 * (24 + 24)  # blocks, matrices, rank, widths
-    classifier = 2 * 24 + 2  # peft trains the last layer; ours the pooler too
-    assert counts == [lora + classifier]
+    peer = {name for name in names if "lora" in name}
+    mine = finetuning.start(as_run(work, CPU)).model.trainable_parameters()
+    mine = {name for name in mine if "lora" in name}
+    peer = {name.removeprefix("base_model.model.").replace(".default.weight", "") for name in peer}
+    assert peer == mine
+    assert len(peer) == adapted * 4 * 2  # blocks, matrices, A and B
+
+
+def test_every_claim_is_a_ratio_of_what_was_timed():
+    """Where a system's seconds are known, so is each number of the table."""
+    work = replace(SMALL, blocks=2)
+    timed = frozen_blocks.systems(SMALL, (2,), peers=True)
+    rows = []
+    for (system, method), (_, own) in timed.items():
+        seconds = 2.0 if own.blocks else 8.0
+        rows.append((0, system, method, seconds, 4, 32, 0.5, 1.0 if own.blocks else 4.0))
+    columns = ["round", "system", "method", "seconds", "reviews", "tokens", "waited", "memory"]
+    found = frozen_blocks.checks(pd.DataFrame(rows, columns=columns), work)
+    measured = {what: value for what, (value, _) in found.items()}
+    assert measured["lora: an epoch, against the same on all"] == 0.25
+    assert measured["lora: times as fast as reference"] == 4
+    assert measured["waiting for stored states, share of an epoch"] == 0.25
+    assert measured["lora: peak memory above the resting model, against all"] == 0.25
+    assert measured["the shared pass, reviews a second"] == 2
+    floors = [least for _, least in found.values() if least is not None]
+    assert len(floors) == 5
+    assert all(0 < least < 2 / 6 for least in floors)  # the last block's is the smallest of all
 
 
 def test_activations_held_are_what_the_shapes_say():

@@ -50,6 +50,7 @@ def earlier(model_folder, tmp_path_factory):
         (root / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
     arguments = ["--experiment", "tiny", "--model", str(model_folder), "--max-tokens", "12"]
+    arguments += ["--blocks", "all"]
     arguments += ["--epochs", "1", "--dataset", str(root / "reviews.csv")]
     here = [*arguments, "--results", str(root / "results"), "--methods"]
     assert finetuning.main([*here, "lora"]) == 0

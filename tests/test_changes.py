@@ -79,5 +79,14 @@ def test_adapter_rows_are_what_it_adds_on_real_tokens_alone(family):
         assert row["relative_size"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+def test_rows_are_of_the_blocks_that_learn(family, method):
+    model = METHODS[method](tiny(family, layers=3), blocks=1)
+    rows = changes(model, tiny(family, layers=3), *tokens())
+    assert rows and {row["block"] for row in rows} == {2}
+    none = METHODS[method](tiny(family, layers=3), blocks=0)
+    assert changes(none, tiny(family, layers=3), *tokens()) == []
+
+
 def test_head_only_changes_no_block():
     assert changes(METHODS["head"](tiny()), tiny(), *tokens()) == []

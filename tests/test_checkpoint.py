@@ -24,11 +24,11 @@ from modeling import (
     load_tokenizer,
     save_checkpoint,
 )
-from modeling.checkpoint import load_trained, replacing, save_trained
+from modeling.checkpoint import FORMAT, load_trained, replacing, save_trained
 
 
-def trained(method, base):
-    model = METHODS[method](base).eval()
+def trained(method, base, **choice):
+    model = METHODS[method](base, **choice).eval()
     torch.manual_seed(2)
     for parameter in model.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -55,10 +55,10 @@ def test_reloaded_tensors_give_bit_equal_logits(family, tmp_path):
 def checkpoint(model_folder, tmp_path):
     """A function that trains a method on the tiny base and writes its checkpoint."""
 
-    def make(method="lora", truncation="left"):
+    def make(method="lora", truncation="left", **choice):
         config = load_config(str(model_folder), ["bad", "good"])
         tokenizer = load_tokenizer(str(model_folder), config, 12, truncation)
-        model = trained(method, load_pretrained(str(model_folder), config))
+        model = trained(method, load_pretrained(str(model_folder), config), **choice)
         save_checkpoint(model, tmp_path / "c", tokenizer)
         return tmp_path / "c", Finetuned(model, tokenizer)
 
@@ -81,6 +81,25 @@ def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method):
     assert loaded(TEXTS) == finetuned(TEXTS)
     assert {label for label, _ in loaded(TEXTS)} <= {"bad", "good"}
     assert torch.equal(loaded.model(*tokens()), finetuned.model(*tokens()))
+
+
+@pytest.mark.parametrize("method", ["adapter", "lora", "bitfit", "full"])
+def test_a_checkpoint_of_the_last_blocks_has_their_tensors_alone(checkpoint, method):
+    folder, finetuned = checkpoint(method, blocks=1)
+    names = [name for name in load_file(folder / "trained.safetensors") if ".layer." in name]
+    assert names and all(".layer.1." in name for name in names)
+    loaded = load_finetuned(folder)
+    assert loaded.model.hyperparameters["blocks"] == 1 and loaded.model.frozen_blocks == 1
+    assert loaded(TEXTS) == finetuned(TEXTS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_checkpoint_of_format_1_which_had_no_blocks_loads(checkpoint, method):
+    folder, finetuned = checkpoint(method)
+    choice = dict(finetuned.model.hyperparameters)
+    assert choice.pop("blocks", None) is None
+    edit(folder, format=1, hyperparameters=choice)
+    assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
 @pytest.mark.parametrize("truncation", ["left", "right"])
@@ -157,6 +176,9 @@ def other_heads(folder):
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "cannot be read.*rnk"),
         (lambda f: edit_choice(f, rank="4"), "cannot be read.*TypeError"),
         (lambda f: edit_choice(f, rslora="false"), "cannot be read.*'rslora': 'false'"),
+        (lambda f: edit_choice(f, blocks=9), "blocks is 9; expected 0 to 2"),
+        (lambda f: edit_choice(f, blocks="1"), "cannot be read.*TypeError"),
+        (lambda f: edit_choice(f, blocks=True), "cannot be read.*'blocks': True"),
         (lambda f: edit_choice(f, rank=True), "cannot be read.*'rank': True"),
         (lambda f: edit(f, label_names=2), "cannot be read.*label_names 2"),
         (lambda f: edit(f, label_names="ab"), "cannot be read.*label_names ab"),
@@ -172,8 +194,8 @@ def other_heads(folder):
         (lambda f: truncate(f / "checkpoint.json", 40), "cannot be read"),
         (lambda f: edit(f, method="lorra"), "cannot be read.*lorra"),
         (
-            lambda f: edit(f, format=2, package_version="9.0"),
-            "has format 2, written by version 9.0",
+            lambda f: edit(f, format=FORMAT + 1, package_version="9.0"),
+            f"has format {FORMAT + 1}, written by version 9.0",
         ),
         (other_base, "is not the base model of"),
         (other_heads, "is not the base model of"),
@@ -210,7 +232,8 @@ def test_a_checkpoint_with_a_field_missing_or_of_another_type_is_refused(checkpo
     for name in whole.keys() - {"package_version"}:  # it serves one message alone
         damaged.append({k: v for k, v in whole.items() if k != name})
         damaged += [whole | {name: value} for value in (None, [], {}, "x", True)]
-    damaged.remove(whole | {"format": True})  # which is 1
+    # True is 1, and format 1 has no `blocks`.
+    damaged.remove(whole | {"format": True})
     for about in damaged:
         path.write_text(json.dumps(about))
         with pytest.raises(BadInput) as error:

@@ -23,6 +23,7 @@ from modeling.export import (
     PREFIX,
     TENSORS,
     export_peft,
+    export_transformers,
     import_peft,
 )
 
@@ -76,6 +77,26 @@ def test_peft_loads_an_exported_lora(family, tmp_path):
         assert (logits - expected).abs().max() < 1e-5  # float32
 
 
+def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path):
+    tiny(family, layers=3).float().save_pretrained(tmp_path / "base")
+    model = trained("lora", Classifier.from_pretrained(tmp_path / "base"), blocks=1)
+    export_peft(model, tmp_path / "peft")
+    export_transformers(model, tmp_path / "plain")
+    ids, mask = tokens()
+    expected = model(ids, mask)
+    by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "peft").eval()
+    adapted = [name for name, _ in by_peft.named_parameters() if ".lora_A." in name]
+    last = f"{model.architecture.blocks}.2."
+    assert len(adapted) == len(model.lora_layers()) and all(last in name for name in adapted)
+    plain = Classifier.from_pretrained(tmp_path / "plain").eval()
+    for loaded in (by_peft, plain):
+        logits = loaded(input_ids=ids, attention_mask=mask).logits
+        assert (logits - expected).abs().max() < 1e-5  # float32
+    again = import_peft(Classifier.from_pretrained(tmp_path / "base"), tmp_path / "peft").eval()
+    assert again.hyperparameters["blocks"] == 1
+    assert torch.equal(again(ids, mask), expected)
+
+
 def test_peft_opens_three_labels_with_their_names(family, tmp_path):
     labels = {0: "bad", 1: "fair", 2: "good"}
     new_head = tuple(f"{layer}." for layer in ARCHITECTURES[family].head)
@@ -119,6 +140,28 @@ def test_a_lora_that_peft_trained_loads_into_ours(family, tmp_path):
     assert (by_hand(ids, mask) - expected).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("layers", "blocks"), [(2, 1), ([2], 1), ([2, 1], 2), ([0, 1, 2], None), (None, None)]
+)
+def test_a_lora_that_peft_trained_in_the_last_blocks_loads_into_ours(tmp_path, layers, blocks):
+    options = {"target_modules": ["query", "value"], "layers_to_transform": layers}
+    by_peft = peft_trained(tiny(layers=3), tmp_path, **options)
+    ids, mask = tokens()
+    expected = by_peft(input_ids=ids, attention_mask=mask).logits
+    by_hand = import_peft(tiny(layers=3), tmp_path).eval()
+    assert by_hand.hyperparameters["blocks"] == blocks
+    assert (by_hand(ids, mask) - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("layers", [0, [1], [0, 2], [0, 1]])
+def test_a_lora_that_peft_trained_in_other_blocks_is_refused(tmp_path, layers):
+    options = {"target_modules": ["query", "value"], "layers_to_transform": layers}
+    peft_trained(tiny(layers=3), tmp_path, **options)
+    with pytest.raises(BadInput, match="in each of the last blocks: see bert.encoder") as error:
+        import_peft(tiny(layers=3), tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_load_peft_classifies(model_folder, tmp_path):
     peft_trained(tiny().float(), tmp_path, target_modules=["query", "value"])
     loaded = load_peft(tmp_path, model_folder, ["bad", "good"], max_tokens=16)
@@ -135,9 +178,12 @@ def test_load_peft_classifies(model_folder, tmp_path):
     [
         ({"use_dora": True}, "use_dora = True, which is not supported"),
         ({"rank_pattern": {"layer.0.*": 2}}, "rank_pattern"),
-        ({"layers_to_transform": [0]}, "layers_to_transform"),
+        ({"layers_to_transform": [0]}, "in each of the last blocks: see bert.encoder.layer.0"),
         ({"bias": "lora_only"}, "bias = 'lora_only'"),
-        ({"target_modules": ["bert.encoder.layer.0.output.dense"]}, "in every block: see bert"),
+        (
+            {"target_modules": ["bert.encoder.layer.0.output.dense"]},
+            "in each of the last blocks: see bert",
+        ),
     ],
 )
 def test_what_cannot_be_expressed_is_said(tmp_path, options, line):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from huggingface_hub import constants
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -36,6 +37,7 @@ def command(model_folder, reviews_csv, tmp_path):
             "--model": model_folder,
             "--dataset": reviews_csv,
             "--max-tokens": 12,
+            "--blocks": "all",
             "--epochs": 2,
             "--batch-size": 16,
             "--results": tmp_path / results,
@@ -65,7 +67,7 @@ def in_training(model, options, examples, rate=0.01):
 
 
 def run_of(options, splits, method="head"):
-    experiment = Experiment(options, CPU, None, None, splits, [])
+    experiment = Experiment(options, CPU, None, "", None, splits, [])
     return Run(experiment, Method(method, {"learning_rate": 0.01}), 0)
 
 
@@ -140,18 +142,20 @@ def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_p
     assert one == (tmp_path / "two" / "tiny" / own / "predictions.csv").read_bytes()
 
 
+@pytest.mark.parametrize("where", ["logits_of", "frozen_states"])
 def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
-    command, tmp_path, capsys, monkeypatch
+    command, tmp_path, capsys, monkeypatch, where
 ):
-    pooled_features = finetuning.pooled_features
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))  # no states are there yet
+    within = getattr(finetuning, where)
 
     def scarce(model, batch):
         if type(model) is METHODS["lora"]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return pooled_features(model, batch)
+        return within(model, batch)
 
-    monkeypatch.setattr(finetuning, "pooled_features", scarce)
-    assert finetuning.main(command("--methods", "lora", "adapter")) == 1
+    monkeypatch.setattr(finetuning, where, scarce)
+    assert finetuning.main(command("--methods", "lora", "adapter", "--blocks", "1")) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
     assert runs.loc["adapter", "status"] == "finished"
     expected = "out of memory with BATCH_SIZE 16, MICRO_BATCH_TOKENS auto, MAX_TOKENS 12; lower"
@@ -294,18 +298,18 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
     assert (whole - parts).norm() < 1e-5 * whole.norm()
 
 
-def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(tmp_path):
+def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(monkeypatch):
     """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
+    monkeypatch.setattr(measure, "compute_type", lambda device: torch.float32)
     split, model = tokenised(5), HeadOnlyModel(tiny().float())
     model.pretrained.dropout.p = 0.0
     options = settings("--batch-size", "2", "--warmup", "0")
     state = in_training(model, options, 5, rate=1e-30)
-    split = finetuning.with_features(state, {"train": split}, options)["train"]
     batches = training_batches(split.lengths, 2, seed=0, epoch=1)
     assert sorted(map(len, batches)) == [1, 2, 2]
     with finetuning.tqdm(disable=True) as bar:
         row = finetuning.train_part(state, split, batches, options, bar)
-    logits = model.classify(split.features)
+    logits = finetuning.predict(model, split, options)
     each = -logits.log_softmax(1)[torch.arange(5), split.labels]
     assert row["train_loss"] == pytest.approx(each.sum().item() / 5, rel=1e-6)
     assert row["train_accuracy"] == (logits.argmax(1) == split.labels).sum().item() / 5
@@ -336,7 +340,6 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
     options = replace(options, results=str(tmp_path), evaluations_per_epoch=2)
     state = in_training(model, options, 64, rate=0.03)
-    splits = finetuning.with_features(state, splits, options)
     finetuning.train(state, splits, run_of(options, splits))
     losses = [row["validation_loss"] for row in state.history]
     best = state.history[losses.index(min(losses))]
@@ -348,27 +351,12 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
 
 def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
     splits = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
+    splits["train"].token_ids[splits["train"].token_ids == 19] = 18
     model, options = HeadOnlyModel(tiny().float()), replace(settings(), results=str(tmp_path))
+    model.pretrained.get_input_embeddings().weight[19] = float("nan")
     state = in_training(model, options, 16)
-    splits = finetuning.with_features(state, splits, options)
-    splits["validation"].features[3] = float("nan")
     with pytest.raises(FloatingPointError, match="validation loss is nan after step 1"):
         finetuning.train(state, splits, run_of(options, splits))
-
-
-def test_features_of_a_frozen_encoder_are_those_it_would_give_each_time(family):
-    split, model = tokenised(23), HeadOnlyModel(tiny(family).float())
-    options = settings("--micro-batch-tokens", "30")
-    state = in_training(model, options, 23)
-    features = finetuning.with_features(state, {"train": split}, options)["train"].features
-    assert state.clock.seconds > 0
-    for i in range(23):
-        batch = split.batch(np.array([i]))
-        with torch.no_grad():
-            alone = model.eval().encode(batch.input_ids, batch.attention_mask)
-        # bf16, where the machine has it, rounds to about three digits.
-        assert torch.allclose(features[i], alone[0], atol=0.1)
-    assert features.dtype == torch.float32
 
 
 def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
@@ -422,14 +410,17 @@ def test_steps_read_no_value_from_the_device(method, family):
     if family in ("deberta-v2", "mpnet") and method != "head":
         pytest.skip("transformers' own code of this family reads values in its attention")
     split, options = tokenised(12), settings("--batch-size", "6")
-    model = METHODS[method](tiny(family).float())
+    choice = {"blocks": 1} if method == "lora" else {}  # from stored states, as head-only
+    model = METHODS[method](tiny(family).float(), **choice)
     use_fast_attention(model.pretrained, torch.device("cuda"))  # as on a GPU
+    experiment = run_of(options, {"train": split}).experiment
+    split = finetuning.with_states(model, experiment)[0]["train"]
+    assert (split.states is not None) == (method in ("head", "lora"))
     state = in_training(model, options, 12)
-    splits = finetuning.with_features(state, {"train": split}, options)
     state.model.train()
     with Reads() as reads:
         for index in training_batches(split.lengths, 6, 0, 1):
-            finetuning.step(state, splits["train"], index, options)
+            finetuning.step(state, split, index, options)
     assert reads.count == 0
     with Reads() as reads:
         torch.ones(1).item()

@@ -90,6 +90,8 @@ def test_file_names_are_safe_and_differ_where_the_methods_do():
         "lora(learning_rate=1e-05)",
         "lora(learning_rate=0.001)",
         "adapter(bottleneck=4)",
+        "adapter(blocks=4)",
+        "adapter(blocks=None)",
     ]
     names = [parse(text).file_name for text in texts]
     assert len(set(names)) == len(texts)

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, add, add_tuning, begin
+from made_up import EXPERIMENT, add, add_depths, add_tuning, begin
 from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix
 
@@ -22,6 +22,12 @@ COMPARED = {"differences", "cost_and_benefit"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
 VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
 VARIANTS += ["full", "mine"]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    style.plt.close("all")
 
 
 def drawn(folder):
@@ -126,6 +132,50 @@ def test_error_bars_of_the_test_accuracy_are_the_intervals(tmp_path):
     assert "t over 3 seeds; Wilson, seeds not varied for TF-IDF" in note
 
 
+def test_bars_of_time_are_training_and_on_it_the_shared_pass_with_their_sum(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path, ["lora"])
+    results = Results.read(tmp_path)
+    figure, note, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
+    axes = figure.axes[0]
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    expected = [(0, 1), (1, 16)]  # head-only, then LoRA, whose last has no frozen block
+    for blocks in range(1, 7):
+        trained = 1 + 4 * blocks
+        expected += [(0, trained), (trained, trained + 2.5 * (6 - blocks))][: 2 - (blocks == 6)]
+    np.testing.assert_allclose(ends, expected)
+    assert [text.get_text() for text in axes.texts] == [
+        *("16", "17.5", "19", "20.5", "22", "23.5", "25")
+    ]
+    assert axes.get_xlabel() == "training, and the shared pass (s)" and "paler" in note
+
+
+def test_every_axis_of_time_says_whether_the_shared_pass_is_in_it(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path, ["lora"])
+    results = Results.read(tmp_path)
+    figure, note, _ = comparisons.cost_and_benefit(results)
+    panel = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
+    assert panel.get_xlabel() == "training and shared pass (s)" and "whole shared pass" in note
+    at = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
+    assert {16, 17.5, 25} <= set(at) and min(at) == 16
+    figure, note, _ = curves.learning_curves(results, "seconds")
+    assert {axes.get_xlabel() for axes in figure.axes} == {"training, no shared pass (s)"}
+    assert "the shared pass, 2.5 s through 1 frozen block; 5 s through 2" in note
+    assert "shared" not in curves.learning_curves(results, "epoch")[1]
+
+
+def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
+    results = Results.read(tmp_path)
+    figures = [comparisons.bars(results, "training_seconds", comparisons.SECONDS)]
+    figures += [comparisons.cost_and_benefit(results), curves.learning_curves(results, "seconds")]
+    for figure, note, _ in figures:
+        words = [note, *(axes.get_xlabel() for axes in figure.axes)]
+        assert "shared" not in " ".join(words)
+
+
 def test_long_times_are_written_in_full(tmp_path):
     begin(tmp_path)
     add(tmp_path, "lora", 0)
@@ -172,6 +222,60 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     assert "bands: from lowest to highest seed" in note and "thin lines" in note
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
+
+
+def test_a_methods_depths_are_a_line_of_accuracies_by_total_seconds(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path)
+    results = Results.read(tmp_path)
+    figure, note, handles = curves.depths(results)
+    axes = figure.axes[0]
+    lines = {line.get_color(): line for line in axes.lines if line.get_linestyle() != "None"}
+    accuracies = results.intervals.set_index("method")["accuracy"]
+    for i, method in enumerate(("lora", "adapter")):
+        x, y = lines[style.METHODS[method].colour].get_xydata().T
+        np.testing.assert_allclose(x, [1 + 4 * n + i + 2.5 * (6 - n) for n in range(1, 7)])
+        expected = [accuracies[f"{method}(blocks={n})"] for n in range(1, 7)]
+        np.testing.assert_allclose(y, 100 * np.array(expected))
+    assert [text.get_text() for text in axes.texts] == list("123456") * 2
+    assert sorted(handle.get_label() for handle in handles) == ["LoRA", "adapters"]
+    assert axes.get_xlabel() == "training and shared pass (s)"
+    assert "error bars: 95 %, t over 3 seeds" in note
+    assert "blocks" in drawn(tmp_path)
+
+
+def test_a_method_in_all_blocks_is_the_last_point_of_its_depths(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path, ["lora"], seeds=[0])
+    (tmp_path / "lora-blocks=6-seed0").rename(tmp_path / "lora-seed0")
+    path = tmp_path / "lora-seed0" / "run.json"
+    text = (
+        path.read_text().replace("lora(blocks=6)", "lora").replace('"blocks": 6', '"blocks": null')
+    )
+    path.write_text(text)
+    figure, _, _ = curves.depths(Results.read(tmp_path))
+    assert [text.get_text() for text in figure.axes[0].texts] == list("123456")
+
+
+def test_variants_that_differ_in_more_than_their_blocks_are_no_line(tmp_path):
+    begin(tmp_path)
+    for text, blocks in (("blocks=1", 1), ("blocks=2", 2), ("blocks=3, rank=2", 3)):
+        record = {"frozen_blocks": 6 - blocks, "shared_seconds": 1.0}
+        record["hyperparameters"] = {"blocks": blocks}
+        add(tmp_path, f"lora({text})", 0, record=record)
+    assert curves.depths(Results.read(tmp_path)) is None
+
+
+def test_both_losses_have_one_scale_that_holds_both(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "lora", 0), add(tmp_path, "lora", 1)
+    path = tmp_path / "lora-seed0" / "history.csv"
+    pd.read_csv(path).assign(validation_loss=[5.0, 4.0, 3.0, 2.0]).to_csv(path, index=False)
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path), "seconds")
+    figure.canvas.draw()
+    training, validation, _ = figure.axes
+    assert training.get_ylim() == validation.get_ylim()
+    assert validation.get_ylim()[0] < 0.2 and validation.get_ylim()[1] > 5
 
 
 def test_one_seed_has_no_band(tmp_path):

@@ -1,6 +1,5 @@
 """Running from stored states against the whole forward pass, in every family and at every depth."""
 
-import conftest
 import pytest
 import torch
 from conftest import CONFIGS, tiny, tokens
@@ -26,13 +25,10 @@ VARIANTS = {"deberta-v2 with conv": ("deberta-v2", {"conv_kernel_size": 3, "conv
 
 
 @pytest.fixture(params=[*CONFIGS, *VARIANTS])
-def deep(request, monkeypatch):
+def deep(request):
     """A function that makes the same classifier of four blocks at each call."""
     family, changes = VARIANTS.get(request.param, (request.param, {}))
-    layers = {"n_layers" if family == "distilbert" else "num_hidden_layers": L}
-    config = CONFIGS[family] | layers | MIXED.get(family, {}) | changes
-    monkeypatch.setitem(conftest.CONFIGS, family, config)
-    return lambda: tiny(family)
+    return lambda: tiny(family, layers=L, **MIXED.get(family, {}), **changes)
 
 
 def training_after(depth, method, pretrained):

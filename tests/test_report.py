@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_tuning, begin
+from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
 
 from boundary import BadInput
 from evaluation import html, markdown, plots, report, tables
@@ -184,6 +184,69 @@ def test_runs_on_a_busy_machine_are_named(folder):
     for path in folder.glob("*/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": 2.0}))
     assert "other work during every run: their seconds" in page(folder)
+
+
+def test_each_depth_says_what_learns_and_what_the_others_took(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path)
+    first = page(tmp_path).split("\n## ")[0]
+    assert (
+        "- The last 4 of 6 blocks learn (LoRA (blocks=4), adapters (blocks=4)); the others ran once"
+        " for each review: 5 s, shared by 6 runs."
+    ) in first.replace(
+        "adapters (blocks=4), LoRA (blocks=4)", "LoRA (blocks=4), adapters (blocks=4)"
+    )
+    assert "- The last of 6 blocks learns (" in first and "blocks=6); the" not in first
+    assert (
+        "- None of the 6 blocks learns (head-only); they ran once for each review: 15 s, shared by "
+        "3 runs."
+    ) in first
+
+
+def test_where_only_the_frozen_blocks_are_known_nothing_is_said_of_the_others(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0, record={"frozen_blocks": 6, "shared_seconds": 2.5})
+    assert (
+        "- In the first 6 blocks nothing learns (head-only); these ran once for each review: 2.5 s,"
+        " shared by 1 run."
+    ) in page(tmp_path)
+    add(tmp_path, "head", 1, record={"frozen_blocks": 6, "shared_seconds": 3.5})
+    assert "once for each review: 2.5 to 3.5 s, shared by 2 runs." in page(tmp_path)
+
+
+def test_frozen_blocks_whose_states_were_not_kept_share_nothing(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0, record={"frozen_blocks": 6, "shared_seconds": 0.0})
+    assert "In the first 6 blocks nothing learns (head-only); these ran anew" in page(tmp_path)
+    assert "shared" not in page(tmp_path)
+
+
+def test_the_shared_pass_stands_beside_training_and_is_in_the_shortest_total(tmp_path):
+    """Head-only trains for 1 s after a pass of 15; LoRA in the last block for 5 after 12.5."""
+    begin(tmp_path)
+    add_depths(tmp_path)
+    for method, seconds, shared in (("tfidf", 17.0, None), ("full", 17.2, 0.0)):
+        record = {"training_seconds": seconds, "shared_seconds": shared, "frozen_blocks": 0}
+        add(tmp_path, method, 0, record=record)
+    results = Results.read(tmp_path)
+    rows = section(report.page(results, {}), "Results").split("\n\n")[0].splitlines()
+    cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[9:11] for row in rows}
+    assert cells["method"] == ["training, s", "shared pass, s"]
+    assert cells["head-only"] == ["1", "15"] and cells["LoRA (blocks=1)"] == ["5", "12.5"]
+    assert cells["full fine-tuning"] == ["17.2", "0"] and cells["TF-IDF"] == ["17", "—"]
+    text = report.page(results, {})
+    assert "shortest training, with the shared pass: head-only, 16 s" in text
+    assert "once for all runs with the same frozen blocks, and in no run's training" in text
+    assert "seconds are of training alone, without the shared pass. Means" in text
+    assert "Training seconds are without the shared pass." in section(text, "Single runs")
+    line = next(x for x in tables.terminal(results).splitlines() if "LoRA (blocks=1)" in x)
+    assert line.split()[-3:] == ["5", "12.5", "2"]
+
+
+def test_without_a_shared_pass_nothing_is_said_of_one(folder):
+    report.write(Results.read(folder))
+    assert "shared" not in (folder / "report.md").read_text(encoding="utf-8")
+    assert "shared" not in tables.terminal(Results.read(folder))
 
 
 def test_the_terminals_table_has_a_row_for_each_finished_run(folder):

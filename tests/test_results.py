@@ -135,7 +135,9 @@ RECORDS = [
     *[("best_step", 0), ("best_step", 7), ("trainable_percentage", 101), ("peak_memory_mib", {})],
     *[("seed", value) for value in (0.5, -1, "0", None, True, 2**63)],
     *[("status", 3), ("status", None), ("method", ["lora"]), ("name", 1), ("baseline", "no")],
-    *[("experiment", "another"), ("validation_accuracy", 2)],
+    *[("experiment", "another"), ("validation_accuracy", 2), ("hyperparameters", 3)],
+    *[("frozen_blocks", -1), ("frozen_blocks", 2.5), ("shared_seconds", -1.0)],
+    *[("shared_seconds", INFINITE), ("shared_seconds", "3")],
 ]
 
 
@@ -145,6 +147,13 @@ def test_an_impossible_entry_of_a_run_is_named_with_its_file(folder, name, value
     message = refusal(folder)
     assert message.startswith(f"{folder / 'lora-seed0' / 'run.json'}")
     assert name in message and repr(value)[:50] in message
+
+
+@pytest.mark.parametrize("blocks", [-1, 1.5, "2"])
+def test_an_impossible_number_of_blocks_is_named_with_its_file(folder, blocks):
+    path = folder / "lora-seed0" / "run.json"
+    edit(path, "hyperparameters", "blocks", value=blocks)
+    assert refusal(folder).startswith(f"{path}: blocks is {blocks!r}, expected a whole number")
 
 
 ABOUT = [
@@ -216,6 +225,20 @@ def test_numbers_that_a_run_has_not_may_be_null(folder):
     for name in MEASURED.keys() - {"test_accuracy"}:
         edit(folder / "lora-seed0" / "run.json", name, value=None)
     assert "other_load" in MEASURED and len(Results.read(folder).runs) == 5
+
+
+def test_what_runs_share_is_read_where_it_is_recorded_and_kept_in_the_table(folder):
+    report.write(Results.read(folder))
+    new = {"frozen_blocks", "shared_seconds", "blocks"}
+    assert not new & set(pd.read_csv(folder / "runs.csv"))  # as they were before there was any
+    add(folder, "tfidf", 0, record={"frozen_blocks": None, "shared_seconds": None})
+    add(folder, "full", 0, record={"frozen_blocks": 4, "shared_seconds": 0.1 + 0.2})
+    edit(folder / "full-seed0" / "run.json", "hyperparameters", value={"blocks": 2, "rank": "x"})
+    report.write(Results.read(folder))
+    runs = pd.read_csv(folder / "runs.csv").set_index("method")
+    assert runs.loc["full", ["frozen_blocks", "blocks"]].tolist() == [4, 2]
+    assert runs.loc["full", "shared_seconds"] == 0.1 + 0.2
+    assert runs.loc[["tfidf", "head"], sorted(new)].isna().all(axis=None)
 
 
 FILES = ["run.json", "history.csv", "steps.csv", "changes.csv", "predictions.csv"]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from huggingface_hub import constants
 
 import finetuning
 from experiment import State
@@ -22,14 +23,16 @@ from modeling import METHODS
 
 # What a second time changes: seconds, and what the machine did meanwhile.
 TIMES = ["training_seconds", "examples_per_second", "tokens_per_second", "peak_memory_mib"]
-TIMES += ["other_load", "seconds"]
-METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", "lora(rank=2, targets=('q', 'v'))", "full")
+TIMES += ["other_load", "seconds", "shared_seconds"]
+VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
+METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
 
 
 @pytest.fixture
 def arguments(model_folder, reviews_csv, tmp_path):
     fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
     fixed += ["--max-tokens", "12", "--epochs", "4", "--batch-size", "16", "--patience", "2"]
+    fixed += ["--blocks", "all"]
     fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]
 
     def given(results, *more):
@@ -41,6 +44,8 @@ def arguments(model_folder, reviews_csv, tmp_path):
 def main(arguments, output):
     """The command in a process of its own: its exit status, and what it says in files."""
     torch.set_num_threads(1)
+    # A cache of the experiment's own: the frozen blocks' states are made, and killed, in each.
+    constants.HF_HOME = arguments[arguments.index("--results") + 1] + "-cache"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         open(output / "stderr", "a") as error,

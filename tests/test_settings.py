@@ -51,16 +51,34 @@ def test_command_line_help_names_every_constant():
 
 def test_a_variant_has_the_constants_values_but_for_what_it_gives():
     given = ("--lora-rank", "8", "--adapter-bottleneck", "32", "--learning-rates", "lora=0.5")
+    given += ("--blocks", "2")
     methods = ["lora(rank=4, targets=['q'])", "adapter", "head", "full(learning_rate=1e-5)"]
     lora, adapter, head, full = settings("--methods", *methods, *given).methods
     assert lora.hyperparameters == {
         **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
-        "learning_rate": 0.5,
+        **{"blocks": 2, "learning_rate": 0.5},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
-    assert adapter.hyperparameters == {"bottleneck": 32, "learning_rate": 3.16e-4}
+    assert adapter.hyperparameters == {"bottleneck": 32, "blocks": 2, "learning_rate": 3.16e-4}
     assert head.hyperparameters == {"learning_rate": 1e-3}
     assert full.learning_rate == 1e-5 and full.text == "full(learning_rate=1e-05)"
+
+
+def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
+    given = ["head", "adapter", "lora", "bitfit", "full", "lora(blocks=1)", "full(blocks=None)"]
+    methods = settings("--methods", *given, "--blocks", "3").methods
+    blocks = [method.hyperparameters.get("blocks", "none") for method in methods]
+    assert blocks == ["none", 3, 3, 3, 3, 1, None]
+    assert [method.file_name for method in methods[-2:]] == ["lora-blocks=1", "full-blocks=None"]
+    assert settings("--blocks", "all").blocks is None
+    assert settings("--blocks", "0").blocks == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "1.5", "2147483648"])
+def test_blocks_that_no_model_has_are_one_line(value):
+    with pytest.raises(ValueError, match="(BLOCKS|argument --blocks).*") as error:
+        settings("--blocks", value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +89,11 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
         (["lora(rank=0)"], "'lora(rank=0)', whose rank is 0; expected a whole number, 1 or more"),
         (["lora(dropout=1)"], "whose dropout is 1; expected a number from 0 to below 1"),
         (["lora(learning_rate=-1)"], "whose learning_rate is -1; expected a number above 0"),
+        (["lora(blocks=-1)"], "'lora(blocks=-1)', whose blocks is -1; expected a whole number, 0"),
+        (["lora(blocks='x')"], "whose blocks is 'x'; expected a whole number, 0 or more"),
+        (["full(blocks=True)"], "whose blocks is True; expected a whole number, 0 or more"),
+        (["head(blocks=1)"], "head has no hyperparameter 'blocks'"),
+        (["lora(blocks=2)", "lora(blocks=2, rank=16)"], "which are the same; keep one"),
         (["lora(targets='q')"], "whose targets is 'q'; expected a choice of matrices"),
     ],
 )

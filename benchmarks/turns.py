@@ -1,0 +1,67 @@
+"""One pass at a time, when it is one's turn; and transformers' Trainer in such turns.
+
+No more is imported than AdapterHub's environment has too (benchmarks/adapterhub.py).
+"""
+
+import sys
+import tempfile
+import time
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from evaluation import measure
+
+
+class Turn:
+    """A worker's end: waits for the parent's word, and answers with the seconds since."""
+
+    def __init__(self, pipe, device, lengths):
+        self.pipe, self.device, self.lengths = pipe, device, lengths
+        self.start = None
+        self.waited = 0.0  # seconds of this pass in which it waited for stored states
+
+    def __call__(self) -> bool:
+        """Wait for one's turn."""
+        measure.synchronise(self.device)
+        if self.start is None:
+            self.pipe.send(self.lengths)
+            measure.reset_peak_memory(self.device)
+            self.resting = measure.peak_memory(self.device)  # what is held now
+        else:
+            self.pipe.send(time.perf_counter() - self.start)
+        while (order := self.pipe.recv()) in ("memory", "waited"):
+            self.pipe.send(self.waited if order == "waited" else self._memory())
+        if order == "end":
+            sys.exit()
+        self.waited = 0.0
+        self.start = time.perf_counter()
+        return True
+
+    def _memory(self):
+        peak = measure.peak_memory(self.device)
+        measure.reset_peak_memory(self.device)  # gives back what other workers need
+        return None if peak is None else peak - self.resting
+
+
+def train_in_turns(turn, model, rows, collator, trainer=Trainer, **options) -> None:
+    """Epochs of transformers' Trainer, or one that is derived from it, over `rows`."""
+
+    class Turns(TrainerCallback):
+        def on_epoch_begin(self, *_, **__):
+            turn()
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=1000,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            **options,
+        )
+        trainer(
+            model, arguments, data_collator=collator, train_dataset=rows, callbacks=[Turns()]
+        ).train()
