@@ -73,6 +73,22 @@ def test_the_table_of_speeds_is_that_of_its_file():
     assert_phrases(page, [speeds["device"].iloc[0], f"{WORDS[rounds]} rounds in turn"])
 
 
+def test_the_table_of_seconds_by_blocks_is_that_of_the_runs():
+    runs, rows = pd.read_csv(RESULTS / "depth" / "runs.csv"), []
+    seconds = runs.pivot_table(["training_seconds", "shared_seconds"], "blocks", "name")
+    for blocks, by_name in seconds[::-1].iterrows():
+        cells = [f"{blocks:.0f}"]
+        for name in ("lora", "adapter"):
+            own, whole = (seconds["training_seconds"][name][b] for b in (blocks, 6))
+            cells += [f"{own:.1f}", f"{own / whole:.2f} x"]
+        rows.append(row(*cells, f"{by_name['shared_seconds', 'lora']:.1f}"))
+    assert len(rows) == 6
+    assert_rows("docs/performance.md", rows)
+    lora = seconds["training_seconds"]["lora"] / seconds["training_seconds"]["lora"][6]
+    phrase = f"last 3 of 6 blocks trains in {lora[3]:.2f} of the time of all six, in the last 2 in"
+    assert_phrases("README.md", [f"{phrase} {lora[2]:.2f}"])
+
+
 def test_the_tables_of_checks_profile_and_memory_are_those_of_their_files():
     checks, profile = (pd.read_csv(RESULTS / f"training_{n}.csv") for n in ("checks", "profile"))
     rows = [row(r.what, number(r.measured)) for r in checks.itertuples()]
@@ -155,6 +171,23 @@ def test_the_table_of_truncation_is_that_of_its_file():
         cells = [mean_and_sd(s["validation_loss"], s["validation_accuracy"]) for s in sides]
         rows.append(row(LOOKS[method].label, *cells[0], *cells[1]))
     assert_rows("docs/choices.md", rows)
+
+
+def test_the_table_of_blocks_is_that_of_its_file_and_so_are_the_accuracies_of_both_types():
+    runs, rows = pd.read_csv(RESULTS / "depth" / "runs.csv"), []
+    runs = runs.assign(total=runs["training_seconds"] + runs["shared_seconds"])
+    for blocks, same in runs[runs["name"] != "head"].groupby("blocks"):
+        cells = []
+        for name in ("lora", "adapter"):
+            part = same[same["name"] == name]
+            accuracy = mean_and_sd(part["test_loss"], part["test_accuracy"])[1]
+            cells += [accuracy, f"{part['total'].mean():.1f}"]
+        rows.append(row(f"{blocks:.0f}", *cells))
+    assert len(rows) == 6
+    assert_rows("docs/choices.md", rows)
+    types = pd.read_csv(RESULTS / "choices" / "states_type.csv").groupby("states")["test_accuracy"]
+    bf16, wide = ("{:.1f}, {:.1f} and {:.1f} %".format(*100 * seeds) for _, seeds in types)
+    assert_phrases("docs/choices.md", [f"{wide} in the place of {bf16}"])
 
 
 def test_readmes_counts_of_parameters_are_the_models():
