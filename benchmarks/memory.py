@@ -21,7 +21,7 @@ fifths of the activations: the chain rule needs them down to the first block's A
 import torch
 
 import finetuning
-from benchmarks.systems import as_run
+from benchmarks.work import as_run
 from data_utils import micro_batches, training_batches
 
 

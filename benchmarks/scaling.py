@@ -15,7 +15,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from benchmarks.systems import Work, Worker
+from benchmarks.systems import Worker
+from benchmarks.work import Work
 from evaluation import measure
 
 matplotlib.use("Agg")

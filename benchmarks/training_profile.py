@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import data_utils
 import finetuning
-from benchmarks.systems import Work, as_run
+from benchmarks.work import Work, as_run
 from evaluation import measure
 
 ROUNDS = 3

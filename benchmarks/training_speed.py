@@ -1,6 +1,6 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 15 min
+    python -m benchmarks.training_speed             docs/results/training_*.csv and .png, 20 min
     python -m benchmarks.training_speed --quick     a glance, into results/benchmarks, 3 min
 
 Every system takes its turn in every round, so that a machine that slows down slows all of them.
@@ -26,7 +26,8 @@ import torch
 import data_utils
 import finetuning
 from benchmarks import flops, memory
-from benchmarks.systems import Work, Worker, as_run, new_states
+from benchmarks.systems import Worker
+from benchmarks.work import Work, as_run, new_states
 from evaluation import measure
 
 matplotlib.use("Agg")
@@ -35,7 +36,6 @@ from matplotlib import pyplot as plt
 COLUMNS = ("device", "system", "method", "reviews_per_second", "tokens_per_second")
 COLUMNS += ("ratio_to_reference", "model_flops_utilisation", "peak_memory_mib", "repeats")
 LONGER = ("reference", "peft defaults")  # they see fewer reviews: they do not group by length
-WARMED_UP = ("peft tuned", "adapterhub")
 ROWS = (
     ("reference", "lora"),
     ("reference", "adapter"),
@@ -49,20 +49,17 @@ ROWS = (
 SIZES = {"lora": 16, "adapter": 64}
 
 
-def time_systems(device, works: dict[tuple[str, str], tuple[str, Work]], rounds: int) -> list:
+def time_systems(device, works: dict[tuple[str, str], tuple[str, Work]], rounds: range) -> list:
     """A dict for each name and round: seconds, reviews, tokens, FLOPs and rate, memory.
 
-    A name is what tables call a system, and a method. Peers that see enough reviews to group them
-    by length make a pass before the first round, to warm up; on CUDA, all do.
+    A name is what tables call a system, and a method. The second of two passes is timed.
     """
     workers = {name: Worker(system, work) for name, (system, work) in works.items()}
-    for worker in workers.values():
-        if device.type == "cuda" or worker.system in WARMED_UP:
-            worker()
     rows = []
-    for number in range(rounds):
+    for number in rounds:
         rate = median(flops.matrix_rate(device) for _ in range(5))
         for (system, method), worker in workers.items():
+            worker()  # a process that has waited for minutes is slow at first
             work, lengths, seconds = worker.work, worker.lengths, worker()
             evaluation = worker.system == "ours, evaluation"
             rows.append(
@@ -98,7 +95,7 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     for (system, method), group in timings.groupby(["system", "method"], sort=False):
         same = method if method in references else "lora"  # it has no other methods
         slow = references[same] if len(references) else pd.Series(np.nan, group["round"])
-        ratio = group["rate"].to_numpy() / slow[group["round"]].to_numpy()
+        ratio = group["rate"].to_numpy() / slow.reindex(group["round"]).to_numpy()
         rows.append(
             {
                 "device": device,
@@ -106,7 +103,7 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
                 "method": method,
                 "reviews_per_second": group["rate"].median(),
                 "tokens_per_second": (group["tokens"] / group["seconds"]).median(),
-                "ratio_to_reference": np.nan if "evaluation" in system else np.median(ratio),
+                "ratio_to_reference": np.nan if "evaluation" in system else np.nanmedian(ratio),
                 "model_flops_utilisation": group["utilisation"].median(),
                 "peak_memory_mib": group["memory"].max(),
                 "repeats": len(group),
@@ -252,7 +249,7 @@ def main():
         count, size = few if system in LONGER else reviews, SIZES.get(method, 0)
         work = Work(method=method, size=size, reviews=count, shape=shape)
         works[system, method] = system, work
-    timings = pd.DataFrame(time_systems(device, works, rounds))
+    timings = pd.DataFrame(time_systems(device, works, range(rounds)))
     speeds = table(timings, where)
     speeds.to_csv(folder / "training_speed.csv", index=False, float_format="%.4g")
     training = speeds[speeds["system"] != "ours, evaluation"]

@@ -16,8 +16,9 @@ from evaluation import measure
 class Turn:
     """A worker's end: waits for the parent's word, and answers with the seconds since."""
 
-    def __init__(self, pipe, device, lengths):
+    def __init__(self, pipe, device, lengths, keeps_memory: bool = False):
         self.pipe, self.device, self.lengths = pipe, device, lengths
+        self.keeps_memory = keeps_memory  # from one pass to the next, as in a training of its own
         self.start = None
         self.waited = 0.0  # seconds of this pass in which it waited for stored states
 
@@ -40,7 +41,8 @@ class Turn:
 
     def _memory(self):
         peak = measure.peak_memory(self.device)
-        measure.reset_peak_memory(self.device)  # gives back what other workers need
+        if not self.keeps_memory:
+            measure.reset_peak_memory(self.device)  # gives back what other workers need
         return None if peak is None else peak - self.resting
 
 

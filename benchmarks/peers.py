@@ -1,0 +1,88 @@
+"""What users would pick instead, each set up as well as its documentation allows.
+
+    reference       padded to 512 tokens, float32, the model's dropout, Adam over all parameters
+    peft defaults   peft and transformers' Trainer as they come
+    peft tuned      bf16, batches of similar length, no dropout inside the encoder
+    adapterhub      AdapterHub's `adapters`, tuned likewise (benchmarks/adapterhub.py)
+
+A peer can choose which blocks to adapt, and runs all.
+"""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, pad
+
+import modeling
+from benchmarks.turns import train_in_turns
+from benchmarks.work import Work
+
+
+def reference(work: Work, device, turn):
+    """The loop of the project that this one mirrors, from its description."""
+    pretrained = work.pretrained(None)
+    options = {"lora": {"rank": work.size}, "adapter": {"bottleneck": work.size}}
+    model = modeling.METHODS[work.method](pretrained, **options.get(work.method, {})).to(device)
+    model.train()
+    reviews = work.split().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    order = np.random.default_rng(0).permutation(len(reviews))
+    while turn():
+        for start in range(0, len(order), work.batch_size):
+            batch = reviews.batch(order[start : start + work.batch_size])
+            padding = (0, work.max_tokens - batch.input_ids.shape[1])
+            ids, mask = (pad(tensor, padding) for tensor in batch[:2])
+            logits = model.pretrained(input_ids=ids, attention_mask=mask).logits
+            optimizer.zero_grad()
+            cross_entropy(logits, batch.labels).backward()
+            optimizer.step()
+
+
+def peft_defaults(work: Work, device, turn):
+    """peft and Trainer as they come; its data collator pads each batch to its longest."""
+    _trainer(work, turn, None)
+
+
+def peft_tuned(work: Work, device, turn):
+    """peft and Trainer as someone who knows them would set them."""
+    _trainer(work, turn, 0.0, bf16=True, train_sampling_strategy="group_by_length")
+
+
+def _trainer(work, turn, dropout, **options):
+    import peft
+    from transformers import DataCollatorWithPadding
+
+    pretrained = work.pretrained(dropout)
+    architecture = modeling.architectures.architecture_of(pretrained.config)
+    if work.method == "lora":
+        blocks = range(work.frozen, work.frozen + work.sizes.blocks)
+        config = peft.LoraConfig(
+            task_type="SEQ_CLS",
+            r=work.size,
+            lora_alpha=2 * work.size,
+            target_modules=[architecture.projections[name] for name in ("q", "k", "v", "o")],
+            layers_to_transform=list(blocks),
+        )
+        pretrained = peft.get_peft_model(pretrained, config)
+    collator = DataCollatorWithPadding(work.tokenizer)
+    options["per_device_train_batch_size"] = work.batch_size
+    train_in_turns(turn, pretrained, _rows(work), collator, **options)
+
+
+def _rows(work):
+    reviews = work.split()
+    ids = reviews.token_ids.split(reviews.lengths.tolist())
+    pairs = zip(ids, reviews.labels, strict=True)
+    return [{"input_ids": ids.tolist(), "labels": int(label)} for ids, label in pairs]
+
+
+def adapterhub(work: Work, device, turn):
+    """AdapterHub's trainer, in the environment of the interpreter ADAPTERS_PYTHON."""
+    names = ("folder", "method", "size", "batch_size", "frozen")
+    facts = {name: getattr(work, name) for name in names} | {"rows": _rows(work)}
+    end = turn.pipe.fileno()  # it answers the parent itself
+    command = [os.environ["ADAPTERS_PYTHON"], "-m", "benchmarks.adapterhub", str(end)]
+    subprocess.run(command, input=json.dumps(facts).encode(), pass_fds=[end], check=True)

@@ -1,0 +1,135 @@
+"""What is timed: an encoder, reviews and a method; and that as a run of `finetuning.py`."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import torch
+from huggingface_hub import constants
+from transformers import AutoModelForSequenceClassification, DistilBertConfig
+
+import data_utils
+import finetuning
+import modeling
+from benchmarks.flops import Shape
+from experiment import Experiment, Run, parse
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a system is timed on."""
+
+    method: str = "lora"
+    size: int = 16  # LoRA's rank on q, k, v, o, or the adapters' bottleneck
+    batch_size: int = 32
+    reviews: int = 256
+    max_tokens: int = 512
+    length: int | None = None  # tokens of each review, made up; None: real reviews
+    shape: str = data_utils.BUNDLED  # or BUNDLED_BASE; "distilbert", a width: of random weights
+    skip: int = 0  # of the real reviews, in their order
+    blocks: int | None = None  # how many of the last blocks learn; None: all
+
+    @property
+    def sizes(self) -> Shape:
+        """Of the encoder, with the blocks that learn: no others have to run."""
+        config = self.config(None)
+        blocks, stored = self.blocks or config.num_hidden_layers, self.blocks is not None
+        if self.shape == "distilbert":
+            return Shape(config.dim, config.hidden_dim, blocks, stored)
+        return Shape(config.hidden_size, config.intermediate_size, blocks, stored)
+
+    @property
+    def frozen(self) -> int:
+        """How many of the first blocks do not learn."""
+        return self.config(None).num_hidden_layers - self.sizes.blocks
+
+    @property
+    def folder(self) -> str:
+        """Where the encoder, or what stands for it, has its files."""
+        bundled = self.shape in data_utils.ENCODERS
+        return _encoder_folder(self.shape if bundled else data_utils.BUNDLED)
+
+    @property
+    def heads(self) -> int:
+        return self.config(None).num_attention_heads
+
+    def config(self, dropout: float | None):
+        """The model's config; `dropout` inside the encoder, None: the model's own."""
+        if self.shape == "distilbert":
+            rates = {} if dropout is None else {"dropout": dropout, "attention_dropout": dropout}
+            return DistilBertConfig(num_labels=2, **rates)
+        config = modeling.load_config(self.folder, ["negative", "positive"], dropout)
+        if self.shape not in data_utils.ENCODERS:
+            width = int(self.shape)
+            config.hidden_size, config.intermediate_size = width, 4 * width
+        return config
+
+    def pretrained(self, dropout: float | None):
+        """The classifier."""
+        config = self.config(dropout)
+        if self.shape in data_utils.ENCODERS:
+            return modeling.load_pretrained(self.folder, config)
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+
+    @property
+    def tokenizer(self):
+        """The bundled encoder's."""
+        return modeling.load_tokenizer(self.folder, self.config(None), self.max_tokens)
+
+    def split(self) -> data_utils.Split:
+        """The reviews."""
+        if self.length is not None:
+            random = np.random.default_rng(0)
+            ids = random.integers(1000, 30_000, self.reviews * self.length, dtype=np.int32)
+            labels = torch.from_numpy(random.integers(0, 2, self.reviews))
+            lengths = np.full(self.reviews, self.length)
+            return data_utils.Split([], labels, torch.from_numpy(ids), lengths, pad_id=0)
+        data = data_utils.load_reviews(data_utils.BUNDLED, examples=(None, 1, 1))
+        some = data.train.select(range(self.skip, self.skip + self.reviews))
+        return data_utils.tokenise(some, self.tokenizer)
+
+
+@cache
+def _encoder_folder(name):
+    return str(data_utils.encoder_folder(name))  # it reads all of the weights, to check them
+
+
+@dataclass(frozen=True)
+class WorkExperiment(Experiment):
+    """An experiment whose pretrained classifier is that of a `Work`, random weights included."""
+
+    work: Work
+
+    def pretrained(self):
+        return self.work.pretrained(self.settings.encoder_dropout)
+
+
+def as_run(work: Work, device: torch.device, *arguments: str) -> Run:
+    """The work as a run of `finetuning.py`, with more of its command line's arguments."""
+    names = {"lora": "lora(rank={})", "adapter": "adapter(bottleneck={})"}
+    fixed = {
+        "--methods": names.get(work.method, work.method).format(work.size),
+        "--batch-size": work.batch_size,
+        "--max-tokens": work.max_tokens,
+        "--epochs": 100,  # the learning rate never reaches 0
+    }
+    fixed = [str(part) for pair in fixed.items() for part in pair]
+    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks}, [*fixed, *arguments])
+    config, splits = work.config(settings.encoder_dropout), {"train": work.split().to(device)}
+    base = ""  # the model of each run computes it
+    experiment = WorkExperiment(settings, device, config, base, work.tokenizer, splits, [], work)
+    return Run(experiment, settings.methods[0], seed=0)
+
+
+@contextmanager
+def new_states() -> Iterator[None]:
+    """Within it no states of frozen blocks are found; those made go when it ends."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(constants, "HF_HOME", folder),
+    ):
+        yield
