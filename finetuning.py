@@ -47,12 +47,12 @@ MODEL = Presets("distilbert/distilbert-base-uncased", data_utils.BUNDLED_BASE, d
 DATASET = Presets("stanfordnlp/imdb", data_utils.BUNDLED, data_utils.BUNDLED)  # or file or folder
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-TRAIN_EXAMPLES = Presets(None, 4000, 1200)  # None: all there are
+TRAIN_EXAMPLES = Presets(None, 4000, 1600)  # None: all there are
 VALIDATION_EXAMPLES = Presets(None, 400, 200)
 TEST_EXAMPLES = Presets(None, None, 1000)
-MAX_TOKENS = Presets(512, 256, 128)  # longer reviews are truncated
+MAX_TOKENS = Presets(512, 256, 256)  # longer reviews are truncated
 TRUNCATION = "left"  # the end that a long review loses: "left" keeps its last tokens
-BLOCKS = Presets(None, 3, 3)  # how many of the last blocks learn, None: all; the first run once
+BLOCKS = Presets(None, 3, 4)  # how many of the last blocks learn, None: all; the first run once
 STORE_STATES = True  # keep what the first blocks make of each review; False: compute it each time
 METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
     full=("tfidf", "head", "adapter", "lora"),

@@ -54,7 +54,7 @@ def prepare(settings: Settings) -> Experiment:
     _check_memory(models, device)
     _check_disk(experiment, models)
     open_folder(experiment)
-    _print_data(experiment)
+    _print_data(experiment, models)
     return experiment
 
 
@@ -124,7 +124,7 @@ def _print_title(settings, device):
     )
 
 
-def _print_data(experiment):
+def _print_data(experiment, models):
     splits, settings = experiment.splits, experiment.settings
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
     print(f"Reviews: {counts}; labels {', '.join(experiment.label_names)}")
@@ -134,8 +134,9 @@ def _print_data(experiment):
         f"  {splits['train'].truncated:.0%} of the training reviews truncated to their {side} "
         f"{settings.max_tokens} tokens"
     )
-    if settings.encoder_dropout != 0 and settings.blocks is not None:
-        print("  ENCODER_DROPOUT acts in the blocks that learn; those before them have none")
+    frozen_somewhere = any(model.frozen_blocks for model in models.values())
+    if settings.encoder_dropout != 0 and frozen_somewhere:
+        print("  ENCODER_DROPOUT acts in the blocks that learn; those before them have no dropout")
     runs = experiment.runs()
     todo = sum(not run.is_finished for run in runs)
     finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"

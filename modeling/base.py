@@ -59,12 +59,12 @@ class PeftModel(nn.Module):
         if count is None:
             return blocks
         if not 0 <= count <= len(blocks):
-            raise BadInput(f"blocks is {count}; expected 0 to {len(blocks)}, as the model has them")
+            raise BadInput(f"blocks is {count}; expected 0 to {len(blocks)}, which the model has")
         return blocks[len(blocks) - count :]
 
     @cached_property
     def frozen_blocks(self) -> int:
-        """How many of the first blocks nothing that learns is in or before; all for head-only."""
+        """How many of the first blocks have nothing that learns in or before them."""
         trained, row = self.trainable_parameters(), self.architecture
         if not all(row.in_head(name) or name.startswith(f"{row.blocks}.") for name in trained):
             return 0  # the embeddings, or what all blocks share

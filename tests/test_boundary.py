@@ -102,7 +102,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
         "MODEL",
     ),
     "lock": ("experiment.folder.FileLock", LORA, "RESULTS"),
-    "state": ("experiment.state.safe_open", ("--methods", "bitfit"), "unfinished.safetensors"),
+    "state": ("experiment.state.load", ("--methods", "bitfit"), "unfinished.safetensors"),
 }
 
 
