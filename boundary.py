@@ -5,6 +5,7 @@ What comes in from outside is read inside `reading`: whatever stops it, foreseen
 """
 
 import os
+import shutil
 import sys
 import textwrap
 import traceback
@@ -74,6 +75,17 @@ def write(path: str | Path, text: str) -> Path:
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     return Path(path)
+
+
+def check_room(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Raise `BadInput` where the disk of a folder, which need not be there yet, lacks room."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise BadInput(
+            f"{what} needs about {needed / 2**20:,.0f} MiB in {folder}, whose disk has "
+            f"{free / 2**20:,.0f} MiB free; {remedy}"
+        )
 
 
 class Steady:

@@ -12,7 +12,6 @@ disk.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -24,7 +23,7 @@ from huggingface_hub import constants
 from torch import Tensor
 from tqdm import tqdm
 
-from boundary import BadInput, expanded, reason, replacing, write
+from boundary import BadInput, check_room, expanded, reason, replacing, write
 from data_utils import Batch, Rows, Split, micro_batches
 from evaluation.measure import Clock, compute_type
 from modeling import PeftModel
@@ -114,16 +113,9 @@ def _seconds(about, rows):
     return None
 
 
-def check_room(needed: Iterable[FrozenStates]) -> None:
-    """Raise `BadInput` where the disk of the cache has no room for those that are not there."""
+def check_states_fit(needed: Iterable[FrozenStates]) -> None:
+    """Raise `BadInput` where the cache's disk has no room for those that are not there."""
     rows = [states.rows for states in needed]
     missing = sum(r.bytes for r in rows if _seconds(r.path.with_suffix(".json"), r) is None)
-    folder = expanded(constants.HF_HOME)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < missing:
-        raise BadInput(
-            f"the states of the frozen blocks need {missing / 2**20:,.0f} MiB in {folder}, which "
-            f"has {free / 2**20:,.0f} free; {REMEDY}"
-        )
+    what = "what the frozen blocks make of the reviews"
+    check_room(expanded(constants.HF_HOME), missing, what, REMEDY)

@@ -3,7 +3,6 @@
 All that cannot be is refused here, in one line, before anything is trained or deleted.
 """
 
-import shutil
 import sys
 
 import datasets
@@ -13,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 import data_utils
 import modeling
-from boundary import BadInput, reading
+from boundary import BadInput, check_room, reading
 from evaluation import measure
 from modeling import PeftModel
 
@@ -92,19 +91,11 @@ def _check_disk(experiment, models):
     texts = [run.method.text for run in runs if not run.method.is_baseline]
     sizes = [4 * models[text].count_parameters()[0] for text in texts]
     needed = sum(sizes) + 8 * max(sizes, default=0) + 50 * 2**20
-    folder = experiment.folder
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise BadInput(
-            f"{experiment.folder} is on a disk with {free / 2**20:,.0f} MiB free, and this "
-            f"experiment needs about {needed / 2**20:,.0f}; make room, or set RESULTS to another "
-            "disk"
-        )
+    remedy = "make room, or set RESULTS to another disk"
+    check_room(experiment.folder, needed, "this experiment", remedy)
     if experiment.settings.store_states:
         needed = {models[text].frozen_blocks: models[text] for text in texts}
-        frozen.check_room(
+        frozen.check_states_fit(
             frozen.FrozenStates(model, split, experiment.base)
             for depth, model in needed.items()
             for split in experiment.splits.values()
