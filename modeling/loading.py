@@ -28,7 +28,8 @@ def load_config(
     """The config of a pretrained encoder, for a head with these labels.
 
     `name` is a hub name or a folder. `encoder_dropout` replaces the dropout rates inside the
-    encoder, and leaves the head's as it is; None keeps the model's own. Raises `BadInput`.
+    encoder, and leaves the head's as it is, but for MPNet, whose head takes the encoder's; None
+    keeps the model's own. Raises `BadInput`.
     """
     labels = {i: str(label) for i, label in enumerate(label_names)}
     numbers = {label: i for i, label in labels.items()}
