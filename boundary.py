@@ -6,6 +6,7 @@ What comes in from outside is read inside `reading`: whatever stops it, foreseen
 
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import traceback
@@ -86,6 +87,21 @@ def check_room(folder: Path, needed: int, what: str, remedy: str) -> None:
             f"{what} needs about {needed / 2**20:,.0f} MiB in {folder}, whose disk has "
             f"{free / 2**20:,.0f} MiB free; {remedy}"
         )
+
+
+def interrupt_once() -> None:
+    """Let SIGTERM do as Ctrl-C does, and let the first of them be the only one.
+
+    A launcher sends both; the second would interrupt what is written after the first.
+    """
+
+    def interrupt(*_):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 class Steady:

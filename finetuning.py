@@ -8,7 +8,6 @@ Edit the constants, or give them on the command line; read `results/<experiment>
 
 import gc
 import math
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 import data_utils
 import modeling
-from boundary import BadInput, reading, reason, refuse, steady_output
+from boundary import BadInput, interrupt_once, reading, reason, refuse, steady_output
 from data_utils import Batch, Split, micro_batches, training_batches
 from evaluation import measure
 from experiment import (
@@ -35,6 +34,7 @@ from experiment import (
     State,
     parse,
     prepare,
+    processes,
     resume_command,
     summarise,
 )
@@ -78,6 +78,7 @@ LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down, gate: fe
 ADAPTER_BOTTLENECK = 64  # m
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
 SPLIT_SEED = 0  # decides the splits and which reviews are used: the same for all methods and seeds
+PARALLEL = "runs"  # of processes under torchrun: each takes runs; "data": all share each run
 TENSORBOARD = False  # also write what TensorBoard shows: tensorboard --logdir results
 RESULTS = "results"
 
@@ -95,7 +96,9 @@ def train(state: State, splits: dict[str, Split], run: Run) -> None:
     run.resume(state)
     parts = parts_of_training(splits["train"].lengths, settings, run.seed)
     steps = settings.epochs * steps_per_epoch(len(splits["train"]), settings)
-    bar = tqdm(total=steps, desc=run.name, unit="step", initial=len(state.steps), disable=None)
+    bar = tqdm(
+        total=steps, desc=run.name, unit="step", initial=len(state.steps), disable=processes.quiet()
+    )
     for batches in islice(parts, len(state.history), None):
         if state.epochs_since_best() >= settings.patience:
             break
@@ -161,13 +164,15 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings) -> T
     """
     model, device = state.model, state.clock.device
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for rows in micro_batches(split.lengths, index, tokens_at_once(settings, device)):
+    mine = processes.share(index, split.lengths)
+    for rows in micro_batches(split.lengths, mine, tokens_at_once(settings, device)):
         batch = split.batch(rows)
         logits = logits_of(model, batch)
         part = cross_entropy(logits, batch.labels, reduction="sum") / len(index)
         state.scaler.scale(part).backward()
         loss += part.detach()
         correct += (logits.argmax(1) == batch.labels).sum()
+    processes.all_reduce(*processes.gradients(model), loss, correct)
     state.scaler.unscale_(state.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
     state.scaler.step(state.optimizer)
@@ -236,9 +241,14 @@ def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
     """The logits (n, C) of all reviews, in their order, without dropout; on the CPU."""
     model.eval()
     limit = tokens_at_once(settings, split.labels.device)
-    batches = micro_batches(split.lengths, np.arange(len(split)), limit)
-    logits = torch.cat([logits_of(model, split.batch(rows)) for rows in batches]).cpu()
-    return logits[torch.from_numpy(np.concatenate(batches)).argsort()]
+    mine = processes.share(np.arange(len(split)), split.lengths)
+    parts = micro_batches(split.lengths, mine, limit)
+    computed = [logits_of(model, split.batch(rows)) for rows in parts]
+    logits = torch.zeros(len(split), model.pretrained.config.num_labels)
+    for rows, part in zip(parts, computed, strict=True):
+        logits[rows] = part.cpu()
+    processes.all_reduce(logits)
+    return logits
 
 
 def score(logits: Tensor, split: Split) -> tuple[float, float]:
@@ -284,6 +294,7 @@ def start(run: Run) -> State:
     scaler = torch.amp.GradScaler(
         device.type, enabled=measure.compute_type(device) is torch.float16
     )
+    scaler.scale(torch.zeros((), device=device))  # a process may have no review in a step
     return State(model, optimizer, schedule, scaler, measure.Clock(device))
 
 
@@ -341,7 +352,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with reading("the experiment"):  # what cannot be is refused here; later errors are bugs
+        # What cannot be is refused here; later errors are bugs.
+        with processes.together(), reading("the experiment"):
             experiment = prepare(parse(globals(), arguments))
         try:
             for run in experiment.runs_to_do():  # one by one: other processes may be at work
@@ -351,17 +363,18 @@ def main(arguments: list[str] | None = None) -> int:
             status = summarise(experiment)
         return status
     except BadInput as error:
-        return refuse(error, arguments)
+        return refuse(error, arguments) if processes.first_to_print("refused") else 2
     except KeyboardInterrupt:
         stop, status = "interrupted", 130
     except OSError as error:  # a disk that is full, or gone
         stop, status = f"stopped ({reason(error)})", 1
-    resume = resume_command(arguments)
-    print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
+    if processes.first_to_print("resume"):
+        resume = resume_command(arguments)
+        print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
     return status
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: finished runs are kept
+    interrupt_once()
     steady_output()
     sys.exit(main())

@@ -1,5 +1,6 @@
 """What stands around the training loop: settings, data and base model, runs and their folders."""
 
+from . import processes
 from .experiment import Experiment
 from .frozen import FrozenStates
 from .runs import Run
@@ -17,6 +18,7 @@ __all__ = [
     "State",
     "parse",
     "prepare",
+    "processes",
     "resume_command",
     "summarise",
 ]

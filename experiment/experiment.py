@@ -14,11 +14,12 @@ from data_utils import BUNDLED, ENCODERS, Split
 from evaluation import measure
 from evaluation.files import read_json
 
-from . import tuning
+from . import processes, tuning
 from .runs import LOCK, Run, held
 from .settings import Settings
 
-FREE = ("methods", "seeds", "results", "tuning_rates", "tensorboard")  # may differ between starts
+# may differ between starts
+FREE = ("methods", "seeds", "results", "tuning_rates", "tensorboard", "parallel")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,17 @@ class Experiment:
 
         A run that another process holds is passed over, and taken later if that process has
         ended without finishing it. A run that fails is not tried again before the next start.
+        Processes that share each run take those of the first one.
         """
+        runs, taken = {run.name: run for run in self.runs()}, self._take_runs()
+        while True:
+            run = next(taken, None) if processes.leads() else None
+            name = processes.broadcast(run and run.name)
+            if name is None:
+                return
+            yield runs[name]
+
+    def _take_runs(self):
         todo = [run for run in self.runs() if not run.is_finished]
         stamps = {run.name: run.stamp for run in todo}
         found = True

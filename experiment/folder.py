@@ -11,7 +11,7 @@ from boundary import BadInput, reading, write
 from evaluation.files import read_json
 from evaluation.results import Results
 
-from . import tuning
+from . import processes, tuning
 from .experiment import Experiment
 from .runs import LOCK, RECORD, STATE, held
 
@@ -23,8 +23,16 @@ def open_folder(experiment: Experiment) -> None:
     """Start the experiment in its folder, or resume it; --fresh deletes what is there.
 
     Raises `BadInput` where its runs have other constants, where a file is damaged or in the layout
-    of an earlier version, and where --fresh would delete what another process is at work on.
+    of an earlier version, where --fresh would delete what another process is at work on, and where
+    processes that torchrun has started do not share it. The first of them opens it for all.
     """
+    processes.barrier()  # before anything is deleted
+    if processes.leads():
+        _open(experiment)
+    processes.check_shared(experiment.folder)
+
+
+def _open(experiment):
     folder, settings = experiment.folder, experiment.settings
     with folder_lock(folder):
         _check_kinds(experiment)

@@ -28,6 +28,8 @@ from data_utils import Batch, Rows, Split, micro_batches
 from evaluation.measure import Clock, compute_type
 from modeling import PeftModel
 
+from . import processes
+
 REMEDY = "set HF_HOME to another disk, or STORE_STATES to False: they are then computed each time"
 
 
@@ -87,7 +89,7 @@ class FrozenStates:
 
     @torch.no_grad()
     def _write(self, rows, compute, most_tokens, what):
-        bar = tqdm(total=len(self.split), desc=what, unit="review", disable=None)
+        bar = tqdm(total=len(self.split), desc=what, unit="review", disable=processes.quiet())
         self.model.eval()
         with rows.path.open("wb") as file:
             for index in micro_batches(self.split.lengths, np.arange(len(self.split)), most_tokens):

@@ -27,7 +27,6 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
 import modeling
 from boundary import BadInput, replacing, write
@@ -36,7 +35,7 @@ from evaluation.files import TABLES, read_json, read_table
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS
 
-from . import live
+from . import live, processes
 from .state import State, read_state
 
 if TYPE_CHECKING:  # it lists the runs, which know it
@@ -126,6 +125,7 @@ class Run:
         if (self.folder / STATE).exists():
             state.load(self.folder / STATE)
             state.steps = self._read_steps(state.history)
+        processes.reseed(self.seed, len(state.history))
 
     def _read_steps(self, history):
         """The steps up to the last evaluation."""
@@ -136,12 +136,15 @@ class Run:
         return steps.to_dict("records")
 
     def save(self, state: State) -> None:
-        """Write what is known after an evaluation."""
-        _write_table(self.folder / "steps.csv", state.steps)
-        _write_table(self.folder / "history.csv", state.history)
-        state.save(self.folder / STATE)
-        if self.experiment.settings.tensorboard:
-            live.log(self.folder, state)
+        """Write what is known after an evaluation; no process goes on before it is written."""
+        if processes.leads():
+            _write_table(self.folder / "steps.csv", state.steps)
+            _write_table(self.folder / "history.csv", state.history)
+            state.save(self.folder / STATE)
+            if self.experiment.settings.tensorboard:
+                live.log(self.folder, state)
+        processes.barrier()
+        processes.reseed(self.seed, len(state.history))
 
     def load_best(self, state: State) -> None:
         """Put the tensors of the best evaluation into the model."""
@@ -170,6 +173,8 @@ class Run:
 
     def keep(self, model: PeftModel) -> None:
         """Write the checkpoint, and where the model has changed."""
+        if not processes.leads():
+            return
         modeling.save_checkpoint(model, self.folder, self.experiment.tokenizer)
         validation = self.experiment.splits["validation"]
         some = validation.batch(np.arange(min(32, len(validation))))
@@ -180,6 +185,8 @@ class Run:
 
     def finish(self, facts: dict, logits: Tensor | None) -> None:
         """Write the test's logits (n, C), if there was one, and the record that ends the run."""
+        if not processes.leads():
+            return
         if logits is not None:  # else a learning rate was tried
             labels = self.experiment.splits["test"].labels.cpu()
             predictions = pd.DataFrame({"label": labels})
@@ -197,7 +204,7 @@ class Run:
         said.append(f"{facts['training_seconds']:.3g} s of training")
         if facts.get("shared_seconds"):
             said.append(f"{facts['shared_seconds']:.3g} s of frozen blocks, once for all runs")
-        tqdm.write(f"{self.method.text} seed {self.seed}: {', '.join(said)}")
+        processes.print_line(f"{self.method.text} seed {self.seed}: {', '.join(said)}")
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
@@ -205,23 +212,28 @@ class Run:
 
         The failure is recorded; the next start tries the run again from its beginning.
         """
+        try:
+            with processes.together(), self._saying_why():
+                yield
+        except BadInput as error:
+            if processes.leads():
+                print(f"{self.method.text} seed {self.seed} failed: {error}", file=sys.stderr)
+                self._record(f"failed: {error}", {})
+
+    @contextmanager
+    def _saying_why(self):
         settings = self.experiment.settings
         try:
             yield
-            return
-        except torch.OutOfMemoryError:
-            why = (
+        except torch.OutOfMemoryError as error:
+            raise BadInput(
                 f"out of memory with BATCH_SIZE {settings.batch_size}, MICRO_BATCH_TOKENS "
                 f"{settings.micro_batch_tokens or 'auto'}, MAX_TOKENS {settings.max_tokens}; lower "
                 "the first two, or the last"
-            )
-        except BadInput as error:
-            why = str(error)
+            ) from error
         except FloatingPointError as error:
             rate = f"learning rate {self.method.learning_rate:g}"
-            why = f"{error}, {rate}; lower it in LEARNING_RATES"
-        print(f"{self.method.text} seed {self.seed} failed: {why}", file=sys.stderr)
-        self._record(f"failed: {why}", {})
+            raise BadInput(f"{error}, {rate}; lower it in LEARNING_RATES") from error
 
     def _record(self, status, facts):
         record = {"experiment": self.experiment.settings.experiment} | self.experiment.names
@@ -232,7 +244,7 @@ class Run:
             "seed": self.seed,
             "status": status,
             "learning_rate": self.method.learning_rate,
-            "device": measure.describe(self.experiment.device),
+            "device": processes.describe(self.experiment.device),
             "hyperparameters": self.method.hyperparameters,
         }
         (self.folder / STATE).unlink(missing_ok=True)

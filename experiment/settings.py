@@ -15,6 +15,8 @@ from boundary import BadInput
 from modeling import Method
 from modeling.methods import METHODS, hyperparameters_of
 
+from . import processes
+
 Presets = namedtuple("Presets", "full base quick")  # the three values of a constant
 
 
@@ -120,6 +122,7 @@ class Settings:
     adapter_bottleneck: Width
     gradient_clip: Positive
     split_seed: whole(0)
+    parallel: Annotated[str, Rule("'runs' or 'data'", lambda v: v in ("runs", "data"))]
     tensorboard: Switch
     results: Text
     fresh: bool = False  # delete this experiment's results first
@@ -141,7 +144,8 @@ RULES = {
 
 def resume_command(arguments: list[str]) -> str:
     """What resumes an experiment that was started with these arguments."""
-    return shlex.join(["python", "finetuning.py", *(a for a in arguments if a != "--fresh")])
+    options = [argument for argument in arguments if argument != "--fresh"]
+    return shlex.join([*processes.launcher(), "finetuning.py", *options])
 
 
 def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
@@ -176,6 +180,7 @@ def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
     values |= {name: os.path.expanduser(values[name]) for name in ("model", "dataset", "results")}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     values["command"] = resume_command(arguments)
+    values["fresh"] &= not processes.restarted()
     if values["tune"] and "full" not in values["methods"]:
         values["methods"] += ("full",)  # what the others are compared with is tuned as they are
     return Settings(**values | {"methods": _methods(values)})

@@ -16,7 +16,7 @@ from boundary import BadInput, check_room, reading
 from evaluation import measure
 from modeling import PeftModel
 
-from . import frozen, live
+from . import frozen, live, processes
 from .experiment import Experiment
 from .folder import open_folder
 from .settings import Presets, Settings
@@ -27,12 +27,14 @@ def prepare(settings: Settings) -> Experiment:
 
     Raises `BadInput`.
     """
-    if not sys.stderr.isatty():
+    processes.join()
+    if processes.quiet() or not sys.stderr.isatty():
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
     device = measure.choose_device()
     measure.prepare_device(device)
-    _print_title(settings, device)
+    if processes.leads():
+        _print_title(settings, device)
     if settings.tensorboard:
         live.check()
     examples = settings.train_examples, settings.validation_examples, settings.test_examples
@@ -53,7 +55,10 @@ def prepare(settings: Settings) -> Experiment:
     _check_memory(models, device)
     _check_disk(experiment, models)
     open_folder(experiment)
-    _print_data(experiment, models)
+    if processes.leads():
+        _print_data(experiment, models)
+    if settings.parallel == "runs":
+        processes.leave()
     return experiment
 
 
@@ -111,8 +116,11 @@ def _print_title(settings, device):
         f"{what} {settings.experiment}{preset}: "
         f"{', '.join(method.text for method in settings.methods)} on {settings.model} model and "
         f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
-        f"{measure.describe(device)}"
+        f"{processes.describe(device)}"
     )
+    if processes.launched():
+        what = "they take runs in turn" if settings.parallel == "runs" else "they share each run"
+        print(f"PARALLEL is {settings.parallel}: {what}")
 
 
 def _print_data(experiment, models):

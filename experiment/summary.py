@@ -5,7 +5,7 @@ import textwrap
 from evaluation import report, tables
 from evaluation.results import Results
 
-from . import tuning
+from . import processes, tuning
 from .experiment import Experiment
 from .folder import any_finished, at_work, folder_lock
 
@@ -16,12 +16,14 @@ def summarise(experiment: Experiment) -> int:
     1 where a run has failed (in tuning: every rate of a method), else 0. While other processes
     are at work on the experiment this is left to the last of them.
     """
-    others = at_work(experiment.folder)
+    with folder_lock(experiment.folder):
+        others = at_work(experiment.folder)
+        if processes.leads() and not others:
+            tuning.summarise(experiment) if experiment.settings.tune else _write_all(experiment)
+    if others and processes.launched():
+        return 0  # for a failure torchrun would end the others; the last one gives it
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
-    else:
-        with folder_lock(experiment.folder):
-            tuning.summarise(experiment) if experiment.settings.tune else _write_all(experiment)
     if experiment.settings.tune:
         table = tuning.collect(experiment)
         return int(len(table) > 0 and not table.groupby("method")["chosen"].any().all())

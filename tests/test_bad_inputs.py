@@ -173,7 +173,7 @@ CONSTANTS = {
     "experiment of two lines": Case(given("--experiment", "a\nb"), r"EXPERIMENT is 'a\\nb'"),
     "no option": Case(given("--epoch-count", "1"), "unrecognized arguments: --epoch-count"),
     "results is a file": Case(given("--results", COMMAND), "finetuning.py/tiny .*set it to a f"),
-    "results cannot be written": Case(given("--results", "/proc/x"), "/proc/x/tiny.*set RESULTS to"),
+    "results cannot be written": Case(given("--results", "/proc/x"), "/proc/x/tiny.*set RESULTS"),
 }
 
 WEIGHTS = "the weights of MODEL .* cannot be read"

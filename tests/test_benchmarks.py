@@ -1,7 +1,9 @@
 """The FLOPs that the benchmarks hold speeds against, and that every system trains."""
 
+import math
 import os
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from huggingface_hub import constants
 from torch.utils.flop_counter import FlopCounterMode
 
 import finetuning
-from benchmarks import flops, frozen_blocks, memory
+from benchmarks import flops, frozen_blocks, many_gpus, memory
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.training_profile import make_plain, seconds_by_kind
 from benchmarks.work import Work, as_run, new_states
@@ -220,3 +222,22 @@ def test_the_form_before_gives_the_features_of_the_form_after():
     after = model.encode(ids, mask)
     make_plain(model)
     torch.testing.assert_close(model.encode(ids, mask), after)
+
+
+def test_predicted_efficiency_is_the_work_over_what_the_gpus_could_do():
+    free = many_gpus.Link("free", math.inf, 0.0)
+    for link in (many_gpus.IN_ONE_MACHINE, free):
+        assert many_gpus.data_efficiency("lora", 32, 1, link) == 1.0
+    with mock.patch.object(many_gpus, "IN_ONE_MACHINE", free):
+        assert many_gpus.data_efficiency("lora", 32, 8, free) == 1.0
+        assert many_gpus.data_efficiency("lora", 32, 64, free) == 0.5  # half have no review
+    assert many_gpus.runs_efficiency(60, 32) == 60 / 64
+    assert many_gpus.runs_efficiency(60, 1024) == 60 / 1024
+
+
+def test_a_step_on_two_gpus_takes_half_the_compute_and_one_exchange():
+    link = many_gpus.IN_ONE_MACHINE
+    alone = many_gpus.compute_seconds("full", 32)
+    exchange = 4 * 66_955_010 / link.bandwidth + 2 * link.latency  # a ring of two: all bytes once
+    expected = alone / (2 * (alone / 2 + exchange))
+    assert many_gpus.data_efficiency("full", 32, 2, link) == pytest.approx(expected)
