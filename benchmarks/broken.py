@@ -1,0 +1,128 @@
+"""What do the mistakes of popular implementations cost? One change at a time, against ours.
+
+    python -m benchmarks.broken                   results/broken, half an hour on two cores
+    python -m benchmarks.broken --glued           the same reviews, glued together at their tags
+
+Any option of finetuning.py may follow. Two mistakes are learning rates, which are variants; the
+others are methods that the package itself does not carry:
+
+    lora_frozen_head        the new head, random as it is, does not learn
+    lora_normal             A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))
+    adapter_no_residual     W_up f(W_down h + b_down) + b_up, without h: not near the identity
+    adapter_frozen_norms    the LayerNorms do not learn
+"""
+
+import re
+import shlex
+import sys
+from functools import wraps
+from unittest import mock
+
+from torch import nn
+from torch.nn import functional as F
+
+import finetuning
+from data_utils import reviews
+from evaluation import style
+from experiment import settings
+from modeling import methods
+from modeling.adapter import AdapterModel, BottleneckAdapter
+from modeling.lora import LoRAModel
+
+
+class FrozenHeadLoRA(LoRAModel):
+    """LoRA around a random classifier, which stays as it is."""
+
+    def __init__(self, pretrained, **hyperparameters):
+        super().__init__(pretrained, **hyperparameters)
+        for path in self.architecture.head:
+            pretrained.get_submodule(path).requires_grad_(False)
+
+
+class NormalLoRA(LoRAModel):
+    """LoRA whose A starts with a variance of 1."""
+
+    @wraps(LoRAModel.adapt)
+    def adapt(self, **hyperparameters):
+        super().adapt(**hyperparameters)
+        for layer in self.lora_layers().values():
+            nn.init.normal_(layer.lora_A)
+
+
+class AdapterWithoutResidual(BottleneckAdapter):
+    """W_up f(W_down h + b_down) + b_up"""
+
+    def forward(self, h):
+        return self.up(F.gelu(self.down(h)))
+
+
+class NoResidualAdapters(AdapterModel):
+    """Adapters that replace what a sublayer makes."""
+
+    @wraps(AdapterModel.adapt)
+    def adapt(self, **hyperparameters):
+        super().adapt(**hyperparameters)
+        for module in self.pretrained.modules():
+            if isinstance(module, BottleneckAdapter):
+                module.__class__ = AdapterWithoutResidual
+
+
+class FrozenNormAdapters(AdapterModel):
+    """Adapters among LayerNorms that stay as they are."""
+
+    @wraps(AdapterModel.adapt)
+    def adapt(self, **hyperparameters):
+        super().adapt(**hyperparameters)
+        for block in self.blocks:
+            for path in self.architecture.norms:
+                block.get_submodule(path).requires_grad_(False)
+
+
+MISTAKES = {  # name: class, label
+    "lora_frozen_head": (FrozenHeadLoRA, "LoRA, random head frozen"),
+    "lora_normal": (NormalLoRA, "LoRA, A from N(0, 1)"),
+    "adapter_no_residual": (NoResidualAdapters, "adapters without residual"),
+    "adapter_frozen_norms": (FrozenNormAdapters, "adapters, LayerNorms frozen"),
+}
+RATES = {name: finetuning.LEARNING_RATES[name.partition("_")[0]] for name in MISTAKES}
+CUSTOMARY = (2e-5, 5e-5)  # learning rates of full fine-tuning, given to every method
+CHOSEN = [
+    name if rate is None else f"{name}(learning_rate={rate})"
+    for name in ("lora", "adapter")
+    for rate in (None, *CUSTOMARY)
+]
+
+
+def glued(text: str) -> str:
+    """As `data_utils.reviews.clean_text`, but nothing stands where a line break stood."""
+    return re.sub(r"<br\s*/?>", "", text).strip()
+
+
+def command(arguments: list[str]) -> str:
+    """What resumes the experiment."""
+    options = [argument for argument in arguments if argument != "--fresh"]
+    return shlex.join(["python", "-m", "benchmarks.broken", *options])
+
+
+def main(arguments: list[str]) -> int:
+    """Run the experiment with the mistakes among the methods; returns the exit status."""
+    same = [argument for argument in arguments if argument != "--glued"]
+    clean = glued if len(same) < len(arguments) else reviews.clean_text
+    name = "broken" if clean is reviews.clean_text else "broken-glued"
+    looks = zip(MISTAKES, ("#D55E00", "#882255", "#332288", "#117733"), strict=True)
+    added = {key: style.Look(MISTAKES[key][1], colour, "", "-", "h") for key, colour in looks}
+    chosen = ["lora", "adapter"] if name == "broken-glued" else [*CHOSEN, *MISTAKES]
+    given = ["--experiment", name, "--methods", *chosen, "--seeds", "0", "1", "2"]
+    given += ["--learning-rates", *(f"{key}={rate}" for key, rate in RATES.items())]
+    with (
+        mock.patch.dict(methods.METHODS, {key: kind for key, (kind, _) in MISTAKES.items()}),
+        mock.patch.dict(style.METHODS, added),
+        mock.patch.object(reviews, "clean_text", clean),
+        mock.patch.object(settings, "resume_command", lambda _: command(arguments)),
+        mock.patch.object(finetuning, "resume_command", lambda _: command(arguments)),
+    ):
+        return finetuning.main([*given, *same])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

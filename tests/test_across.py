@@ -1,0 +1,63 @@
+"""The figure across experiments: which constant differs, and what stands at each of its values."""
+
+import pandas as pd
+import pytest
+from made_up import EXPERIMENT, TESTS, add, begin
+
+from evaluation import across
+from evaluation.results import Results
+
+
+def experiments(tmp_path, constant="max_tokens", values=(64, 128, 512), **more):
+    """A folder for each value; LoRA gets 30, 31, ... test reviews right."""
+    folders = []
+    for i, value in enumerate(values):
+        name = f"tokens-{i}"
+        constants = EXPERIMENT["constants"] | {"experiment": name, constant: value} | more
+        begin(tmp_path / name, constants=constants)
+        for method in ("head", "lora"):
+            for seed in (0, 1):
+                right = 30 + i if method == "lora" else 20
+                add(tmp_path / name, method, seed, right, record={"experiment": name})
+        folders.append(tmp_path / name)
+    return folders
+
+
+def test_each_value_has_the_accuracy_of_its_experiment(tmp_path, capsys):
+    folders = experiments(tmp_path)
+    assert across.main([*map(str, folders)]) == 0
+    csv, png = capsys.readouterr().out.split()
+    assert (csv, png) == tuple(str(tmp_path / f"tokens_max_tokens.{end}") for end in ("csv", "png"))
+    points = pd.read_csv(csv)
+    lora = points[points["method"] == "lora"]
+    assert lora["max_tokens"].tolist() == [64, 128, 512]
+    assert lora["accuracy"].tolist() == pytest.approx([30 / TESTS, 31 / TESTS, 32 / TESTS])
+    assert (points["low"] <= points["accuracy"]).all()
+
+
+def test_a_size_that_is_all_there_are_stands_at_its_number(tmp_path):
+    folders = experiments(tmp_path, "train_examples", (None, 5))
+    read = [Results.read(folder) for folder in folders]
+    assert across.differing(read) == "train_examples"
+    begin(
+        folders[1],
+        constants=read[1].experiment["constants"],
+        data=EXPERIMENT["data"] | {"train": 5},
+    )
+    read[1] = Results.read(folders[1])
+    assert sorted(set(across.table(read, "train_examples")["train_examples"])) == [5, 10]
+
+
+def test_texts_are_compared_too(tmp_path):
+    folders = experiments(tmp_path, "truncation", ("left", "right"))
+    assert [path.suffix for path in across.compare(folders)] == [".csv", ".png"]
+
+
+def test_experiments_that_do_not_differ_in_one_constant_are_refused(tmp_path, capsys):
+    alike = experiments(tmp_path, values=(64, 64))
+    assert across.main([*map(str, alike)]) == 2
+    assert "differ in no constant; expected one" in capsys.readouterr().err
+    also = {"experiment": "tokens-1", "max_tokens": 128, "epochs": 3}
+    begin(alike[1], constants=EXPERIMENT["constants"] | also)
+    assert across.main([*map(str, alike)]) == 2
+    assert "differ in max_tokens and epochs; expected one" in capsys.readouterr().err
