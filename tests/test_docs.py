@@ -10,6 +10,7 @@ import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 import finetuning
+from benchmarks import many_gpus
 from benchmarks.scaling import exponents
 from evaluation.results import Results
 from evaluation.style import METHODS as LOOKS
@@ -55,6 +56,23 @@ def best_epochs(table, keys, loss="validation_loss"):
     return table.loc[table.groupby(keys, sort=False)[loss].idxmin()]
 
 
+# ---------------------------------------------------------------------------- docs/findings.md
+
+
+def test_the_answers_of_the_findings_are_those_of_their_files():
+    changes = pd.read_csv(RESULTS / "imdb" / "changes.csv")
+    full = changes[changes["method"] == "full"].groupby("place")["effective_rank"].mean()
+    phrases = [f"no: {full.min():.0f} to {full.max():.0f} by matrix"]
+    ends = pd.read_csv(RESULTS / "choices" / "truncation.csv")
+    means = ends.pivot_table("validation_accuracy", "method", "truncation") * 100
+    ahead = means["left"] - means["right"]
+    phrases.append(f"the last, by {ahead.min():.1f} to {ahead.max():.1f} points on validation")
+    tuned = pd.read_csv(RESULTS / "tuning" / "tuning.csv")
+    rates = tuned[tuned["chosen"]].set_index("method")["learning_rate"]
+    phrases.append(f"so far one seed: {rates['lora'] / rates['full']:.3g} times")
+    assert_phrases("docs/findings.md", phrases)
+
+
 # ---------------------------------------------------------------------------- docs/performance.md
 
 
@@ -98,6 +116,37 @@ def test_the_tables_of_checks_profile_and_memory_are_those_of_their_files():
         values = part.set_index("method")[["computed_mib", "measured_mib"]]
         rows.append(row(component, *map(number, [*values.loc["lora"], *values.loc["full"]])))
     assert_rows("docs/performance.md", rows)
+
+
+def test_the_tables_of_frozen_blocks_are_those_of_their_files():
+    rows = []
+    for name in ("frozen_blocks", "frozen_blocks_base"):
+        facts = pd.read_csv(RESULTS / f"{name}.csv")
+        for what, part in facts.groupby("what", sort=False):
+            rows.append(row(what, *map(number, part[["measured", "floor"]].to_numpy().flatten())))
+    assert_rows("docs/performance.md", rows)
+    facts = pd.read_csv(RESULTS / "frozen_blocks.csv").set_index(["what", "blocks"])["measured"]
+    ahead = facts["lora: times as fast as peft tuned"].map(number)
+    assert_phrases("README.md", [f"{' and '.join(ahead)} times as fast as a well-tuned `peft`"])
+
+
+def test_the_table_of_two_processes_is_that_of_its_file():
+    found = pd.read_csv(RESULTS / "processes.csv").set_index("what")
+    names = {
+        "runs": "`runs`: nine runs, the whole command",
+        "data": "`data`: one run of LoRA, training",
+        "exchange": "`data`: the gradients' exchange, a step",
+    }
+    columns = ["one_process_seconds", "two_processes_seconds", "speed"]
+    rows = [row(name, *map(number, found.loc[key, columns])) for key, name in names.items()]
+    assert_rows("docs/many-processes.md", rows)
+    share = f"the exchange is {100 * found.loc['exchange', 'share_of_a_step']:.2g} % of a step"
+    assert_phrases("docs/many-processes.md", [share])
+
+
+def test_the_predictions_for_many_gpus_are_those_of_their_script():
+    committed = pd.read_csv(RESULTS / "many_gpus.csv")
+    pd.testing.assert_frame_equal(committed, many_gpus.table(), rtol=1e-3, check_dtype=False)
 
 
 def test_the_table_of_exponents_is_that_of_its_file():
