@@ -22,7 +22,7 @@ from forked import COMMAND, Servers, begin, files_of
 
 from modeling import load_finetuned
 
-SEED, TIMES = int(os.environ.get("FUZZ_SEED", 0)), float(os.environ.get("FUZZ_TIMES", 0.45))
+SEED, TIMES = int(os.environ.get("FUZZ_SEED", 0)), float(os.environ.get("FUZZ_TIMES", 0.35))
 ODD = [None, True, False, 0, 1, -1, 7, 1.5, 10**6, 2**31, 2**63, 10**40, 1e300, float("nan")]
 ODD += ["", "x", "nan", "🎬", "../x", "a\nb", "x" * 10**5, [], {}, [[]], [0], ["x"], {"x": 1}]
 RUN = f"""
