@@ -1,6 +1,6 @@
 """LoRA is the same as HF peft's: logits, gradients, and the weights after ten steps, in float64.
 
-pytest tests/test_against_peft.py -s        prints the largest differences
+pytest tests/test_against_peft.py -n 0 -s   prints the largest differences
 """
 
 import warnings
