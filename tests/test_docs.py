@@ -3,9 +3,11 @@
 Tables are compared row by row. A failure prints the rows that the page should have: copy them.
 """
 
+import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
@@ -59,17 +61,35 @@ def best_epochs(table, keys, loss="validation_loss"):
 # ---------------------------------------------------------------------------- docs/findings.md
 
 
-def test_the_answers_of_the_findings_are_those_of_their_files():
+DECIMAL = re.compile(r"(?<![\w.,])−?\d[\d,]*\.\d+(?![\w.])")
+FINDINGS = re.split(r"^## (?=\d)", text_of("docs/findings.md"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("finding", FINDINGS[1:], ids=lambda text: text.partition("?")[0])
+def test_the_numbers_of_a_finding_are_those_of_the_pages_that_it_links(finding):
+    paragraphs = finding.split("\n\n")[1:]
+    prose = "\n".join(p for p in paragraphs if not p.startswith(("    ", "*Expected")))
+    links = re.findall(r"\]\(([^)#]+\.md)[^)]*\)", prose)
+    known = {n for link in links for n in DECIMAL.findall(text_of(f"docs/{link}"))}
+    said = DECIMAL.findall(re.sub(r"arXiv:\S+|`[^`]*`", "", prose))
+    assert [number for number in said if number not in known] == []
+
+
+def test_the_numbers_of_the_answers_are_those_of_their_findings():
+    rows = re.findall(r"^\| (\d+) \|[^|]*\|(.*)$", FINDINGS[0], re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(FINDINGS)))
+    for (_, answer), finding in zip(rows, FINDINGS[1:], strict=True):
+        assert set(DECIMAL.findall(answer)) <= set(DECIMAL.findall(finding))
+
+
+def test_the_effective_ranks_of_the_findings_are_those_of_their_file():
     changes = pd.read_csv(RESULTS / "imdb" / "changes.csv")
-    full = changes[changes["method"] == "full"].groupby("place")["effective_rank"].mean()
-    phrases = [f"no: {full.min():.0f} to {full.max():.0f} by matrix"]
-    ends = pd.read_csv(RESULTS / "choices" / "truncation.csv")
-    means = ends.pivot_table("validation_accuracy", "method", "truncation") * 100
-    ahead = means["left"] - means["right"]
-    phrases.append(f"the last, by {ahead.min():.1f} to {ahead.max():.1f} points on validation")
-    tuned = pd.read_csv(RESULTS / "tuning" / "tuning.csv")
-    rates = tuned[tuned["chosen"]].set_index("method")["learning_rate"]
-    phrases.append(f"so far one seed: {rates['lora'] / rates['full']:.3g} times")
+    full, lora = (
+        changes[changes["method"] == name].groupby("place")["effective_rank"].mean()
+        for name in ("full", "lora")
+    )
+    phrases = [f"is {full.min():.0f} to {full.max():.0f} by matrix"]
+    phrases.append(f"LoRA's own is {lora.min():.0f} to {lora.max():.0f}")
     assert_phrases("docs/findings.md", phrases)
 
 
