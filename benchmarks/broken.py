@@ -84,7 +84,7 @@ MISTAKES = {  # name: class, label
     "adapter_no_residual": (NoResidualAdapters, "adapters without residual"),
     "adapter_frozen_norms": (FrozenNormAdapters, "adapters, LayerNorms frozen"),
 }
-RATES = {name: finetuning.LEARNING_RATES[name.partition("_")[0]] for name in MISTAKES}
+RATES = {name: finetuning.LEARNING_RATES.quick[name.partition("_")[0]] for name in MISTAKES}
 CUSTOMARY = (2e-5, 5e-5)  # learning rates of full fine-tuning, given to every method
 CHOSEN = [
     name if rate is None else f"{name}(learning_rate={rate})"
