@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from boundary import BadInput, expanded, refuse, write
+from boundary import BadInput, expanded, reason, refuse, write
 
 from .comparisons import interval_note
+from .curves import accuracy_line
 from .results import Results
 from .style import line_handle, looks, plt, save, set_style
 
@@ -64,10 +65,7 @@ def figure(experiments: Sequence[Results], points: pd.DataFrame, constant: str):
     drawn, axes = plt.subplots(figsize=(7.2, 5.0))
     look_of = looks(points["method"])
     for method, part in points.assign(x=places).groupby("method", sort=False):
-        look = look_of[method]
-        mean, low, high = (100 * part[name] for name in ("accuracy", "low", "high"))
-        style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
-        axes.errorbar(part["x"], mean, [mean - low, high - mean], elinewidth=0.8, **style)
+        accuracy_line(axes, part["x"], part, look_of[method])
     if numbers and values.min() > 0 and values.max() / values.min() >= WIDE:
         axes.set_xscale("log")
     labels = [f"{v:,}" if numbers else str(v) for v in values.unique()]
@@ -109,6 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except BadInput as error:
         return refuse(error, arguments)
+    except OSError as error:  # reading has raised BadInput
+        place = folders[0].absolute().parent
+        return refuse(BadInput(f"{place} cannot be written to ({reason(error)})"), arguments)
 
 
 if __name__ == "__main__":

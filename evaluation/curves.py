@@ -1,4 +1,4 @@
-"""Curves: how methods learn, what fewer blocks cost, the loss at each learning rate tried."""
+"""Curves: how methods learn, what fewer blocks cost, what each learning rate gives."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from .comparisons import interval_note
 from .files import AMOUNT, FLAG, SOME, SOME_SHARE, TEXT, read_table
 from .markdown import count
 from .results import Results
-from .style import legend_rows, line_handle, looks, parse, plt, ring_handle, save, set_style
+from .style import Look, legend_rows, line_handle, looks, parse, plt, ring_handle, save, set_style
 
 PANELS = {  # table, column: title, axis, units of it in 1
     ("steps", "loss"): ("training loss", "loss (nats per review)", 1),
@@ -130,20 +130,17 @@ def depths(results: Results):
 
     A line for each method with three of them or more; None where there is none.
     """
-    runs = results.runs
-    runs = runs.assign(learn=learning_blocks(runs), total=total_seconds(runs))
-    means = runs.groupby("method", sort=False)[["learn", "total"]].mean()
-    points = results.intervals.join(means, on="method").dropna(subset=["learn", "total"])
-    points["line"] = points["method"].map(_without_blocks)
-    points = points[points.groupby("line")["learn"].transform("nunique") >= 3]
+    runs = results.runs.assign(total=total_seconds(results.runs))
+    points = _varied(results, runs.assign(blocks=learning_blocks(runs)), "blocks", "total")
     if points.empty:
         return None
     figure, axes = plt.subplots(figsize=(7.2, 5.0))
     drawn = looks(points["line"])
     best_first = points.groupby("line")["accuracy"].mean().sort_values(ascending=False).index
     for i, line in enumerate(best_first):
-        part = points[points["line"] == line].sort_values("learn")
-        _depths(axes, part, drawn[line], above=i % 2 == 0)
+        part = points[points["line"] == line]
+        accuracy_line(axes, part["total"], part, drawn[line])
+        _numbers(axes, part, drawn[line], above=i % 2 == 0)
     axes.margins(0.1)
     axes.set(xlabel=BOTH if is_shared(results) else ALONE, ylabel="test accuracy (%)")
     axes.grid(alpha=0.3)
@@ -153,23 +150,60 @@ def depths(results: Results):
     return figure, "\n".join(notes), list(map(line_handle, drawn.values()))
 
 
-def _depths(axes, points, look, above):
-    """One method's line, its numbers on one side of it, where another's are on the other."""
+def learning_rates(results: Results):
+    """Test accuracy of the variants of a method that differ in `learning_rate` alone.
+
+    A line for each method with three of them or more; None where there is none.
+    """
+    points = _varied(results, results.runs, "learning_rate")
+    if points.empty:
+        return None
+    figure, axes = plt.subplots(figsize=(7.2, 5.0))
+    drawn = looks(points["line"])
+    for line, part in points.groupby("line", sort=False):
+        accuracy_line(axes, part["learning_rate"], part, drawn[line])
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    note = interval_note(replace(results, intervals=points))
+    return figure, note, list(map(line_handle, drawn.values()))
+
+
+def accuracy_line(axes, x: pd.Series, points: pd.DataFrame, look: Look) -> None:
+    """Draw mean accuracies with their intervals at `x`, joined in the order of the rows."""
     mean, low, high = (100 * points[name] for name in ("accuracy", "low", "high"))
     style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
-    axes.errorbar(points["total"], mean, [mean - low, high - mean], elinewidth=0.8, **style)
+    axes.errorbar(x, mean, [mean - low, high - mean], elinewidth=0.8, **style)
+
+
+def _varied(results, runs, *columns):
+    """The accuracies of variants that differ in the first column alone, in its order.
+
+    `line` is the method of which they are variants, three or more.
+    """
+    varied, *_ = columns
+    means = runs.groupby("method", sort=False)[[*columns]].mean()
+    points = results.intervals.join(means, on="method").dropna(subset=[*columns])
+    points["line"] = points["method"].map(lambda method: _without(varied, method))
+    points = points[points.groupby("line")[varied].transform("nunique") >= 3]
+    return points.sort_values(varied, kind="stable")
+
+
+def _numbers(axes, points, look, above):
+    """How many blocks, on one side of a method's line, where another's are on the other."""
     text = {"textcoords": "offset points", "color": look.colour, "fontweight": "bold"}
     text["zorder"] = 5  # above other methods' lines
     text["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
     text |= {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
-    for learn, x, y in zip(points["learn"], points["total"], mean, strict=True):
-        axes.annotate(f"{learn:.0f}", (x, y), (-5, 4) if above else (5, -4), **text)
+    for point in points.itertuples():
+        place = point.total, 100 * point.accuracy
+        axes.annotate(f"{point.blocks:.0f}", place, (-5, 4) if above else (5, -4), **text)
 
 
-def _without_blocks(method):
+def _without(hyperparameter, method):
     """The method of which others are variants: "lora(rank=4, blocks=2)" is of "lora(rank=4)"."""
     name, values = parse(method)
-    texts = [f"{key}={value!r}" for key, value in values.items() if key != "blocks"]
+    texts = [f"{key}={value!r}" for key, value in values.items() if key != hyperparameter]
     return f"{name}({', '.join(texts)})" if texts else name
 
 

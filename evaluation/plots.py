@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from . import comparisons
-from .curves import depths, learning_curves
+from .curves import depths, learning_curves, learning_rates
 from .markdown import count
 from .matrices import changes_map, confusion_matrices
 from .results import Results
@@ -31,6 +31,8 @@ def _figures(results):
         yield name, title, comparisons.bars(results, column, scale)
     yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit(results)
     yield "blocks", "What do fewer blocks cost?", depths(results)
+    title = "How sensitive is each method to its learning rate?"
+    yield "learning_rates", title, learning_rates(results)
     title = "Which methods are significantly different?"
     yield "differences", title, comparisons.differences(results)
     yield "confusion", "Which labels are taken for which?", confusion_matrices(results)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from boundary import BadInput, expanded, reading, refuse
+from boundary import BadInput, expanded, reading, reason, refuse
 from boundary import write as write_file
 
 from . import blocks, html, tables
@@ -60,7 +60,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     sections = [
         _section("#", title, _what(results), *_listed(blocks.sentences(results))),
         _section("##", "Findings", *_listed(findings(results))),
-        *shown("test_accuracy", "cost_and_benefit", "blocks"),
+        *shown("test_accuracy", "cost_and_benefit", "blocks", "learning_rates"),
         _section("##", "Results", tables.accuracies(results)),
         _section("##", "Comparisons", *pairs, *shown("differences")),
         _section("##", "Single runs", tables.single_runs(results)),
@@ -137,6 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except BadInput as error:
         return refuse(error, arguments)
+    except OSError as error:  # reading has raised BadInput
+        return refuse(BadInput(f"{folder} cannot be written to ({reason(error)})"), arguments)
 
 
 if __name__ == "__main__":

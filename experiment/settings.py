@@ -181,7 +181,7 @@ def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     values["command"] = resume_command(arguments)
     values["fresh"] &= not processes.restarted()
-    if values["tune"] and "full" not in values["methods"]:
+    if values["tune"] and "full" not in {text.partition("(")[0] for text in values["methods"]}:
         values["methods"] += ("full",)  # what the others are compared with is tuned as they are
     return Settings(**values | {"methods": _methods(values)})
 

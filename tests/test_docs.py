@@ -38,7 +38,7 @@ def number(value):
 
 def assert_rows(page, rows):
     lines = text_of(page).splitlines()
-    missing = [expected for expected in rows if expected.replace(" |  |", " | |") not in lines]
+    missing = [expected for expected in rows if re.sub(r"\|  (?=\|)", "| ", expected) not in lines]
     assert not missing, f"{page} lacks\n" + "\n".join(missing)
 
 
@@ -61,7 +61,7 @@ def best_epochs(table, keys, loss="validation_loss"):
 # ---------------------------------------------------------------------------- docs/findings.md
 
 
-DECIMAL = re.compile(r"(?<![\w.,])−?\d[\d,]*\.\d+(?![\w.])")
+DECIMAL = re.compile(r"(?<![\w.,])−?\d[\d,]*\.\d+(?!\w|\.\d)")
 FINDINGS = re.split(r"^## (?=\d)", text_of("docs/findings.md"), flags=re.MULTILINE)
 
 
@@ -221,6 +221,23 @@ def test_the_table_of_learning_rates_is_that_of_its_file_and_the_chosen_are_the_
     assert chosen.items() <= finetuning.LEARNING_RATES.quick.items()
 
 
+def test_the_rates_at_base_size_are_those_of_their_file_and_the_presets():
+    rows, table = [], pd.read_csv(RESULTS / "base-tuning" / "tuning.csv")
+    for method in ("head", "adapter", "lora", "full"):
+        tried, cells = table[table["method"] == method].set_index("learning_rate"), []
+        for rate in sorted(table["learning_rate"].unique()):
+            cell = ""
+            if rate in tried.index:
+                r = tried.loc[rate]
+                cell = f"{r.validation_loss:.3f}, {100 * r.validation_accuracy:.1f} %"
+                cell = f"**{cell}**" if r.chosen else cell
+            cells.append(cell)
+        rows.append(row(LOOKS[method].label, *cells))
+    assert_rows("docs/choices.md", rows)
+    chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
+    assert chosen.items() <= finetuning.LEARNING_RATES.base.items()
+
+
 def test_the_tables_of_encoder_dropout_are_those_of_their_files():
     folder, rows = RESULTS / "choices", []
     best = best_epochs(pd.read_csv(folder / "encoder_dropout.csv"), ["encoder_dropout", "seed"])
@@ -274,20 +291,32 @@ def test_readmes_counts_of_parameters_are_the_models():
 
 
 def test_readmes_numbers_of_the_experiment_are_those_of_its_files():
-    results = Results.read(RESULTS / "imdb")
+    results = Results.read(RESULTS / "base")
     about, runs, pairs = results.experiment, results.runs, results.comparisons
-    against_head = pairs["method_b"] == "head"
-    significant = pairs["p_holm"] < 0.05
-    assert (significant == against_head).all()  # README: all beat head-only, and no other differ
-    points = 100 * pairs["difference"][against_head & (pairs["method_a"] != "tfidf")]
-    of_head, of_words = (runs[runs["method"] == method] for method in ("head", "tfidf"))
-    seeds, seconds = len(of_head), round(of_words["training_seconds"].iloc[0])
+    same = pairs[pairs["p_holm"] >= 0.05]
+    (pair,) = same.itertuples()  # README: but that of the first two
+    accuracies = results.intervals.sort_values("accuracy", ascending=False)
+    assert {pair.method_a, pair.method_b} == set(accuracies["method"][:2])
+    assert (Results.read(RESULTS / "imdb").intervals.set_index("method")["accuracy"]).idxmax() == (
+        "tfidf"  # README: nothing beats word counts
+    )
     data, tokens = about["data"], about["constants"]["max_tokens"]
+    labels = {"tfidf": "word counts (TF-IDF)"}
+    of = [
+        f"{labels.get(m, LOOKS[m].label)} {100 * a:.1f}"
+        for m, a in accuracies[["method", "accuracy"]].to_numpy()
+    ]
+    of[0] += " %"
+    points = [f"{100 * x:.1f}".replace("-", "−") for x in (pair.difference, pair.low, pair.high)]
+    sizes = [
+        Results.read(RESULTS / name).runs.query("method == 'head'")["total_parameters"].iloc[0]
+        for name in ("base", "imdb")
+    ]
     phrases = [
-        f"a {of_head['total_parameters'].iloc[0] / 1e6:.1f}-million-parameter encoder",
-        f"{data['train']:,} training reviews, their first {tokens} tokens, {WORDS[seeds]} seeds, "
-        f"{data['test']:,} test reviews",
-        f"beat head-only by {points.min():.0f} to {points.max():.0f} points",
-        f"and take {WORDS[seconds]} seconds",
+        f"encoders of {sizes[0] / 1e6:.0f} and of {sizes[1] / 1e6:.1f} million parameters",
+        f"{data['train']:,} training reviews, their last {tokens} tokens, "
+        f"{WORDS[runs['seed'].nunique()]} seeds, {data['test']:,} test reviews",
+        f"**{', '.join(of)}.**",
+        f"{points[0]} points ({points[1]} to {points[2]})",
     ]
     assert_phrases("README.md", phrases)

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, add, add_depths, add_tuning, begin
+from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
 from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix
 
@@ -242,6 +242,23 @@ def test_a_methods_depths_are_a_line_of_accuracies_by_total_seconds(tmp_path):
     assert axes.get_xlabel() == "training and shared pass (s)"
     assert "error bars: 95 %, t over 3 seeds" in note
     assert "blocks" in drawn(tmp_path)
+
+
+def test_a_methods_learning_rates_are_a_line_of_accuracies(tmp_path):
+    begin(tmp_path)
+    rates = (0.1, 0.001, 0.01)  # the second has no variant: it is the method's own rate
+    for i, text in enumerate(("lora(learning_rate=0.1)", "lora", "lora(learning_rate=0.01)")):
+        for seed in range(3):
+            record = {"learning_rate": rates[i]}
+            add(tmp_path, text, seed, 20 + 5 * i + seed, record=record)
+    add(tmp_path, "adapter(learning_rate=0.1)", 0, record={"learning_rate": 0.1})  # alone: no line
+    figure, note, handles = curves.learning_rates(Results.read(tmp_path))
+    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() != "None"]
+    expected = [[0.001, 100 * 26 / TESTS], [0.01, 100 * 31 / TESTS], [0.1, 100 * 21 / TESTS]]
+    np.testing.assert_allclose(line.get_xydata(), expected)
+    assert [handle.get_label() for handle in handles] == ["LoRA"]
+    assert "error bars: 95 %, t over 3 seeds" in note
+    assert "learning_rates" in drawn(tmp_path)
 
 
 def test_a_method_in_all_blocks_is_the_last_point_of_its_depths(tmp_path):

@@ -367,7 +367,9 @@ def test_a_tunings_folder_gets_its_figure(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'tuning.png'}\n"
 
 
-@pytest.mark.parametrize("damage", ["nothing", "folder", "predictions", "json", "csv", "arguments"])
+@pytest.mark.parametrize(
+    "damage", ["nothing", "folder", "predictions", "json", "csv", "page", "arguments"]
+)
 def test_what_cannot_be_reported_is_one_line_and_exit_status_2(folder, capsys, damage):
     arguments, message = [str(folder)], "cannot be read"
     if damage == "nothing":
@@ -383,6 +385,9 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(folder, capsys, d
         (folder / "experiment.json").write_text("{")
     elif damage == "csv":
         (folder / "lora-seed0" / "history.csv").write_bytes(b"\xff\xfe\x00")
+    elif damage == "page":
+        (folder / "report.md.part").mkdir()  # where the page is to be written
+        message = "cannot be written to"
     else:
         arguments, message = [], "give one folder"
     assert report.main(arguments) == 2

@@ -105,6 +105,8 @@ def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words
 
 def test_tuning_has_full_fine_tuning_among_its_methods():
     assert texts("lora(rank=4)", "head", more=["--tune"]) == ["lora(rank=4)", "head", "full"]
+    full = "full(learning_rate=1e-05)"
+    assert texts("head", full, more=["--tune"]) == ["head", full]
     assert texts("lora", "head") == ["lora", "head"]
 
 
