@@ -218,7 +218,7 @@ def test_the_table_of_learning_rates_is_that_of_its_file_and_the_chosen_are_the_
         rows.append(row(f"{LOOKS[method].label}, around {middle:g}", *cells))
     assert_rows("docs/choices.md", rows)
     chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
-    assert chosen.items() <= finetuning.LEARNING_RATES.quick.items()
+    assert chosen.items() <= finetuning.LEARNING_RATES.full.items()
 
 
 def test_the_rates_at_base_size_are_those_of_their_file_and_the_presets():
