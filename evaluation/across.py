@@ -3,7 +3,7 @@
     python -m evaluation.across results/labels-*      writes results/labels_train_examples.csv, .png
 
 The constant is found by comparing experiment.json; learning rates, methods and seeds may differ,
-and so may what has no influence on a number.
+and so may what has no influence on a number. So may how long is trained, which the figure then says.
 """
 
 import os
@@ -23,6 +23,7 @@ from .style import line_handle, looks, plt, save, set_style
 
 MAY_DIFFER = ("experiment", "methods", "seeds", "learning_rates", "results", "tuning_rates")
 MAY_DIFFER += ("tensorboard", "parallel", "store_states", "micro_batch_tokens")
+LENGTH = ("epochs", "evaluations_per_epoch", "patience")  # few reviews need more epochs
 WIDE = 8  # from here on, the largest over the smallest value, the axis is logarithmic
 
 
@@ -35,6 +36,7 @@ def differing(experiments: Sequence[Results]) -> str:
         for name in names
         if name not in MAY_DIFFER and len({repr(values.get(name)) for values in constants}) > 1
     ]
+    found = [name for name in found if name not in LENGTH] or found
     if len(found) != 1:
         what = " and ".join(found) or "no constant"
         raise BadInput(f"these experiments differ in {what}; expected one constant")
@@ -45,14 +47,16 @@ def table(experiments: Sequence[Results], constant: str) -> pd.DataFrame:
     """A row for each method and value of the constant: accuracy, its interval, seconds."""
     rows = []
     for results in experiments:
-        value = results.experiment["constants"].get(constant)
+        constants = results.experiment["constants"]
+        value = constants.get(constant)
         if constant.endswith("_examples"):  # None: all there are; or fewer than asked for
             value = results.experiment["data"][constant.removesuffix("_examples")]
         seconds = results.runs.groupby("method")["training_seconds"].mean()
         intervals = results.intervals.join(seconds, on="method")
-        rows.append(intervals.assign(experiment=results.folder.name, **{constant: value}))
+        known = {"experiment": results.folder.name, constant: value, "epochs": constants["epochs"]}
+        rows.append(intervals.assign(**known))
     found = pd.concat(rows, ignore_index=True)
-    front = ["experiment", constant]
+    front = [*known]
     found = found[[*front, *found.columns.drop(front)]]
     return found.sort_values(constant, kind="stable", ignore_index=True)
 
@@ -84,10 +88,11 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     points = table(experiments, constant)
     common = os.path.commonprefix([folder.name for folder in folders]).rstrip("-_=.0123456789")
     path = folders[0].parent / "_".join(filter(None, [common or "across", constant]))
-    about = experiments[0].experiment
+    about, epochs = experiments[0].experiment, list(points.groupby(constant)["epochs"].first())
+    each = ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1]))
     subtitle = (
         f"{about['model']} on {about['data_set']}\n{about['data']['test']:,} test reviews, "
-        f"{len(experiments)} experiments"
+        f"{len(experiments)} experiments; epochs: {each}"
     )
     title = f"How does accuracy depend on {constant.upper()}?"
     set_style()

@@ -57,7 +57,21 @@ def test_experiments_that_do_not_differ_in_one_constant_are_refused(tmp_path, ca
     alike = experiments(tmp_path, values=(64, 64))
     assert across.main([*map(str, alike)]) == 2
     assert "differ in no constant; expected one" in capsys.readouterr().err
-    also = {"experiment": "tokens-1", "max_tokens": 128, "epochs": 3}
+    also = {"experiment": "tokens-1", "max_tokens": 128, "batch_size": 8}
     begin(alike[1], constants=EXPERIMENT["constants"] | also)
     assert across.main([*map(str, alike)]) == 2
-    assert "differ in max_tokens and epochs; expected one" in capsys.readouterr().err
+    assert "differ in max_tokens and batch_size; expected one" in capsys.readouterr().err
+
+
+def test_how_long_is_trained_may_differ_beside_the_constant_and_is_compared_alone(tmp_path):
+    folders = experiments(tmp_path, values=(64, 128))
+    constants = Results.read(folders[1]).experiment["constants"]
+    begin(folders[1], constants=constants | {"epochs": 12, "patience": 12})
+    read = [Results.read(folder) for folder in folders]
+    assert across.differing(read) == "max_tokens"
+    points = across.table(read, "max_tokens")
+    trained = points.groupby("max_tokens")["epochs"].unique().map(list).to_dict()
+    assert trained == {64: [read[0].experiment["constants"]["epochs"]], 128: [12]}
+    begin(folders[1], constants=constants | {"max_tokens": 64, "epochs": 12})
+    read[1] = Results.read(folders[1])
+    assert across.differing(read) == "epochs"
