@@ -59,7 +59,7 @@ def sentences(results: Results) -> list[str]:
 
 
 def _sentence(results, frozen, part):
-    methods = escape(results.labels(dict.fromkeys(part["method"])))
+    methods = escape(results.labels(dict.fromkeys(part["method"]), most=3))
     learn = part["learn"].iloc[0]
     if pd.isna(learn):
         what = f"In the first {count(frozen, 'block')} nothing learns ({methods}); these"

@@ -167,4 +167,4 @@ def _seeds(results):
 
 
 def _labels(results, methods):
-    return escape(results.labels(methods))
+    return escape(results.labels(methods, most=3))

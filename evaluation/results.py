@@ -120,9 +120,12 @@ class Results:
         best = self.intervals.loc[self.intervals["accuracy"].idxmax(), "method"]
         return pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
 
-    def labels(self, methods: Sequence[str]) -> str:
-        """The methods' labels, one after the other."""
-        return ", ".join(self.looks[method].label for method in methods)
+    def labels(self, methods: Sequence[str], most: int | None = None) -> str:
+        """The methods' labels, one after the other; of more than `most`, the first, and how many."""
+        labels = [self.looks[method].label for method in methods]
+        if most and len(labels) > most + 1:
+            return f"{', '.join(labels[:most])} and {len(labels) - most} more"
+        return ", ".join(labels)
 
 
 def misclassified(

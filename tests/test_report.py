@@ -72,6 +72,16 @@ def test_every_figure_is_linked_once_and_every_link_leads_to_one(folder):
     assert sorted(link.replace("%3D", "=").replace("%2B", "+") for link in links) == sorted(figures)
 
 
+def test_a_sentence_names_few_of_many_methods_and_counts_the_others(tmp_path):
+    begin(tmp_path)
+    for rank in (1, 2, 4, 8, 16, 32):
+        for seed in (0, 1):
+            add(tmp_path, f"lora(rank={rank})", seed, right=30)
+    found = section(page(tmp_path), "Findings")
+    assert "difference from LoRA (rank=16), LoRA (rank=2), LoRA (rank=32) and 2 more." in found
+    assert found.count("LoRA (rank=1) − LoRA (rank=") == 5  # but all are compared
+
+
 def test_verdicts_come_from_the_paired_tests(folder):
     found = section(page(folder), "Findings")
     different, alike = found.split("\n- No significant difference")
