@@ -3,7 +3,7 @@
     python -m evaluation.across results/labels-*      writes results/labels_train_examples.csv, .png
 
 The constant is found by comparing experiment.json; learning rates, methods and seeds may differ,
-and so may what has no influence on a number. So may how long is trained, which the figure then says.
+and so may what has no influence on a number, and how long is trained, which the figure says.
 """
 
 import os

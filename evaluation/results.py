@@ -121,7 +121,7 @@ class Results:
         return pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
 
     def labels(self, methods: Sequence[str], most: int | None = None) -> str:
-        """The methods' labels, one after the other; of more than `most`, the first, and how many."""
+        """The methods' labels, one after the other; of far more than `most`, the first ones."""
         labels = [self.looks[method].label for method in methods]
         if most and len(labels) > most + 1:
             return f"{', '.join(labels[:most])} and {len(labels) - most} more"

@@ -65,6 +65,11 @@ def summarise(experiment) -> None:
             f"warning: {row.method} is best at the edge of what was tried, {row.learning_rate:g}: "
             "move its LEARNING_RATES there and tune again"
         )
-    rates = ", ".join(f'"{row.method}": {row.learning_rate:g}' for row in chosen.itertuples())
-    print(f"LEARNING_RATES = {{{rates}}}")
+    best = list(zip(chosen["method"], chosen["learning_rate"], strict=True))
+    plain = ", ".join(f'"{method}": {rate:g}' for method, rate in best if "(" not in method)
+    if plain:
+        print(f"LEARNING_RATES = {{{plain}}}")
+    variants = [f'"{m[:-1]}, learning_rate={rate:g})"' for m, rate in best if "(" in m]
+    if variants:  # no constant holds the rate of a variant
+        print("METHODS:", *variants, sep="\n  ")
     print("Written:", folder / "tuning.csv", tuning_figure(folder), sep="\n  ")

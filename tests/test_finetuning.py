@@ -192,7 +192,9 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     data = json.loads((folder / "experiment.json").read_text())["data"]
     assert set(seen) == {data["validation"]} and "test" not in data
     printed = capsys.readouterr().out
-    assert 'LEARNING_RATES = {"head": ' in printed
+    lora = tuning[tuning["chosen"]].set_index("method").loc["lora(rank=2)", "learning_rate"]
+    assert 'LEARNING_RATES = {"head": ' in printed  # a variant is printed as an entry of METHODS
+    assert f'METHODS:\n  "lora(rank=2, learning_rate={lora:g})"\n' in printed
     edges = tuning[tuning["chosen"]]["at_edge"].sum()
     assert printed.count("at the edge of what was tried") == edges
     assert not list(folder.rglob("trained.safetensors"))
