@@ -94,7 +94,7 @@ def interval_note(results: Results) -> str:
     """Which interval the error bars of the test accuracy are, by method where they differ."""
     kinds = results.intervals.groupby("interval", sort=False)["method"].apply(list)
     most, *others = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    named = [f"; {kind} for {results.labels(methods)}" for kind, methods in others]
+    named = [f"; {kind} for {results.labels(dict.fromkeys(methods))}" for kind, methods in others]
     return "".join([f"error bars: 95 %, {most[0]}", *named])
 
 
