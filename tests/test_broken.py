@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import tiny, tokens
 from torch import nn
 
 from benchmarks.broken import MISTAKES, AdapterWithoutResidual
@@ -45,6 +45,21 @@ def test_each_mistake_is_the_one_change_that_its_name_says(pair):
         assert frozen and frozen <= norms and not changed
     else:
         assert not frozen and not changed
+
+
+def test_each_adapter_of_the_model_without_residual_lacks_exactly_h():
+    model, seen = MISTAKES["adapter_no_residual"][0](tiny("distilbert")), []
+
+    def without_h(adapter, inputs, output):
+        seen.append(adapter)
+        by_hand = adapter.up(nn.functional.gelu(adapter.down(inputs[0])))
+        torch.testing.assert_close(output, by_hand)
+
+    for module in model.modules():
+        if isinstance(module, BottleneckAdapter):
+            module.register_forward_hook(without_h)
+    model(*tokens())
+    assert len(seen) == 2 * len(model.blocks)
 
 
 def test_the_adapter_without_residual_lacks_exactly_h():
