@@ -23,7 +23,6 @@ from torch.nn import functional as F
 
 import finetuning
 from data_utils import reviews
-from evaluation import style
 from experiment import settings
 from modeling import methods
 from modeling.adapter import AdapterModel, BottleneckAdapter
@@ -78,11 +77,11 @@ class FrozenNormAdapters(AdapterModel):
                 block.get_submodule(path).requires_grad_(False)
 
 
-MISTAKES = {  # name: class, label
-    "lora_frozen_head": (FrozenHeadLoRA, "LoRA, random head frozen"),
-    "lora_normal": (NormalLoRA, "LoRA, A from N(0, 1)"),
-    "adapter_no_residual": (NoResidualAdapters, "adapters without residual"),
-    "adapter_frozen_norms": (FrozenNormAdapters, "adapters, LayerNorms frozen"),
+MISTAKES = {
+    "lora_frozen_head": FrozenHeadLoRA,
+    "lora_normal": NormalLoRA,
+    "adapter_no_residual": NoResidualAdapters,
+    "adapter_frozen_norms": FrozenNormAdapters,
 }
 RATES = {name: finetuning.LEARNING_RATES.quick[name.partition("_")[0]] for name in MISTAKES}
 CHOSEN = ["lora", "adapter", "lora(learning_rate=2e-5)", "adapter(learning_rate=2e-5)"]
@@ -104,14 +103,11 @@ def main(arguments: list[str]) -> int:
     same = [argument for argument in arguments if argument != "--glued"]
     clean = glued if len(same) < len(arguments) else reviews.clean_text
     name = "broken" if clean is reviews.clean_text else "broken-glued"
-    looks = zip(MISTAKES, ("#D55E00", "#882255", "#332288", "#117733"), strict=True)
-    added = {key: style.Look(MISTAKES[key][1], colour, "", "-", "h") for key, colour in looks}
     chosen = ["lora", "adapter"] if name == "broken-glued" else [*CHOSEN, *MISTAKES]
     given = ["--experiment", name, "--methods", *chosen, "--seeds", "0", "1", "2"]
     given += ["--learning-rates", *(f"{key}={rate}" for key, rate in RATES.items())]
     with (
-        mock.patch.dict(methods.METHODS, {key: kind for key, (kind, _) in MISTAKES.items()}),
-        mock.patch.dict(style.METHODS, added),
+        mock.patch.dict(methods.METHODS, MISTAKES),
         mock.patch.object(reviews, "clean_text", clean),
         mock.patch.object(settings, "resume_command", lambda _: command(arguments)),
         mock.patch.object(finetuning, "resume_command", lambda _: command(arguments)),

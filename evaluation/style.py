@@ -27,6 +27,7 @@ METHODS = {
     "full": Look("full fine-tuning", "#999999", "xx", ":", "D"),
     "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
 }
+OTHERS = ("#000000", "#D55E00", "#882255", "#332288", "#117733")  # methods that are not above
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
@@ -40,7 +41,7 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
 
     Variants of one method have its colour, from dark to light in their order, and the first has
     its hatch, line and marker; the others have their own. A method that is not in `METHODS` goes
-    by its own name, in black.
+    by its own name, in one of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
@@ -48,8 +49,10 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     taken = {METHODS[name].marker for name in families if name in METHODS}
     markers = [marker for marker in MARKERS if marker not in taken]
     drawn = {}
+    others = [name for name in families if name not in METHODS]
+    own = {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
     for name, variants in families.items():
-        first = METHODS.get(name, Look(name, "#000000", "", "-", None))
+        first = METHODS.get(name) or Look(name, own[name], "", "-", None)
         for i, method in enumerate(variants):
             look = Look(
                 " ".join(filter(None, (first.label, _variant(method)))),

@@ -15,7 +15,7 @@ def pair(request):
     """A mistake's name, its model, and ours around the same pretrained model."""
     name = request.param
     models = []
-    for kind in (MISTAKES[name][0], METHODS[name.partition("_")[0]]):
+    for kind in (MISTAKES[name], METHODS[name.partition("_")[0]]):
         torch.manual_seed(0)
         models.append(kind(tiny("distilbert")))
     return name, *models
@@ -48,7 +48,7 @@ def test_each_mistake_is_the_one_change_that_its_name_says(pair):
 
 
 def test_each_adapter_of_the_model_without_residual_lacks_exactly_h():
-    model, seen = MISTAKES["adapter_no_residual"][0](tiny("distilbert")), []
+    model, seen = MISTAKES["adapter_no_residual"](tiny("distilbert")), []
 
     def without_h(adapter, inputs, output):
         seen.append(adapter)

@@ -75,7 +75,8 @@ def test_a_variant_is_named_by_its_method_and_what_is_varied():
     assert labels["lora(targets=('q', 'v'), rank=8)"] == "LoRA (targets=q, v, rank=8)"
     rate = "adapter(learning_rate=0.00001)"
     assert style.looks([rate])[rate].label == "adapters (learning_rate=1e-05)"
-    assert style.looks(["mine"])["mine"][:2] == ("mine", "#000000")
+    own = style.looks(["mine", "lora", "yours"])
+    assert own["mine"][:2] == ("mine", "#000000") and own["yours"].colour != own["mine"].colour
     assert style.looks(["a b("])["a b("].label == "a b("
 
 
