@@ -1,11 +1,17 @@
 """The figure across experiments: which constant differs, and what stands at each of its values."""
 
+import re
+import shutil
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 
-from evaluation import across
+from evaluation import across, statistics
 from evaluation.results import Results
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def experiments(tmp_path, constant="max_tokens", values=(64, 128, 512), **more):
@@ -26,8 +32,9 @@ def experiments(tmp_path, constant="max_tokens", values=(64, 128, 512), **more):
 def test_each_value_has_the_accuracy_of_its_experiment(tmp_path, capsys):
     folders = experiments(tmp_path)
     assert across.main([*map(str, folders)]) == 0
-    csv, png = capsys.readouterr().out.split()
-    assert (csv, png) == tuple(str(tmp_path / f"tokens_max_tokens.{end}") for end in ("csv", "png"))
+    page, csv, png = capsys.readouterr().out.split()
+    ends = ("md", "csv", "png")
+    assert [page, csv, png] == [str(tmp_path / f"tokens_max_tokens.{end}") for end in ends]
     points = pd.read_csv(csv)
     lora = points[points["method"] == "lora"]
     assert lora["max_tokens"].tolist() == [64, 128, 512]
@@ -38,7 +45,7 @@ def test_each_value_has_the_accuracy_of_its_experiment(tmp_path, capsys):
 def test_a_size_that_is_all_there_are_stands_at_its_number(tmp_path):
     folders = experiments(tmp_path, "train_examples", (None, 5))
     read = [Results.read(folder) for folder in folders]
-    assert across.differing(read) == "train_examples"
+    assert across.differing(read) == ["train_examples"]
     begin(
         folders[1],
         constants=read[1].experiment["constants"],
@@ -50,17 +57,46 @@ def test_a_size_that_is_all_there_are_stands_at_its_number(tmp_path):
 
 def test_texts_are_compared_too(tmp_path):
     folders = experiments(tmp_path, "truncation", ("left", "right"))
-    assert [path.suffix for path in across.compare(folders)] == [".csv", ".png"]
+    assert [path.suffix for path in across.compare(folders)] == [".md", ".csv", ".png"]
 
 
 def test_experiments_that_do_not_differ_in_one_constant_are_refused(tmp_path, capsys):
     alike = experiments(tmp_path, values=(64, 64))
     assert across.main([*map(str, alike)]) == 2
-    assert "differ in no constant; expected one" in capsys.readouterr().err
-    also = {"experiment": "tokens-1", "max_tokens": 128, "batch_size": 8}
+    assert "differ in no constant; expected one constant, or two" in capsys.readouterr().err
+    also = {"experiment": "tokens-1", "max_tokens": 128, "batch_size": 8, "truncation": "left"}
     begin(alike[1], constants=EXPERIMENT["constants"] | also)
     assert across.main([*map(str, alike)]) == 2
-    assert "differ in max_tokens and batch_size; expected one" in capsys.readouterr().err
+    said = "differ in max_tokens, truncation, batch_size; expected one constant, or two"
+    assert said in capsys.readouterr().err
+
+
+def test_a_method_is_compared_with_itself_at_each_other_value_on_the_same_reviews(tmp_path):
+    read = [Results.read(folder) for folder in experiments(tmp_path)]
+    pairs = across.compared(read, ["max_tokens"]).comparisons
+    assert len(pairs) == 6  # three of each method
+    of_lora = pairs[pairs["method_a"].str.startswith("lora")]
+    assert of_lora["difference"].tolist() == pytest.approx([1 / TESTS, 2 / TESTS, 1 / TESTS])
+    alone = statistics.compare(
+        {m: r.predictions.right()["lora"] for m, r in zip("abc", read, strict=True)}
+    )
+    assert of_lora["p"].tolist() == alone["p"].tolist()
+    assert pairs["p_holm"].tolist() == statistics.holm(pairs["p"].to_numpy()).tolist()
+
+
+def test_a_second_constant_makes_a_line_for_each_of_its_values(tmp_path):
+    folders = experiments(tmp_path)
+    for i, folder in enumerate(folders):
+        constants = Results.read(folder).experiment["constants"]
+        begin(folder, constants=constants | {"truncation": "left" if i == 2 else "right"})
+    read = [Results.read(folder) for folder in folders]
+    assert across.differing(read) == ["max_tokens", "truncation"]
+    points = across.table(read, "max_tokens", "truncation")
+    right = points[points["method"] == "lora(truncation='right')"]
+    assert right["max_tokens"].tolist() == [64, 128]
+    text = across.compare(folders)[0].read_text()
+    assert "| LoRA (truncation=left) | 512 | 2 |" in text
+    assert "LoRA (truncation=left, max\\_tokens=512) − LoRA (truncation=right" in text
 
 
 def test_how_long_is_trained_may_differ_beside_the_constant_and_is_compared_alone(tmp_path):
@@ -68,10 +104,21 @@ def test_how_long_is_trained_may_differ_beside_the_constant_and_is_compared_alon
     constants = Results.read(folders[1]).experiment["constants"]
     begin(folders[1], constants=constants | {"epochs": 12, "patience": 12})
     read = [Results.read(folder) for folder in folders]
-    assert across.differing(read) == "max_tokens"
+    assert across.differing(read) == ["max_tokens"]
     points = across.table(read, "max_tokens")
     trained = points.groupby("max_tokens")["epochs"].unique().map(list).to_dict()
     assert trained == {64: [read[0].experiment["constants"]["epochs"]], 128: [12]}
     begin(folders[1], constants=constants | {"max_tokens": 64, "epochs": 12})
     read[1] = Results.read(folders[1])
-    assert across.differing(read) == "epochs"
+    assert across.differing(read) == ["epochs"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.md")))
+def test_the_committed_pages_across_experiments_are_what_the_code_writes(name, tmp_path):
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    folders = dict.fromkeys(re.findall(r"\]\(([^/)]+)/report\.md\)", text))
+    assert len(folders) >= 2
+    across.compare([shutil.copytree(RESULTS / folder, tmp_path / folder) for folder in folders])
+    for end in ("md", "csv"):
+        committed = (RESULTS / f"{name}.{end}").read_bytes()
+        assert (tmp_path / f"{name}.{end}").read_bytes() == committed
