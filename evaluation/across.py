@@ -123,7 +123,12 @@ def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str):
     return drawn, note, [line_handle(look) for look in look_of.values()]
 
 
-def page(title: str, subtitle: str, image: str, points, axis: str, pairs: Results | None) -> str:
+def question(axis: str) -> str:
+    """What the figure and the page answer."""
+    return f"How does accuracy depend on {axis.upper()}?"
+
+
+def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results | None) -> str:
     """The page: figure, accuracies, and which of them differ significantly."""
     look_of = looks(points["method"])
     columns = {
@@ -134,7 +139,7 @@ def page(title: str, subtitle: str, image: str, points, axis: str, pairs: Result
         "95 % interval": map(interval, points["low"], points["high"]),
         "experiment": points["experiment"].map(lambda name: f"[{name}]({name}/report.md)"),
     }
-    about = escape(subtitle.replace("\n", "; "))
+    title, about = question(axis), escape(about.replace("\n", "; "))
     parts = [f"# {title}", about, f"![{title}]({image})", markdown(columns)]
     if pairs is None:
         parts.append("The test reviews are not the same, so that no differences are paired.")
@@ -156,15 +161,14 @@ def compare(folders: Sequence[Path]) -> list[Path]:
         f"{about['model']} on {about['data_set']}\n{about['data']['test']:,} test reviews, "
         f"{len(experiments)} experiments; epochs: {each}"
     )
-    title = f"How does accuracy depend on {axis.upper()}?"
     pairs = compared(experiments, [*line, axis])
-    text = page(title, subtitle, f"{path.name}.png", points, axis, pairs)
+    text = page(subtitle, f"{path.name}.png", points, axis, pairs)
     set_style()
     drawn = figure(experiments, points, axis)
     return [
         write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False)),
-        save(Path(f"{path}.png"), drawn, title, subtitle),
+        save(Path(f"{path}.png"), drawn, question(axis), subtitle),
     ]
 
 
