@@ -1,6 +1,6 @@
 """What do the mistakes of popular implementations cost? One change at a time, against ours.
 
-    python -m benchmarks.broken                   results/broken, half an hour on two cores
+    python -m benchmarks.broken                   results/broken, twenty minutes on two cores
     python -m benchmarks.broken --glued           the same reviews, glued together at their tags
 
 Any option of finetuning.py may follow. One mistake is a learning rate, which is a variant; the

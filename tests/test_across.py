@@ -122,3 +122,8 @@ def test_the_committed_pages_across_experiments_are_what_the_code_writes(name, t
     for end in ("md", "csv"):
         committed = (RESULTS / f"{name}.{end}").read_bytes()
         assert (tmp_path / f"{name}.{end}").read_bytes() == committed
+
+
+def test_a_variant_keeps_its_own_values_beside_the_constants():
+    assert across.varied("lora", max_tokens=64) == "lora(max_tokens=64)"
+    assert across.varied("lora(rank=4)", side="left") == "lora(rank=4, side='left')"
