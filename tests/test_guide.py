@@ -22,9 +22,7 @@ OTHER_THAN_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 PUBLISHED = {"87.96", "92.24", "91.60"}  # by the project that this one mirrors
-QUOTED = re.compile(
-    r"^From \[(\S+)\]\(../../\1\):\n```py\n(.*?)```$", re.DOTALL | re.MULTILINE
-)
+QUOTED = re.compile(r"^From \[(\S+)\]\(../../\1\):\n```py\n(.*?)```$", re.DOTALL | re.MULTILINE)
 
 
 def run(example):
