@@ -113,6 +113,8 @@ def cost_and_benefit(results: Results):
     for axes, (column, (label, scale)) in zip(panels, COSTS.items(), strict=True):
         points = table.join(costs[column]).dropna(subset=column)
         axes.set_xscale(scale)
+        if points[column].nunique() == 1:  # matplotlib finds no range around one value
+            axes.set_xlim(points[column].iloc[0] / 2, points[column].iloc[0] * 2)
         for method, row in points.iterrows():
             look, mean = results.looks[method], 100 * row["accuracy"]
             error = [[mean - 100 * row["low"]], [100 * row["high"] - mean]]

@@ -204,6 +204,16 @@ def test_the_pareto_front_continues_from_its_last_method_to_the_panels_edge(tmp_
     assert axes.get_xlim()[1] > 5
 
 
+@pytest.mark.filterwarnings("error")
+def test_methods_of_equal_cost_stand_in_the_middle_of_the_panel(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
+    results = Results.read(tmp_path)
+    results.runs[list(comparisons.COSTS)] = 8.0
+    figure, _, _ = comparisons.cost_and_benefit(results)
+    assert [axes.get_xlim() for axes in figure.axes] == [(4, 16)] * 3
+
+
 # ------------------------------------------------------------------ curves
 
 
