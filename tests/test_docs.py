@@ -270,18 +270,7 @@ def test_the_table_of_truncation_is_that_of_its_file():
     assert_rows("docs/choices.md", rows)
 
 
-def test_the_table_of_blocks_is_that_of_its_file_and_so_are_the_accuracies_of_both_types():
-    runs, rows = pd.read_csv(RESULTS / "depth" / "runs.csv"), []
-    runs = runs.assign(total=runs["training_seconds"] + runs["shared_seconds"])
-    for blocks, same in runs[runs["name"] != "head"].groupby("blocks"):
-        cells = []
-        for name in ("lora", "adapter"):
-            part = same[same["name"] == name]
-            accuracy = mean_and_sd(part["test_loss"], part["test_accuracy"])[1]
-            cells += [accuracy, f"{part['total'].mean():.1f}"]
-        rows.append(row(f"{blocks:.0f}", *cells))
-    assert len(rows) == 6
-    assert_rows("docs/choices.md", rows)
+def test_the_accuracies_of_both_types_of_states_are_those_of_their_file():
     types = pd.read_csv(RESULTS / "choices" / "states_type.csv").groupby("states")["test_accuracy"]
     bf16, wide = ("{:.1f}, {:.1f} and {:.1f} %".format(*100 * seeds) for _, seeds in types)
     assert_phrases("docs/choices.md", [f"{wide} in the place of {bf16}"])
