@@ -152,6 +152,8 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     """Write the page, its table and its figure beside the folders; returns their paths."""
     experiments = [Results.read(folder) for folder in folders]
     axis, *line = differing(experiments)
+    # A shell lists folders by name: the page must not depend on that.
+    experiments.sort(key=lambda one: [(v is None, v) for v in values(one, [axis, *line]).values()])
     points = table(experiments, axis, *line)
     common = os.path.commonprefix([folder.name for folder in folders]).rstrip("-_=.0123456789")
     path = folders[0].parent / "_".join(filter(None, [common or "across", axis]))

@@ -29,6 +29,7 @@ COSTS = {  # column of runs.csv: axis, scale
 STACKED, PALE = "training, and the shared pass (s)", 0.35
 POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
 DIFFERENT, ALIKE = "#0072B2", "#777777"
+LETTER = 0.085  # width of a label's letter, in inches
 
 
 def bars(results: Results, column: str, scale: tuple):
@@ -45,7 +46,9 @@ def bars(results: Results, column: str, scale: tuple):
     runs = runs.assign(training_seconds=total_seconds(runs))
     values = {m: group[column] * unit for m, group in runs.groupby("method", sort=False)}
     ends = results.intervals.set_index("method")[["low", "high"]] * 100
-    figure, axes = plt.subplots(figsize=(7.2, 2.4 + 0.42 * len(values)))
+    names = [results.looks[method].label for method in values]
+    width = max(7.2, 4.6 + LETTER * max(map(len, names)))
+    figure, axes = plt.subplots(figsize=(width, 2.4 + 0.42 * len(values)))
     for y, (method, seeds) in enumerate(values.items()):
         look, mean = results.looks[method], seeds.mean()
         _bar(axes, y, look, own[method], mean)
@@ -59,7 +62,7 @@ def bars(results: Results, column: str, scale: tuple):
             axes.plot(seeds, [y - 0.24] * len(seeds), "o", **dots)
         text = {"textcoords": "offset points", "ha": "left", "va": "center"}
         axes.annotate(write(mean), (end, y + 0.08), (5, 0), **text)
-    axes.set_yticks(range(len(values)), [results.looks[m].label for m in values])
+    axes.set_yticks(range(len(values)), names)
     side = max(0.6, 1.2 - len(values) / 2)  # one bar alone would fill the figure
     axes.set_ylim(len(values) - 1 + side, -side)
     axes.set_xlabel(STACKED if timed else axis_label)
@@ -180,9 +183,12 @@ def differences(results: Results):
     if len(pairs) < len(results.comparisons):
         count = len(results.comparisons)
         notes.append(f"each method against the best one; the report has all {count} pairs")
-    both = zip(pairs["method_a"], pairs["method_b"], strict=True)
-    names = [f"{results.looks[a].label} − {results.looks[b].label}" for a, b in both]
-    size = (4.6 + 0.085 * max(map(len, names)), 2.6 + 0.36 * len(pairs))
+    a, b = ([results.looks[m].label for m in pairs[side]] for side in ("method_a", "method_b"))
+    between = "\n" if max(map(len, a + b)) > 30 else " "
+    names = [f"{one} −{between}{other}" for one, other in zip(a, b, strict=True)]
+    letters = max(len(line) for name in names for line in name.splitlines())
+    row_height = 0.36 if between == " " else 0.52
+    size = (4.6 + LETTER * letters, 2.6 + row_height * len(pairs))
     figure, axes = plt.subplots(figsize=size)
     for y, row in enumerate(pairs.itertuples()):
         different = row.p_holm < LEVEL

@@ -99,6 +99,12 @@ def test_a_second_constant_makes_a_line_for_each_of_its_values(tmp_path):
     assert "LoRA (truncation=left, max\\_tokens=512) − LoRA (truncation=right" in text
 
 
+def test_the_page_does_not_depend_on_the_order_of_the_folders(tmp_path):
+    folders = experiments(tmp_path)
+    page, csv, _ = (path.read_bytes() for path in across.compare(folders))
+    assert [path.read_bytes() for path in across.compare(folders[::-1])][:2] == [page, csv]
+
+
 def test_how_long_is_trained_may_differ_beside_the_constant_and_is_compared_alone(tmp_path):
     folders = experiments(tmp_path, values=(64, 128))
     constants = Results.read(folders[1]).experiment["constants"]

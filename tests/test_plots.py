@@ -204,6 +204,19 @@ def test_the_pareto_front_continues_from_its_last_method_to_the_panels_edge(tmp_
     assert axes.get_xlim()[1] > 5
 
 
+def test_long_names_leave_room_for_the_bars_and_the_differences(tmp_path):
+    begin(tmp_path)
+    name = "lora(rank=9, targets=('q', 'k', 'v', 'o', 'up', 'down'), learning_rate="
+    for rate in (0.001, 0.00316):
+        add(tmp_path, f"{name}{rate})", 0), add(tmp_path, f"{name}{rate})", 1)
+    results = Results.read(tmp_path)
+    drawings = [comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)]
+    for figure, *_ in [*drawings, comparisons.differences(results)]:
+        figure.set_layout_engine("constrained")
+        figure.canvas.draw()
+        assert figure.axes[0].get_window_extent().width / figure.dpi > 3  # inches
+
+
 @pytest.mark.filterwarnings("error")
 def test_methods_of_equal_cost_stand_in_the_middle_of_the_panel(tmp_path):
     begin(tmp_path)
