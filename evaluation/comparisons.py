@@ -146,6 +146,9 @@ def _ticks(axes):
         ticks = [power * step for power in powers for step in steps if left < power * step < right]
         if len(ticks) > 2:
             break
+    if len(ticks) < 2:  # a narrow range
+        around = ticker.MaxNLocator(3).tick_values(left, right)
+        ticks = [tick for tick in around if left < tick < right]
     axes.set_xticks(ticks)
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

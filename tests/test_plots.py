@@ -217,6 +217,19 @@ def test_long_names_leave_room_for_the_bars_and_the_differences(tmp_path):
         assert figure.axes[0].get_window_extent().width / figure.dpi > 3  # inches
 
 
+@pytest.mark.parametrize("seconds", [(1321.0, 1433.0), (1.0, 5.0), (1.0, 700.0), (105.0, 139.0)])
+def test_costs_of_every_range_have_ticks(tmp_path, seconds):
+    begin(tmp_path)
+    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
+    results = Results.read(tmp_path)
+    results.runs["training_seconds"] = seconds
+    figure, _, _ = comparisons.cost_and_benefit(results)
+    axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
+    left, right = axes.get_xlim()
+    ticks = axes.get_xticks()
+    assert 2 <= len(ticks) <= 5 and left < min(ticks) < max(ticks) < right
+
+
 @pytest.mark.filterwarnings("error")
 def test_methods_of_equal_cost_stand_in_the_middle_of_the_panel(tmp_path):
     begin(tmp_path)
