@@ -80,7 +80,9 @@ def _listed(results, pairs):
 def _cheapest(results):
     runs = results.runs.assign(training_seconds=blocks.total_seconds(results.runs))
     means, parts = runs.groupby("method", sort=False)[list(COSTS)].mean(), []
-    for column, (least, unit) in COSTS.items():
+    comparable = COSTS if len(results.machines) < 2 else ["trainable_parameters"]
+    for column in comparable:
+        least, unit = COSTS[column]
         if column == "training_seconds" and blocks.is_shared(results):
             least += ", with the shared pass"
         values = means[column].dropna()

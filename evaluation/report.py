@@ -110,8 +110,11 @@ def _what(results):
             f"Baseline, without a transformer, on whole reviews: "
             f"{escape(results.labels(baselines))}."
         )
-    if "device" in experiment:
-        lines.append(f"Machine: {escape(experiment['device'])}.")
+    if len(results.machines) > 1:
+        each = escape("; ".join(results.machines))
+        lines.append(f"Machines: {each}. Seconds and memory on one and another do not compare.")
+    elif results.machines:
+        lines.append(f"Machine: {escape(results.machines[0])}.")
     return "\n".join(lines)
 
 

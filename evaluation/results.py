@@ -112,6 +112,11 @@ class Results:
             looks=style.looks([*runs["method"], *failed["method"]]),
         )
 
+    @property
+    def machines(self) -> list[str]:
+        """What the finished runs ran on, each with its threads; empty where no file says it."""
+        return list(self.runs.get("device", pd.Series(dtype=object)).dropna().unique())
+
     def main_pairs(self) -> pd.DataFrame:
         """All comparisons, or each method's with the best one where they are too many to read."""
         pairs = self.comparisons

@@ -201,6 +201,18 @@ def test_runs_on_a_busy_machine_are_named(folder):
     assert "other work during every run: their seconds" in page(folder)
 
 
+def test_seconds_of_several_machines_are_not_compared(folder):
+    text = page(folder)
+    assert "Machine: cpu.\n" in text and "shortest training" in section(text, "Findings")
+    path = folder / "lora-seed0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "a GPU"}))
+    text = page(folder)
+    said = "Machines: cpu; a GPU. Seconds and memory on one and another do not compare.\n"
+    assert said in text
+    assert "Fewest trained parameters: head-only" in section(text, "Findings")
+    assert "shortest training" not in text and "peak memory" not in section(text, "Findings")
+
+
 def test_each_depth_says_what_learns_and_what_the_others_took(tmp_path):
     begin(tmp_path)
     add_depths(tmp_path)
