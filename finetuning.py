@@ -313,10 +313,13 @@ def with_states(model: PeftModel, experiment: Experiment) -> tuple[dict[str, Spl
         return splits, 0.0
     total, compute = 0.0, partial(frozen_states, model)
     limit = tokens_at_once(settings, experiment.device)
-    for name, split in splits.items():
-        frozen = FrozenStates(model, split, model.fingerprint)
+    names = list(splits)
+    if processes.rank() % 2:  # so that a second process does not wait for the first one's
+        names.reverse()
+    for name in names:
+        frozen = FrozenStates(model, splits[name], model.fingerprint)
         rows, seconds = frozen.load(compute, limit, f"frozen blocks, {name}")
-        splits[name] = replace(split, states=rows)
+        splits[name] = replace(splits[name], states=rows)
         total += seconds
     return splits, total
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
-from test_finetuning import command, in_training, on_the_cpu, settings, tokenised  # noqa: F401
+from test_finetuning import command, in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
 from torch.nn.functional import cross_entropy
 
 import finetuning
@@ -324,6 +324,24 @@ def test_methods_seeds_rates_and_experiments_compute_the_states_once(
     assert finetuning.main(command(*given, *other, results="other")) == 0
     assert counts == {1: reviews}
     assert files(cache)[""] == files(cache)[".json"] == 3
+
+
+@pytest.mark.parametrize(("rank", "order"), [(0, [9, 5, 7]), (1, [7, 5, 9])])
+def test_a_second_process_starts_with_the_last_split(rank, order, cache, monkeypatch):
+    splits = {"train": tokenised(9), "validation": tokenised(5), "test": tokenised(7)}
+    monkeypatch.setattr(finetuning.processes, "rank", lambda: rank)
+    made, load = [], FrozenStates.load
+
+    def noting(states, *how):
+        made.append(len(states.split))
+        return load(states, *how)
+
+    monkeypatch.setattr(FrozenStates, "load", noting)
+    model = model_of("lora")
+    found, _ = finetuning.with_states(model, run_of(settings(), splits).experiment)
+    assert made == order and list(found) == list(splits)
+    for name, split in splits.items():
+        assert found[name].states.path == FrozenStates(model, split, model.fingerprint).rows.path
 
 
 def test_states_stopped_half_way_are_made_anew(cache):
