@@ -89,7 +89,8 @@ def _cheapest(results):
         if len(values) > 1:
             label = _labels(results, [values.idxmin()])
             parts.append(f"{least}: {label}, {size(values.min())}{unit}")
-    return "; ".join(parts) + "." if parts else None
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}." if parts else None
 
 
 def _converges(results):

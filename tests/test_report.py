@@ -201,6 +201,13 @@ def test_runs_on_a_busy_machine_are_named(folder):
     assert "other work during every run: their seconds" in page(folder)
 
 
+def test_costs_that_one_method_alone_has_are_left_out_and_the_rest_is_a_sentence(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "tfidf", 0), add(tmp_path, "lora", 0)
+    text = section(page(tmp_path), "Findings")
+    assert "- Shortest training: " in text and "trained parameters" not in text
+
+
 def test_seconds_of_several_machines_are_not_compared(folder):
     text = page(folder)
     assert "Machine: cpu.\n" in text and "shortest training" in section(text, "Findings")
