@@ -14,11 +14,12 @@ def summarise(experiment: Experiment) -> int:
     """Write tables, figures and page of all finished runs, and print them; returns exit status.
 
     1 where a run has failed (in tuning: every rate of a method), else 0. While other processes
-    are at work on the experiment this is left to the last of them.
+    are at work on the experiment this is left to the last of them; of those that torchrun has
+    started only one does it, be it that two end together.
     """
     with folder_lock(experiment.folder):
         others = at_work(experiment.folder)
-        if processes.leads() and not others:
+        if processes.leads() and not others and processes.first_to_print("summary"):
             tuning.summarise(experiment) if experiment.settings.tune else _write_all(experiment)
     if others and processes.launched():
         return 0  # for a failure torchrun would end the others; the last one gives it

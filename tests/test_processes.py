@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from test_runs import VARIANT, arguments, contents  # noqa: F401
 
 import finetuning
 from evaluation import measure
-from experiment import Run, frozen, processes
+from experiment import Run, frozen, processes, summary
 from experiment.runs import RECORD, STATE
 from modeling import METHODS
 
@@ -264,6 +265,24 @@ def test_processes_that_take_runs_leave_the_files_of_one(arguments, tmp_path):  
     for line in ("Experiment tiny", "PARALLEL is runs", "Reviews: ", "Written to "):
         assert "".join(outputs).count(line) == 1
     assert "Experiment tiny" in outputs[0]
+
+
+def end_together(place):
+    """No process looks for others before all have ended their runs."""
+    look = summary.at_work
+
+    def until_none(folder):
+        while names := look(folder):
+            time.sleep(0.05)
+        return names
+
+    summary.at_work = until_none
+
+
+def test_processes_that_end_together_write_the_page_once(arguments, tmp_path):  # noqa: F811
+    given = arguments("many", "--methods", "tfidf", "head")
+    assert finish(start(main, 2, tmp_path / "b", given, end_together)) == [0, 0]
+    assert "".join(said(tmp_path / "b", "stdout")).count("Written to ") == 1
 
 
 def test_bad_input_is_one_line_from_all(arguments, tmp_path):  # noqa: F811
