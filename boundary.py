@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,15 +91,17 @@ def check_room(folder: Path, needed: int, what: str, remedy: str) -> None:
 
 
 def interrupt_once() -> None:
-    """Let SIGTERM do as Ctrl-C does, and let the first of them be the only one.
+    """Let SIGTERM do as Ctrl-C does, and let the first of them be the only one in ten seconds.
 
     A launcher sends both; the second would interrupt what is written after the first.
     """
+    deaf = 0.0
 
     def interrupt(*_):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal deaf
+        if time.monotonic() > deaf:
+            deaf = time.monotonic() + 10
+            raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)

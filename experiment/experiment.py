@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from evaluation import measure
 from evaluation.files import read_json
 
 from . import processes, tuning
-from .runs import LOCK, Run, held
+from .runs import LOCK, Run, folder_lock, held
 from .settings import Settings
 
 # may differ between starts
@@ -82,9 +83,13 @@ class Experiment:
         while found:
             found = False
             for run in todo:
-                with held(run.folder / LOCK) as free:
-                    if free and run.stamp == stamps[run.name]:
-                        self.check_constants()  # another process may have started over
+                with ExitStack() as stack:
+                    with folder_lock(self.folder):  # nobody looks who is at work, or starts over
+                        free = stack.enter_context(held(run.folder / LOCK))
+                        free = free and run.stamp == stamps[run.name]
+                        if free:
+                            self.check_constants()  # another process may have started over
+                    if free:
                         found = True
                         yield run
 

@@ -5,15 +5,13 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from filelock import FileLock
-
-from boundary import BadInput, reading, write
+from boundary import BadInput, write
 from evaluation.files import read_json
 from evaluation.results import Results
 
 from . import processes, tuning
 from .experiment import Experiment
-from .runs import LOCK, RECORD, STATE, held
+from .runs import LOCK, RECORD, STATE, folder_lock, held
 
 EARLIER = ("checkpoints", "predictions")  # folders of the layout of before
 TABLES = ("*.csv", "*.png", "report.*", "experiment.json")
@@ -44,21 +42,15 @@ def _open(experiment):
                 "over with --fresh, or choose another EXPERIMENT name"
             )
         experiment.check_constants()
-        runs = experiment.runs()
-        for run in runs:
-            run.check()
+        busy = at_work(folder)
+        for run in experiment.runs():
+            if run.name not in busy:
+                run.check()
         if settings.tune:
             tuning.collect(experiment)
         elif any_finished(folder):
             Results.read(folder)
         write(folder / "experiment.json", json.dumps(experiment.about(), indent=2) + "\n")
-
-
-def folder_lock(folder: Path) -> FileLock:
-    """Held for a moment to open the folder, and to write the tables and figures of all runs."""
-    with reading(f"RESULTS {folder}", "set it to a folder that can be written"):
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / LOCK).acquire()
 
 
 def any_finished(folder: Path) -> bool:

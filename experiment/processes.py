@@ -154,12 +154,20 @@ def check_shared(folder: Path) -> None:
 
 def first_to_print(what: str) -> bool:
     """Whether this process is to print what several might; before they meet, rank 0 is."""
-    if _store is None:
-        return rank() == 0
+    return rank() == 0 if _store is None else _count(what) in (1, None)
+
+
+def last_to_end() -> bool:
+    """Whether all others that torchrun has started have asked this before."""
+    return _store is None or _count("ended") in (_number("WORLD_SIZE"), None)
+
+
+def _count(what):
+    """How many processes have come to it, this one included; None where torchrun has ended."""
     try:
-        return _store.add(what, 1) == 1
-    except RuntimeError:  # torchrun itself has ended
-        return True
+        return _store.add(what, 1)
+    except RuntimeError:
+        return None
 
 
 # ---------------------------------------------------------------------------- together

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 import modeling
-from boundary import BadInput, replacing, write
+from boundary import BadInput, reading, replacing, write
 from evaluation import measure
 from evaluation.files import TABLES, read_json, read_table
 from modeling import Method, PeftModel
@@ -75,6 +75,13 @@ def held(lock: Path) -> Iterator[bool]:
         holder.release()
 
 
+def folder_lock(folder: Path) -> FileLock:
+    """Held for a moment to open an experiment's folder, to take a run, and to write the page."""
+    with reading(f"RESULTS {folder}", "set it to a folder that can be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / LOCK).acquire()
+
+
 @dataclass(frozen=True)
 class Run:
     """One method with one seed."""
@@ -117,7 +124,9 @@ class Run:
 
     def check(self) -> None:
         """Raise `BadInput` where the files of an unfinished run have been damaged."""
-        if (self.folder / STATE).exists():
+        if self.is_finished:
+            self._delete_state()  # it may have been killed before it could
+        elif (self.folder / STATE).exists():
             self._read_steps(read_state(self.folder / STATE)[1]["history"])
 
     def resume(self, state: State) -> None:
@@ -149,6 +158,7 @@ class Run:
     def load_best(self, state: State) -> None:
         """Put the tensors of the best evaluation into the model."""
         state.load_best(self.folder / STATE)
+        processes.barrier()  # the first one will delete them
 
     def facts(self, state: State) -> dict:
         """What run.json says of training, the peak of its memory so far included."""
@@ -247,10 +257,15 @@ class Run:
             "device": processes.describe(self.experiment.device),
             "hyperparameters": self.method.hyperparameters,
         }
+        if status != "finished":  # the next start is to find nothing to resume
+            self._delete_state()
+        write(self.folder / RECORD, json.dumps(record | facts, indent=2) + "\n")
+        self._delete_state()
+
+    def _delete_state(self):
         (self.folder / STATE).unlink(missing_ok=True)
         for rest in self.folder.glob(".tmp*"):  # of safetensors, killed while it wrote
             rest.unlink()
-        write(self.folder / RECORD, json.dumps(record | facts, indent=2) + "\n")
 
 
 def _write_table(path, rows):

@@ -7,22 +7,23 @@ from evaluation.results import Results
 
 from . import processes, tuning
 from .experiment import Experiment
-from .folder import any_finished, at_work, folder_lock
+from .folder import any_finished, at_work
+from .runs import folder_lock
 
 
 def summarise(experiment: Experiment) -> int:
     """Write tables, figures and page of all finished runs, and print them; returns exit status.
 
-    1 where a run has failed (in tuning: every rate of a method), else 0. While other processes
-    are at work on the experiment this is left to the last of them; of those that torchrun has
-    started only one does it, be it that two end together.
+    1 where a run has failed (in tuning: every rate of a method), else 0. All of it is left to the
+    last of the processes that torchrun has started, and the page to the last of all that are at
+    work on the experiment.
     """
     with folder_lock(experiment.folder):
-        others = at_work(experiment.folder)
-        if processes.leads() and not others and processes.first_to_print("summary"):
+        others, last = at_work(experiment.folder), processes.last_to_end()
+        if last and not others:
             tuning.summarise(experiment) if experiment.settings.tune else _write_all(experiment)
-    if others and processes.launched():
-        return 0  # for a failure torchrun would end the others; the last one gives it
+    if not last:
+        return 0  # for a failure torchrun would end the others
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
     if experiment.settings.tune:

@@ -19,7 +19,7 @@ import finetuning
 COMMAND = Path(finetuning.__file__)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 ANSWERS = "y\n" * 9  # on standard input, for whoever asks
-LIMIT = 60  # seconds
+LIMIT = 300  # seconds
 SERVER = f"""
 import gc, json, os, runpy, signal, sys
 sys.path[0] = {str(COMMAND.parent)!r}  # wherever a fork goes

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +15,19 @@ import pytest
 from conftest import reviews_frame
 from forked import files_of
 
+import boundary
 import finetuning
-from boundary import BadInput, Steady, expanded, reading, reason, refuse, replacing, steady_output
+from boundary import (
+    BadInput,
+    Steady,
+    expanded,
+    interrupt_once,
+    reading,
+    reason,
+    refuse,
+    replacing,
+    steady_output,
+)
 from modeling import load_finetuned, load_peft
 
 
@@ -252,6 +265,25 @@ def test_a_refusal_is_one_line_and_with_traceback_says_where(capsys):
     shown = capsys.readouterr().err
     assert "test_boundary.py" in shown and "Unforeseen" in shown
     assert shown.endswith("error: the file cannot be read (Unforeseen: a b)\n")
+
+
+def test_a_second_interrupt_is_heard_ten_seconds_after_the_first(monkeypatch):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    now = time.monotonic()
+    monkeypatch.setattr(boundary, "time", SimpleNamespace(monotonic=lambda: now))
+    try:
+        interrupt_once()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        now += 9
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        now += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_a_broken_pipe_ends_no_writing():

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pandas as pd
 import pytest
@@ -17,7 +17,7 @@ from conftest import tiny
 from huggingface_hub import constants
 
 import finetuning
-from experiment import State
+from experiment import State, experiment, runs
 from experiment.runs import LOCK, RECORD, STATE, held
 from modeling import METHODS
 
@@ -93,21 +93,27 @@ def waiting(condition, process):
         time.sleep(0.01)
 
 
+def waiting_for_an_evaluation(folder, process):
+    def written():
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("history.csv")}
+
+    before = written()
+    waiting(lambda: written() != before, process)
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, tmp_path):
     given = (*METHODS_GIVEN, "--epochs", "30", "--patience", "20")
     one, two = (tmp_path / name / "tiny" for name in ("one", "two"))
     process = start(arguments("one", *given))
-    waiting((one / "experiment.json").exists, process)
-    begun = time.monotonic()
-    waiting(lambda: len(list(one.glob(f"*/{RECORD}"))) == 5, process)
-    duration = time.monotonic() - begun
     process.join()
     assert process.exitcode == 0, (tmp_path / "stderr").read_text()
     moments, kills, within_runs = random.Random(0), 0, 0
     while True:
         process = start(arguments("two", *given))
         if kills < 10:
-            process.join(moments.uniform(0.2, 0.2 + duration / 3))
+            for _ in range(moments.randint(0, 20)):
+                waiting_for_an_evaluation(two, process)
+            process.join(moments.uniform(0, 0.1))
             kills += process.is_alive()
             process.kill()
         process.join()
@@ -119,6 +125,28 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, 
     assert contents(one) == contents(two)
     assert not list(two.rglob("*.part")) and not list(two.rglob(STATE))
     print(f"{kills} kills, {within_runs} of them within a run")
+
+
+@pytest.mark.parametrize("moment", ["before its record", "after its record"])
+def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, moment, tmp_path):
+    given = arguments("one", "--methods", "lora")
+    folder = tmp_path / "one" / "tiny" / "lora-seed0"
+    stopped, write = [], runs.write
+
+    def write_or_stop(path, text):
+        if path.name != RECORD or stopped:
+            return write(path, text)
+        stopped.append(path)
+        if moment == "after its record":
+            write(path, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "write", write_or_stop)
+    assert finetuning.main(given) == 130
+    assert (folder / STATE).exists()
+    monkeypatch.setattr(finetuning, "train_part", None)
+    assert finetuning.main(given) == 0
+    assert (folder / RECORD).exists() and not (folder / STATE).exists()
 
 
 def test_two_processes_share_the_runs_and_leave_the_files_of_one(arguments, start, tmp_path):
@@ -168,16 +196,31 @@ def test_a_run_that_another_process_holds_is_neither_deleted_nor_run_twice(
 
 
 def test_a_run_whose_process_died_is_taken_by_the_one_that_is_left(arguments, start, tmp_path):
-    given = arguments("one", "--methods", "full", "head", "--epochs", "50", "--patience", "50")
+    given = arguments("one", "--methods", "full", "lora", "--epochs", "50", "--patience", "50")
     first = start(given)
     waiting((tmp_path / "one" / "tiny" / "full-seed0" / STATE).exists, first)
     second = start(given)
-    waiting((tmp_path / "one" / "tiny" / "head-seed0" / LOCK).exists, second)
+    waiting((tmp_path / "one" / "tiny" / "lora-seed0" / LOCK).exists, second)
     first.kill()
     second.join()
     assert second.exitcode == 0, (tmp_path / "stderr").read_text()
-    runs = pd.read_csv(tmp_path / "one" / "tiny" / "runs.csv")
-    assert runs["method"].tolist() == ["full", "head"]
+    table = pd.read_csv(tmp_path / "one" / "tiny" / "runs.csv")
+    assert table["method"].tolist() == ["full", "lora"]
+
+
+def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch, tmp_path):
+    looking = []
+
+    @contextmanager
+    def taken(lock):
+        with held(lock.parent.parent / LOCK) as free:
+            looking.append(free)
+        with held(lock) as free:
+            yield free
+
+    monkeypatch.setattr(experiment, "held", taken)
+    assert finetuning.main(arguments("one", "--methods", "tfidf", "bitfit")) == 0
+    assert len(looking) > 2 and not any(looking)
 
 
 def test_results_of_the_layout_of_before_are_refused_with_one_line(arguments, tmp_path, capsys):
