@@ -72,6 +72,8 @@ def bars(results: Results, column: str, scale: tuple):
         notes.append("bars: means over the seeds; white dots: single seeds")
     if column == "test_accuracy":
         notes.append(interval_note(results))
+    if column == "training_seconds":
+        notes += busy_notes(results)
     return figure, "\n".join(notes), ()
 
 
@@ -101,6 +103,13 @@ def interval_note(results: Results) -> str:
     return "".join([f"error bars: 95 %, {most[0]}", *named])
 
 
+def busy_notes(results: Results) -> list[str]:
+    """What to say below a figure of seconds where the machine did other work."""
+    some = "some runs" if len(results.disturbed) < len(results.runs) else "every run"
+    said = f"the machine did other work during {some}: seconds and memory say little"
+    return [said] * (len(results.disturbed) > 0)
+
+
 def cost_and_benefit(results: Results):
     """Test accuracy against each cost, the means over the seeds."""
     table = results.intervals.set_index("method")
@@ -112,7 +121,7 @@ def cost_and_benefit(results: Results):
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, height), sharey=True)
     runs = results.runs.assign(training_seconds=total_seconds(results.runs))
     costs = runs.groupby("method", sort=False)[list(COSTS)].mean()
-    note = interval_note(results) + f"\n{WHOLE}" * is_shared(results)
+    notes = [interval_note(results), *[WHOLE] * is_shared(results), *busy_notes(results)]
     for axes, (column, (label, scale)) in zip(panels, COSTS.items(), strict=True):
         points = table.join(costs[column]).dropna(subset=column)
         axes.set_xscale(scale)
@@ -131,7 +140,7 @@ def cost_and_benefit(results: Results):
         if points.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     panels[0].set_ylabel("test accuracy (%)")
-    return figure, note, handles
+    return figure, "\n".join(notes), handles
 
 
 def _ticks(axes):

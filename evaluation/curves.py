@@ -8,7 +8,7 @@ from matplotlib import ticker
 from matplotlib.patheffects import withStroke
 
 from .blocks import ALONE, BOTH, WHOLE, is_shared, learning_blocks, passes, took, total_seconds
-from .comparisons import interval_note
+from .comparisons import busy_notes, interval_note
 from .files import AMOUNT, FLAG, SOME, SOME_SHARE, TEXT, read_table
 from .markdown import count
 from .results import Results
@@ -122,6 +122,8 @@ def _note(results, column, window):
         notes.append(f"lines: means over the seeds{seconds}; bands: from lowest to highest seed")
     if (lengths.groupby("method").nunique() > 1).any():
         notes.append("thin lines: single seeds after others of the method had stopped")
+    if column == "seconds":
+        notes += busy_notes(results)
     return "\n".join(notes)
 
 
@@ -146,7 +148,7 @@ def depths(results: Results):
     axes.grid(alpha=0.3)
     notes = ["numbers: how many of the last blocks learn"]
     notes.append(interval_note(replace(results, intervals=points)))
-    notes += [WHOLE] * is_shared(results)
+    notes += [*[WHOLE] * is_shared(results), *busy_notes(results)]
     return figure, "\n".join(notes), list(map(line_handle, drawn.values()))
 
 

@@ -80,7 +80,8 @@ def _listed(results, pairs):
 def _cheapest(results):
     runs = results.runs.assign(training_seconds=blocks.total_seconds(results.runs))
     means, parts = runs.groupby("method", sort=False)[list(COSTS)].mean(), []
-    comparable = COSTS if len(results.machines) < 2 else ["trainable_parameters"]
+    alike = len(results.machines) < 2 and results.disturbed.empty
+    comparable = COSTS if alike else ["trainable_parameters"]
     for column in comparable:
         least, unit = COSTS[column]
         if column == "training_seconds" and blocks.is_shared(results):

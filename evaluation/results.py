@@ -39,6 +39,7 @@ from .files import (
     read_table,
 )
 
+BUSY = 0.5  # threads of other work, above which seconds and memory say little
 ALL_PAIRS = 15  # more of them are too many for a figure or a list
 
 
@@ -116,6 +117,11 @@ class Results:
     def machines(self) -> list[str]:
         """What the finished runs ran on, each with its threads; empty where no file says it."""
         return list(self.runs.get("device", pd.Series(dtype=object)).dropna().unique())
+
+    @property
+    def disturbed(self) -> pd.DataFrame:
+        """The finished runs beside which the machine did other work, by its measured load."""
+        return self.runs[self.runs["other_load"] > BUSY]
 
     def main_pairs(self) -> pd.DataFrame:
         """All comparisons, or each method's with the best one where they are too many to read."""

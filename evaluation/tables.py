@@ -14,7 +14,6 @@ PASS = (
     "Shared pass: what the frozen blocks make of all train, validation and test reviews, computed "
     "once for all runs with the same frozen blocks, and in no run's training seconds. "
 )
-BUSY = 0.5  # threads of other work, above which seconds and memory say little
 
 
 def terminal(results: Results) -> str:
@@ -67,8 +66,8 @@ def _shared(results, heading, rows):
 
 
 def _busy(results):
-    """Whether the machine did other work, by the measured load beyond the run's own threads."""
-    runs = results.runs[results.runs["other_load"] > BUSY]
+    """During which runs the machine did other work."""
+    runs = results.disturbed
     if runs.empty:
         return ""
     names = [

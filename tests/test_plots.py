@@ -1,6 +1,7 @@
 """Figures say what the files say, and a method looks the same in all of them."""
 
 import colorsys
+import json
 
 import numpy as np
 import pandas as pd
@@ -164,6 +165,26 @@ def test_every_axis_of_time_says_whether_the_shared_pass_is_in_it(tmp_path):
     assert {axes.get_xlabel() for axes in figure.axes} == {"training, no shared pass (s)"}
     assert "the shared pass, 2.5 s through 1 frozen block; 5 s through 2" in note
     assert "shared" not in curves.learning_curves(results, "epoch")[1]
+
+
+def test_figures_of_seconds_say_that_the_machine_did_other_work(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path)
+
+    def notes():
+        results = Results.read(tmp_path)
+        yield comparisons.bars(results, "training_seconds", comparisons.SECONDS)[1]
+        yield comparisons.cost_and_benefit(results)[1]
+        yield curves.learning_curves(results, "seconds")[1]
+        yield curves.depths(results)[1]
+        style.plt.close("all")
+
+    assert not any("other work" in note for note in notes())
+    for runs, said in ((1, "some runs"), (None, "every run")):
+        for path in list(tmp_path.glob("*/run.json"))[:runs]:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": 2.0}))
+        line = f"the machine did other work during {said}: seconds and memory say little"
+        assert all(line in note.splitlines() for note in notes())
 
 
 def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):

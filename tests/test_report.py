@@ -187,8 +187,8 @@ def test_failed_runs_are_listed(folder):
     assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
 
 
-def test_runs_on_a_busy_machine_are_named(folder):
-    assert "other work" not in page(folder)
+def test_runs_on_a_busy_machine_are_named_and_their_seconds_not_compared(folder):
+    assert "other work" not in page(folder) and "shortest training" in page(folder)
     for run, load in (("lora-seed0", 0.9), ("lora-seed2", 1.5), ("head-seed0", 0.4)):
         path = folder / run / "run.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": load}))
@@ -196,6 +196,7 @@ def test_runs_on_a_busy_machine_are_named(folder):
         "The machine did other work during LoRA (seed 0, 2): their seconds and memory say little."
     )
     assert named in section(page(folder), "Results")
+    assert "shortest training" not in page(folder)
     for path in folder.glob("*/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": 2.0}))
     assert "other work during every run: their seconds" in page(folder)
