@@ -114,7 +114,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
         (*NEW, "--max-tokens", "9"),
         "MODEL",
     ),
-    "lock": ("experiment.folder.FileLock", LORA, "RESULTS"),
+    "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
     "state": ("experiment.state.load", ("--methods", "bitfit"), "unfinished.safetensors"),
 }
 
