@@ -8,7 +8,6 @@ others are methods that the package itself does not carry:
 
     lora_frozen_head        the new head, random as it is, does not learn
     lora_normal             A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))
-    lora_padded             every batch is padded to 512 tokens
     adapter_no_residual     W_up f(W_down h + b_down) + b_up, without h: not near the identity
     adapter_frozen_norms    the LayerNorms do not learn
 """
@@ -49,17 +48,6 @@ class NormalLoRA(LoRAModel):
             nn.init.normal_(layer.lora_A)
 
 
-class PaddedLoRA(LoRAModel):
-    """LoRA that computes 512 positions of each review, be it as short as it may."""
-
-    @wraps(LoRAModel.encode)
-    def encode(self, input_ids, attention_mask, states=None):
-        more = 512 - input_ids.shape[1]
-        if states is not None:
-            states = F.pad(states, (0, 0, 0, more))
-        return super().encode(F.pad(input_ids, (0, more)), F.pad(attention_mask, (0, more)), states)
-
-
 class AdapterWithoutResidual(BottleneckAdapter):
     """W_up f(W_down h + b_down) + b_up"""
 
@@ -95,8 +83,7 @@ MISTAKES = {
     "adapter_no_residual": NoResidualAdapters,
     "adapter_frozen_norms": FrozenNormAdapters,
 }
-WASTE = {"lora_padded": PaddedLoRA}  # costs time alone; runs where --methods names it
-RATES = dict.fromkeys(["lora", "adapter", *MISTAKES, *WASTE], 3.16e-3)  # best, of so few reviews
+RATES = dict.fromkeys(["lora", "adapter", *MISTAKES], 3.16e-3)  # the best with so few reviews
 CHOSEN = ["lora", "adapter", "lora(learning_rate=2e-5)", "adapter(learning_rate=2e-5)"]
 
 
@@ -120,7 +107,7 @@ def main(arguments: list[str]) -> int:
     given = ["--experiment", name, "--methods", *chosen, "--seeds", "0", "1", "2"]
     given += ["--learning-rates", *(f"{key}={rate}" for key, rate in RATES.items())]
     with (
-        mock.patch.dict(methods.METHODS, MISTAKES | WASTE),
+        mock.patch.dict(methods.METHODS, MISTAKES),
         mock.patch.object(reviews, "clean_text", clean),
         mock.patch.object(settings, "resume_command", lambda _: command(arguments)),
         mock.patch.object(finetuning, "resume_command", lambda _: command(arguments)),

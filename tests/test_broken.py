@@ -5,7 +5,7 @@ import torch
 from conftest import tiny, tokens
 from torch import nn
 
-from benchmarks.broken import MISTAKES, AdapterWithoutResidual, PaddedLoRA
+from benchmarks.broken import MISTAKES, AdapterWithoutResidual
 from modeling import METHODS
 from modeling.adapter import BottleneckAdapter
 
@@ -60,21 +60,6 @@ def test_each_adapter_of_the_model_without_residual_lacks_exactly_h():
             module.register_forward_hook(without_h)
     model(*tokens())
     assert len(seen) == 2 * len(model.blocks)
-
-
-def test_padded_lora_computes_512_positions_of_each_review_and_its_logits_are_ours():
-    models, shapes = [], []
-    for kind in (PaddedLoRA, METHODS["lora"]):
-        torch.manual_seed(0)
-        models.append(kind(tiny(max_position_embeddings=512), blocks=1).eval())
-    padded, ours = models
-    padded.blocks[-1].register_forward_hook(lambda _, given, out: shapes.append(given[0].shape))
-    ids, mask = tokens()
-    states = ours.frozen_states(ids, mask)
-    for stored in (None, states):
-        logits = padded.classify(padded.encode(ids, mask, stored))
-        torch.testing.assert_close(logits, ours(ids, mask), atol=1e-12, rtol=0)
-    assert [shape[1] for shape in shapes] == [512, 512]
 
 
 def test_the_adapter_without_residual_lacks_exactly_h():
