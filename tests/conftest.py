@@ -16,6 +16,8 @@ import torch
 from transformers import AutoConfig, BertTokenizer
 from transformers import AutoModelForSequenceClassification as Classifier
 
+from evaluation import report
+
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
 WORDS = ["good", "great", "fine", "bad", "awful", "dull", "film", "plot", "actor"]
@@ -103,6 +105,12 @@ def tokens(batch=3, length=7):
 @pytest.fixture(params=list(CONFIGS))
 def family(request):
     return request.param
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Drawing takes most of the time of a tiny experiment."""
+    monkeypatch.setattr(report, "draw", lambda results: {})
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import finetuning
 from data_utils import Split, training_batches
-from evaluation import measure
+from evaluation import measure, plots, report
 from experiment import Experiment, Run, State, parse
 from experiment.runs import STATE
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +80,10 @@ def read(folder, name):
 # ------------------------------------------------------------------ the whole path
 
 
-def test_the_main_job_leaves_every_file_and_the_right_numbers(command, tmp_path, capsys):
+def test_the_main_job_leaves_every_file_and_the_right_numbers(
+    command, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(report, "draw", plots.draw)
     methods = ["head", "adapter", "lora", "lora(rank=2, targets=('q',))", "full"]
     assert finetuning.main(command("--methods", *methods, "--evaluations-per-epoch", "2")) == 0
     folder = tmp_path / "results" / "tiny"
@@ -239,7 +244,7 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
     assert finetuning.main(command("--methods", "head", "lora")) == 130
     folder = tmp_path / "results" / "tiny"
     assert read(folder, "runs.csv")["method"].tolist() == ["head"]
-    assert (folder / "test_accuracy.png").exists()
+    assert (folder / "report.md").exists()
     error = capsys.readouterr().err
     assert "what is finished is kept; resume with: python finetuning.py --experiment" in error
     assert error.count("\n") == 1

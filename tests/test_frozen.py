@@ -27,6 +27,8 @@ from modeling.architectures import ARCHITECTURES
 L, d, f, m, r, kv = 4, 8, 12, 3, 2, 4  # blocks, width, feed-forward, bottleneck, rank, width of k
 SIZES = {"adapter": {"bottleneck": m}, "lora": {"rank": r}, "bitfit": {}, "full": {}}
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):

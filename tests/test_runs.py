@@ -17,6 +17,7 @@ from conftest import tiny
 from huggingface_hub import constants
 
 import finetuning
+from evaluation import report
 from experiment import State, experiment, runs
 from experiment.runs import LOCK, RECORD, STATE, held
 from modeling import METHODS
@@ -26,6 +27,8 @@ TIMES = ["training_seconds", "examples_per_second", "tokens_per_second", "peak_m
 TIMES += ["other_load", "seconds", "shared_seconds"]
 VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
+
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture
@@ -44,6 +47,7 @@ def arguments(model_folder, reviews_csv, tmp_path):
 def main(arguments, output):
     """The command in a process of its own: its exit status, and what it says in files."""
     torch.set_num_threads(1)
+    report.draw = lambda results: {}  # most of the time of a tiny experiment
     # A cache of the experiment's own: the frozen blocks' states are made, and killed, in each.
     constants.HF_HOME = arguments[arguments.index("--results") + 1] + "-cache"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
