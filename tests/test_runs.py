@@ -125,7 +125,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, 
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
-    assert kills >= 4 and within_runs >= 2
+    assert kills == 6 and within_runs >= 2
     assert contents(one) == contents(two)
     assert not list(two.rglob("*.part")) and not list(two.rglob(STATE))
     print(f"{kills} kills, {within_runs} of them within a run")
