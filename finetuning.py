@@ -21,10 +21,10 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 import data_utils
+import hardware
 import modeling
 from boundary import BadInput, interrupt_once, reading, reason, refuse, steady_output
 from data_utils import Batch, Split, micro_batches, training_batches
-from evaluation import measure
 from experiment import (
     Experiment,
     FrozenStates,
@@ -206,23 +206,16 @@ def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, 
 # ---------------------------------------------------------------------------- the forward pass
 
 
-def in_fast_type(batch: Batch) -> torch.autocast:
-    """Within it the encoder computes in bf16 or fp16, where that is faster."""
-    device = batch.input_ids.device
-    dtype = measure.compute_type(device)
-    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
-
-
 def logits_of(model: PeftModel, batch: Batch) -> Tensor:
     """(N, T) -> (N, d) -> (N, C), from the states after the frozen blocks where they are stored."""
-    with in_fast_type(batch):
+    with hardware.autocast(batch.labels.device):
         features = model.encode(*batch.tokens, batch.states)
     return model.classify(features.float())
 
 
 def frozen_states(model: PeftModel, batch: Batch) -> Tensor:
     """(N, T) -> (N, T, d), what the model's frozen blocks make of a batch."""
-    with in_fast_type(batch):
+    with hardware.autocast(batch.labels.device):
         return model.frozen_states(*batch.tokens)
 
 
@@ -269,7 +262,7 @@ def fine_tune(run: Run) -> None:
     """One run of a method around the pretrained classifier, from its seed to its test."""
     experiment, settings = run.experiment, run.experiment.settings
     gc.collect()
-    measure.reset_peak_memory(experiment.device)
+    hardware.reset_peak_memory(experiment.device)
     state = start(run)
     splits, seconds = with_states(state.model, experiment)
     train(state, splits, run)
@@ -296,10 +289,10 @@ def start(run: Run) -> State:
     )
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
     scaler = torch.amp.GradScaler(
-        device.type, enabled=measure.compute_type(device) is torch.float16
+        device.type, enabled=hardware.compute_type(device) is torch.float16
     )
     scaler.scale(torch.zeros((), device=device))  # a process may have no review in a step
-    return State(model, optimizer, schedule, scaler, measure.Clock(device))
+    return State(model, optimizer, schedule, scaler, hardware.Clock(device))
 
 
 @torch.no_grad()
@@ -341,14 +334,14 @@ def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict,
 def fit_baseline(run: Run) -> None:
     """One run without a transformer, on the same reviews."""
     splits, device = run.experiment.splits, torch.device("cpu")
-    measure.reset_peak_memory(device)
-    clock, facts = measure.Clock(device), {}
+    hardware.reset_peak_memory(device)
+    clock, facts = hardware.Clock(device), {}
     with clock:
         reviews = [(split.texts, split.labels.cpu()) for split in splits.values()]
         model = modeling.fit_bag_of_words(*reviews[0], *reviews[1])
     facts["training_seconds"] = clock.seconds
     facts["examples_per_second"] = len(splits["train"]) / clock.seconds
-    facts["peak_memory_mib"] = measure.peak_memory(device)
+    facts["peak_memory_mib"] = hardware.peak_memory(device)
     for name in ("validation", "train", "test"):
         logits = model.logits(splits[name].texts)
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])

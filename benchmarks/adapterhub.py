@@ -24,8 +24,8 @@ from transformers import (
     logging,
 )
 
+import hardware
 from benchmarks.turns import Turn, train_in_turns
-from evaluation import measure
 
 
 def adapted(work: dict, adapters):
@@ -56,7 +56,7 @@ def main():
     adapters = import_module("adapters")  # of its own environment: no requirement of ours
     lengths = np.array([len(row["input_ids"]) for row in work["rows"]])
     train_in_turns(
-        Turn(pipe, measure.choose_device(), lengths),
+        Turn(pipe, hardware.choose_device(), lengths),
         adapted(work, adapters),
         work["rows"],
         DataCollatorWithPadding(AutoTokenizer.from_pretrained(work["folder"])),

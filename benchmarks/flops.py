@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from evaluation import measure
+import hardware
 
 
 class Shape(NamedTuple):
@@ -78,12 +78,12 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
 def matrix_rate(device: torch.device) -> float:
     """FLOPs a second of this device's matrix products, in its compute type, measured."""
     rows = 2**17 if device.type == "cuda" else 2**12  # long beside the start of a product
-    dtype = measure.compute_type(device)
+    dtype = hardware.compute_type(device)
     a = torch.randn(rows, 768, device=device, dtype=dtype)
     b = torch.randn(768, 768, device=device, dtype=dtype)
     seconds = []
     for _ in range(10):  # the fastest: the first warms up, and others may use the machine too
-        clock = measure.Clock(device)
+        clock = hardware.Clock(device)
         with clock:
             for _ in range(3):
                 a @ b

@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 
 import data_utils
+import hardware
 from benchmarks import flops
 from benchmarks.training_speed import SIZES, figure, machine, place, ratio, table, time_systems
 from benchmarks.work import Work
-from evaluation import measure
 
 METHODS = ("lora", "adapter")
 OURS, EVALUATION, EXPERIMENT = "ours", "ours, evaluation", "ours, experiment"
@@ -155,7 +155,7 @@ def main():
     parser.add_argument("--model", choices=choices, default=data_utils.BUNDLED)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    folder, device = place(asked.quick), measure.choose_device()
+    folder, device = place(asked.quick), hardware.choose_device()
     where, base = machine(device), asked.model == data_utils.BUNDLED_BASE
     depths, reviews, few = ((3,), 64, 0) if base else ((3, 2), 512, 96)
     rounds, name = asked.rounds, "frozen_blocks_base" if base else "frozen_blocks"

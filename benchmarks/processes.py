@@ -25,9 +25,9 @@ import pandas as pd
 import torch
 
 import finetuning
+import hardware
 from benchmarks.training_speed import machine, place
 from benchmarks.work import Work, as_run
-from evaluation import measure
 from experiment import processes
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
@@ -131,7 +131,7 @@ def main():
         add_up_gradients()
         return
     os.environ.pop("OMP_NUM_THREADS", None)
-    folder, where = place(asked.quick), machine(measure.choose_device())
+    folder, where = place(asked.quick), machine(hardware.choose_device())
     few, rounds = (FEW, 1) if asked.quick else ((), 3)
     reviews = int(few[1]) if few else REVIEWS
     timings = []

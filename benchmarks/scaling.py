@@ -15,9 +15,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+import hardware
 from benchmarks.systems import Worker
 from benchmarks.work import Work
-from evaluation import measure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -90,7 +90,7 @@ def figure(frame: pd.DataFrame, path: Path) -> None:
     panels[1, 0].set_ylabel("peak memory above\nthe loaded model (MiB)")
     drawn.suptitle(
         "How do time and memory of training grow? LoRA, and adapters where the bottleneck moves; "
-        f"{measure.describe(measure.choose_device())}",
+        f"{hardware.describe(hardware.choose_device())}",
         fontsize=11,
     )
     drawn.tight_layout()

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 import data_utils
 import finetuning
+import hardware
 from benchmarks.peers import adapterhub, peft_defaults, peft_tuned, reference
 from benchmarks.turns import Turn
 from benchmarks.work import Work, as_run, new_states
-from evaluation import measure
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def counting_reads(turn) -> Iterator[None]:
 
 def ours(work: Work, device, turn):
     """`finetuning.py`'s model and loop."""
-    measure.prepare_device(device)
+    hardware.prepare_device(device)
     run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
     with new_states(), counting_reads(turn):
@@ -58,7 +58,7 @@ def ours(work: Work, device, turn):
 
 def evaluation(work: Work, device, turn):
     """`finetuning.py`'s pass over reviews that are not trained on; whole where all blocks learn."""
-    measure.prepare_device(device)
+    hardware.prepare_device(device)
     run = as_run(work, device)
     model, experiment = finetuning.start(run).model, run.experiment
     with new_states(), counting_reads(turn):
@@ -69,7 +69,7 @@ def evaluation(work: Work, device, turn):
 
 def shared_pass(work: Work, device, turn):
     """The frozen blocks, which run once, and the file that they leave."""
-    measure.prepare_device(device)
+    hardware.prepare_device(device)
     run = as_run(work, device)
     model = finetuning.start(run).model
     while turn():
@@ -155,10 +155,10 @@ class Worker:
 
 def _serve(pipe, system, work):
     warnings.simplefilter("ignore")
-    device = measure.choose_device()
+    device = hardware.choose_device()
     try:
         torch.manual_seed(0)
-        # Ours holds on to freed memory (measure.keep_freed_memory); the peers hold several GiB.
+        # Ours holds on to freed memory (hardware.keep_freed_memory); the peers hold several GiB.
         ours = system.startswith("ours")
         SYSTEMS[system](work, device, Turn(pipe, device, work.split().lengths, keeps_memory=ours))
     except Exception as error:  # the parent says which system it was

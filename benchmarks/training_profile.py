@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 import data_utils
 import finetuning
+import hardware
 from benchmarks.work import Work, as_run
-from evaluation import measure
 
 ROUNDS = 3
 KINDS = {  # an operation is of the first kind of which it has a word
@@ -40,13 +40,13 @@ KINDS = {  # an operation is of the first kind of which it has a word
 
 def lora_epoch(form: str, reviews: int):
     """The model in its form, "before" or "after"; returns (a pass over the reviews, tokens)."""
-    device = measure.choose_device()
+    device = hardware.choose_device()
     shape = "distilbert" if device.type == "cuda" else data_utils.BUNDLED
     work = Work(reviews=reviews, shape=shape)
     if form == "before":
         run = as_run(work, device, "--micro-batch-tokens", str(work.batch_size * work.max_tokens))
     else:
-        measure.prepare_device(device)
+        hardware.prepare_device(device)
         run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
     if form == "before":
@@ -107,9 +107,9 @@ def seconds_by_kind(work) -> dict[str, float]:
 
 def main():
     """Profile both forms, print the table, and write it."""
-    device = measure.choose_device()
+    device = hardware.choose_device()
     reviews = 2048 if device.type == "cuda" else 128
-    print(f"{measure.describe(device)}, torch {torch.__version__}; {reviews} reviews", flush=True)
+    print(f"{hardware.describe(device)}, torch {torch.__version__}; {reviews} reviews", flush=True)
     rows = []
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
         for number in range(ROUNDS):

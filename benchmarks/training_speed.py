@@ -25,10 +25,10 @@ import torch
 
 import data_utils
 import finetuning
+import hardware
 from benchmarks import flops, memory
 from benchmarks.systems import Worker
 from benchmarks.work import Work, as_run, new_states
-from evaluation import measure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -129,7 +129,7 @@ def head_against_encoding(device, reviews: int, rounds: int) -> float:
             run.folder.mkdir(parents=True)
             validation = Work(reviews=reviews // 8, skip=reviews).split()
             run.experiment.splits["validation"] = validation.to(device)
-            state, clock = finetuning.start(run), measure.Clock(device)
+            state, clock = finetuning.start(run), hardware.Clock(device)
             splits, encoding = finetuning.with_states(state.model, run.experiment)
             with clock:
                 finetuning.train(state, splits, run)
@@ -139,7 +139,7 @@ def head_against_encoding(device, reviews: int, rounds: int) -> float:
 
 def share_of_batching(timings, device, reviews: int) -> float:
     """Seconds that dividing and padding an epoch's batches takes, over those of a LoRA epoch."""
-    run, clock = as_run(Work(reviews=reviews), device), measure.Clock(device)
+    run, clock = as_run(Work(reviews=reviews), device), hardware.Clock(device)
     split, settings = run.experiment.splits["train"], run.experiment.settings
     at_once = finetuning.tokens_at_once(settings, device)
     with clock:
@@ -224,7 +224,7 @@ def place(quick: bool) -> Path:
 
 def machine(device) -> str:
     """What the times were taken on, in words."""
-    return f"{measure.describe(device)}, {platform.system()}, torch {torch.__version__}"
+    return f"{hardware.describe(device)}, {platform.system()}, torch {torch.__version__}"
 
 
 def main():
@@ -232,7 +232,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
     quick = parser.parse_args().quick
-    folder, device = place(quick), measure.choose_device()
+    folder, device = place(quick), hardware.choose_device()
     cuda, where = device.type == "cuda", machine(device)
     shape = "distilbert" if cuda else data_utils.BUNDLED
     reviews, few, rounds = (64, 32, 1) if quick else (512, 32, 3)

@@ -10,7 +10,7 @@ import time
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from evaluation import measure
+import hardware
 
 
 class Turn:
@@ -24,11 +24,11 @@ class Turn:
 
     def __call__(self) -> bool:
         """Wait for one's turn."""
-        measure.synchronise(self.device)
+        hardware.synchronise(self.device)
         if self.start is None:
             self.pipe.send(self.lengths)
-            measure.reset_peak_memory(self.device)
-            self.resting = measure.peak_memory(self.device)  # what is held now
+            hardware.reset_peak_memory(self.device)
+            self.resting = hardware.peak_memory(self.device)  # what is held now
         else:
             self.pipe.send(time.perf_counter() - self.start)
         while (order := self.pipe.recv()) in ("memory", "waited"):
@@ -40,9 +40,9 @@ class Turn:
         return True
 
     def _memory(self):
-        peak = measure.peak_memory(self.device)
+        peak = hardware.peak_memory(self.device)
         if not self.keeps_memory:
-            measure.reset_peak_memory(self.device)  # gives back what other workers need
+            hardware.reset_peak_memory(self.device)  # gives back what other workers need
         return None if peak is None else peak - self.resting
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+import hardware
 import modeling
 from boundary import BadInput
 from data_utils import BUNDLED, ENCODERS, Split
-from evaluation import measure
 from evaluation.files import read_json
 
 from . import processes, tuning
@@ -123,4 +123,4 @@ class Experiment:
         shares = {f"{name}_share_truncated": split.truncated for name, split in self.splits.items()}
         about = {"constants": self.settings.constants()} | self.names
         about |= {"label_names": self.label_names, "data": data | shares | {"notes": self.notes}}
-        return about | {"command": self.settings.command} | measure.environment(self.device)
+        return about | {"command": self.settings.command} | hardware.environment(self.device)

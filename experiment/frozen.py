@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from boundary import BadInput, check_room, expanded, reason, replacing, write
 from data_utils import Batch, Rows, Split, micro_batches
-from evaluation.measure import Clock, compute_type
+from hardware import Clock, compute_type
 from modeling import PeftModel
 
 from . import processes

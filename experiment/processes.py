@@ -29,8 +29,8 @@ from joblib import cpu_count
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import hardware
 from boundary import BadInput
-from evaluation import measure
 
 PATIENCE = timedelta(days=7)  # for another process's work; one that has ended is noticed at once
 UNSEEN = 20  # seconds after which a file that another machine wrote is not going to be seen
@@ -89,7 +89,7 @@ def _number(name):
 
 def describe(device: torch.device) -> str:
     """The device, and how many of them share a run, in words."""
-    each = measure.describe(device)
+    each = hardware.describe(device)
     return f"{world_size()} processes, each {each}" if world_size() > 1 else each
 
 

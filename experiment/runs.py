@@ -28,9 +28,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+import hardware
 import modeling
 from boundary import BadInput, reading, replacing, write
-from evaluation import measure
 from evaluation.files import TABLES, read_json, read_table
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS
@@ -175,7 +175,7 @@ class Run:
             "frozen_blocks": state.model.frozen_blocks,
             "examples_per_second": epochs * len(train) / seconds,
             "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
-            "peak_memory_mib": measure.peak_memory(self.experiment.device),
+            "peak_memory_mib": hardware.peak_memory(self.experiment.device),
             "epochs_run": epochs,
             "best_epoch": best["epoch"],
             "best_step": best["step"],
@@ -205,7 +205,7 @@ class Run:
             write(self.folder / "predictions.csv", predictions.to_csv(index=False))
         if (self.folder / TENSORS).exists():
             facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
-        facts["other_load"] = measure.other_load(self.experiment.device)
+        facts["other_load"] = hardware.other_load(self.experiment.device)
         self._record("finished", {name: facts.get(name) for name in FACTS})
         measured = "test_accuracy" if "test_accuracy" in facts else "validation_accuracy"
         said = [f"{measured.replace('_', ' ')} {facts[measured]:.2%}"]

@@ -11,9 +11,9 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoModelForSequenceClassification
 
 import data_utils
+import hardware
 import modeling
-from boundary import BadInput, check_room, reading
-from evaluation import measure
+from boundary import check_room, reading
 from modeling import PeftModel
 
 from . import frozen, live, processes
@@ -31,8 +31,8 @@ def prepare(settings: Settings) -> Experiment:
     if processes.quiet() or not sys.stderr.isatty():
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
-    device = measure.choose_device()
-    measure.prepare_device(device)
+    device = hardware.choose_device()
+    hardware.prepare_device(device)
     if processes.leads():
         _print_title(settings, device)
     if settings.tensorboard:
@@ -52,7 +52,6 @@ def prepare(settings: Settings) -> Experiment:
     base = modeling.fingerprint(modeling.load_pretrained(source, config))  # each run loads it anew
     experiment = Experiment(settings, device, config, base, tokenizer, splits, data.notes)
     models = _build_without_weights(experiment)
-    _check_memory(models, device)
     _check_disk(experiment, models)
     open_folder(experiment)
     if processes.leads():
@@ -72,18 +71,6 @@ def _build_without_weights(experiment) -> dict[str, PeftModel]:
                 classifier = AutoModelForSequenceClassification.from_config(experiment.config)
                 models[run.method.text] = run.method.build(classifier)
     return models
-
-
-def _check_memory(models, device):
-    for method, model in models.items():
-        trained, total = model.count_parameters()
-        needed = 4 * (total + 3 * trained)  # the weights; a gradient and AdamW's two moments
-        if needed > measure.total_memory(device):
-            raise BadInput(
-                f"{method} needs {needed / 2**30:,.1f} GiB for its weights and gradients, and "
-                f"{measure.describe(device)} has {measure.total_memory(device) / 2**30:,.1f} GiB; "
-                "lower LORA_RANK or ADAPTER_BOTTLENECK, or choose a smaller MODEL"
-            )
 
 
 def _check_disk(experiment, models):

@@ -23,7 +23,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from boundary import reading, replacing
-from evaluation.measure import Clock
+from hardware import Clock
 from modeling import PeftModel
 from modeling.checkpoint import copy_tensors
 from modeling.loading import digest_of

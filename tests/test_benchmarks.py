@@ -14,11 +14,11 @@ from huggingface_hub import constants
 from torch.utils.flop_counter import FlopCounterMode
 
 import finetuning
+import hardware
 from benchmarks import flops, frozen_blocks, many_gpus, memory
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.training_profile import make_plain, seconds_by_kind
 from benchmarks.work import Work, as_run, new_states
-from evaluation import measure
 from experiment import parse
 from modeling import METHODS, use_fast_attention, use_folded_lora
 
@@ -188,7 +188,7 @@ def test_activations_held_are_what_the_shapes_say():
         assert held["weights"] == computed["weights"]
         assert held["gradients"] == computed["gradients"]
         assert held["optimizer"] == pytest.approx(computed["optimizer"], rel=1e-3)
-        if measure.compute_type(CPU) is torch.bfloat16:
+        if hardware.compute_type(CPU) is torch.bfloat16:
             assert held["activations"] == pytest.approx(computed["activations"], rel=0.1)
 
 

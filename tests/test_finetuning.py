@@ -15,8 +15,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import finetuning
+import hardware
 from data_utils import Split, training_batches
-from evaluation import measure, plots, report
+from evaluation import plots, report
 from experiment import Experiment, Run, State, parse
 from experiment.runs import STATE
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
-    monkeypatch.setattr(measure, "choose_device", lambda: CPU)
+    monkeypatch.setattr(hardware, "choose_device", lambda: CPU)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def in_training(model, options, examples, rate=0.01):
     """The state that training starts from, as `finetuning.start` makes it."""
     optimizer, schedule = finetuning.optimizer_and_schedule(model, examples, options, rate)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return State(model, optimizer, schedule, scaler, measure.Clock(CPU))
+    return State(model, optimizer, schedule, scaler, hardware.Clock(CPU))
 
 
 def run_of(options, splits, method="head"):
@@ -282,7 +283,7 @@ def test_tensorboard_that_is_not_installed_is_one_line(command, tmp_path, capsys
 @pytest.mark.parametrize("method", ["adapter", "lora", "full"])
 def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
     """Uneven lengths, and a batch that the micro-batches do not divide."""
-    monkeypatch.setattr(measure, "compute_type", lambda device: torch.float32)
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, index = tokenised(13), np.arange(13)
     gradients = {}
     for tokens in (13 * 12, 40):
@@ -307,7 +308,7 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
 
 def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(monkeypatch):
     """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
-    monkeypatch.setattr(measure, "compute_type", lambda device: torch.float32)
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, model = tokenised(5), HeadOnlyModel(tiny().float())
     model.pretrained.dropout.p = 0.0
     options = settings("--batch-size", "2", "--warmup", "0")
@@ -443,7 +444,7 @@ def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
     use_fast_attention(model.pretrained, device)
     optimizer, schedule = finetuning.optimizer_and_schedule(model, 12, options, 0.01)
     scaler = torch.amp.GradScaler("cuda", enabled=False)
-    state = State(model, optimizer, schedule, scaler, measure.Clock(device))
+    state = State(model, optimizer, schedule, scaler, hardware.Clock(device))
     batches = training_batches(split.lengths, 6, 0, 1)
     finetuning.step(state, split, batches[0], options)  # the first call prepares libraries
     torch.cuda.set_sync_debug_mode("error")
@@ -457,7 +458,7 @@ def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
 
 def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
     """A scale of 2**16 is exact in float32, so the steps are those without it."""
-    monkeypatch.setattr(measure, "compute_type", lambda device: torch.float32)
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, options = tokenised(12), settings("--batch-size", "6", "--warmup", "0")
     weights = []
     for enabled in (False, True):
@@ -473,7 +474,7 @@ def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
 
 
 def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale(monkeypatch):
-    monkeypatch.setattr(measure, "compute_type", lambda device: torch.float32)
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, options = tokenised(6), settings("--batch-size", "6", "--warmup", "0")
     state = in_training(METHODS["lora"](tiny().float()).eval(), options, 6)
     state.model.pretrained.classifier.weight.data *= 100  # a loss times 3e38 is infinite
@@ -489,7 +490,7 @@ def test_cards_without_bf16_compute_in_float16(monkeypatch):
     cuda = torch.device("cuda")
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16, **_: has)
-        assert measure.compute_type(cuda) is expected
+        assert hardware.compute_type(cuda) is expected
 
 
 def test_the_scale_of_the_loss_comes_back_with_the_state(tmp_path):

@@ -17,9 +17,9 @@ from test_finetuning import command, in_training, on_the_cpu, run_of, settings, 
 from torch.nn.functional import cross_entropy
 
 import finetuning
+import hardware
 from boundary import BadInput
 from data_utils import micro_batches
-from evaluation import measure
 from experiment import FrozenStates, frozen
 from modeling import METHODS
 from modeling.architectures import ARCHITECTURES
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 def cache(tmp_path, monkeypatch):
     """The folder of stored states, empty, and float32 as the type computed in."""
     monkeypatch.setattr(frozen.constants, "HF_HOME", str(tmp_path / "home"))
-    for module in (measure, frozen):
+    for module in (hardware, frozen):
         monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
     return tmp_path / "home" / "frozen_blocks"
 

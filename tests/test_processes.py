@@ -26,7 +26,8 @@ from test_finetuning import in_training, settings, tokenised
 from test_runs import VARIANT, arguments, contents  # noqa: F401
 
 import finetuning
-from evaluation import measure, report
+import hardware
+from evaluation import report
 from experiment import Run, State, frozen, processes, summary
 from experiment.runs import LOCK, RECORD, STATE
 from modeling import METHODS
@@ -47,7 +48,7 @@ def enter(place, count, port, folder):
     os.environ |= {"OMP_NUM_THREADS": "2"}  # a user's own choice stays
     torch.set_num_threads(1)
     constants.HF_HOME = str(folder / "cache")
-    measure.compute_type = frozen.compute_type = lambda device: torch.float32
+    hardware.compute_type = frozen.compute_type = lambda device: torch.float32
     folder.mkdir(exist_ok=True)
     report.draw = lambda results: {}  # most of the time of a tiny experiment
     os.chdir(folder)
@@ -350,9 +351,10 @@ SCRIPT = """
 import os, signal, sys, time
 sys.path[0] = {folder!r}
 import finetuning, torch
-from evaluation import measure, report
+import hardware
+from evaluation import report
 from experiment import Run, processes
-measure.compute_type = lambda device: torch.float32
+hardware.compute_type = lambda device: torch.float32
 processes.cpu_count = lambda: 2
 report.draw = lambda results: {{}}
 save = Run.save

@@ -286,7 +286,7 @@ def test_state_comes_back_to_the_last_bit(tmp_path):
         optimizer = torch.optim.AdamW(model.trainable_parameters().values(), 0.1)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        clock = finetuning.measure.Clock(torch.device("cpu"))
+        clock = finetuning.hardware.Clock(torch.device("cpu"))
         states.append(State(model, optimizer, schedule, scaler, clock))
     one, two = states
     for parameter in one.model.trainable_parameters().values():

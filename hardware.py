@@ -1,7 +1,6 @@
 """The machine that a run was made on: what it is, and what the run took of it."""
 
 import ctypes
-import math
 import os
 import platform
 import subprocess
@@ -34,6 +33,12 @@ def compute_type(device: torch.device) -> torch.dtype:
         if can.get("avx512_bf16", False) or can.get("amx_bf16", False):
             return torch.bfloat16
     return torch.float32
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Within it matrices are multiplied in the device's `compute_type`."""
+    dtype = compute_type(device)
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
 def prepare_device(device: torch.device) -> None:
@@ -131,15 +136,6 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     tune = ctypes.CDLL(None).mallopt
     return bool(tune(mmap_threshold, 2**30) and tune(trim_threshold, 2**31 - 1))
-
-
-def total_memory(device: torch.device) -> float:
-    """All the bytes that the device has; infinite where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if not hasattr(os, "sysconf"):
-        return math.inf
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def other_load(device: torch.device) -> float | None:

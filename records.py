@@ -1,0 +1,69 @@
+"""What run.json says of one run: written and read by one class, and a row of runs.csv.
+
+A run with a record is complete, or has failed. Fields that a run has no value for are null: a
+baseline has no epochs, tuning no test.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boundary import reading, write
+
+
+class RunRecord(BaseModel):
+    """One run: what it was, where and when it ran, and what came of it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    experiment: str
+    model: str
+    data_set: str
+    method: str  # as one types it: "lora(rank=4)"
+    name: str  # "lora"
+    baseline: bool  # without training by gradients
+    seed: int = Field(ge=0)
+    status: str = Field(pattern=r"^(finished$|failed: )")
+    started: str | None = None  # UTC, ISO 8601
+    code: str | None = None  # the git commit, with "+" where files differ from it
+    device: str
+    learning_rate: float | None = None
+    hyperparameters: dict[str, Any] = {}
+
+    validation_loss: float | None = None
+    validation_accuracy: float | None = Field(None, ge=0, le=1)
+    train_loss: float | None = None
+    train_accuracy: float | None = Field(None, ge=0, le=1)
+    test_loss: float | None = None
+    test_accuracy: float | None = Field(None, ge=0, le=1)
+    trainable_parameters: int | None = Field(None, ge=0)
+    total_parameters: int | None = Field(None, ge=0)
+    trainable_percentage: float | None = Field(None, ge=0, le=100)
+    frozen_blocks: int | None = Field(None, ge=0)
+    training_seconds: float | None = Field(None, ge=0)
+    shared_seconds: float | None = Field(None, ge=0)  # of the frozen blocks, once for all runs
+    examples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    epochs_run: float | None = None
+    best_epoch: float | None = None
+    best_step: int | None = None
+    trained_bytes: int | None = None
+    other_load: float | None = None  # threads of other processes in the run's last minute
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.status == "finished"
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Read run.json. Raises `BadInput` that names the file and the field."""
+        with reading(str(path), "delete its folder to make that run anew"):
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def write(self, path: Path) -> None:
+        """Write run.json, whole or not at all."""
+        write(path, self.model_dump_json(indent=2) + "\n")
