@@ -10,7 +10,6 @@ import gc
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -27,18 +26,19 @@ from boundary import BadInput, interrupt_once, reading, reason, refuse, steady_o
 from data_utils import Batch, Split, micro_batches, training_batches
 from experiment import (
     Experiment,
-    FrozenStates,
     Presets,
     Run,
     Settings,
     State,
+    cached_states,
     parse,
     prepare,
     processes,
     resume_command,
     summarise,
+    tokens_at_once,
 )
-from modeling import PeftModel
+from modeling import Method, PeftModel
 
 # Three presets: "full" runs where CUDA is there, "quick" elsewhere, "base" where it is asked for.
 # A plain value in the place of Presets(full, base, quick) holds for all.
@@ -53,11 +53,12 @@ TEST_EXAMPLES = Presets(None, None, 1000)
 MAX_TOKENS = Presets(512, 256, 192)  # longer reviews are truncated
 TRUNCATION = "left"  # the end that a long review loses: "left" keeps its last tokens
 BLOCKS = Presets(None, 3, 3)  # how many of the last blocks learn, None: all; the first run once
+POOLING = Presets("first", "layers", "layers")  # what the head reads; also "mean"
 STORE_STATES = True  # keep what the first blocks make of each review; False: compute it each time
 METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
-    full=("tfidf", "head", "adapter", "lora"),
-    base=("tfidf", "head", "adapter", "lora", "full"),
-    quick=("tfidf", "head", "adapter", "lora"),
+    full=("tfidf", "probe", "head", "adapter", "lora"),
+    base=("tfidf", "probe", "head", "adapter", "lora", "full"),
+    quick=("tfidf", "probe", "head", "adapter", "lora"),
 )
 SEEDS = Presets((0, 1, 2), (0, 1, 2), (0,))  # of the head, added weights, dropout, data's order
 EPOCHS = 3
@@ -206,46 +207,41 @@ def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, 
 # ---------------------------------------------------------------------------- the forward pass
 
 
+def features_of(model: PeftModel, batch: Batch) -> Tensor:
+    """(N, T) -> (N, d) or, of layers, (N, L + 1, d), from what the frozen blocks give."""
+    with hardware.autocast(batch.labels.device):
+        return model.encode(*batch.tokens, batch.frozen).float()
+
+
 def logits_of(model: PeftModel, batch: Batch) -> Tensor:
-    """(N, T) -> (N, d) -> (N, C), from the states after the frozen blocks where they are stored."""
-    with hardware.autocast(batch.labels.device):
-        features = model.encode(*batch.tokens, batch.states)
-    return model.classify(features.float())
+    """(N, T) -> features -> (N, C)."""
+    return model.classify(features_of(model, batch))
 
 
-def frozen_states(model: PeftModel, batch: Batch) -> Tensor:
-    """(N, T) -> (N, T, d), what the model's frozen blocks make of a batch."""
-    with hardware.autocast(batch.labels.device):
-        return model.frozen_states(*batch.tokens)
+def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
+    """The logits (n, C) of all reviews, in their order, without dropout; on the CPU."""
+    logits = torch.zeros(len(split), model.pretrained.config.num_labels)
+    return compute_all(logits, partial(logits_of, model.eval()), split, settings)
 
 
-def tokens_at_once(settings: Settings, device: torch.device) -> int:
-    """How many tokens, padding included, are computed together.
-
-    A GPU takes whole batches. A CPU does best where a block's attention scores, tokens x heads x
-    T, stay in its caches; without gradients less else is held.
-    """
-    if settings.micro_batch_tokens is not None:
-        return settings.micro_batch_tokens
-    if device.type != "cpu":
-        return settings.batch_size * settings.max_tokens
-    most = 2**20 // settings.max_tokens
-    return most if torch.is_grad_enabled() else max(most, 4096)
+def features(model: PeftModel, split: Split, settings: Settings) -> np.ndarray:
+    """What the head reads of all reviews, in their order: (n, d), of layers (n, (L + 1) d)."""
+    vectors = len(model.blocks) + 1 if model.pooling == "layers" else 1
+    found = torch.zeros(len(split), vectors * model.pretrained.config.hidden_size)
+    return compute_all(found, partial(features_of, model.eval()), split, settings).numpy()
 
 
 @torch.no_grad()
-def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
-    """The logits (n, C) of all reviews, in their order, without dropout; on the CPU."""
-    model.eval()
+def compute_all(into: Tensor, compute, split: Split, settings: Settings) -> Tensor:
+    """Fill the rows of `into` with what `compute` makes of each batch of a split; on the CPU."""
     limit = tokens_at_once(settings, split.labels.device)
     mine = processes.share(np.arange(len(split)), split.lengths)
     parts = micro_batches(split.lengths, mine, limit)
-    computed = [logits_of(model, split.batch(rows)) for rows in parts]
-    logits = torch.zeros(len(split), model.pretrained.config.num_labels)
+    computed = [compute(split.batch(rows)) for rows in parts]
     for rows, part in zip(parts, computed, strict=True):
-        logits[rows] = part.cpu()
-    processes.all_reduce(logits)
-    return logits
+        into[rows] = part.flatten(1).cpu()
+    processes.all_reduce(into)
+    return into
 
 
 def score(logits: Tensor, split: Split) -> tuple[float, float]:
@@ -264,7 +260,7 @@ def fine_tune(run: Run) -> None:
     gc.collect()
     hardware.reset_peak_memory(experiment.device)
     state = start(run)
-    splits, seconds = with_states(state.model, experiment)
+    splits, seconds = cached_states(state.model, experiment.splits, settings)
     train(state, splits, run)
     facts = run.facts(state)  # before the test: the peak of memory is that of training
     facts["shared_seconds"] = seconds
@@ -274,15 +270,21 @@ def fine_tune(run: Run) -> None:
     run.finish(facts | scores, logits)
 
 
-def start(run: Run) -> State:
-    """The model, frozen, adapted and on its device, and what will train it."""
-    settings, device = run.experiment.settings, run.experiment.device
-    torch.manual_seed(run.seed)
-    pretrained = run.experiment.pretrained()
-    model = run.method.build(pretrained).to(device)
+def build(method: Method, experiment: Experiment) -> PeftModel:
+    """The model, frozen, adapted and on its device."""
+    pretrained, device = experiment.pretrained(), experiment.device
+    model = method.build(pretrained, experiment.settings.pooling).to(device)
     modeling.use_fast_attention(pretrained, device)
     if device.type == "cpu":
         modeling.use_folded_lora(model)
+    return model
+
+
+def start(run: Run) -> State:
+    """The model, and what will train it."""
+    settings, device = run.experiment.settings, run.experiment.device
+    torch.manual_seed(run.seed)
+    model = build(run.method, run.experiment)
     examples = len(run.experiment.splits["train"])
     optimizer, schedule = optimizer_and_schedule(
         model, examples, settings, run.method.learning_rate
@@ -293,28 +295,6 @@ def start(run: Run) -> State:
     )
     scaler.scale(torch.zeros((), device=device))  # a process may have no review in a step
     return State(model, optimizer, schedule, scaler, hardware.Clock(device))
-
-
-@torch.no_grad()
-def with_states(model: PeftModel, experiment: Experiment) -> tuple[dict[str, Split], float]:
-    """The splits with their states after the model's frozen blocks, which never change.
-
-    They are computed once for all runs; the seconds are those that it took then, for all splits.
-    """
-    splits, settings = dict(experiment.splits), experiment.settings
-    if not (model.frozen_blocks and settings.store_states):
-        return splits, 0.0
-    total, compute = 0.0, partial(frozen_states, model)
-    limit = tokens_at_once(settings, experiment.device)
-    names = list(splits)
-    if processes.rank() % 2:  # so that a second process does not wait for the first one's
-        names.reverse()
-    for name in names:
-        frozen = FrozenStates(model, splits[name], model.fingerprint)
-        rows, seconds = frozen.load(compute, limit, f"frozen blocks, {name}")
-        splits[name] = replace(splits[name], states=rows)
-        total += seconds
-    return splits, total
 
 
 def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict, Tensor | None]:
@@ -332,18 +312,30 @@ def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict,
 
 
 def fit_baseline(run: Run) -> None:
-    """One run without a transformer, on the same reviews."""
-    splits, device = run.experiment.splits, torch.device("cpu")
-    hardware.reset_peak_memory(device)
-    clock, facts = hardware.Clock(device), {}
+    """One run that is fitted, not trained, to all labels: those of training and of validation."""
+    experiment, settings = run.experiment, run.experiment.settings
+    hardware.reset_peak_memory(experiment.device)
+    splits, fit, seconds = experiment.splits, modeling.fit_bag_of_words, 0.0
+    clock = hardware.Clock(experiment.device)
+    if run.method.name == modeling.PROBE:
+        encoder, fit = build(Method("head", {}), experiment), modeling.fit_probe
+        splits, seconds = cached_states(encoder, splits, settings)
+
+    def inputs(name):
+        probed = run.method.name == modeling.PROBE
+        return features(encoder, splits[name], settings) if probed else splits[name].texts
+
     with clock:
-        reviews = [(split.texts, split.labels.cpu()) for split in splits.values()]
-        model = modeling.fit_bag_of_words(*reviews[0], *reviews[1])
-    facts["training_seconds"] = clock.seconds
-    facts["examples_per_second"] = len(splits["train"]) / clock.seconds
-    facts["peak_memory_mib"] = hardware.peak_memory(device)
-    for name in ("validation", "train", "test"):
-        logits = model.logits(splits[name].texts)
+        labels = np.concatenate([splits[name].labels.cpu() for name in ("train", "validation")])
+        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels)
+    facts = {
+        "training_seconds": clock.seconds,
+        "examples_per_second": len(labels) / clock.seconds,
+        "peak_memory_mib": hardware.peak_memory(experiment.device),
+        "shared_seconds": seconds,
+    }
+    for name in ("train", "test"):
+        logits = modeling.log_probabilities(pipeline, inputs(name))
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
     run.finish(facts, logits)
 

@@ -26,6 +26,7 @@ import hardware
 from benchmarks.peers import adapterhub, peft_defaults, peft_tuned, reference
 from benchmarks.turns import Turn
 from benchmarks.work import Work, as_run, new_states
+from experiment import cached_states
 
 
 @contextmanager
@@ -50,7 +51,8 @@ def ours(work: Work, device, turn):
     run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
     with new_states(), counting_reads(turn):
-        split = finetuning.with_states(state.model, run.experiment)[0]["train"]
+        splits, _ = cached_states(state.model, run.experiment.splits, settings)
+        split = splits["train"]
         batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
         while turn():
             finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
@@ -62,7 +64,9 @@ def evaluation(work: Work, device, turn):
     run = as_run(work, device)
     model, experiment = finetuning.start(run).model, run.experiment
     with new_states(), counting_reads(turn):
-        splits = finetuning.with_states(model, experiment)[0] if work.blocks else experiment.splits
+        splits = experiment.splits
+        if work.blocks:
+            splits, _ = cached_states(model, splits, experiment.settings)
         while turn():
             finetuning.predict(model, splits["train"], experiment.settings)
 
@@ -74,7 +78,7 @@ def shared_pass(work: Work, device, turn):
     model = finetuning.start(run).model
     while turn():
         with new_states():
-            finetuning.with_states(model, run.experiment)
+            cached_states(model, run.experiment.splits, run.experiment.settings)
 
 
 def whole_experiment(work: Work, device, turn):

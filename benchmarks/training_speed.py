@@ -29,6 +29,7 @@ import hardware
 from benchmarks import flops, memory
 from benchmarks.systems import Worker
 from benchmarks.work import Work, as_run, new_states
+from experiment import cached_states
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -130,7 +131,8 @@ def head_against_encoding(device, reviews: int, rounds: int) -> float:
             validation = Work(reviews=reviews // 8, skip=reviews).split()
             run.experiment.splits["validation"] = validation.to(device)
             state, clock = finetuning.start(run), hardware.Clock(device)
-            splits, encoding = finetuning.with_states(state.model, run.experiment)
+            experiment = run.experiment
+            splits, encoding = cached_states(state.model, experiment.splits, experiment.settings)
             with clock:
                 finetuning.train(state, splits, run)
             ratios.append(clock.seconds / encoding)

@@ -23,7 +23,7 @@ import torch
 from datasets.utils import tqdm
 from torch import Tensor
 
-from boundary import reading
+from boundary import BadInput, reading
 
 from .reading import cache
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     input_ids: Tensor  # (N, T) int64, padded on the right
     attention_mask: Tensor  # (N, T) int64: 1 for a real token, 0 for padding
     labels: Tensor  # (N,) int64
-    states: Tensor | None  # (N, T, d): what the frozen blocks make of them, where it is stored
+    frozen: tuple[Tensor | None, Tensor | None] | None  # as Split's, (N, T, d) and (N, R, d)
 
     @property
     def tokens(self) -> tuple[Tensor, Tensor]:
@@ -48,8 +48,8 @@ class Batch(NamedTuple):
 class Rows:
     """A file of vectors: some for each of n reviews, one review after another, without padding.
 
-    Hidden states have one for each token, pooled features one for each review. The file is read
-    and not mapped: a mapping would count as memory of the process.
+    Hidden states have one for each token, pooled features R for each review. The file is read and
+    not mapped: a mapping would count as memory of the process.
     """
 
     path: Path
@@ -75,7 +75,9 @@ class Rows:
         with self.path.open("rb", buffering=0) as file:
             for vectors, place, length in zip(padded, self.places[index], lengths, strict=True):
                 file.seek(place)
-                file.readinto(vectors[:length].view(torch.uint8).numpy())
+                data = vectors[:length].view(torch.uint8).numpy()
+                if file.readinto(data) != data.nbytes:
+                    raise BadInput(f"{self.path} has been truncated; delete it")
         return padded
 
     def put(self, file, index: np.ndarray, padded: Tensor) -> None:
@@ -99,7 +101,8 @@ class Split:
     lengths: np.ndarray  # (n,) tokens of each review; on the host, where batches are planned
     pad_id: int
     truncated: float = 0.0  # share of the reviews that were truncated
-    states: Rows | None = None  # what a model's frozen blocks make of them
+    # What a model's frozen blocks make of them: hidden states, pooled features, or both.
+    frozen: tuple[Rows | None, Rows | None] | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -125,11 +128,11 @@ class Split:
         real = places < lengths[:, None]  # (N, T)
         ids = self.token_ids[torch.where(real, starts[:, None] + places, 0)].long()
         ids = torch.where(real, ids, self.pad_id)
-        states = None
-        if self.states is not None:
-            states = self.states.padded(index, pinned=device.type == "cuda")
-            states = states.to(device, non_blocking=True)
-        return Batch(ids, real.long(), self.labels[rows], states)
+        frozen = self.frozen and tuple(
+            rows and rows.padded(index, device.type == "cuda").to(device, non_blocking=True)
+            for rows in self.frozen
+        )
+        return Batch(ids, real.long(), self.labels[rows], frozen)
 
 
 def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:

@@ -25,9 +25,10 @@ METHODS = {
     "lora": Look("LoRA", "#009E73", "..", "-.", "^"),
     "bitfit": Look("BitFit", "#CC79A7", "--", (0, (5, 1)), "v"),
     "full": Look("full fine-tuning", "#999999", "xx", ":", "D"),
+    "probe": Look("probe", "#D55E00", "oo", (0, (3, 1, 1, 1, 1, 1)), "X"),
     "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
 }
-OTHERS = ("#000000", "#D55E00", "#882255", "#332288", "#117733")  # methods that are not above
+OTHERS = ("#000000", "#882255", "#332288", "#117733")  # methods that are not above
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")

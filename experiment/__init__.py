@@ -2,23 +2,24 @@
 
 from . import processes
 from .experiment import Experiment
-from .frozen import FrozenStates
 from .runs import Run
-from .settings import Presets, Settings, parse, resume_command
+from .settings import Presets, Settings, parse, resume_command, tokens_at_once
 from .setup import prepare
 from .state import State
+from .state_cache import cached_states
 from .summary import summarise
 
 __all__ = [
     "Experiment",
-    "FrozenStates",
     "Presets",
     "Run",
     "Settings",
     "State",
+    "cached_states",
     "parse",
     "prepare",
     "processes",
     "resume_command",
     "summarise",
+    "tokens_at_once",
 ]

@@ -14,6 +14,7 @@ import torch
 from boundary import BadInput
 from modeling import Method
 from modeling.methods import METHODS, hyperparameters_of
+from modeling.pooling import POOLINGS
 
 from . import processes
 
@@ -86,6 +87,7 @@ class Settings:
     max_tokens: whole(3)
     truncation: Annotated[str, Rule("'left' or 'right'", lambda v: v in ("left", "right"))]
     blocks: whole(0, int | None)
+    pooling: Annotated[str, Rule(f"one of {', '.join(POOLINGS)}", lambda v: v in POOLINGS)]
     store_states: Switch
     methods: Annotated[
         tuple[Method, ...], Rule("a choice of methods, each once", lambda v: is_choice(v, str))
@@ -140,6 +142,20 @@ RULES = {
     for name, hint in get_type_hints(Settings, include_extras=True).items()
     if hasattr(hint, "__metadata__")
 }
+
+
+def tokens_at_once(settings: Settings, device: torch.device) -> int:
+    """How many tokens, padding included, are computed together.
+
+    A GPU takes whole batches. A CPU does best where a block's attention scores, tokens x heads x
+    T, stay in its caches; without gradients less else is held.
+    """
+    if settings.micro_batch_tokens is not None:
+        return settings.micro_batch_tokens
+    if device.type != "cpu":
+        return settings.batch_size * settings.max_tokens
+    most = 2**20 // settings.max_tokens
+    return most if torch.is_grad_enabled() else max(most, 4096)
 
 
 def resume_command(arguments: list[str]) -> str:

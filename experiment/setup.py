@@ -16,10 +16,11 @@ import modeling
 from boundary import check_room, reading
 from modeling import PeftModel
 
-from . import frozen, live, processes
+from . import live, processes
 from .experiment import Experiment
 from .folder import open_folder
 from .settings import Presets, Settings
+from .state_cache import check_cache
 
 
 def prepare(settings: Settings) -> Experiment:
@@ -53,6 +54,7 @@ def prepare(settings: Settings) -> Experiment:
     experiment = Experiment(settings, device, config, base, tokenizer, splits, data.notes)
     models = _build_without_weights(experiment)
     _check_disk(experiment, models)
+    check_cache(models.values(), list(splits.values()), settings)
     open_folder(experiment)
     if processes.leads():
         _print_data(experiment, models)
@@ -63,13 +65,14 @@ def prepare(settings: Settings) -> Experiment:
 
 def _build_without_weights(experiment) -> dict[str, PeftModel]:
     """Each method's model, of shapes alone; what cannot be built is refused."""
-    models = {}
+    models, pooling = {}, experiment.settings.pooling
     for run in experiment.runs():
         if not run.method.is_baseline and run.method.text not in models:
             what = f"METHODS {run.method.text} for MODEL {experiment.settings.model}"
             with reading(what, "change one of them"), torch.device("meta"):
                 classifier = AutoModelForSequenceClassification.from_config(experiment.config)
-                models[run.method.text] = run.method.build(classifier)
+                models[run.method.text] = run.method.build(classifier, pooling)
+                models[run.method.text].fingerprint = experiment.base
     return models
 
 
@@ -85,14 +88,6 @@ def _check_disk(experiment, models):
     needed = sum(sizes) + 8 * max(sizes, default=0) + 50 * 2**20
     remedy = "make room, or set RESULTS to another disk"
     check_room(experiment.folder, needed, "this experiment", remedy)
-    if experiment.settings.store_states:
-        needed = {models[text].frozen_blocks: models[text] for text in texts}
-        frozen.check_states_fit(
-            frozen.FrozenStates(model, split, experiment.base)
-            for depth, model in needed.items()
-            for split in experiment.splits.values()
-            if depth
-        )
 
 
 def _print_title(settings, device):

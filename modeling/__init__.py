@@ -2,7 +2,7 @@
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel
-from .baseline import TFIDF, fit_bag_of_words
+from .baseline import PROBE, TFIDF, fit_bag_of_words, fit_probe, log_probabilities
 from .bitfit import BitFitModel
 from .changes import changes
 from .checkpoint import save_checkpoint
@@ -17,6 +17,7 @@ from .methods import BASELINES, METHODS, Method
 __all__ = [
     "BASELINES",
     "METHODS",
+    "PROBE",
     "TFIDF",
     "AdapterModel",
     "BitFitModel",
@@ -31,11 +32,13 @@ __all__ = [
     "changes",
     "fingerprint",
     "fit_bag_of_words",
+    "fit_probe",
     "load_config",
     "load_finetuned",
     "load_peft",
     "load_pretrained",
     "load_tokenizer",
+    "log_probabilities",
     "max_positions",
     "save_checkpoint",
     "use_fast_attention",

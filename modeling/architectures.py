@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from boundary import BadInput
 
-from .fast import first_token_alone
+from .pooling import mean_of_tokens
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ class Architecture:
     head: tuple[str, ...]  # what follows the pooled features, from the whole model
     encoder_dropouts: tuple[str, ...]  # the config's dropout rates inside the encoder
     head_dropout: str | None  # the config's dropout rate in the head
-    encode: Callable[[nn.Module, Tensor, Tensor], Tensor]  # ids, mask (N, T) -> features (N, d)
+    own_pooling: Callable[[PretrainedConfig, Tensor, Tensor], Tensor]  # what "first" reads
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
     attention: str | None = None  # a block's attention, where it takes any number of queries
     block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have
+    keeps_keys: bool = False  # whether a pass caches keys and values unless told not to
 
     @property
     def sublayer_outputs(self) -> tuple[str, str]:
@@ -40,18 +41,15 @@ class Architecture:
 
     def in_head(self, parameter: str) -> bool:
         """Whether the parameter of this name belongs to the head."""
-        return parameter.startswith(tuple(f"{layer}." for layer in self.head))
+        return parameter.startswith(tuple(f"{layer}." for layer in (*self.head, "mixture")))
 
 
 # ---------------------------------------------------------------------------- encoders
 
 
-def _first_token(model, input_ids, attention_mask):
-    row = ARCHITECTURES[model.config.model_type]
-    block, T = model.get_submodule(row.blocks)[-1], input_ids.shape[1]
-    with first_token_alone(block, row, T):  # without it: the same, and slower
-        outputs = model.base_model(input_ids=input_ids, attention_mask=attention_mask)
-    return outputs.last_hidden_state[:, 0]  # (N, T, d) -> (N, d)
+def first_token(config, hidden, attention_mask):
+    """(N, T, d) -> (N, d)"""
+    return hidden[:, 0]
 
 
 def _bert_classify(model, features):
@@ -59,12 +57,10 @@ def _bert_classify(model, features):
     return model.classifier(model.dropout(pooled))
 
 
-def _modernbert_encode(model, input_ids, attention_mask):
-    hidden = model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    if model.config.classifier_pooling == "cls":
+def _modernbert_pooling(config, hidden, attention_mask):
+    if config.classifier_pooling == "cls":
         return hidden[:, 0]
-    mask = attention_mask[:, :, None].to(hidden.dtype)
-    return (hidden * mask).sum(1) / mask.sum(1)  # the mean over the real tokens
+    return mean_of_tokens(hidden, attention_mask)
 
 
 DISTILBERT = Architecture(
@@ -82,7 +78,7 @@ DISTILBERT = Architecture(
     head=("pre_classifier", "classifier"),
     encoder_dropouts=("dropout", "attention_dropout"),
     head_dropout="seq_classif_dropout",
-    encode=_first_token,
+    own_pooling=first_token,
     classify=lambda model, features: model.classifier(
         model.dropout(model.pre_classifier(features).relu())
     ),
@@ -104,7 +100,7 @@ BERT = Architecture(
     head=("bert.pooler.dense", "classifier"),
     encoder_dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     head_dropout="classifier_dropout",
-    encode=_first_token,
+    own_pooling=first_token,
     classify=_bert_classify,
     attention="attention.self",
 )
@@ -176,7 +172,7 @@ MODERNBERT = Architecture(
     head=("head", "classifier"),
     encoder_dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout"),
     head_dropout="classifier_dropout",
-    encode=_modernbert_encode,
+    own_pooling=_modernbert_pooling,
     classify=lambda model, features: model.classifier(model.drop(model.head(features))),
 )
 
@@ -184,10 +180,7 @@ MODERNBERT = Architecture(
 # ---------------------------------------------------------------------------- decoders
 
 
-def _last_token(model, input_ids, attention_mask):
-    hidden = model.model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+def _last_token(config, hidden, attention_mask):
     last = attention_mask.sum(1) - 1  # batches are padded on the right
     return hidden[torch.arange(len(last), device=last.device), last]  # (N, T, d) -> (N, d)
 
@@ -208,8 +201,9 @@ DECODER = Architecture(
     head=("score",),
     encoder_dropouts=("attention_dropout",),
     head_dropout=None,
-    encode=_last_token,
+    own_pooling=_last_token,
     classify=lambda model, features: model.score(features),
+    keeps_keys=True,
 )
 
 ARCHITECTURES = {  # transformers' model_type: where that family keeps things
@@ -234,6 +228,6 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
         raise BadInput(
             f"unknown model family {config.model_type!r}; choose a model of {known}, or add a "
             "row to modeling/architectures.py: where it keeps its blocks, projections, norms and "
-            "head, and how it encodes and classifies"
+            "head, and what its classifier reads"
         )
     return ARCHITECTURES[config.model_type]

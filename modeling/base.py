@@ -1,39 +1,55 @@
 r"""What every method shares: a pretrained classifier, frozen, and a head that learns.
 
-    input_ids, attention_mask (N, T) --encode--> features (N, d) --classify--> logits (N, C)
+    input_ids, attention_mask (N, T) --encode--> features --classify--> logits (N, C)
                 \__ frozen_states __/
 
-The first blocks may hold nothing that learns. What they make of a text never changes, so it is
-computed once (`frozen_states`) and given to `encode` from then on.
+Features are (N, d), or (N, L + 1, d) where the head reads all layers: see pooling.py. The first
+blocks may hold nothing that learns. What they make of a text never changes, so it is computed once
+(`frozen_states`) and given to `encode` from then on.
 
 The sizes, here and in all of the code:
 
     N  examples of a batch       d  width of the encoder       r  rank of LoRA's update
     T  tokens of the longest     C  classes                    m  bottleneck of an adapter
+    L  blocks
 
-Hidden states (N, T, d) are what the blocks pass on; pooled features (N, d) what the head reads.
+Hidden states (N, T, d) are what the blocks pass on; pooled features what the head reads.
 A method is a subclass that says one thing, in `adapt`: what it adds or unfreezes.
 """
 
 import inspect
+from contextlib import ExitStack
 from functools import cached_property
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from boundary import BadInput
 
-from .architectures import architecture_of
+from .architectures import architecture_of, first_token
+from .fast import first_token_alone
+from .frozen_blocks import outside_blocks, running_from, states_after
 from .loading import fingerprint
-from .prefix import outside_blocks, running_from, states_after
+from .pooling import POOLINGS, Mixture, mean_of_tokens, means_of_inputs
+
+
+class Frozen(NamedTuple):
+    """What the frozen blocks make of N texts."""
+
+    hidden: Tensor | None  # (N, T, d), what enters the first block that learns; None without one
+    pooled: Tensor | None  # (N, R, d), their part of the features; None where they have none
 
 
 class PeftModel(nn.Module):
     """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
 
-    def __init__(self, pretrained: PreTrainedModel, **hyperparameters):
+    def __init__(self, pretrained: PreTrainedModel, pooling: str = "first", **hyperparameters):
         super().__init__()
-        self.pretrained = pretrained
+        if pooling not in POOLINGS:
+            raise BadInput(f"POOLING is {pooling!r}; choose from {', '.join(POOLINGS)}")
+        self.pretrained, self.pooling = pretrained, pooling
         self.architecture = architecture_of(pretrained.config)
         choice = inspect.signature(self.adapt).bind(**hyperparameters)
         choice.apply_defaults()
@@ -41,6 +57,9 @@ class PeftModel(nn.Module):
         self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
+        if pooling == "layers":
+            mixture = Mixture(len(self.blocks) + 1)
+            pretrained.mixture = mixture.to(next(pretrained.parameters()))
         for path in self.architecture.head:
             pretrained.get_submodule(path).requires_grad_(True)
 
@@ -79,31 +98,59 @@ class PeftModel(nn.Module):
                 module.eval()
         return self
 
-    def frozen_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def frozen_states(self, input_ids: Tensor, attention_mask: Tensor) -> Frozen:
         """Token ids and their mask (N, T) -> what the frozen blocks make of them.
 
-        The hidden states (N, T, d), or where all blocks are frozen the pooled features (N, 1, d).
+        Where all blocks are frozen the features themselves, (N, 1, d) or (N, L + 1, d).
         """
         if self.frozen_blocks == len(self.blocks):
-            return self.encode(input_ids, attention_mask)[:, None]
-        return states_after(self.pretrained, self.frozen_blocks, input_ids, attention_mask)
+            features = self.encode(input_ids, attention_mask)
+            return Frozen(None, features if features.ndim == 3 else features[:, None])
+        frozen = self.blocks[: self.frozen_blocks] if self.pooling == "layers" else []
+        with means_of_inputs(frozen, attention_mask) as means:
+            hidden = states_after(self.pretrained, self.frozen_blocks, input_ids, attention_mask)
+        means = [*means, mean_of_tokens(hidden, attention_mask)] if means else []
+        return Frozen(hidden, torch.stack(means, 1) if means else None)
 
     def encode(
-        self, input_ids: Tensor, attention_mask: Tensor, states: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        frozen: tuple[Tensor | None, Tensor | None] | None = None,
     ) -> Tensor:
-        """Token ids and their mask (N, T) -> pooled features (N, d), what the head reads.
+        """Token ids and their mask (N, T) -> pooled features (N, d) or, of layers, (N, L + 1, d).
 
         With the `frozen_states` of these texts, only the blocks after them run.
         """
-        if states is None:
-            return self.architecture.encode(self.pretrained, input_ids, attention_mask)
-        if self.frozen_blocks == len(self.blocks):
-            return states[:, 0]
-        with running_from(self.pretrained, self.frozen_blocks, states):
-            return self.architecture.encode(self.pretrained, input_ids, attention_mask)
+        hidden, pooled = frozen or (None, None)
+        if frozen and hidden is None:
+            return pooled if self.pooling == "layers" else pooled[:, 0]
+        row, config = self.architecture, self.pretrained.config
+        options = {"use_cache": False} if row.keeps_keys else {}
+        with ExitStack() as stack:
+            if hidden is not None:
+                stack.enter_context(running_from(self.pretrained, self.frozen_blocks, hidden))
+            if self.pooling == "first" and row.own_pooling is first_token:
+                T = input_ids.shape[1]  # without what follows: the same, and slower
+                stack.enter_context(first_token_alone(self.blocks[-1], row, T))
+            if self.pooling == "layers":
+                later = self.blocks[self.frozen_blocks + 1 if frozen else 0 :]
+                means = stack.enter_context(means_of_inputs(later, attention_mask))
+            last = self.pretrained.base_model(
+                input_ids=input_ids, attention_mask=attention_mask, **options
+            ).last_hidden_state
+        if self.pooling == "first":
+            return row.own_pooling(config, last, attention_mask)
+        mean = mean_of_tokens(last, attention_mask)
+        if self.pooling == "mean":
+            return mean
+        features = torch.stack([*means, mean], 1)
+        return features if pooled is None else torch.cat([pooled, features], 1)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Pooled features (N, d) -> logits (N, C)."""
+        """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""
+        if self.pooling == "layers":
+            features = self.pretrained.mixture(features)
         return self.architecture.classify(self.pretrained, features)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

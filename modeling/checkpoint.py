@@ -1,8 +1,8 @@
 """What a run has learnt, in and out: the trained tensors, and what they belong to.
 
     trained.safetensors     the trained tensors and nothing else, head included
-    checkpoint.json         method, hyperparameters, base model and its fingerprint, label names,
-                            length and side of truncation, the SHA-256 of the tensors' file
+    checkpoint.json         method, hyperparameters, pooling, base model and its fingerprint, label
+                            names, length and side of truncation, the tensors' SHA-256
 
 The frozen weights are the base model's and are not stored again: for LoRA on DistilBERT-base the
 tensors take a few megabytes where the whole model takes 268.
@@ -23,8 +23,7 @@ from .base import PeftModel
 from .loading import load_config, load_pretrained, load_tokenizer
 from .methods import METHODS, hyperparameters_of, method_of
 
-FORMAT = 2  # of checkpoint.json; a reader refuses newer ones, and 1 had no `blocks`
-VERSION = "0.1.0"  # of this package
+FORMAT = 3  # of checkpoint.json; others are refused
 TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
 REMEDY = "train again or copy it again"
 
@@ -69,9 +68,9 @@ def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokeniz
     save_trained(model, folder / TENSORS)
     about = {
         "format": FORMAT,
-        "package_version": VERSION,
         "method": method_of(model),
         "hyperparameters": model.hyperparameters,
+        "pooling": model.pooling,
         "base_model": config._name_or_path,
         "fingerprint": model.fingerprint,
         "digest": _digest(folder / TENSORS),
@@ -101,7 +100,8 @@ def load_checkpoint(
         config = load_config(source, about["label_names"])
         tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
         adapt = METHODS[about["method"]]
-        model = adapt(load_pretrained(source, config), **about["hyperparameters"])
+        pretrained = load_pretrained(source, config)
+        model = adapt(pretrained, about["pooling"], **about["hyperparameters"])
         if model.fingerprint != about["fingerprint"]:
             raise BadInput(
                 f"{source} is not the base model of {folder}, which was trained on "
@@ -123,18 +123,16 @@ def _read_about(folder):
         raise BadInput(f"{folder} has no {ABOUT}; expected results/<experiment>/<method>-seed<k>")
     with reading(str(path), REMEDY):
         about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] > FORMAT:
+        if about["format"] != FORMAT:
             raise BadInput(
-                f"{folder} has format {about['format']}, written by version "
-                f"{about['package_version']}; this is {VERSION} and reads up to {FORMAT}: update it"
+                f"{folder} has format {about['format']}, and this version reads {FORMAT}: use the "
+                "version that wrote it, or train again"
             )
         if type(about["label_names"]) is not list or type(about["max_tokens"]) is not int:
             raise TypeError(f"label_names {about['label_names']}, max_tokens {about['max_tokens']}")
         # A hyperparameter that is missing would take its default, and "false" would count as true.
         found, defaults = about["hyperparameters"], hyperparameters_of(about["method"])
         del defaults["learning_rate"]
-        if about["format"] == 1 and "blocks" in defaults:
-            found["blocks"] = None
         if {k: type(v) is bool for k, v in found.items()} != {
             k: type(v) is bool for k, v in defaults.items()
         }:

@@ -31,6 +31,7 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
 
     Raises `BadInput` for adapters and whatever else adds weights to the architecture.
     """
+    _check_pooling(model, "transformers")
     merged = copy.deepcopy(model)
     if isinstance(merged, LoRAModel):
         merged.fold()
@@ -54,6 +55,7 @@ def export_peft(model: PeftModel, folder: Path) -> None:
     """
     if not isinstance(model, LoRAModel):
         raise BadInput(f"peft has no form for {type(model).__name__}; only LoRA can go there")
+    _check_pooling(model, "peft")
     choice = model.hyperparameters
     config = {
         "peft_type": "LORA",
@@ -75,6 +77,14 @@ def export_peft(model: PeftModel, folder: Path) -> None:
     with replacing(folder / TENSORS) as file:
         save_file(tensors, file, metadata={"format": "pt"})
     write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def _check_pooling(model, library):
+    if model.pooling != "first":
+        raise BadInput(
+            f"{library} has no form for POOLING {model.pooling!r}, only for 'first', which its "
+            "own classifier reads; keep the checkpoint"
+        )
 
 
 # Of adapter_config.json: what must be there, and of which type.

@@ -32,7 +32,7 @@ METHODS: dict[str, type[PeftModel]] = {
     "bitfit": BitFitModel,
     "full": FullModel,
 }
-BASELINES = ("tfidf",)  # without a transformer
+BASELINES = ("tfidf", "probe")  # fitted by scikit-learn, not trained
 
 
 def method_of(model: PeftModel) -> str:
@@ -116,7 +116,7 @@ class Method:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it has no transformer, and so no seeds, epochs or learning rate."""
+        """Whether it is fitted, not trained: no epochs, no learning rate, nothing random."""
         return self.name in BASELINES
 
     @property
@@ -124,7 +124,7 @@ class Method:
         """None for a baseline."""
         return self.hyperparameters.get("learning_rate")
 
-    def build(self, pretrained: PreTrainedModel) -> PeftModel:
+    def build(self, pretrained: PreTrainedModel, pooling: str = "first") -> PeftModel:
         """Put the method around a pretrained classifier, which it freezes and changes."""
         choice = {k: v for k, v in self.hyperparameters.items() if k != "learning_rate"}
-        return METHODS[self.name](pretrained, **choice)
+        return METHODS[self.name](pretrained, pooling, **choice)

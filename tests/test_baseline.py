@@ -1,45 +1,77 @@
-"""TF-IDF and logistic regression are what their formulas say."""
+"""TF-IDF, and logistic regression with a C from cross-validation, are what their formulas say."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import reviews_frame
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
 
-from modeling import BASELINES, TFIDF, baseline, fit_bag_of_words
+from modeling import PROBE, fit_bag_of_words, fit_probe, log_probabilities
+from modeling.baseline import INVERSE_PENALTIES
 
 
 def test_features_are_the_formula_of_the_docstring():
     texts = ["good good film", "bad film", "good plot", "film plot"]
-    model = fit_bag_of_words(texts, [1, 0, 1, 0], texts, [1, 0, 1, 0])
-    words = model.pipeline[0].get_feature_names_out().tolist()
+    model = fit_bag_of_words(texts, [1, 0, 1, 0])
+    words = model[0].get_feature_names_out().tolist()
     assert words == ["film", "good", "plot"]  # "bad" and every pair of words occur once
     counts = np.array([[1, 2, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]], dtype=float)
     weights = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0)
     weights *= np.log((1 + 4) / (1 + np.array([3, 2, 2]))) + 1  # smoothed, as scikit-learn does
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    assert model.pipeline[0].transform(texts).toarray() == pytest.approx(weights)
-    assert model.pipeline[-1].coef_.shape == (1, 3)
+    assert model[0].transform(texts).toarray() == pytest.approx(weights)
 
 
-def test_the_penalty_has_the_lowest_validation_loss_and_logits_are_log_probabilities():
-    train, other = reviews_frame(80), reviews_frame(40, seed=1)
+def features(n, classes=2):
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % classes
+    return random.normal(size=(n, 6)) * [1, 1, 1, 1, 1, 100] + labels[:, None], labels
+
+
+def test_the_probes_penalty_has_the_lowest_mean_loss_over_five_folds_of_standardised_features():
+    x, labels = features(60)
+    z = (x - x.mean(0)) / x.std(0)
     losses = {}
-    for penalty in baseline.INVERSE_PENALTIES:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(baseline, "INVERSE_PENALTIES", (penalty,))
-            model = fit_bag_of_words(train.text, train.label, other.text, other.label)
-        logits = model.logits(other.text.tolist())
-        assert torch.allclose(logits.exp().sum(1), torch.ones(40), atol=1e-5)
-        losses[penalty] = torch.nn.functional.nll_loss(logits, torch.tensor(other.label)).item()
-    chosen = fit_bag_of_words(train.text, train.label, other.text, other.label)
+    for C in INVERSE_PENALTIES[PROBE]:
+        folds = StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels)
+        losses[C] = np.mean(
+            [
+                log_loss(
+                    labels[held_out],
+                    LogisticRegression(C=C, max_iter=1000)
+                    .fit(z[rest], labels[rest])
+                    .predict_proba(z[held_out]),
+                )
+                for rest, held_out in folds
+            ]
+        )
     best = min(losses, key=losses.get)
-    assert best == chosen.pipeline[-1].C
+    assert min(INVERSE_PENALTIES[PROBE]) < best < max(INVERSE_PENALTIES[PROBE])
+    model = fit_probe(x, labels)
+    assert model[-1].best_params_ == {"C": best}
+    expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
+    assert log_probabilities(model, x).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
+def test_a_rare_class_has_fewer_folds_or_the_middle_penalty(counts, folds):
+    labels = np.repeat([0, 1, 2], counts)
+    model = fit_probe(features(len(labels))[0] + labels[:, None], labels)
+    assert getattr(model[-1], "n_splits_", None) == folds
+    logits = log_probabilities(model, features(4)[0])
+    assert logits.shape == (4, 3)
+    assert torch.allclose(logits.exp().sum(1), torch.ones(4), atol=1e-5)
+
+
+def test_logits_of_texts_are_log_probabilities():
+    train, other = reviews_frame(80), reviews_frame(40, seed=1)
+    logits = log_probabilities(fit_bag_of_words(train.text, train.label), other.text)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits.exp().sum(1), torch.ones(40), atol=1e-5)
 
 
 def test_reviews_without_a_common_word_are_refused():
     with pytest.raises(ValueError, match="leave it out of METHODS"):
-        fit_bag_of_words(["one", "two"], [0, 1], ["one"], [0])
-
-
-def test_it_is_a_method_by_name():
-    assert TFIDF in BASELINES
+        fit_bag_of_words(["one", "two"], [0, 1])

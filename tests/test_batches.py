@@ -100,7 +100,7 @@ def stored(split, path, lengths):
         for index in (order[:4], order[4:]):
             padded = pad_sequence([states[i] for i in index], batch_first=True, padding_value=3.0)
             rows.put(file, index, padded)
-    return replace(split, states=rows), states
+    return replace(split, frozen=(rows, None)), states
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -108,9 +108,9 @@ def stored(split, path, lengths):
 @pytest.mark.parametrize("index", [[3, 0, 5], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
 def test_batch_is_what_pad_sequence_gives(index, pooled, device, tmp_path):
     lengths = [4, 1, 9, 2, 7, 3]
-    vectors = [1] * 6 if pooled else lengths
+    vectors = [3] * 6 if pooled else lengths
     split, states = stored(split_of(lengths), tmp_path / "states", vectors)
-    assert split.states.bytes == (tmp_path / "states").stat().st_size == sum(vectors) * 4 * 4
+    assert split.frozen[0].bytes == (tmp_path / "states").stat().st_size == sum(vectors) * 4 * 4
     batch = split.to(device).batch(np.array(index))
     reviews = [split.token_ids.split(split.lengths.tolist())[i].long() for i in index]
     ones = [torch.ones_like(review) for review in reviews]
@@ -120,13 +120,14 @@ def test_batch_is_what_pad_sequence_gives(index, pooled, device, tmp_path):
         split.labels[index],
         pad_sequence([states[i] for i in index], batch_first=True),
     )
-    for found, tensor in zip(batch, expected, strict=True):
+    assert batch.frozen[1] is None
+    for found, tensor in zip((*batch[:3], batch.frozen[0]), expected, strict=True):
         assert found.device.type == device and found.dtype == tensor.dtype
         assert torch.equal(found.cpu(), tensor)
 
 
 def test_a_split_without_states_gives_batches_without():
-    assert split_of([4, 1]).batch(np.array([0, 1])).states is None
+    assert split_of([4, 1]).batch(np.array([0, 1])).frozen is None
 
 
 def test_a_split_moves_whole_and_keeps_what_belongs_on_the_host():

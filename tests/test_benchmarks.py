@@ -19,7 +19,7 @@ from benchmarks import flops, frozen_blocks, many_gpus, memory
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.training_profile import make_plain, seconds_by_kind
 from benchmarks.work import Work, as_run, new_states
-from experiment import parse
+from experiment import cached_states, parse
 from modeling import METHODS, use_fast_attention, use_folded_lora
 
 CPU = torch.device("cpu")
@@ -133,7 +133,8 @@ def test_states_that_are_timed_are_new_and_go():
     run = as_run(replace(SMALL, blocks=2), CPU)
     model = finetuning.start(run).model
     with new_states():
-        rows = finetuning.with_states(model, run.experiment)[0]["train"].states
+        splits, _ = cached_states(model, run.experiment.splits, run.experiment.settings)
+        rows = splits["train"].frozen[0]
         size = 4 * 8 * 24 * rows.dtype.itemsize  # reviews, tokens, width, bytes
         assert rows.path.stat().st_size == size
     assert not rows.path.exists()

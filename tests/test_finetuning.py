@@ -18,7 +18,7 @@ import finetuning
 import hardware
 from data_utils import Split, training_batches
 from evaluation import plots, report
-from experiment import Experiment, Run, State, parse
+from experiment import Experiment, Run, State, cached_states, parse
 from experiment.runs import STATE
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
@@ -148,19 +148,16 @@ def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_p
     assert one == (tmp_path / "two" / "tiny" / own / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("where", ["logits_of", "frozen_states"])
+@pytest.mark.parametrize("where", ["classify", "frozen_states"])
 def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
     command, tmp_path, capsys, monkeypatch, where
 ):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))  # no states are there yet
-    within = getattr(finetuning, where)
 
-    def scarce(model, batch):
-        if type(model) is METHODS["lora"]:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return within(model, batch)
+    def scarce(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(finetuning, where, scarce)
+    monkeypatch.setattr(METHODS["lora"], where, scarce)
     assert finetuning.main(command("--methods", "lora", "adapter", "--blocks", "1")) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
     assert runs.loc["adapter", "status"] == "finished"
@@ -421,9 +418,8 @@ def test_steps_read_no_value_from_the_device(method, family):
     choice = {"blocks": 1} if method == "lora" else {}  # from stored states, as head-only
     model = METHODS[method](tiny(family).float(), **choice)
     use_fast_attention(model.pretrained, torch.device("cuda"))  # as on a GPU
-    experiment = run_of(options, {"train": split}).experiment
-    split = finetuning.with_states(model, experiment)[0]["train"]
-    assert (split.states is not None) == (method in ("head", "lora"))
+    split = cached_states(model, {"train": split}, options)[0]["train"]
+    assert (split.frozen is not None) == (method in ("head", "lora"))
     state = in_training(model, options, 12)
     state.model.train()
     with Reads() as reads:

@@ -2,29 +2,30 @@
 
 import json
 import multiprocessing
-import shutil
+import os
 import time
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from huggingface_hub import constants
 from test_finetuning import command, in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
-from torch.nn.functional import cross_entropy
 
 import finetuning
 import hardware
 from boundary import BadInput
 from data_utils import micro_batches
-from experiment import FrozenStates, frozen
-from modeling import METHODS
+from experiment import cached_states, state_cache
+from modeling import METHODS, PeftModel
 from modeling.architectures import ARCHITECTURES
+from modeling.pooling import POOLINGS
 
 L, d, f, m, r, kv = 4, 8, 12, 3, 2, 4  # blocks, width, feed-forward, bottleneck, rank, width of k
+FEW = ("--micro-batch-tokens", "40")
 SIZES = {"adapter": {"bottleneck": m}, "lora": {"rank": r}, "bitfit": {}, "full": {}}
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -33,17 +34,17 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The folder of stored states, empty, and float32 as the type computed in."""
-    monkeypatch.setattr(frozen.constants, "HF_HOME", str(tmp_path / "home"))
-    for module in (hardware, frozen):
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    for module in (hardware, state_cache):
         monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
     return tmp_path / "home" / "frozen_blocks"
 
 
-def model_of(method, family="bert", blocks=1, **changes):
+def model_of(method, family="bert", blocks=1, pooling="first", **changes):
     """A method on a tiny model in float32, with other than its initial weights."""
     torch.manual_seed(0)
     pretrained = tiny(family, **changes).float()
-    model = METHODS[method](pretrained, blocks=blocks, **SIZES[method])
+    model = METHODS[method](pretrained, pooling, blocks=blocks, **SIZES[method])
     for parameter in model.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -54,11 +55,10 @@ def methods_of(family):
     return [method for method in SIZES if not (method == "bitfit" and without_biases)]
 
 
-def states_of(model, split, compute=None, limit=40):
-    """The split with its states, as `finetuning.with_states` gives it, and the seconds."""
-    compute = compute or partial(finetuning.frozen_states, model)
-    rows, seconds = FrozenStates(model, split, model.fingerprint).load(compute, limit, "states")
-    return replace(split, states=rows), seconds
+def stored(model, split, *options):
+    """The split with what the model's frozen blocks make of it, in micro-batches of 40 tokens."""
+    found, seconds = cached_states(model, {"train": split}, settings(*FEW, *options))
+    return found["train"], seconds
 
 
 def parameters_of_a_block(family):
@@ -158,55 +158,23 @@ def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):  # n
     assert set(runs["frozen_blocks"]) == {2} and runs["trainable_parameters"].nunique() == 1
 
 
-# ------------------------------------------------------------------ the same, run once
-
-
-def test_logits_and_gradients_from_stored_states_are_those_without(family, cache):
-    split = tokenised(13)
-    for method in methods_of(family):
-        model = model_of(method, family, layers=3).eval()
-        stored, _ = states_of(model, split)
-        index, found = np.array([5, 0, 12, 3]), []
-        for batch in (split.batch(index), stored.batch(index)):
-            logits = finetuning.logits_of(model, batch)
-            loss = cross_entropy(logits, batch.labels)
-            trained = list(model.trainable_parameters().values())
-            gradients = torch.autograd.grad(loss, trained)
-            found.append((logits.detach(), torch.cat([g.flatten() for g in gradients])))
-        for whole, ours in zip(*found, strict=True):
-            assert (whole - ours).abs().max() < 1e-6 * max(1, whole.abs().max())
-
-
-def test_pooled_features_from_the_file_are_those_without(family, cache):
-    split = tokenised(13)
-    model = METHODS["head"](tiny(family).float()).eval()
-    stored, _ = states_of(model, split)
-    assert stored.states.bytes == 13 * d * 4
-    with torch.no_grad():
-        features = model.encode(*split.batch(np.arange(13)).tokens)
-    found = stored.batch(np.arange(13)).states[:, 0]
-    assert found.dtype == torch.float32 and (found - features).abs().max() < 1e-6
-
-
 def test_training_from_stored_states_ends_as_training_without_which_writes_none(
     command,  # noqa: F811
     tmp_path,
     cache,
-    monkeypatch,
 ):
-    methods = ["head", "adapter", "lora", "bitfit(learning_rate=0.01)", "full"]
+    methods = ["probe", "head", "adapter", "lora", "bitfit(learning_rate=0.01)", "full"]
     given = ["--methods", *methods, "--blocks", "1", "--lora-dropout", "0.1", "--patience", "1"]
     given += ["--epochs", "4", "--evaluations-per-epoch", "2"]
-    with monkeypatch.context() as scarce:
-        scarce.setattr(shutil, "disk_usage", full_disk(cache.parent))
-        assert finetuning.main(command(*given, "--no-store-states", results="without")) == 0
+    assert finetuning.main(command(*given, "--no-store-states", results="without")) == 0
     assert not cache.exists()
     assert finetuning.main(command(*given, "--store-states", results="with")) == 0
     with_states, without = (tmp_path / results / "tiny" for results in ("with", "without"))
     names = sorted(path.parent.name for path in without.glob("*/predictions.csv"))
-    assert len(names) == 5
+    assert len(names) == 6
     for name in names:
-        for table in ("predictions.csv", "history.csv", "steps.csv"):
+        tables = ("predictions.csv", "history.csv", "steps.csv")
+        for table in tables[:1] if name.startswith("probe") else tables:
             one, two = (
                 pd.read_csv(folder / name / table).drop(columns="seconds", errors="ignore")
                 for folder in (with_states, without)
@@ -220,40 +188,30 @@ def test_frozen_blocks_have_no_dropout_in_training_and_learning_ones_do(family):
     rates = {rate: 0.5 for rate in ARCHITECTURES[family].encoder_dropouts}
     model = model_of("lora", family, layers=3, **rates).train()
     batch = tokenised(6).batch(np.arange(6))
-    states = model.frozen_states(*batch.tokens)
-    assert torch.equal(states, model.frozen_states(*batch.tokens))
-    assert torch.equal(states, model.eval().frozen_states(*batch.tokens))
+    frozen = model.frozen_states(*batch.tokens)
+    assert torch.equal(frozen.hidden, model.frozen_states(*batch.tokens).hidden)
+    assert torch.equal(frozen.hidden, model.eval().frozen_states(*batch.tokens).hidden)
     model.train()
-    for given in (None, states):
+    for given in (None, frozen):
         one, two = (model.encode(*batch.tokens, given) for _ in range(2))
         assert not torch.equal(one, two)
 
 
-# ------------------------------------------------------------------ the file
+# ------------------------------------------------------------------ the files
 
 
-def full_disk(folder):
-    """A `disk_usage` for which nothing more fits below the folder, and anything elsewhere."""
-    usage = shutil.disk_usage("/")
-    return lambda path: usage._replace(free=2**40 if folder not in [path, *path.parents] else 0)
+def makes(model, split, *options):
+    """How many reviews the frozen blocks run on when a run asks for what they make of a split."""
+    reviews, frozen_states = [], type(model).frozen_states
 
+    def counting(model, input_ids, attention_mask):
+        reviews.append(len(input_ids))
+        return frozen_states(model, input_ids, attention_mask)
 
-class Counting:
-    """A model's frozen states, and how many reviews they were computed of."""
-
-    def __init__(self, model):
-        self.model, self.reviews = model, 0
-
-    def __call__(self, batch):
-        self.reviews += len(batch.labels)
-        return finetuning.frozen_states(self.model, batch)
-
-
-def computed(model, split):
-    """How many reviews are computed to have the states of the split."""
-    compute = Counting(model)
-    states_of(model, split, compute)
-    return compute.reviews
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "frozen_states", counting)
+        stored(model, split, *options)
+    return sum(reviews)
 
 
 def files(folder):
@@ -261,137 +219,158 @@ def files(folder):
     return Counter(path.suffix for path in folder.iterdir())
 
 
-def test_the_file_holds_the_tokens_and_no_padding(cache):
-    split = tokenised(13)
-    stored, seconds = states_of(model_of("lora"), split)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_the_files_hold_what_frozen_blocks_make_and_no_padding(family, cache, blocks, pooling):
+    model, split = model_of("lora", family, blocks, layers=3, pooling=pooling).eval(), tokenised(13)
+    found, seconds = stored(model, split)
     assert seconds > 0
-    assert stored.states.path.stat().st_size == split.lengths.sum() * d * 4
-    assert stored.states.path.parent == cache
+    vectors = {"first": not blocks, "mean": not blocks, "layers": 4 - blocks}[pooling]
+    sizes = {".hidden": split.lengths.sum() * d * 4 * blocks, ".pooled": 13 * vectors * d * 4}
+    sizes = {suffix: size for suffix, size in sizes.items() if size}
+    found_sizes = {path.suffix: path.stat().st_size for path in cache.iterdir()}
+    assert sizes == {s: n for s, n in found_sizes.items() if s not in (".json", ".lock")}
+    for index in micro_batches(split.lengths, np.arange(13), 40):  # as they were computed
+        batch = split.batch(index)
+        with torch.no_grad():
+            expected = model.frozen_states(*batch.tokens)
+        for tensor, other in zip(found.batch(index).frozen, expected, strict=True):
+            if other is None:
+                assert tensor is None
+                continue
+            real = batch.attention_mask[:, :, None] if other is expected.hidden else 1
+            assert torch.equal(tensor, other * real)
 
 
-def test_methods_of_one_depth_share_a_file_and_nothing_else_does(cache):
+def test_methods_of_one_depth_share_files_and_nothing_else_does(cache):
     split = tokenised(9)
-    assert computed(model_of("lora", layers=3), split) == 9
+    assert makes(model_of("lora", layers=3), split) == 9
     for method in ("adapter", "bitfit", "full", "lora"):
-        assert computed(model_of(method, layers=3), split) == 0
-    flipped = replace(split, labels=1 - split.labels)
-    assert computed(model_of("lora", layers=3), flipped) == 0
-    other_texts = replace(split, token_ids=split.token_ids.flip(0))
-    cut = replace(split, lengths=split.lengths.clip(max=8), token_ids=split.token_ids.clone())
+        assert makes(model_of(method, layers=3), split) == 0
+    assert makes(model_of("lora", layers=3), replace(split, labels=1 - split.labels)) == 0
+    lora = model_of("lora", layers=3)
     others = [
         (model_of("lora", layers=3, blocks=2), split),
         (model_of("lora", layers=3, blocks=0), split),
         (model_of("lora", layers=3, seed=1), split),
+        (model_of("lora", layers=3, pooling="layers"), split),
         (model_of("lora", layers=3, layer_norm_eps=1e-3), split),
-        (model_of("lora", layers=3), other_texts),
-        (model_of("lora", layers=3), cut),
-        (model_of("lora", layers=3), tokenised(10)),
+        (lora, replace(split, token_ids=split.token_ids.flip(0))),
+        (lora, replace(split, lengths=split.lengths.clip(max=8))),
+        (lora, tokenised(10)),
+        (lora, split, "--micro-batch-tokens", "41"),
     ]
-    for model, other in others:
-        assert computed(model, other) == len(other)
-        assert computed(model, other) == 0
-    assert files(cache)[""] == 1 + len(others)
+    for model, other, *options in others:
+        assert makes(model, other, *options) == len(other)
+        assert makes(model, other, *options) == 0
+    assert files(cache)[".json"] == 1 + len(others)
 
 
 def test_another_type_computed_in_has_a_file_of_its_own(cache, monkeypatch):
     model, split = model_of("lora"), tokenised(9)
-    wide = FrozenStates(model, split, model.fingerprint).rows
-    monkeypatch.setattr(frozen, "compute_type", lambda device: torch.bfloat16)
-    narrow = FrozenStates(model, split, model.fingerprint).rows
+    wide = stored(model, split)[0].frozen[0]
+    for module in (hardware, state_cache):
+        monkeypatch.setattr(module, "compute_type", lambda device: torch.bfloat16)
+    narrow = stored(model, split)[0].frozen[0]
     assert wide.path != narrow.path and wide.bytes == 2 * narrow.bytes
 
 
-def test_methods_seeds_rates_and_experiments_compute_the_states_once(
+def test_methods_seeds_rates_and_experiments_compute_them_once(
     command,  # noqa: F811
     tmp_path,
     cache,
     monkeypatch,
 ):
-    counts = Counter()
-    compute = finetuning.frozen_states
+    counts, frozen_states = Counter(), PeftModel.frozen_states
 
-    def counting(model, batch):
-        counts[model.frozen_blocks] += len(batch.labels)
-        return compute(model, batch)
+    def counting(model, input_ids, attention_mask):
+        counts[model.frozen_blocks] += len(input_ids)
+        return frozen_states(model, input_ids, attention_mask)
 
-    monkeypatch.setattr(finetuning, "frozen_states", counting)
-    methods = ["lora", "adapter", "lora(rank=2, learning_rate=0.1)"]
+    monkeypatch.setattr(PeftModel, "frozen_states", counting)
+    methods = ["lora", "adapter", "lora(rank=2, learning_rate=0.1)", "probe", "head"]
     given = ["--methods", *methods, "--blocks", "1", "--epochs", "1"]
     assert finetuning.main(command(*given, "--seeds", "0", "1")) == 0
-    monkeypatch.setattr(shutil, "disk_usage", full_disk(cache.parent))
     reviews = json.loads((tmp_path / "results" / "tiny" / "experiment.json").read_text())["data"]
     reviews = sum(reviews[name] for name in ("train", "validation", "test"))
-    assert counts == {1: reviews}
+    assert counts == {1: reviews, 2: reviews}
     other = ["--methods", "full(learning_rate=0.01)", "--encoder-dropout", "0.5"]
     assert finetuning.main(command(*given, *other, results="other")) == 0
-    assert counts == {1: reviews}
-    assert files(cache)[""] == files(cache)[".json"] == 3
+    assert counts == {1: reviews, 2: reviews}
 
 
 @pytest.mark.parametrize(("rank", "order"), [(0, [9, 5, 7]), (1, [7, 5, 9])])
 def test_a_second_process_starts_with_the_last_split(rank, order, cache, monkeypatch):
     splits = {"train": tokenised(9), "validation": tokenised(5), "test": tokenised(7)}
     monkeypatch.setattr(finetuning.processes, "rank", lambda: rank)
-    made, load = [], FrozenStates.load
-
-    def noting(states, *how):
-        made.append(len(states.split))
-        return load(states, *how)
-
-    monkeypatch.setattr(FrozenStates, "load", noting)
-    model = model_of("lora")
-    found, _ = finetuning.with_states(model, run_of(settings(), splits).experiment)
-    assert made == order and list(found) == list(splits)
-    for name, split in splits.items():
-        assert found[name].states.path == FrozenStates(model, split, model.fingerprint).rows.path
+    found, _ = cached_states(model_of("lora"), splits, settings(*FEW))
+    assert list(found) == list(splits)
+    made = sorted(splits, key=lambda name: found[name].frozen[0].path.stat().st_mtime_ns)
+    assert [len(splits[name]) for name in made] == order
 
 
-def test_states_stopped_half_way_are_made_anew(cache):
+def test_a_pass_that_is_stopped_half_way_is_made_anew(cache, monkeypatch):
     model, split = model_of("lora"), tokenised(13)
-    compute = Counting(model)
+    whole, calls = type(model).frozen_states, []
 
-    def stopping(batch):
-        if compute.reviews > 4:
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return compute(batch)
+        return whole(*arguments)
 
-    with pytest.raises(torch.OutOfMemoryError):
-        states_of(model, split, stopping)
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(type(model), "frozen_states", stopping)
+        stored(model, split)
     assert set(files(cache)) <= {".part", ".lock"}
-    assert computed(model, split) == 13
+    assert makes(model, split) == 13
     assert ".part" not in files(cache)
 
 
-@pytest.mark.parametrize("damage", ["states shorter", "states gone", "seconds empty", "all gone"])
-def test_damaged_states_are_made_anew(cache, damage):
-    model, split = model_of("lora"), tokenised(13)
-    path = states_of(model, split)[0].states.path
-    whole, about = path.read_bytes(), path.with_suffix(".json")
-    if damage == "states shorter":
-        path.write_bytes(whole[:-1])
-    if damage in ("states gone", "all gone"):
+def rewrite(path, data):
+    path.write_bytes(data)
+    os.utime(path, ns=(1, 1))  # else a change within one tick of the clock would go unnoticed
+
+
+@pytest.mark.parametrize("suffix", [".hidden", ".pooled", ".json"])
+@pytest.mark.parametrize("damage", ["gone", "shorter", "zeros", "a bit", "empty"])
+def test_damaged_files_are_made_anew(cache, suffix, damage):
+    model, split = model_of("lora", pooling="layers"), tokenised(13)
+    path = stored(model, split)[0].frozen[0].path.with_suffix(suffix)
+    whole = path.read_bytes()
+    if damage == "gone":
         path.unlink()
-    if damage == "seconds empty":
-        about.write_text("")
-    if damage == "all gone":
-        about.unlink()
-    assert computed(model, split) == 13 and path.read_bytes() == whole
-    assert json.loads(about.read_text())["seconds"] > 0
+    else:
+        bit = bytes([whole[0] ^ 1]) + whole[1:]
+        damaged = {"shorter": whole[:-1], "zeros": bytes(len(whole)), "a bit": bit, "empty": b""}
+        rewrite(path, damaged[damage])
+    assert makes(model, split) == 13
+    assert suffix == ".json" or path.read_bytes() == whole
+
+
+def test_a_file_truncated_while_it_is_read_fails_the_run_in_one_line(cache):
+    split, _ = stored(model_of("lora"), tokenised(13))
+    os.truncate(split.frozen[0].path, 100)
+    with pytest.raises(BadInput, match="hidden has been truncated") as error:
+        split.batch(np.arange(13))
+    assert "\n" not in str(error.value)
 
 
 def _make(folder, number):
     model, split = model_of("lora"), tokenised(13)
+    whole = type(model).frozen_states
 
-    def slow(batch):
+    def slow(model, input_ids, attention_mask):
         time.sleep(0.1)
         with (folder / f"{number}").open("a") as file:
-            file.write(f"{len(batch.labels)}\n")
-        return finetuning.frozen_states(model, batch)
+            file.write(f"{len(input_ids)}\n")
+        return whole(model, input_ids, attention_mask)
 
-    states_of(model, split, slow)
+    type(model).frozen_states = slow
+    stored(model, split)
 
 
-def test_two_processes_at_once_compute_the_states_once(cache, tmp_path):
+def test_two_processes_at_once_compute_them_once(cache, tmp_path):
     context = multiprocessing.get_context("fork")
     both = [context.Process(target=_make, args=(tmp_path, number)) for number in range(2)]
     for process in both:
@@ -401,30 +380,26 @@ def test_two_processes_at_once_compute_the_states_once(cache, tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     (log,) = [path for number in range(2) if (path := tmp_path / str(number)).exists()]
     assert sum(map(int, log.read_text().split())) == 13
-    assert computed(model_of("lora"), tokenised(13)) == 0
+    assert makes(model_of("lora"), tokenised(13)) == 0
 
 
-def test_a_disk_without_room_for_the_states_is_one_line(
+def test_a_cache_that_cannot_be_written_is_refused_at_set_up_unless_all_is_there(
     command,  # noqa: F811
     tmp_path,
     cache,
     capsys,
     monkeypatch,
 ):
+    given = ["--methods", "lora", "--blocks", "1", "--epochs", "1"]
     cache.parent.mkdir()
-    monkeypatch.setattr(shutil, "disk_usage", full_disk(cache.parent))
-    given = ("--methods", "lora", "--blocks", "1", "--epochs", "1")
+    cache.write_text("a file in the place of the folder")
     assert finetuning.main(command(*given)) == 2
     error = capsys.readouterr().err
-    assert "what the frozen blocks make of the reviews needs about" in error
-    assert error.count("\n") == 1
-    assert "HF_HOME" in error and "STORE_STATES" in error
+    assert error.count("\n") == 1 and "HF_HOME" in error and "STORE_STATES" in error
     assert not (tmp_path / "results" / "tiny").exists()
-
-
-def test_a_cache_that_cannot_be_written_is_one_line(cache, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(frozen.constants, "HF_HOME", str(tmp_path / "file"))
-    with pytest.raises(BadInput, match="frozen blocks' states .* set HF_HOME") as error:
-        states_of(model_of("lora"), tokenised(5))
-    assert "\n" not in str(error.value)
+    assert finetuning.main(command(*given, "--no-store-states")) == 0
+    cache.unlink()
+    assert finetuning.main(command(*given, results="first")) == 0
+    monkeypatch.setattr(state_cache, "replacing", None)  # nothing is written any more
+    monkeypatch.setattr(state_cache, "FileLock", None)
+    assert finetuning.main(command(*given, results="second")) == 0

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modeling import METHODS, use_fast_attention, use_folded_lora
-from modeling.prefix import running_from, states_after
+from modeling.frozen_blocks import running_from, states_after
 
 L = 4
 MIXED = {  # what makes the blocks of a family unlike

@@ -1,0 +1,172 @@
+"""What frozen blocks make of each review: computed once, and kept in files that all runs share.
+
+    <HF_HOME>/frozen_blocks/<digest>.hidden  hidden states (tokens, d), one review after another,
+                                             where some blocks learn
+    <HF_HOME>/frozen_blocks/<digest>.pooled  their part of the features, (reviews, R, d)
+    <HF_HOME>/frozen_blocks/<digest>.json    the seconds that it took, and each file's CRC-32;
+                                             written last
+
+The digest is of all that the values depend on: the base model and its config, how many of its
+blocks, what the head reads, the token ids, the size of micro-batches, the type computed in, the
+versions. So other seeds, methods, learning rates, experiments and processes find them again. That
+folder holds nothing else: delete it to free the disk.
+"""
+
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Iterable
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import torch
+import transformers
+from filelock import FileLock
+from huggingface_hub import constants
+from tqdm import tqdm
+
+from boundary import BadInput, expanded, reason, replacing, write
+from data_utils import Rows, Split, micro_batches
+from hardware import Clock, autocast, compute_type
+from modeling import PeftModel
+
+from . import processes
+from .settings import Settings, tokens_at_once
+
+REMEDY = "set HF_HOME to another folder, or STORE_STATES to False: they are then computed each time"
+
+
+def cached_states(
+    model: PeftModel, splits: dict[str, Split], settings: Settings
+) -> tuple[dict[str, Split], float]:
+    """The splits with what the model's frozen blocks make of them, and the seconds that it took.
+
+    It is computed where it is not there, and the seconds are those of then. The splits as they are
+    where no block is frozen, or STORE_STATES is False. Raises `BadInput` where the cache cannot be
+    written.
+    """
+    if not (model.frozen_blocks and settings.store_states):
+        return splits, 0.0
+    found, total = dict(splits), 0.0
+    names = list(splits)
+    if processes.rank() % 2:  # so that a second process does not wait for the first one's
+        names.reverse()
+    for name in names:
+        states = _States(model, splits[name], settings)
+        seconds = states.seconds()
+        total += states.make(f"frozen blocks, {name}") if seconds is None else seconds
+        found[name] = replace(splits[name], frozen=states.rows)
+    return found, total
+
+
+def check_cache(models: Iterable[PeftModel], splits: list[Split], settings: Settings) -> None:
+    """Raise `BadInput` where something is not there yet, and could not be written."""
+    for model in models if settings.store_states else ():
+        for split in splits if model.frozen_blocks else ():
+            states = _States(model, split, settings)
+            if states.seconds() is None:
+                with _writing(states.path):
+                    states.path.parent.mkdir(parents=True, exist_ok=True)
+                    with tempfile.TemporaryFile(dir=states.path.parent):
+                        pass
+
+
+class _States:
+    """The files of one split and model, there or not."""
+
+    @torch.no_grad()
+    def __init__(self, model: PeftModel, split: Split, settings: Settings):
+        config, device = model.pretrained.config, split.token_ids.device
+        self.model, self.split = model, split
+        self.most_tokens = tokens_at_once(settings, device)
+        L, k, computed_in = len(model.blocks), model.frozen_blocks, compute_type(device)
+        versions = torch.__version__, transformers.__version__
+        what = (model.fingerprint, _form(config), k, model.pooling, self.most_tokens)
+        digest = hashlib.sha256(repr((what, str(computed_in), device.type, versions)).encode())
+        digest.update(split.lengths.tobytes())
+        digest.update(split.token_ids.cpu().numpy().tobytes())
+        self.path = expanded(constants.HF_HOME) / "frozen_blocks" / digest.hexdigest()[:32]
+        self.about = self.path.with_suffix(".json")
+        # float16 has no room for the large values of a decoder's states; features are few.
+        dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
+        R = k + 1 if model.pooling == "layers" else int(k == L)
+        hidden = Rows(self.path.with_suffix(".hidden"), split.lengths, config.hidden_size, dtype)
+        lengths, path = np.full_like(split.lengths, R), self.path.with_suffix(".pooled")
+        pooled = Rows(path, lengths, config.hidden_size, torch.float32)
+        self.rows = hidden if k < L else None, pooled if R else None
+
+    def files(self) -> list[Rows]:
+        """Those of the two that there are."""
+        return [rows for rows in self.rows if rows]
+
+    def seconds(self) -> float | None:
+        """What it took to make them; None where they are not there, or not as they were written."""
+        try:
+            about = json.loads(self.about.read_text(encoding="utf-8"))
+            whole = all(_checksum(rows.path) == about[rows.path.suffix] for rows in self.files())
+            return float(about["seconds"]) if whole else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def make(self, what: str) -> float:
+        """Compute and write them, unless another process has; the seconds that it took."""
+        with _writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")):
+                if (seconds := self.seconds()) is not None:
+                    return seconds
+                clock = Clock(self.split.token_ids.device)
+                with clock, ExitStack() as stack:
+                    parts = [stack.enter_context(replacing(rows.path)) for rows in self.files()]
+                    self._compute([stack.enter_context(part.open("wb")) for part in parts], what)
+                about = {rows.path.suffix: _checksum(rows.path) for rows in self.files()}
+                write(self.about, json.dumps({"seconds": clock.seconds} | about))
+        return clock.seconds
+
+    @torch.no_grad()
+    def _compute(self, files, what):
+        split, index = self.split, np.arange(len(self.split))
+        bar = tqdm(total=len(split), desc=what, unit="review", disable=processes.quiet())
+        self.model.eval()
+        for part in micro_batches(split.lengths, index, self.most_tokens):
+            batch = split.batch(part)
+            with autocast(split.token_ids.device):
+                frozen = self.model.frozen_states(*batch.tokens)
+            tensors = [tensor for tensor in frozen if tensor is not None]
+            for rows, file, tensor in zip(self.files(), files, tensors, strict=True):
+                rows.put(file, part, tensor.to(rows.dtype).cpu())
+            bar.update(len(part))
+        bar.close()
+
+
+def _form(config):
+    """What a config says of how the blocks compute: all but names, labels and dropout."""
+    apart = ("_name_or_path", "architectures", "dtype", "id2label", "label2id")
+    return {k: v for k, v in config.to_dict().items() if k not in apart and "drop" not in k}
+
+
+def _checksum(path):
+    stat = path.stat()
+    return _crc32(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _crc32(path, size, time):
+    """CRC-32 of a file, read once by each process as long as its size and time do not change."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+@contextmanager
+def _writing(path):
+    try:
+        yield
+    except OSError as error:  # all else, such as too little memory, is of the computation
+        line = f"what the frozen blocks make of the reviews cannot be kept ({reason(error)})"
+        raise BadInput(f"{line}; {REMEDY}") from error

@@ -1,0 +1,148 @@
+"""What the head reads: against transformers' hidden states, in every family and at every depth."""
+
+import pytest
+import torch
+from conftest import tiny, tokens
+from torch import nn
+from torch.nn import functional as F
+
+from boundary import BadInput
+from modeling import METHODS, use_fast_attention, use_folded_lora
+from modeling.export import export_peft, export_transformers
+from modeling.pooling import POOLINGS, Mixture, mean_of_tokens
+
+L = 3
+
+
+def model_of(method, family, pooling, **choice):
+    """With other than its initial weights."""
+    model = METHODS[method](tiny(family, layers=L), pooling, **choice).eval()
+    torch.manual_seed(0)
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def means(family):
+    """Of transformers' hidden states over the real tokens: (N, L + 1, d)."""
+    ids, mask = tokens()
+    model = tiny(family, layers=L).base_model
+    outputs = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    hidden = torch.stack([*outputs.hidden_states[:L], outputs.last_hidden_state], 1)
+    return torch.stack(
+        [
+            each[:, :length].mean(1)
+            for each, length in zip(hidden, mask.sum(1).tolist(), strict=True)
+        ]
+    )
+
+
+def test_features_are_means_of_transformers_hidden_states(family):
+    expected = means(family)
+    for pooling, rows in (("mean", expected[:, -1]), ("layers", expected)):
+        features = METHODS["head"](tiny(family, layers=L), pooling).encode(*tokens())
+        assert features.shape == rows.shape
+        assert (features - rows).abs().max() < 1e-12 * rows.abs().max()
+
+
+def test_the_head_reads_the_mean_as_it_reads_its_own_token(family):
+    model = METHODS["lora"](tiny(family, layers=L), "mean").eval()
+    expected = model.architecture.classify(model.pretrained, means(family)[:, -1])
+    assert (model(*tokens()) - expected).abs().max() < 1e-12
+
+
+def test_a_new_mixture_is_the_average_and_a_learnt_one_equation_1():
+    x, mixture = torch.randn(4, L + 1, 8), Mixture(L + 1)
+    normed = (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+    assert torch.allclose(mixture(x), normed.mean(1), atol=1e-6)
+    w, gamma = torch.tensor([0.5, -1.0, 2.0, 0.0]), 3.0
+    mixture.w.data, mixture.gamma.data = w, torch.tensor([gamma])
+    shares = w.exp() / w.exp().sum()
+    expected = gamma * sum(share * normed[:, j] for j, share in enumerate(shares))
+    assert torch.allclose(mixture(x), expected, atol=1e-6)
+
+
+def test_means_are_in_float32_whatever_the_hidden_states_are_in():
+    hidden, mask = torch.randn(2, 400, 8).bfloat16(), torch.ones(2, 400, dtype=torch.long)
+    with torch.autocast("cpu", torch.bfloat16):
+        mean = mean_of_tokens(hidden, mask)
+    assert mean.dtype == torch.float32 and torch.allclose(mean, hidden.float().mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_never_counts(family, pooling):
+    model, (ids, mask) = model_of("lora", family, pooling), tokens()
+    other = ids.where(mask == 1, 17)
+    together, alone = (
+        model(other, mask),
+        [model(ids[i : i + 1, :n], mask[i : i + 1, :n]) for i, n in enumerate(mask.sum(1))],
+    )
+    assert (together - torch.cat(alone)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, L])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooling, blocks):
+    model = model_of("lora", family, pooling, blocks=blocks)
+    use_fast_attention(model.pretrained, torch.device("cpu"))
+    use_folded_lora(model)
+    k, trained = L - blocks, list(model.trainable_parameters().values())
+    assert model.frozen_blocks == k
+    frozen = model.frozen_states(*tokens()) if k else None
+    if frozen:
+        vectors = {"first": k == L, "mean": k == L, "layers": k + 1}[pooling]
+        assert (frozen.hidden is None) == (k == L)
+        assert (0 if frozen.pooled is None else frozen.pooled.shape[1]) == vectors
+        assert not any(tensor is not None and tensor.requires_grad for tensor in frozen)
+    logits = [model(*tokens()), model.classify(model.encode(*tokens(), frozen))]
+    gradients = [
+        torch.cat(
+            [
+                g.flatten()
+                for g in torch.autograd.grad(
+                    F.cross_entropy(each, torch.tensor([0, 1, 1])), trained
+                )
+            ]
+        )
+        for each in logits
+    ]
+    for whole, part in (logits, gradients):
+        assert (whole - part).abs().max() < 1e-12 * max(1, whole.abs().max())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_no_block_runs_that_nothing_reads(family, pooling):
+    model = model_of("lora", family, pooling, blocks=2)
+    whole = model(*tokens())
+    kept = {name: p.clone() for name, p in model.blocks.named_parameters()}
+    for parameter in model.blocks[1:].parameters():
+        parameter.data.fill_(torch.nan)
+    frozen = model.frozen_states(*tokens())
+    assert all(tensor.isfinite().all() for tensor in frozen if tensor is not None)
+    model.blocks.load_state_dict(kept, strict=False)
+    for parameter in model.blocks[0].parameters():
+        parameter.data.fill_(torch.nan)
+    assert (model.classify(model.encode(*tokens(), frozen)) - whole).abs().max() < 1e-10
+
+
+def test_the_mixture_is_trained_with_the_head_and_freezes_as_the_head(family):
+    first = METHODS["head"](tiny(family, layers=L))
+    model = METHODS["head"](tiny(family, layers=L), "layers")
+    new = model.trainable_parameters().keys() - first.trainable_parameters().keys()
+    assert new == {"mixture.w", "mixture.gamma"} and model.frozen_blocks == L
+    assert model.fingerprint == first.fingerprint
+    assert model.count_parameters()[0] == first.count_parameters()[0] + L + 2
+
+
+@pytest.mark.parametrize("pooling", ["mean", "layers"])
+@pytest.mark.parametrize("export", [export_peft, export_transformers])
+def test_other_libraries_have_no_form_for_other_readings(export, pooling, tmp_path):
+    library = export.__name__.removeprefix("export_")
+    with pytest.raises(BadInput, match=f"{library} has no form for POOLING '{pooling}'") as error:
+        export(METHODS["lora"](tiny(), pooling), tmp_path / "x")
+    assert "\n" not in str(error.value) and not (tmp_path / "x").exists()
+
+
+def test_an_unknown_reading_is_one_line():
+    with pytest.raises(BadInput, match="POOLING is 'last'; choose from first, mean, layers"):
+        METHODS["lora"](tiny(), "last")
