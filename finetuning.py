@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-import data_utils
 import hardware
 import modeling
 from boundary import BadInput, interrupt_once, reading, reason, refuse, steady_output
@@ -40,27 +39,31 @@ from experiment import (
 )
 from modeling import Method, PeftModel
 
-# Three presets: "full" runs where CUDA is there, "quick" elsewhere, "base" where it is asked for.
-# A plain value in the place of Presets(full, base, quick) holds for all.
-EXPERIMENT = Presets("full", "base", "quick")  # names the results' folder; these choose a preset
-MODEL = Presets("distilbert/distilbert-base-uncased", data_utils.BUNDLED_BASE, data_utils.BUNDLED)
-DATASET = Presets("stanfordnlp/imdb", data_utils.BUNDLED, data_utils.BUNDLED)  # or file or folder
+# A constant has one value, or one for each preset. EXPERIMENT names the folder of the results and
+# chooses the preset; other names take "full" if CUDA is available, and "quick" elsewhere.
+EXPERIMENT = Presets(full="full", base="base", quick="quick")
+MODEL = Presets(full="distilbert/distilbert-base-uncased", base="bundled-base", quick="bundled")
+DATASET = Presets(full="stanfordnlp/imdb", base="bundled", quick="bundled")  # or a file or folder
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-TRAIN_EXAMPLES = Presets(None, 2000, 1200)  # None: all there are
-VALIDATION_EXAMPLES = Presets(None, 300, 200)
-TEST_EXAMPLES = Presets(None, None, 1000)
-MAX_TOKENS = Presets(512, 256, 192)  # longer reviews are truncated
-TRUNCATION = "left"  # the end that a long review loses: "left" keeps its last tokens
-BLOCKS = Presets(None, 3, 3)  # how many of the last blocks learn, None: all; the first run once
-POOLING = Presets("first", "layers", "layers")  # what the head reads; also "mean"
-STORE_STATES = True  # keep what the first blocks make of each review; False: compute it each time
+GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
+LABELS = Presets(full=None, base=2000, quick=1000)  # labelled texts, validation's included
+VALIDATION_SHARE = 0.2  # of them; None, above: all there are
+TEST_EXAMPLES = Presets(full=None, base=None, quick=1000)
+REDRAW_LABELS = True  # each seed draws its own labels, the same for all methods
+MAX_TOKENS = Presets(full=512, base=128, quick=192)  # longer texts are truncated
+TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tokens
+POOLING = Presets(full="first", base="layers", quick="layers")  # what is read; also "mean"
+BLOCKS = Presets(full=None, base=3, quick=3)  # how many of the last blocks learn, None: all
+STORE_STATES = True  # cache the output of the blocks before them; False: compute it each time
 METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
     full=("tfidf", "probe", "head", "adapter", "lora"),
-    base=("tfidf", "probe", "head", "adapter", "lora", "full"),
+    base=("tfidf", "probe", "head", "lora", "adapter", "full"),
     quick=("tfidf", "probe", "head", "adapter", "lora"),
 )
-SEEDS = Presets((0, 1, 2), (0, 1, 2), (0,))  # of the head, added weights, dropout, data's order
+SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,))  # of draws, weights, dropout, order
+CONTRASTS = ()  # the pairs that the experiment is made for, such as "lora - head"
+EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
 EPOCHS = 3
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
@@ -82,7 +85,7 @@ LORA_RSLORA = False  # scale by alpha / sqrt(r) instead
 LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down, gate: feed-forward
 ADAPTER_BOTTLENECK = 64  # m
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
-SPLIT_SEED = 0  # decides the splits and which reviews are used: the same for all methods and seeds
+SPLIT_SEED = 0  # decides the test, and of which texts labels are drawn: the same for all runs
 PARALLEL = "runs"  # of processes under torchrun: each takes runs; "data": all share each run
 TENSORBOARD = False  # also write what TensorBoard shows: tensorboard --logdir results
 RESULTS = "results"
@@ -189,12 +192,15 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings) -> T
 
 def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, rate: float):
     """AdamW on the trainable parameters, and the learning rate's warm-up and linear decay."""
-    parameters = list(model.trainable_parameters().values())
-    matrices = {"params": [p for p in parameters if p.ndim > 1]}
-    vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW(
-        [matrices, vectors], rate, weight_decay=settings.weight_decay, fused=True
-    )
+    groups = {}  # by relative rate, and matrices before vectors, which have no decay
+    for name, parameter in model.trainable_parameters().items():
+        key = model.relative_rate(name), parameter.ndim < 2
+        groups.setdefault(key, []).append(parameter)
+    groups = [
+        {"params": groups[key], "lr": rate * key[0]} | ({"weight_decay": 0.0} if key[1] else {})
+        for key in sorted(groups, key=lambda key: (key[0] != 1, key))
+    ]
+    optimizer = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, fused=True)
     steps = settings.epochs * steps_per_epoch(examples, settings)
     warmup = round(settings.warmup * steps)
 
@@ -260,7 +266,7 @@ def fine_tune(run: Run) -> None:
     gc.collect()
     hardware.reset_peak_memory(experiment.device)
     state = start(run)
-    splits, seconds = cached_states(state.model, experiment.splits, settings)
+    splits, seconds = cached_states(state.model, run.splits, settings)
     train(state, splits, run)
     facts = run.facts(state)  # before the test: the peak of memory is that of training
     facts["shared_seconds"] = seconds
@@ -285,7 +291,7 @@ def start(run: Run) -> State:
     settings, device = run.experiment.settings, run.experiment.device
     torch.manual_seed(run.seed)
     model = build(run.method, run.experiment)
-    examples = len(run.experiment.splits["train"])
+    examples = len(run.splits["train"])
     optimizer, schedule = optimizer_and_schedule(
         model, examples, settings, run.method.learning_rate
     )
@@ -315,7 +321,7 @@ def fit_baseline(run: Run) -> None:
     """One run that is fitted, not trained, to all labels: those of training and of validation."""
     experiment, settings = run.experiment, run.experiment.settings
     hardware.reset_peak_memory(experiment.device)
-    splits, fit, seconds = experiment.splits, modeling.fit_bag_of_words, 0.0
+    splits, fit, seconds = run.splits, modeling.fit_bag_of_words, 0.0
     clock = hardware.Clock(experiment.device)
     if run.method.name == modeling.PROBE:
         encoder, fit = build(Method("head", {}), experiment), modeling.fit_probe

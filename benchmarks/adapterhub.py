@@ -2,7 +2,7 @@
 
     python -m venv adapterhub
     adapterhub/bin/pip install adapters==1.3.0 accelerate torch==2.13.0      the torch of both
-    ADAPTERS_PYTHON=adapterhub/bin/python python -m benchmarks.frozen_blocks
+    ADAPTERS_PYTHON=adapterhub/bin/python python -m benchmarks.speed --blocks 3 2
 
 As someone who knows it would set it: bf16, batches of similar length, no dropout inside the
 encoder, `leave_out` for the first blocks. Its LoRA adapts q, k and v, having no o; its adapters

@@ -1,10 +1,9 @@
 """What do the mistakes of popular implementations cost? One change at a time, against ours.
 
-    python -m benchmarks.broken                   results/broken, twenty minutes on two cores
-    python -m benchmarks.broken --glued           the same reviews, glued together at their tags
+    python -m benchmarks.broken         results/broken, twenty minutes on two cores
 
-Any option of finetuning.py may follow. One mistake is a learning rate, which is a variant; the
-others are methods that the package itself does not carry:
+Any option of finetuning.py may follow; the same command resumes. One mistake is a learning rate,
+which is a variant; the others are methods that the package itself does not carry:
 
     lora_frozen_head        the new head, random as it is, does not learn
     lora_normal             A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))
@@ -12,8 +11,6 @@ others are methods that the package itself does not carry:
     adapter_frozen_norms    the LayerNorms do not learn
 """
 
-import re
-import shlex
 import sys
 from functools import wraps
 from unittest import mock
@@ -22,11 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import finetuning
-from data_utils import reviews
-from experiment import settings
 from modeling import methods
 from modeling.adapter import AdapterModel, BottleneckAdapter
 from modeling.lora import LoRAModel
+from modeling.merging import adapted_layers
 
 
 class FrozenHeadLoRA(LoRAModel):
@@ -44,7 +40,7 @@ class NormalLoRA(LoRAModel):
     @wraps(LoRAModel.adapt)
     def adapt(self, **hyperparameters):
         super().adapt(**hyperparameters)
-        for layer in self.lora_layers().values():
+        for layer in adapted_layers(self).values():
             nn.init.normal_(layer.lora_A)
 
 
@@ -83,36 +79,15 @@ MISTAKES = {
     "adapter_no_residual": NoResidualAdapters,
     "adapter_frozen_norms": FrozenNormAdapters,
 }
-RATES = dict.fromkeys(["lora", "adapter", *MISTAKES], 3.16e-3)  # the best with so few reviews
 CHOSEN = ["lora", "adapter", "lora(learning_rate=2e-5)", "adapter(learning_rate=2e-5)"]
-
-
-def glued(text: str) -> str:
-    """As `data_utils.reviews.clean_text`, but nothing stands where a line break stood."""
-    return re.sub(r"<br\s*/?>", "", text).strip()
-
-
-def command(arguments: list[str]) -> str:
-    """What resumes the experiment."""
-    options = [argument for argument in arguments if argument != "--fresh"]
-    return shlex.join(["python", "-m", "benchmarks.broken", *options])
 
 
 def main(arguments: list[str]) -> int:
     """Run the experiment with the mistakes among the methods; returns the exit status."""
-    same = [argument for argument in arguments if argument != "--glued"]
-    clean = glued if len(same) < len(arguments) else reviews.clean_text
-    name = "broken" if clean is reviews.clean_text else "broken-glued"
-    chosen = ["lora", "adapter"] if name == "broken-glued" else [*CHOSEN, *MISTAKES]
-    given = ["--experiment", name, "--methods", *chosen, "--seeds", "0", "1", "2"]
-    given += ["--learning-rates", *(f"{key}={rate}" for key, rate in RATES.items())]
-    with (
-        mock.patch.dict(methods.METHODS, MISTAKES),
-        mock.patch.object(reviews, "clean_text", clean),
-        mock.patch.object(settings, "resume_command", lambda _: command(arguments)),
-        mock.patch.object(finetuning, "resume_command", lambda _: command(arguments)),
-    ):
-        return finetuning.main([*given, *same])
+    rates = [f"{name}=3.16e-3" for name in ("lora", "adapter", *MISTAKES)]  # best for few reviews
+    given = ["--experiment", "broken", "--methods", *CHOSEN, *MISTAKES, "--seeds", "0", "1", "2"]
+    with mock.patch.dict(methods.METHODS, MISTAKES):
+        return finetuning.main([*given, "--learning-rates", *rates, *arguments])
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def measured(work, device) -> tuple[dict[str, float], dict[str, float]]:
     """Bytes by component, counted tensor by tensor in one step, and what `computed` says."""
     run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
-    model, reviews = state.model, run.experiment.splits["train"]
+    model, reviews = state.model, run.splits["train"]
     batch = training_batches(reviews.lengths, work.batch_size, 0, 1)[0]
     parts = micro_batches(reviews.lengths, batch, finetuning.tokens_at_once(settings, device))
     largest = max(parts, key=lambda rows: len(rows) * reviews.lengths[rows].max() ** 2)

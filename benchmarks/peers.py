@@ -1,6 +1,5 @@
 """What users would pick instead, each set up as well as its documentation allows.
 
-    reference       padded to 512 tokens, float32, the model's dropout, Adam over all parameters
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16, batches of similar length, no dropout inside the encoder
     adapterhub      AdapterHub's `adapters`, tuned likewise (benchmarks/adapterhub.py)
@@ -12,33 +11,9 @@ import json
 import os
 import subprocess
 
-import numpy as np
-import torch
-from torch.nn.functional import cross_entropy, pad
-
 import modeling
 from benchmarks.turns import train_in_turns
 from benchmarks.work import Work
-
-
-def reference(work: Work, device, turn):
-    """The loop of the project that this one mirrors, from its description."""
-    pretrained = work.pretrained(None)
-    options = {"lora": {"rank": work.size}, "adapter": {"bottleneck": work.size}}
-    model = modeling.METHODS[work.method](pretrained, **options.get(work.method, {})).to(device)
-    model.train()
-    reviews = work.split().to(device)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-    order = np.random.default_rng(0).permutation(len(reviews))
-    while turn():
-        for start in range(0, len(order), work.batch_size):
-            batch = reviews.batch(order[start : start + work.batch_size])
-            padding = (0, work.max_tokens - batch.input_ids.shape[1])
-            ids, mask = (pad(tensor, padding) for tensor in batch[:2])
-            logits = model.pretrained(input_ids=ids, attention_mask=mask).logits
-            optimizer.zero_grad()
-            cross_entropy(logits, batch.labels).backward()
-            optimizer.step()
 
 
 def peft_defaults(work: Work, device, turn):

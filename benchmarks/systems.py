@@ -8,14 +8,8 @@ A system calls `turn()` before each pass over the reviews, which waits until it 
 is outside the clock, and one pass runs at a time.
 """
 
-import io
 import multiprocessing
-import tempfile
-import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from unittest import mock
 
 import torch
 from tqdm import tqdm
@@ -23,26 +17,10 @@ from tqdm import tqdm
 import data_utils
 import finetuning
 import hardware
-from benchmarks.peers import adapterhub, peft_defaults, peft_tuned, reference
+from benchmarks.peers import adapterhub, peft_defaults, peft_tuned
 from benchmarks.turns import Turn
 from benchmarks.work import Work, as_run, new_states
 from experiment import cached_states
-
-
-@contextmanager
-def counting_reads(turn) -> Iterator[None]:
-    """Within it `turn.waited` grows by the seconds that reading states takes."""
-    padded = data_utils.Rows.padded
-
-    def timed(*arguments, **options):
-        start = time.perf_counter()
-        states = padded(*arguments, **options)
-        turn.waited += time.perf_counter() - start
-        return states
-
-    turn.waited = 0.0
-    with mock.patch.object(data_utils.Rows, "padded", timed):
-        yield
 
 
 def ours(work: Work, device, turn):
@@ -50,9 +28,8 @@ def ours(work: Work, device, turn):
     hardware.prepare_device(device)
     run = as_run(work, device)
     state, settings = finetuning.start(run), run.experiment.settings
-    with new_states(), counting_reads(turn):
-        splits, _ = cached_states(state.model, run.experiment.splits, settings)
-        split = splits["train"]
+    with new_states():
+        split = cached_states(state.model, run.splits, settings)[0]["train"]
         batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
         while turn():
             finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
@@ -63,56 +40,18 @@ def evaluation(work: Work, device, turn):
     hardware.prepare_device(device)
     run = as_run(work, device)
     model, experiment = finetuning.start(run).model, run.experiment
-    with new_states(), counting_reads(turn):
-        splits = experiment.splits
-        if work.blocks:
-            splits, _ = cached_states(model, splits, experiment.settings)
+    with new_states():
+        splits = cached_states(model, run.splits, experiment.settings)[0]
         while turn():
             finetuning.predict(model, splits["train"], experiment.settings)
 
 
-def shared_pass(work: Work, device, turn):
-    """The frozen blocks, which run once, and the file that they leave."""
-    hardware.prepare_device(device)
-    run = as_run(work, device)
-    model = finetuning.start(run).model
-    while turn():
-        with new_states():
-            cached_states(model, run.experiment.splits, run.experiment.settings)
-
-
-def whole_experiment(work: Work, device, turn):
-    """`finetuning.py` from its command line to its figures, with no states there at its start."""
-    few = str(work.reviews // 4)
-    counts = ["--train-examples", str(work.reviews), "--validation-examples", few]
-    fixed = "--experiment timed --methods head adapter lora --seeds 0 1 2 --epochs 3"
-    fixed += f" --evaluations-per-epoch 1 --max-tokens {work.max_tokens}"
-    arguments = [*fixed.split(), *counts, "--test-examples", few, "--model", work.shape]
-    while turn():
-        said = io.StringIO()
-        with (
-            new_states(),
-            mock.patch.object(finetuning, "BLOCKS", work.blocks),
-            tempfile.TemporaryDirectory() as results,
-            redirect_stdout(said),
-            redirect_stderr(said),
-        ):
-            status = finetuning.main([*arguments, "--results", results])
-        if status:
-            raise RuntimeError(said.getvalue())
-
-
-# ---------------------------------------------------------------------------- processes
-
 SYSTEMS = {
-    "reference": reference,
     "peft defaults": peft_defaults,
     "peft tuned": peft_tuned,
     "adapterhub": adapterhub,
     "ours": ours,
     "ours, evaluation": evaluation,
-    "ours, shared pass": shared_pass,
-    "ours, experiment": whole_experiment,
 }
 
 
@@ -135,11 +74,6 @@ class Worker:
     def peak_memory(self) -> float | None:
         """MiB above the loaded model before its first step, at the highest."""
         self.pipe.send("memory")
-        return self._answer()
-
-    def waited(self) -> float:
-        """Seconds of the last pass in which it waited for stored states."""
-        self.pipe.send("waited")
         return self._answer()
 
     def close(self) -> None:

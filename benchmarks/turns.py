@@ -20,7 +20,6 @@ class Turn:
         self.pipe, self.device, self.lengths = pipe, device, lengths
         self.keeps_memory = keeps_memory  # from one pass to the next, as in a training of its own
         self.start = None
-        self.waited = 0.0  # seconds of this pass in which it waited for stored states
 
     def __call__(self) -> bool:
         """Wait for one's turn."""
@@ -31,11 +30,10 @@ class Turn:
             self.resting = hardware.peak_memory(self.device)  # what is held now
         else:
             self.pipe.send(time.perf_counter() - self.start)
-        while (order := self.pipe.recv()) in ("memory", "waited"):
-            self.pipe.send(self.waited if order == "waited" else self._memory())
+        while (order := self.pipe.recv()) == "memory":
+            self.pipe.send(self._memory())
         if order == "end":
             sys.exit()
-        self.waited = 0.0
         self.start = time.perf_counter()
         return True
 

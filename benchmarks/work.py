@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import torch
 from huggingface_hub import constants
-from transformers import AutoModelForSequenceClassification, DistilBertConfig
+from transformers import AutoModelForSequenceClassification
 
 import data_utils
 import finetuning
@@ -29,8 +29,7 @@ class Work:
     reviews: int = 256
     max_tokens: int = 512
     length: int | None = None  # tokens of each review, made up; None: real reviews
-    shape: str = data_utils.BUNDLED  # or BUNDLED_BASE; "distilbert", a width: of random weights
-    skip: int = 0  # of the real reviews, in their order
+    shape: str = data_utils.BUNDLED  # or BUNDLED_BASE; a width: of random weights
     blocks: int | None = None  # how many of the last blocks learn; None: all
 
     @property
@@ -38,8 +37,6 @@ class Work:
         """Of the encoder, with the blocks that learn: no others have to run."""
         config = self.config(None)
         blocks, stored = self.blocks or config.num_hidden_layers, self.blocks is not None
-        if self.shape == "distilbert":
-            return Shape(config.dim, config.hidden_dim, blocks, stored)
         return Shape(config.hidden_size, config.intermediate_size, blocks, stored)
 
     @property
@@ -59,9 +56,6 @@ class Work:
 
     def config(self, dropout: float | None):
         """The model's config; `dropout` inside the encoder, None: the model's own."""
-        if self.shape == "distilbert":
-            rates = {} if dropout is None else {"dropout": dropout, "attention_dropout": dropout}
-            return DistilBertConfig(num_labels=2, **rates)
         config = modeling.load_config(self.folder, ["negative", "positive"], dropout)
         if self.shape not in data_utils.ENCODERS:
             width = int(self.shape)
@@ -89,7 +83,7 @@ class Work:
             lengths = np.full(self.reviews, self.length)
             return data_utils.Split([], labels, torch.from_numpy(ids), lengths, pad_id=0)
         data = data_utils.load_reviews(data_utils.BUNDLED, examples=(None, 1, 1))
-        some = data.train.select(range(self.skip, self.skip + self.reviews))
+        some = data.train.select(range(self.reviews))
         return data_utils.tokenise(some, self.tokenizer)
 
 
@@ -98,18 +92,18 @@ def _encoder_folder(name):
     return str(data_utils.encoder_folder(name))  # it reads all of the weights, to check them
 
 
-@dataclass(frozen=True)
 class WorkExperiment(Experiment):
-    """An experiment whose pretrained classifier is that of a `Work`, random weights included."""
-
-    work: Work
+    """An experiment whose data and pretrained classifier are those of a `Work`, its task."""
 
     def pretrained(self):
-        return self.work.pretrained(self.settings.encoder_dropout)
+        return self.task.pretrained(self.settings.encoder_dropout)
+
+    def splits(self, seed):
+        return self.tokenised
 
 
-def as_run(work: Work, device: torch.device, *arguments: str) -> Run:
-    """The work as a run of `finetuning.py`, with more of its command line's arguments."""
+def as_run(work: Work, device: torch.device) -> Run:
+    """The work as a run of `finetuning.py`."""
     names = {"lora": "lora(rank={})", "adapter": "adapter(bottleneck={})"}
     fixed = {
         "--methods": names.get(work.method, work.method).format(work.size),
@@ -118,10 +112,11 @@ def as_run(work: Work, device: torch.device, *arguments: str) -> Run:
         "--epochs": 100,  # the learning rate never reaches 0
     }
     fixed = [str(part) for pair in fixed.items() for part in pair]
-    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks}, [*fixed, *arguments])
-    config, splits = work.config(settings.encoder_dropout), {"train": work.split().to(device)}
+    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks}, fixed)
+    config = work.config(settings.encoder_dropout)
     base = ""  # the model of each run computes it
-    experiment = WorkExperiment(settings, device, config, base, work.tokenizer, splits, [], work)
+    experiment = WorkExperiment(settings, device, config, base, work.tokenizer, work)
+    experiment.tokenised["train"] = work.split().to(device)
     return Run(experiment, settings.methods[0], seed=0)
 
 

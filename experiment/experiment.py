@@ -1,10 +1,13 @@
 """An experiment: what all its runs share, and which runs there are."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -12,18 +15,19 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 import hardware
 import modeling
 from boundary import BadInput
-from data_utils import BUNDLED, ENCODERS, Split
+from data_utils import BUNDLED, ENCODERS, Reviews, Split, tokenise
 from evaluation.files import read_json
 
 from . import processes, tuning
 from .runs import LOCK, Run, folder_lock, held
 from .settings import Settings
 
-# may differ between starts
-FREE = ("methods", "seeds", "results", "tuning_rates", "tensorboard", "parallel")
+# may differ between starts: they change no finished run's numbers, or each run records its own
+FREE = ("methods", "seeds", "contrasts", "equivalence_margin", "learning_rates", "tuning_rates")
+FREE += ("store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """All that its runs share. Tuning is the same with other runs, and without test reviews."""
 
@@ -32,8 +36,9 @@ class Experiment:
     config: PretrainedConfig  # of the pretrained classifier
     base: str  # the fingerprint of its weights
     tokenizer: PreTrainedTokenizerBase
-    splits: dict[str, Split]  # train, validation and, but for tuning, test; on the device
-    notes: list[str]  # what was dropped from the data, in words
+    task: Any  # the data
+    drawn: dict[int, Reviews] = field(default_factory=dict)  # by the seed of the draw
+    tokenised: dict[tuple, Split] = field(default_factory=dict)  # by name and seed of the draw
 
     @property
     def folder(self) -> Path:
@@ -50,15 +55,67 @@ class Experiment:
         """The pretrained classifier, loaded anew; torch's seed decides its new head."""
         return modeling.load_pretrained(self.config._name_or_path, self.config)
 
-    def runs(self) -> list["Run"]:
-        """Every run, by method and seed; a baseline, which has no randomness, runs once."""
+    # ------------------------------------------------------------------------ data
+
+    def draw(self, seed: int) -> int:
+        """The seed of the draw of labels of runs with this seed: their own, or one for all."""
+        return seed if self.settings.redraw_labels else 0
+
+    def reviews(self, seed: int) -> Reviews:
+        """The texts and labels of runs with this seed; the test is the same for all seeds."""
+        constants, draw = self.settings, self.draw(seed)
+        if draw not in self.drawn:
+            self.drawn[draw] = self.task.split(
+                labels=constants.labels,
+                validation_share=constants.validation_share,
+                test_examples=constants.test_examples,
+                split_seed=constants.split_seed,
+                draw_seed=draw,
+            )
+        return self.drawn[draw]
+
+    def splits(self, seed: int) -> dict[str, Split]:
+        """Train, validation and, but for tuning, test: tokenised, and on the device."""
+        names = ("train", "validation") if self.settings.tune else ("train", "validation", "test")
+        return {name: self._tokenise(name, seed) for name in names}
+
+    def _tokenise(self, name, seed):
+        key = name, None if name == "test" else self.draw(seed)
+        if key not in self.tokenised:
+            split = tokenise(getattr(self.reviews(seed), name), self.tokenizer)
+            self.tokenised[key] = split.to(self.device)
+        return self.tokenised[key]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the encoder's weights, and of all texts and labels, whatever is drawn."""
+        all_of_it = self.task.split(
+            labels=None,
+            validation_share=self.settings.validation_share,
+            test_examples=None,
+            split_seed=self.settings.split_seed,
+            draw_seed=0,
+        )
+        digest = hashlib.sha256()
+        for split in (all_of_it.train, all_of_it.validation, all_of_it.test):
+            digest.update(json.dumps([split["text"][:], split["label"][:]]).encode())
+        return {"weights": self.base, "data": digest.hexdigest()}
+
+    # ------------------------------------------------------------------------ runs
+
+    def runs(self) -> list[Run]:
+        """Every run, by method and seed.
+
+        A baseline has no randomness: it runs once, or once for each draw of the labels.
+        """
         settings = self.settings
         if settings.tune:
             return [Run(self, method, settings.seeds[0]) for method in tuning.grid(settings)]
+        draws = settings.redraw_labels and settings.labels is not None
         return [
             Run(self, method, seed)
             for method in settings.methods
-            for seed in (settings.seeds[:1] if method.is_baseline else settings.seeds)
+            for seed in (settings.seeds if draws or not method.is_baseline else settings.seeds[:1])
         ]
 
     def runs_to_do(self) -> Iterator["Run"]:
@@ -119,8 +176,15 @@ class Experiment:
 
     def about(self) -> dict:
         """What experiment.json says."""
-        data = {name: len(split) for name, split in self.splits.items()}
-        shares = {f"{name}_share_truncated": split.truncated for name, split in self.splits.items()}
+        seed = self.settings.seeds[0]
+        reviews, splits = self.reviews(seed), self.splits(seed)
+        data = {name: len(split) for name, split in splits.items()}
+        data |= {f"{name}_share_truncated": split.truncated for name, split in splits.items()}
+        data["labels"] = {
+            name: torch.bincount(split.labels.cpu(), minlength=len(self.label_names)).tolist()
+            for name, split in splits.items()
+        }
+        data |= {"groups": reviews.groups, "notes": reviews.notes}
         about = {"constants": self.settings.constants()} | self.names
-        about |= {"label_names": self.label_names, "data": data | shares | {"notes": self.notes}}
+        about |= {"label_names": self.label_names, "data": data, "digests": self.digests}
         return about | {"command": self.settings.command} | hardware.environment(self.device)

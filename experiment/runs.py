@@ -31,6 +31,7 @@ from torch import Tensor
 import hardware
 import modeling
 from boundary import BadInput, reading, replacing, write
+from data_utils import Split
 from evaluation.files import TABLES, read_json, read_table
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS
@@ -101,6 +102,11 @@ class Run:
         return self.experiment.folder / self.name
 
     @property
+    def splits(self) -> dict[str, Split]:
+        """What it is trained and tested on."""
+        return self.experiment.splits(self.seed)
+
+    @property
     def stamp(self) -> int | None:
         """When its record was written, None without one."""
         record = self.folder / RECORD
@@ -162,7 +168,7 @@ class Run:
 
     def facts(self, state: State) -> dict:
         """What run.json says of training, the peak of its memory so far included."""
-        train, epochs = self.experiment.splits["train"], state.history[-1]["epoch"]
+        train, epochs = self.splits["train"], state.history[-1]["epoch"]
         best, seconds = state.best(), state.clock.seconds
         trainable, total = state.model.count_parameters()
         return {
@@ -186,7 +192,7 @@ class Run:
         if not processes.leads():
             return
         modeling.save_checkpoint(model, self.folder, self.experiment.tokenizer)
-        validation = self.experiment.splits["validation"]
+        validation = self.splits["validation"]
         some = validation.batch(np.arange(min(32, len(validation))))
         base = self.experiment.pretrained().to(self.experiment.device)
         rows = modeling.changes(model, base, some.input_ids, some.attention_mask)
@@ -198,7 +204,7 @@ class Run:
         if not processes.leads():
             return
         if logits is not None:  # else a learning rate was tried
-            labels = self.experiment.splits["test"].labels.cpu()
+            labels = self.splits["test"].labels.cpu()
             predictions = pd.DataFrame({"label": labels})
             names = [f"logit_{label}" for label in self.experiment.label_names]
             predictions[names] = logits.numpy()

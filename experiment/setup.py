@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 import data_utils
 import hardware
 import modeling
-from boundary import check_room, reading
+from boundary import reading
 from modeling import PeftModel
 
 from . import live, processes
@@ -38,23 +38,18 @@ def prepare(settings: Settings) -> Experiment:
         _print_title(settings, device)
     if settings.tensorboard:
         live.check()
-    examples = settings.train_examples, settings.validation_examples, settings.test_examples
-    data = data_utils.load_reviews(
-        settings.dataset, settings.text_column, settings.label_column, examples, settings.split_seed
-    )
+    task = _Task(settings.dataset, settings.text_column, settings.label_column)
     bundled = settings.model in data_utils.ENCODERS
     source = str(data_utils.encoder_folder(settings.model)) if bundled else settings.model
-    config = modeling.load_config(source, data.label_names, settings.encoder_dropout)
+    config = modeling.load_config(source, task.label_names, settings.encoder_dropout)
     tokenizer = modeling.load_tokenizer(source, config, settings.max_tokens, settings.truncation)
-    names = ("train", "validation") if settings.tune else ("train", "validation", "test")
-    splits = {
-        name: data_utils.tokenise(getattr(data, name), tokenizer).to(device) for name in names
-    }
     base = modeling.fingerprint(modeling.load_pretrained(source, config))  # each run loads it anew
-    experiment = Experiment(settings, device, config, base, tokenizer, splits, data.notes)
+    experiment = Experiment(settings, device, config, base, tokenizer, task)
+    for seed in settings.seeds:
+        experiment.reviews(seed)  # too few labels are refused before anything is trained
     models = _build_without_weights(experiment)
-    _check_disk(experiment, models)
-    check_cache(models.values(), list(splits.values()), settings)
+    splits = (split for seed in settings.seeds for split in experiment.splits(seed).values())
+    check_cache(models.values(), splits, settings)
     open_folder(experiment)
     if processes.leads():
         _print_data(experiment, models)
@@ -63,39 +58,41 @@ def prepare(settings: Settings) -> Experiment:
     return experiment
 
 
+class _Task:
+    """Until `load_task` is there."""
+
+    def __init__(self, *names):
+        self.names = names
+        self.label_names = self.split(None, 0.2, None, 0, 0).label_names
+
+    def split(self, labels, validation_share, test_examples, split_seed, draw_seed):
+        some = labels and round(labels * validation_share)
+        examples = labels and labels - some, some, test_examples
+        reviews = data_utils.load_reviews(*self.names, examples, split_seed)
+        reviews.groups = None
+        return reviews
+
+
 def _build_without_weights(experiment) -> dict[str, PeftModel]:
     """Each method's model, of shapes alone; what cannot be built is refused."""
     models, pooling = {}, experiment.settings.pooling
     for run in experiment.runs():
         if not run.method.is_baseline and run.method.text not in models:
-            what = f"METHODS {run.method.text} for MODEL {experiment.settings.model}"
-            with reading(what, "change one of them"), torch.device("meta"):
+            what = f"the config of MODEL {experiment.settings.model}"
+            with reading(what, "choose another MODEL"), torch.device("meta"):
                 classifier = AutoModelForSequenceClassification.from_config(experiment.config)
+            with torch.device("meta"):
                 models[run.method.text] = run.method.build(classifier, pooling)
                 models[run.method.text].fingerprint = experiment.base
     return models
 
 
-def _check_disk(experiment, models):
-    """`BadInput` where the results' disk has no room for what the runs to do will write.
-
-    A run leaves its trained tensors in float32; while it is unfinished its state is twice on the
-    disk, the old and the new one, each with those tensors, the best ones and AdamW's two numbers.
-    """
-    runs = [run for run in experiment.runs() if experiment.settings.fresh or not run.is_finished]
-    texts = [run.method.text for run in runs if not run.method.is_baseline]
-    sizes = [4 * models[text].count_parameters()[0] for text in texts]
-    needed = sum(sizes) + 8 * max(sizes, default=0) + 50 * 2**20
-    remedy = "make room, or set RESULTS to another disk"
-    check_room(experiment.folder, needed, "this experiment", remedy)
-
-
 def _print_title(settings, device):
     what = "Tuning for experiment" if settings.tune else "Experiment"
-    others = [name for name in Presets._fields if name != settings.experiment]
-    preset = f" (others: {', '.join(others)})" if len(others) < len(Presets._fields) else ""
+    own = settings.experiment != settings.preset
+    preset = f"values of {settings.preset}" if own else f"of {', '.join(Presets._fields)}"
     print(
-        f"{what} {settings.experiment}{preset}: "
+        f"{what} {settings.experiment} ({preset}): "
         f"{', '.join(method.text for method in settings.methods)} on {settings.model} model and "
         f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
         f"{processes.describe(device)}"
@@ -106,10 +103,11 @@ def _print_title(settings, device):
 
 
 def _print_data(experiment, models):
-    splits, settings = experiment.splits, experiment.settings
+    settings = experiment.settings
+    splits, reviews = experiment.splits(settings.seeds[0]), experiment.reviews(settings.seeds[0])
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
     print(f"Reviews: {counts}; labels {', '.join(experiment.label_names)}")
-    print(*(f"  {note}" for note in experiment.notes), sep="\n")
+    print(*(f"  {note}" for note in reviews.notes), sep="\n")
     side = {"left": "last", "right": "first"}[settings.truncation]
     print(
         f"  {splits['train'].truncated:.0%} of the training reviews truncated to their {side} "

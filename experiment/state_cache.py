@@ -17,7 +17,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 
@@ -62,16 +62,19 @@ def cached_states(
     return found, total
 
 
-def check_cache(models: Iterable[PeftModel], splits: list[Split], settings: Settings) -> None:
-    """Raise `BadInput` where something is not there yet, and could not be written."""
-    for model in models if settings.store_states else ():
-        for split in splits if model.frozen_blocks else ():
-            states = _States(model, split, settings)
-            if states.seconds() is None:
-                with _writing(states.path):
-                    states.path.parent.mkdir(parents=True, exist_ok=True)
-                    with tempfile.TemporaryFile(dir=states.path.parent):
-                        pass
+def check_cache(models: Iterable[PeftModel], splits: Iterable[Split], settings: Settings) -> None:
+    """Raise `BadInput` where the cache cannot be written, and what a run will need is not there."""
+    models = [model for model in models if model.frozen_blocks]
+    if not (models and settings.store_states):
+        return
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=_folder()):
+            return
+    except OSError as error:
+        for split in splits:
+            if any(_States(model, split, settings).seconds() is None for model in models):
+                raise _refused(error) from error
 
 
 class _States:
@@ -88,7 +91,7 @@ class _States:
         digest = hashlib.sha256(repr((what, str(computed_in), device.type, versions)).encode())
         digest.update(split.lengths.tobytes())
         digest.update(split.token_ids.cpu().numpy().tobytes())
-        self.path = expanded(constants.HF_HOME) / "frozen_blocks" / digest.hexdigest()[:32]
+        self.path = _folder() / digest.hexdigest()[:32]
         self.about = self.path.with_suffix(".json")
         # float16 has no room for the large values of a decoder's states; features are few.
         dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
@@ -113,7 +116,7 @@ class _States:
 
     def make(self, what: str) -> float:
         """Compute and write them, unless another process has; the seconds that it took."""
-        with _writing(self.path):
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 if (seconds := self.seconds()) is not None:
@@ -124,7 +127,9 @@ class _States:
                     self._compute([stack.enter_context(part.open("wb")) for part in parts], what)
                 about = {rows.path.suffix: _checksum(rows.path) for rows in self.files()}
                 write(self.about, json.dumps({"seconds": clock.seconds} | about))
-        return clock.seconds
+                return clock.seconds
+        except OSError as error:  # all else, such as too little memory, is of the computation
+            raise _refused(error) from error
 
     @torch.no_grad()
     def _compute(self, files, what):
@@ -163,10 +168,10 @@ def _crc32(path, size, time):
     return crc
 
 
-@contextmanager
-def _writing(path):
-    try:
-        yield
-    except OSError as error:  # all else, such as too little memory, is of the computation
-        line = f"what the frozen blocks make of the reviews cannot be kept ({reason(error)})"
-        raise BadInput(f"{line}; {REMEDY}") from error
+def _folder():
+    return expanded(constants.HF_HOME) / "frozen_blocks"
+
+
+def _refused(error):
+    line = f"what the frozen blocks make of the reviews cannot be kept ({reason(error)})"
+    return BadInput(f"{line}; {REMEDY}")

@@ -35,7 +35,8 @@ def summarise(experiment: Experiment) -> int:
 def _write_all(experiment):
     if not any_finished(experiment.folder):
         return
-    results = Results.read(experiment.folder, experiment.splits["test"].texts)
+    test = experiment.splits(experiment.settings.seeds[0])["test"]
+    results = Results.read(experiment.folder, test.texts)
     written = report.write(results)
     print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))

@@ -12,6 +12,7 @@ from .full import FullModel
 from .head_only import HeadOnlyModel
 from .loading import fingerprint, load_config, load_pretrained, load_tokenizer, max_positions
 from .lora import LoRALinear, LoRAModel
+from .merging import adapted_layers, merge
 from .methods import BASELINES, METHODS, Method
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LoRAModel",
     "Method",
     "PeftModel",
+    "adapted_layers",
     "changes",
     "fingerprint",
     "fit_bag_of_words",
@@ -40,6 +42,7 @@ __all__ = [
     "load_tokenizer",
     "log_probabilities",
     "max_positions",
+    "merge",
     "save_checkpoint",
     "use_fast_attention",
     "use_folded_lora",

@@ -4,7 +4,7 @@ The methods speak of "the q projection of a block" or "the norms of a block"; a 
 a family of transformers' classifiers keeps it. A new family is a new row of `ARCHITECTURES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +38,25 @@ class Architecture:
     def sublayer_outputs(self) -> tuple[str, str]:
         """The last linear layer of attention and of feed-forward, before the residual sum."""
         return self.projections["o"], self.projections["down"]
+
+    def matrices(self, targets: Sequence[str], rank: int) -> tuple[str, ...]:
+        """The paths of a block's matrices, each once, that get an update of a rank.
+
+        Raises `BadInput` for an unknown target, no target, a part of a fused matrix, or a rank
+        below 1.
+        """
+        if rank < 1:
+            raise BadInput(f"rank is {rank}; expected 1 or more")
+        if not targets or not set(targets) <= set(self.projections):
+            raise BadInput(f"targets are {list(targets)}; choose from {list(self.projections)}")
+        paths = dict.fromkeys(self.projections[target] for target in targets)
+        fused = [name for name, path in self.projections.items() if path in paths]
+        if missing := set(fused) - set(targets):
+            raise BadInput(
+                f"targets are {list(targets)}, but this family keeps {sorted(missing)} in the "
+                "same matrix: choose all of it or none"
+            )
+        return tuple(paths)
 
     def in_head(self, parameter: str) -> bool:
         """Whether the parameter of this name belongs to the head."""

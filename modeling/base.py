@@ -45,6 +45,8 @@ class Frozen(NamedTuple):
 class PeftModel(nn.Module):
     """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
 
+    learning_rate: float | None = None  # where LEARNING_RATES has none: a first guess, to be tuned
+
     def __init__(self, pretrained: PreTrainedModel, pooling: str = "first", **hyperparameters):
         super().__init__()
         if pooling not in POOLINGS:
@@ -66,6 +68,10 @@ class PeftModel(nn.Module):
     def adapt(self) -> None:
         """Add or unfreeze what the method trains besides the head."""
         raise NotImplementedError
+
+    def relative_rate(self, parameter: str) -> float:
+        """How many times the run's learning rate a trained parameter of this name has."""
+        return 1.0
 
     @property
     def blocks(self) -> nn.ModuleList:

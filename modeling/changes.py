@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
 from .base import PeftModel
-from .lora import LoRALinear
+from .merging import AdaptedLinear
 
 
 def effective_rank(matrix: Tensor) -> float:
@@ -50,8 +50,8 @@ def changes(
             names = [name for name, other in architecture.projections.items() if other == path]
             layer = block.get_submodule(path)
             original = before.get_submodule(path).weight.cpu().double()
-            if isinstance(layer, LoRALinear):
-                change = layer.core()
+            if isinstance(layer, AdaptedLinear):
+                change = layer.change(original)
             elif isinstance(layer, nn.Linear) and layer.weight.requires_grad:
                 change = layer.weight.cpu().double() - original
             else:

@@ -19,6 +19,7 @@ from .architectures import architecture_of
 from .base import PeftModel
 from .checkpoint import copy_tensors
 from .lora import LoRAModel
+from .merging import adapted_layers, fold
 from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
@@ -33,8 +34,7 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
     """
     _check_pooling(model, "transformers")
     merged = copy.deepcopy(model)
-    if isinstance(merged, LoRAModel):
-        merged.fold()
+    fold(merged)
     with torch.device("meta"):
         plain = type(model.pretrained)(model.pretrained.config)
     if merged.pretrained.state_dict().keys() != plain.state_dict().keys():
@@ -67,7 +67,7 @@ def export_peft(model: PeftModel, folder: Path) -> None:
         "lora_dropout": choice["dropout"],
         "use_rslora": choice["rslora"],
         "bias": "none",
-        "target_modules": list(model.lora_layers()),
+        "target_modules": list(adapted_layers(model)),
         "modules_to_save": list(model.architecture.head),
     }
     tensors = {}

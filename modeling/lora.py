@@ -14,7 +14,6 @@ Where we differ: A is Kaiming-uniform as in the authors' code, where the text sa
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +23,42 @@ from boundary import BadInput
 
 from .base import PeftModel
 from .fast import FoldedLoRA
+from .merging import AdaptedLinear
 
 
-class LoRALinear(nn.Module):
+class LoRALinear(AdaptedLinear):
     """A frozen linear layer with a trainable update of rank `rank` beside it."""
 
-    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False):
-        super().__init__()
-        self.linear = linear.requires_grad_(False)
+    def __init__(
+        self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False, pissa=False
+    ):
+        super().__init__(linear)
         self.dropout = nn.Dropout(dropout)
         self.folded = False  # see fast.py
         self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
+        self.pissa = pissa
         weight = linear.weight  # (d_out, d_in)
         self.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         # B = 0, so training starts at the pretrained model.
         self.lora_B = nn.Parameter(weight.new_zeros(linear.out_features, rank))
+        if pissa:
+            self.start_at_principal_part()
+
+    @torch.no_grad()
+    def start_at_principal_part(self) -> None:
+        """PiSSA: W0 = U S V^T; (alpha / r) B A is its first r terms, and W0 what is left.
+
+        The sum is the same, so training starts at the pretrained model here too.
+        """
+        U, S, Vt = torch.linalg.svd(self.linear.weight, full_matrices=False)
+        rank = len(self.lora_A)
+        root = (S[:rank] / self.scaling).sqrt()
+        self.lora_A.copy_(root[:, None] * Vt[:rank])
+        self.lora_B.copy_(U[:, :rank] * root)
+        self.linear.weight -= self.scaling * self.lora_B @ self.lora_A
+        self.register_buffer("start_A", self.lora_A.clone(), persistent=False)
+        self.register_buffer("start_B", self.lora_B.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """h = W0 x + b + (alpha / r) B A x, with dropout before A; (..., d_in) -> (..., d_out)"""
@@ -50,8 +69,21 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def delta(self) -> Tensor:
-        """The learnt update of W0, (alpha / r) B A, (d_out, d_in), in float64 on the CPU."""
-        return self.scaling * (self.lora_B.cpu().double() @ self.lora_A.cpu().double())
+        """What training has added to W0, (d_out, d_in), in float64 on the CPU."""
+        B, A = self.factors()
+        return self.scaling * (B @ A)
+
+    @torch.no_grad()
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """B and A of `delta`, in float64 on the CPU; for PiSSA, which starts at B0 A0, twice r.
+
+        B A - B0 A0 = [B, -B0] [A; A0]
+        """
+        A, B = self.lora_A.cpu().double(), self.lora_B.cpu().double()
+        if self.pissa:
+            A0, B0 = self.start_A.cpu().double(), self.start_B.cpu().double()
+            A, B = torch.cat([A, A0]), torch.cat([B, -B0], 1)
+        return B, A
 
     @torch.no_grad()
     def core(self) -> Tensor:
@@ -59,23 +91,20 @@ class LoRALinear(nn.Module):
 
         B = Q R and A^T = P S with orthonormal columns in Q and P, so B A = Q (R S^T) P^T.
         """
-        R = torch.linalg.qr(self.lora_B.cpu().double(), mode="r").R
-        S = torch.linalg.qr(self.lora_A.cpu().double().T, mode="r").R
+        B, A = self.factors()
+        R = torch.linalg.qr(B, mode="r").R
+        S = torch.linalg.qr(A.T, mode="r").R
         return self.scaling * (R @ S.T)
 
+    def change(self, original: Tensor) -> Tensor:
+        """A small matrix with the singular values of `delta`."""
+        return self.core()
+
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """One linear layer with W0 + (alpha / r) B A, rounded once to the type of W0."""
-        weight = self.linear.weight
-        weight.copy_(weight.cpu().double() + self.delta())
-        return self.linear
-
-
-class MergeReport(NamedTuple):
-    """What merging changed on a batch: by rounding alone, since the two forms are equal."""
-
-    largest_logit_change: float
-    flipped_predictions: int
+    def merged_weight(self) -> Tensor:
+        """W0 + (alpha / r) B A, (d_out, d_in), in float64 on the CPU."""
+        A, B = self.lora_A.cpu().double(), self.lora_B.cpu().double()
+        return self.linear.weight.cpu().double() + self.scaling * (B @ A)
 
 
 class LoRAModel(PeftModel):
@@ -88,51 +117,29 @@ class LoRAModel(PeftModel):
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
         rslora: bool = False,
+        pissa: bool = False,
+        b_rate: float = 1.0,
         blocks: int | None = None,
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
         In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
-        (arXiv:2312.03732). Raises `BadInput` for an unknown target, no target, a part of a fused
-        matrix, a rank below 1, or more blocks than there are.
+        (arXiv:2312.03732); `pissa` starts at the principal part of W0 (arXiv:2404.02948); B learns
+        `b_rate` times as fast as A and the head (LoRA+, arXiv:2402.12354). Raises `BadInput` for an
+        unknown target, no target, a part of a fused matrix, a rank below 1 or, with `pissa`, above
+        a matrix's, a `b_rate` that is not above 0, or more blocks than there are.
         """
-        projections = self.architecture.projections
-        if rank < 1:
-            raise BadInput(f"rank is {rank}; expected 1 or more")
-        if not targets or not set(targets) <= set(projections):
-            raise BadInput(f"LoRA targets are {list(targets)}; choose from {list(projections)}")
-        paths = dict.fromkeys(projections[target] for target in targets)
-        fused = [name for name, path in projections.items() if path in paths]
-        if missing := set(fused) - set(targets):
-            raise BadInput(
-                f"LoRA targets are {list(targets)}, but this family keeps {sorted(missing)} in "
-                "the same matrix: choose all of it or none"
-            )
+        if not b_rate > 0:
+            raise BadInput(f"b_rate is {b_rate}; expected a number above 0")
+        paths = self.architecture.matrices(targets, rank)
         for block in self.last_blocks(blocks):
             for path in paths:
                 linear = block.get_submodule(path)
-                block.set_submodule(path, LoRALinear(linear, rank, alpha, dropout, rslora))
+                if pissa and rank > (most := min(linear.weight.shape)):
+                    raise BadInput(f"rank is {rank}; PiSSA has {most} at most in {path}")
+                adapted = LoRALinear(linear, rank, alpha, dropout, rslora, pissa)
+                block.set_submodule(path, adapted)
 
-    def lora_layers(self) -> dict[str, LoRALinear]:
-        """The adapted layers by their path in the transformers model."""
-        layers = self.pretrained.named_modules()
-        return {path: layer for path, layer in layers if isinstance(layer, LoRALinear)}
-
-    def fold(self) -> None:
-        """Put plain linear layers, updates included, in the place of the adapted ones."""
-        for path, layer in self.lora_layers().items():
-            self.pretrained.set_submodule(path, layer.merged())
-
-    @torch.no_grad()
-    def merge(self, input_ids: Tensor, attention_mask: Tensor) -> MergeReport:
-        """Fold every update into its matrix: the base model's own layers and speed again.
-
-        Reports what that changes on a batch (N, T). Merging twice changes nothing more; to undo
-        it, load the checkpoint again.
-        """
-        self.eval()
-        before = self(input_ids, attention_mask)
-        self.fold()
-        after = self(input_ids, attention_mask)
-        flipped = (before.argmax(1) != after.argmax(1)).sum().item()
-        return MergeReport((before - after).abs().max().item(), flipped)
+    def relative_rate(self, parameter: str) -> float:
+        """How many times as fast as the head a parameter of this name learns."""
+        return self.hyperparameters["b_rate"] if parameter.endswith(".lora_B") else 1.0

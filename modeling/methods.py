@@ -21,14 +21,24 @@ from boundary import BadInput
 from .adapter import AdapterModel
 from .base import PeftModel
 from .bitfit import BitFitModel
+from .dora import DoRAModel
 from .full import FullModel
 from .head_only import HeadOnlyModel
+from .ia3 import IA3Model
+from .ln import LNModel
 from .lora import LoRAModel
+from .reft import ReFTModel
+from .vera import VeRAModel
 
 METHODS: dict[str, type[PeftModel]] = {
     "head": HeadOnlyModel,
     "adapter": AdapterModel,
     "lora": LoRAModel,
+    "dora": DoRAModel,
+    "vera": VeRAModel,
+    "ia3": IA3Model,
+    "ln": LNModel,
+    "reft": ReFTModel,
     "bitfit": BitFitModel,
     "full": FullModel,
 }
@@ -45,7 +55,7 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
     if name in BASELINES:
         return {}
     parameters = list(inspect.signature(METHODS[name].adapt).parameters.values())[1:]
-    return {p.name: p.default for p in parameters} | {"learning_rate": None}
+    return {p.name: p.default for p in parameters} | {"learning_rate": METHODS[name].learning_rate}
 
 
 @dataclass(frozen=True)

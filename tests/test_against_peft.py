@@ -12,7 +12,7 @@ from conftest import tiny, tokens
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from modeling import LoRAModel
+from modeling import LoRAModel, adapted_layers
 from modeling.architectures import ARCHITECTURES
 
 TOLERANCE = 1e-10
@@ -30,7 +30,7 @@ def pair(family, targets, rslora):
         r=3,
         lora_alpha=5,
         use_rslora=rslora,
-        target_modules=list(by_hand.lora_layers()),
+        target_modules=list(adapted_layers(by_hand)),
         modules_to_save=list(by_hand.architecture.head),
     )
     with warnings.catch_warnings():

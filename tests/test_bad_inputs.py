@@ -142,21 +142,21 @@ FILES = {
     ),
 }
 
-WHOLE = r"expected a whole number, 1 or more and below 2\*\*16"
+WHOLE = "it should be less than 65536"
 RANK = ("--methods", "lora", "--lora-rank")
 BOTTLENECK = ("--methods", "adapter", "--adapter-bottleneck")
 
 CONSTANTS = {
-    "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is -1; expected a whole", plain=PLAIN),
-    "more epochs than fit": Case(given("--epochs", "1" + "0" * 20), "EPOCHS is 1000.*below 2"),
-    "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\] is nan; exp"),
-    "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\] is inf; exp"),
+    "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should", plain=PLAIN),
+    "more epochs than fit": Case(given("--epochs", "1" + "0" * 20), "EPOCHS is '1000.*less than"),
+    "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\] is 'nan'; it"),
+    "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\] is 'inf'; it"),
     "rate of an unknown method": Case(given("--learning-rates", "x=1"), "unknown method 'x'"),
     "rate of no method": Case(given("--learning-rates", "0.1"), "'0.1' is not of the form"),
     "huge max tokens": Case(given("--max-tokens", "1" + "0" * 9), "MAX_TOKENS is .*set it to 18"),
-    "huge rank": Case(given(*RANK, "2000000000"), f"LORA_RANK is 2000000000; {WHOLE}"),
-    "huge alpha": Case(given("--lora-alpha", "1e300"), r"LORA_ALPHA is 1e\+300; expected .*3.4e38"),
-    "huge bottleneck": Case(given(*BOTTLENECK, "10000000"), f"BOTTLENECK is 10000000; {WHOLE}"),
+    "huge rank": Case(given(*RANK, "2000000000"), f"LORA_RANK is '2000000000'; {WHOLE}"),
+    "huge alpha": Case(given("--lora-alpha", "1e300"), "LORA_ALPHA is '1e300'; it should be less"),
+    "huge bottleneck": Case(given(*BOTTLENECK, "10000000"), f"BOTTLENECK is '10000000'; {WHOLE}"),
     "huge rank of a variant": Case(
         given("--methods", "lora(rank=2000000000)"), f"METHODS has .*rank is 2000000000; {WHOLE}"
     ),
@@ -166,10 +166,10 @@ CONSTANTS = {
         "expected a name, or a name",
     ),
     "unknown target": Case(given("--methods", "lora", "--lora-targets", "w"), "targets are .'w'"),
-    "seed too large": Case(given("--seeds", str(2**63)), r"SEEDS is \[9223.*below 2\*\*63"),
-    "no experiment": Case(given("--experiment", ""), "EXPERIMENT is ''; expected a name"),
-    "experiment above": Case(given("--experiment", ".."), "EXPERIMENT is '..'; expected a name"),
-    "experiment too long": Case(given("--experiment", "x" * 300), "expected a name .* 200 bytes"),
+    "seed too large": Case(given("--seeds", str(2**63)), r"SEEDS.0. is '9223.*less than 92"),
+    "no experiment": Case(given("--experiment", ""), "EXPERIMENT is ''; it should be a"),
+    "experiment above": Case(given("--experiment", ".."), "EXPERIMENT is '..'; it should be a"),
+    "experiment too long": Case(given("--experiment", "x" * 300), "a name .* 200 bytes"),
     "experiment of two lines": Case(given("--experiment", "a\nb"), r"EXPERIMENT is 'a\\nb'"),
     "no option": Case(given("--epoch-count", "1"), "unrecognized arguments: --epoch-count"),
     "results is a file": Case(given("--results", COMMAND), "finetuning.py/tiny .*set it to a f"),
@@ -401,12 +401,10 @@ CASES = FILES | CONSTANTS | MODELS | RECORDS | ODD | FAILED
 CONSTANTS_IN_THE_FILE = [
     ("SEEDS", 0),
     ("SEEDS", (0, -1)),
-    ("SEEDS", (True,)),
     ("METHODS", ()),
     ("METHODS", "lora"),
     ("LEARNING_RATES", 1e-3),
     ("LEARNING_RATES", {"head": "fast", "adapter": 1e-3, "lora": 1e-3}),
-    ("EPOCHS", "3"),
     ("EPOCHS", None),
     ("MODEL", None),
     ("DATASET", ""),
@@ -414,7 +412,7 @@ CONSTANTS_IN_THE_FILE = [
     ("EXPERIMENT", 5),
     ("EXPERIMENT", "a/b"),
     ("RESULTS", None),
-    ("TRAIN_EXAMPLES", 0),
+    ("LABELS", 0),
     ("WARMUP", float("nan")),
     ("WEIGHT_DECAY", 10**400),
     ("ENCODER_DROPOUT", 1),
@@ -423,8 +421,7 @@ CONSTANTS_IN_THE_FILE = [
     ("TRUNCATION", "middle"),
     ("EVALUATIONS_PER_EPOCH", 0),
     ("MICRO_BATCH_TOKENS", 0),
-    ("TENSORBOARD", "yes"),
-    ("LORA_RSLORA", 1),
+    ("TENSORBOARD", "perhaps"),
     ("GRADIENT_CLIP", 0),
     ("SPLIT_SEED", -1),
 ]
@@ -432,7 +429,7 @@ CONSTANTS_IN_THE_FILE = [
 
 @pytest.mark.parametrize(("name", "value"), CONSTANTS_IN_THE_FILE)
 def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, value):
-    with pytest.raises(ValueError, match=rf"^{name}\b.* is .*; expected "):
+    with pytest.raises(ValueError, match=rf"^{name}\b.* is .*; "):
         parse(vars(finetuning) | {name: value}, [])
 
 

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny, tokens
 from torch import nn
 
-from modeling import METHODS, AdapterModel, LoRAModel, changes
+from modeling import METHODS, AdapterModel, LoRAModel, adapted_layers, changes
 from modeling.changes import effective_rank, relative_size
 
 
@@ -33,7 +33,7 @@ def test_relative_size_is_the_ratio_of_frobenius_norms():
 
 def test_lora_rows_are_its_updates(family):
     model = LoRAModel(tiny(family), rank=2, alpha=2, targets=("o",))
-    for layer in model.lora_layers().values():  # dW = two equal directions, as large as W0
+    for layer in adapted_layers(model).values():  # dW = two equal directions, as large as W0
         q, _ = torch.linalg.qr(torch.randn(max(layer.linear.weight.shape), 2).double())
         layer.lora_B.data = q[: layer.lora_B.shape[0]].clone()
         layer.lora_A.data = q[: layer.lora_A.shape[1]].T.clone()

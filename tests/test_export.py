@@ -14,7 +14,15 @@ from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import AutoTokenizer, pipeline
 
 from boundary import BadInput
-from modeling import METHODS, LoRAModel, load_config, load_finetuned, load_peft, load_pretrained
+from modeling import (
+    METHODS,
+    LoRAModel,
+    adapted_layers,
+    load_config,
+    load_finetuned,
+    load_peft,
+    load_pretrained,
+)
 from modeling.architectures import ARCHITECTURES
 from modeling.export import (
     DEFAULTS,
@@ -87,7 +95,7 @@ def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_p
     by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "peft").eval()
     adapted = [name for name, _ in by_peft.named_parameters() if ".lora_A." in name]
     last = f"{model.architecture.blocks}.2."
-    assert len(adapted) == len(model.lora_layers()) and all(last in name for name in adapted)
+    assert len(adapted) == len(adapted_layers(model)) and all(last in name for name in adapted)
     plain = Classifier.from_pretrained(tmp_path / "plain").eval()
     for loaded in (by_peft, plain):
         logits = loaded(input_ids=ids, attention_mask=mask).logits
@@ -132,7 +140,7 @@ def peft_trained(base, folder, **options):
 
 
 def test_a_lora_that_peft_trained_loads_into_ours(family, tmp_path):
-    layers = LoRAModel(tiny(family), targets=("o", "down")).lora_layers()
+    layers = adapted_layers(LoRAModel(tiny(family), targets=("o", "down")))
     by_peft = peft_trained(tiny(family), tmp_path, target_modules=list(layers), use_rslora=True)
     ids, mask = tokens()
     expected = by_peft(input_ids=ids, attention_mask=mask).logits

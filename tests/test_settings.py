@@ -10,7 +10,7 @@ import torch
 import data_utils
 import finetuning
 from experiment import parse
-from experiment.settings import RULES
+from experiment.settings import CONSTANTS
 from modeling import METHODS, PeftModel
 
 
@@ -25,18 +25,20 @@ def texts(*methods, more=()):
 def test_constants_have_presets_and_the_command_line_goes_before_them(monkeypatch):
     quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
     assert quick.model == data_utils.BUNDLED and full.model.startswith("distilbert/")
-    assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.train_examples is None
+    assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.labels is None
     assert settings().experiment == ("full" if torch.cuda.is_available() else "quick")
-    given = settings("--train-examples", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
-    assert given.train_examples is None and given.seeds == (4, 5)
+    given = settings("--labels", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
+    assert given.labels is None and given.seeds == (4, 5)
     assert given.learning_rates["lora"] == 0.5
     assert given.learning_rates["head"] == quick.learning_rates["head"]
     monkeypatch.setattr(finetuning, "EPOCHS", 9)
     assert settings("--experiment", "full").epochs == 9
 
 
-def test_every_constant_has_a_rule_and_every_rule_a_constant():
-    assert {name.upper() for name in RULES} == {name for name in vars(finetuning) if name.isupper()}
+def test_every_constant_has_a_field_and_every_field_a_constant():
+    assert {name.upper() for name in CONSTANTS} == {
+        name for name in vars(finetuning) if name.isupper()
+    }
 
 
 def test_command_line_help_names_every_constant():
@@ -56,6 +58,7 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
     lora, adapter, head, full = settings("--methods", *methods, *given).methods
     assert lora.hyperparameters == {
         **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
+        **{"pissa": False, "b_rate": 1.0},
         **{"blocks": 2, "learning_rate": 0.5},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
@@ -87,28 +90,27 @@ def test_blocks_that_no_model_has_are_one_line(value):
     [
         (["lora", "lora(rank=16)"], "METHODS has 'lora' and 'lora(rank=16)', which are the same"),
         (["lora(rank=4)", "lora( rank = 4 )"], "which are the same; keep one"),
-        (["lora(rank=0)"], "'lora(rank=0)', whose rank is 0; expected a whole number, 1 or more"),
-        (["lora(dropout=1)"], "whose dropout is 1; expected a number from 0 to below 1"),
-        (["lora(learning_rate=-1)"], "whose learning_rate is -1; expected a number above 0"),
-        (["lora(blocks=-1)"], "'lora(blocks=-1)', whose blocks is -1; expected a whole number, 0"),
-        (["lora(blocks='x')"], "whose blocks is 'x'; expected a whole number, 0 or more"),
-        (["full(blocks=True)"], "whose blocks is True; expected a whole number, 0 or more"),
+        (
+            ["lora(rank=0)"],
+            "'lora(rank=0)', whose rank is 0; it should be greater than or",
+        ),
+        (["lora(dropout=1)"], "whose dropout is 1; it should be less than 1"),
+        (["lora(learning_rate=-1)"], "whose learning_rate is -1; it should be greater than 0"),
+        (
+            ["lora(blocks=-1)"],
+            "'lora(blocks=-1)', whose blocks is -1; it should be greater",
+        ),
+        (["lora(blocks='x')"], "whose blocks is 'x'; it should be a valid integer"),
+        (["full(blocks=True)"], "whose blocks is True; it should be a valid integer"),
         (["head(blocks=1)"], "head has no hyperparameter 'blocks'"),
         (["lora(blocks=2)", "lora(blocks=2, rank=16)"], "which are the same; keep one"),
-        (["lora(targets='q')"], "whose targets is 'q'; expected a choice of matrices"),
+        (["lora(targets='q')"], "whose targets is 'q'; it should be a valid tuple"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):
     with pytest.raises(ValueError) as error:
         settings("--methods", *methods)
     assert words in str(error.value)
-
-
-def test_tuning_has_full_fine_tuning_among_its_methods():
-    assert texts("lora(rank=4)", "head", more=["--tune"]) == ["lora(rank=4)", "head", "full"]
-    full = "full(learning_rate=1e-05)"
-    assert texts("head", full, more=["--tune"]) == ["head", full]
-    assert texts("lora", "head") == ["lora", "head"]
 
 
 def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_without_a_constant(monkeypatch):

@@ -1,0 +1,206 @@
+"""How fast is training, and how near to what the machine can do?
+
+    python -m benchmarks.speed                  all blocks learn: docs/results/training_*, 20 min
+    python -m benchmarks.speed --blocks 3 2     the last 3, and 2: docs/results/frozen_blocks_*
+    python -m benchmarks.speed --quick          a glance, into results/benchmarks, 3 min
+
+Every system takes its turn in every round, so that a machine that slows down slows all of them.
+Each number is the median over the rounds, a ratio that of the ratios within rounds. Rates count
+real tokens; padding counts for nothing. Where the last blocks alone learn, ours reads the output
+of the others from a file; the peers adapt the same blocks, and run all. The floor of a ratio is
+that of the required FLOPs (benchmarks/flops.py). AdapterHub's `adapters` takes part where
+ADAPTERS_PYTHON names an interpreter that has it (benchmarks/adapterhub.py).
+"""
+
+import argparse
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+
+import data_utils
+import hardware
+from benchmarks import flops, memory
+from benchmarks.systems import Worker
+from benchmarks.work import Work
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
+METHODS = tuple(SIZES)
+KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
+PEERS = ("peft defaults", "peft tuned", "adapterhub")
+NAMES = {"lora": "LoRA", "adapter": "adapters", "full": "full fine-tuning"}
+
+
+def systems(work: Work, depths: list[int]) -> list[tuple[str, Work]]:
+    """What is timed, in the order of its turns."""
+    rows = [("ours", method, None) for method in ("full", *METHODS)]
+    if not depths:
+        rows = [(peer, "lora", None) for peer in ("peft defaults", "peft tuned")] + rows
+    rows.append(("ours, evaluation", "lora", None))
+    for blocks in depths:
+        rows += [("ours", method, blocks) for method in METHODS]
+        rows += [("ours, evaluation", "lora", blocks), ("peft tuned", "lora", blocks)]
+        if os.environ.get("ADAPTERS_PYTHON"):
+            rows.append(("adapterhub", "adapter", blocks))
+    works = []
+    for system, method, blocks in rows:
+        few = system == "peft defaults"  # it does not group by length, so fewer are as good
+        reviews = min(32, work.reviews) if few else work.reviews
+        size = SIZES.get(method, 0)
+        own = replace(work, method=method, size=size, blocks=blocks, reviews=reviews)
+        works.append((system, own))
+    return works
+
+
+def time_systems(device, works: list[tuple[str, Work]], rounds: int) -> pd.DataFrame:
+    """A row for each system and round; the second of two passes is timed."""
+    workers, rows = [Worker(system, work) for system, work in works], []
+    for number in range(rounds):
+        rate = median(flops.matrix_rate(device) for _ in range(5))
+        for worker in workers:
+            worker()  # a process that has waited for minutes is slow at first
+            system, work, lengths, seconds = worker.system, worker.work, worker.lengths, worker()
+            row = {"round": number, "system": system, "method": work.method}
+            row |= {"blocks": work.sizes.blocks, "seconds": seconds, "reviews": len(lengths)}
+            row |= {"tokens": int(lengths.sum()), "memory": worker.peak_memory()}
+            forward_only = system == "ours, evaluation"
+            needed = flops.required(work.sizes, lengths, work.method, work.size, forward_only)
+            rows.append(row | {"utilisation": needed / seconds / rate})
+            print(f"  round {number + 1}: {system}, {work.method}: {seconds:.1f} s", flush=True)
+    for worker in workers:
+        worker.close()
+    return pd.DataFrame(rows)
+
+
+def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
+    """A row for each system: rates, model FLOPs utilisation and peak memory, over the rounds."""
+    seconds = timings["seconds"]
+    timings = timings.assign(
+        rate=timings["reviews"] / seconds, token_rate=timings["tokens"] / seconds
+    )
+    found = timings.groupby(KEY, sort=False).agg(
+        reviews_per_second=("rate", "median"),
+        tokens_per_second=("token_rate", "median"),
+        model_flops_utilisation=("utilisation", "median"),
+        peak_memory_mib=("memory", "max"),
+        repeats=("round", "count"),
+    )
+    return found.reset_index().assign(device=device)
+
+
+def checks(timings: pd.DataFrame, work: Work) -> list[tuple[str, float, float | None]]:
+    """What is claimed of training `work.blocks` blocks: the measured value, and its floor."""
+    each = timings.assign(each=timings["seconds"] / timings["reviews"])
+    each = each.pivot(index="round", columns=KEY, values="each")
+    peak, lengths = timings.groupby(KEY)["memory"].max(), work.split().lengths
+    whole = replace(work, blocks=None)
+    last, every = work.sizes.blocks, whole.sizes.blocks
+
+    def required(work, method, forward_only=False):
+        return flops.required(work.sizes, lengths, method, SIZES.get(method, 0), forward_only)
+
+    def ratio(one, other):
+        return (each[one] / each[other]).median()
+
+    rows = []
+    for method in METHODS:
+        mine = ("ours", method, last)
+        same = {method: "the same on all"} if work.blocks else {}
+        for other, what in (same | {"full": "full fine-tuning of all"}).items():
+            theirs, floor = ("ours", other, every), required(work, method) / required(whole, other)
+            rows.append((f"{method}: an epoch, against {what}", ratio(mine, theirs), floor))
+            share = peak[mine] / peak[theirs]
+            rows.append((f"{method}: peak memory, against {what}", share, None))
+        for peer in PEERS:
+            if (peer, method, last) in each:
+                measured = ratio((peer, method, last), mine)
+                rows.append((f"{method}: times as fast as {peer}", measured, None))
+    if work.blocks:
+        floor = required(work, "lora", True) / required(whole, "lora", True)
+        pair = [("ours, evaluation", "lora", blocks) for blocks in (last, every)]
+        rows.append(("evaluation, against whole", ratio(*pair), floor))
+    return rows
+
+
+def memory_table(device: torch.device) -> pd.DataFrame:
+    """A row for each method and component of memory: computed and measured."""
+    rows = []
+    for method in ("lora", "full"):
+        held, computed = memory.measured(Work(method=method, size=SIZES.get(method, 0)), device)
+        for part in held:
+            row = {"method": method, "component": part}
+            row |= {"computed_mib": computed[part] / 2**20, "measured_mib": held[part] / 2**20}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def figure(speeds: pd.DataFrame, path: Path) -> None:
+    """Reviews per second of each system, and ours at an MFU of 100 % as a line."""
+    training = speeds[~speeds["system"].str.contains("evaluation")].iloc[::-1]
+    labels = [f"{r.system}: {NAMES[r.method]}, {r.blocks} blocks" for r in training.itertuples()]
+    ours = training["system"] == "ours"
+    drawn, axes = plt.subplots(figsize=(7.2, 1.6 + 0.36 * len(training)))
+    axes.barh(labels, training["reviews_per_second"], color=np.where(ours, "#009E73", "#999999"))
+    for y, row in enumerate(training.itertuples()):
+        end = row.reviews_per_second
+        if row.system == "ours":
+            end /= row.model_flops_utilisation
+            axes.plot([end, end], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
+        text = f"  {row.reviews_per_second:.3g}/s, {row.peak_memory_mib / 1024:.1f} GiB"
+        axes.text(end, y, text, va="center", fontsize=9)
+    note = "real reviews per second of training\nbeside it, peak memory above the loaded model\n"
+    note += "black line: a model FLOPs utilisation (MFU) of 100 %"
+    axes.set_xlabel(note, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    title = f"How fast is training?\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32"
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.margins(x=0.2)
+    drawn.tight_layout()
+    drawn.savefig(path, dpi=100)
+    plt.close(drawn)
+
+
+def main():
+    """Time everything, print it, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, nargs="*", default=[], help="of the last blocks")
+    parser.add_argument("--model", choices=data_utils.ENCODERS, default=data_utils.BUNDLED)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
+    asked = parser.parse_args()
+    folder = Path("results/benchmarks" if asked.quick else "docs/results")
+    folder.mkdir(parents=True, exist_ok=True)
+    device, base = hardware.choose_device(), asked.model != data_utils.BUNDLED
+    where = f"{hardware.describe(device)}, {platform.system()}, torch {torch.__version__}"
+    reviews, rounds = (16, 1) if asked.quick else (64 if base else 512, asked.rounds)
+    work = Work(reviews=reviews, shape=asked.model)
+    print(f"{where}; {asked.model}, {reviews} reviews, {rounds} rounds")
+
+    timings = time_systems(device, systems(work, asked.blocks), rounds)
+    speeds, claims = table(timings, where), []
+    for blocks in asked.blocks or [None]:
+        own = replace(work, blocks=blocks)
+        claims += [(*claim[:1], own.sizes.blocks, *claim[1:]) for claim in checks(timings, own)]
+    facts = pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"])
+    tables = {"speed": speeds, "checks": facts}
+    if not asked.blocks and device.type == "cpu":
+        tables["memory"] = memory_table(device)
+    name = ("frozen_blocks" if asked.blocks else "training") + ("_base" if base else "")
+    for kind, rows in tables.items():
+        rows.to_csv(folder / f"{name}_{kind}.csv", index=False, float_format="%.4g")
+        print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
+    figure(speeds, folder / f"{name}_speed.png")
+    print("Written:", *sorted(folder.glob(f"{name}_*")), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+r"""(IA)3: keys, values and the feed-forward's inner activations are rescaled (Liu et al. 2022).
+
+arXiv:2205.05638, section 3.3. Three vectors a block, and nothing else of the encoder, learn:
+
+    x --> k, v --> * l_k, l_v --> attention -->      x --> up --> f --> * l_ff --> down -->
+
+    h = l * (W0 x + b)        keys and values: x (..., d_in), h and l (..., d_out)
+    h = W0 (l * x) + b        the projection "down": x and l (..., d_in), h (..., d_out)
+
+l = 1, so training starts at the pretrained model. A block has 2 d + f trainable parameters, f the
+width of its feed-forward layer.
+
+Where we differ: ModernBERT keeps q, k and v in one matrix, of which all outputs are scaled.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .base import PeftModel
+from .merging import AdaptedLinear
+
+
+class IA3Linear(AdaptedLinear):
+    """A frozen linear layer whose outputs, or whose inputs, are multiplied by a learnt vector."""
+
+    def __init__(self, linear: nn.Linear, of_inputs: bool):
+        super().__init__(linear)
+        self.of_inputs = of_inputs
+        width = linear.in_features if of_inputs else linear.out_features
+        self.ia3_l = nn.Parameter(linear.weight.new_ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)"""
+        if self.of_inputs:
+            return self.linear(self.ia3_l * x)
+        h = self.linear(x)
+        return (self.ia3_l * h).to(h.dtype)
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """The columns of W0 times l, or its rows."""
+        scale = self.ia3_l.cpu().double()
+        return self.linear.weight.cpu().double() * (scale if self.of_inputs else scale[:, None])
+
+    @torch.no_grad()
+    def merged_bias(self) -> Tensor | None:
+        """Scaled with the outputs."""
+        bias = self.linear.bias
+        return bias if bias is None or self.of_inputs else bias.double() * self.ia3_l
+
+
+class IA3Model(PeftModel):
+    """Rescale keys, values and the inner activations of the blocks; train that and the head."""
+
+    learning_rate = 1e-2
+
+    def adapt(self, blocks: int | None = None) -> None:
+        """Put an IA3Linear around k, v and down, in the last `blocks` blocks, None: in all."""
+        projections = self.architecture.projections
+        for block in self.last_blocks(blocks):
+            for path in dict.fromkeys(projections[name] for name in ("k", "v", "down")):
+                linear = block.get_submodule(path)
+                block.set_submodule(path, IA3Linear(linear, path == projections["down"]))

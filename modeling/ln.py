@@ -1,0 +1,22 @@
+r"""LN-tuning: only the gains and biases of the LayerNorms learn (Qi et al. 2022, arXiv:2211.08682).
+
+    norm(x) = g * (x - mean(x)) / sd(x) + b        x, g, b (..., d): g and b are trained
+
+A block has 4 d trainable parameters, or 2 d where its norms have no bias.
+
+Where we differ: the norm of the embeddings stays frozen, so that frozen blocks are computed once.
+"""
+
+from .base import PeftModel
+
+
+class LNModel(PeftModel):
+    """Train the normalisation layers of the blocks, and the head."""
+
+    learning_rate = 1e-3
+
+    def adapt(self, blocks: int | None = None) -> None:
+        """Unfreeze the norms of the last `blocks` blocks, None: of all."""
+        for block in self.last_blocks(blocks):
+            for path in self.architecture.norms:
+                block.get_submodule(path).requires_grad_(True)

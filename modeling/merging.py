@@ -1,0 +1,78 @@
+"""Linear layers that a method has put something around, and how they become plain ones again.
+
+    x --> AdaptedLinear: W0 (frozen), and what is learnt --> h        h = W x + b, for some W and b
+
+A method whose layers are `AdaptedLinear` can be merged: `merge` puts plain linear layers with the
+learnt W and b in their place, so that the model has the base model's own layers and speed.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .base import PeftModel
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer, of which a subclass makes another one."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+
+    def merged_weight(self) -> Tensor:
+        """W of the linear layer that this one is, (d_out, d_in), in float64 on the CPU."""
+        raise NotImplementedError
+
+    def merged_bias(self) -> Tensor | None:
+        """Its b (d_out,); None where it has none."""
+        return self.linear.bias
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """The plain layer, its numbers rounded once to the type of W0."""
+        weight, bias = self.merged_weight(), self.merged_bias()
+        self.linear.weight.copy_(weight)
+        if bias is not None:
+            self.linear.bias.copy_(bias)
+        return self.linear
+
+    @torch.no_grad()
+    def change(self, original: Tensor) -> Tensor:
+        """A matrix with the singular values of W - W0, for the pretrained W0 (d_out, d_in)."""
+        return self.merged_weight() - original
+
+
+class MergeReport(NamedTuple):
+    """What merging changed on a batch: by rounding alone, since the two forms are equal."""
+
+    largest_logit_change: float
+    flipped_predictions: int
+
+
+def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:
+    """The adapted layers by their path in the transformers model."""
+    layers = model.pretrained.named_modules()
+    return {path: layer for path, layer in layers if isinstance(layer, AdaptedLinear)}
+
+
+def fold(model: PeftModel) -> None:
+    """Put plain linear layers, with what was learnt, in the place of the adapted ones."""
+    for path, layer in adapted_layers(model).items():
+        model.pretrained.set_submodule(path, layer.merged())
+
+
+@torch.no_grad()
+def merge(model: PeftModel, input_ids: Tensor, attention_mask: Tensor) -> MergeReport:
+    """Fold every update into its matrix: the base model's own layers and speed again.
+
+    Reports what that changes on a batch (N, T). Merging twice changes nothing more; to undo it,
+    load the checkpoint again.
+    """
+    model.eval()
+    before = model(input_ids, attention_mask)
+    fold(model)
+    after = model(input_ids, attention_mask)
+    flipped = (before.argmax(1) != after.argmax(1)).sum().item()
+    return MergeReport((before - after).abs().max().item(), flipped)

@@ -1,0 +1,87 @@
+r"""LoReFT: the hidden states of chosen tokens are edited in a small subspace (Wu et al. 2024).
+
+arXiv:2404.03592, section 3.2, equation 2. No weight changes; after a block, on chosen tokens:
+
+    block --> h ----------------------------------------> + --> next block
+               \--> R^T (W h + b - R h), in r directions --/
+
+    LoReFT(h) = h + R^T (W h + b - R h)        h (..., d); R, W (r, d); b (r,); R R^T = I
+
+In the r directions that are the rows of R, the hidden state gets the value W h + b, and keeps its
+own in all others. The chosen tokens are the first `first` and the last `last` of each text, which
+share one edit a block (section 4: "tied weights"). A block has 2 r d + r trainable parameters.
+
+R is the Gram-Schmidt orthonormalisation of a free matrix; the authors' code keeps R orthonormal by
+a product of Householder reflections. Where we differ: W starts as R and b as 0, so training
+starts at the pretrained model; their W is random, which overwrites r directions by noise.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from boundary import BadInput
+
+from .base import PeftModel
+
+
+class LoReFT(nn.Module):
+    """The edit of a block's output, in `rank` directions."""
+
+    def __init__(self, like: Tensor, width: int, rank: int):
+        super().__init__()
+        self.free = nn.Parameter(nn.init.orthogonal_(like.new_empty(width, rank)))
+        self.W = nn.Parameter(self.R().detach().clone())
+        self.b = nn.Parameter(like.new_zeros(rank))
+
+    def R(self) -> Tensor:
+        """(r, d), with orthonormal rows."""
+        Q, U = torch.linalg.qr(self.free)
+        return (Q * U.diagonal().sign()).T  # the signs make it unique, so it moves smoothly
+
+    def forward(self, h: Tensor, chosen: Tensor) -> Tensor:
+        """h (N, T, d), edited where `chosen` (N, T) is True."""
+        R = self.R()
+        edit = F.linear(F.linear(h, self.W, self.b) - F.linear(h, R), R.T)
+        return h + (chosen[:, : h.shape[1], None] * edit).to(h.dtype)
+
+
+def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
+    """(N, T): True for the first and the last real tokens of each text, padded on the right."""
+    real = attention_mask.bool()
+    place = torch.arange(real.shape[1], device=real.device)
+    length = real.sum(1, keepdim=True)
+    return real & ((place < first) | (place >= length - last))
+
+
+class ReFTModel(PeftModel):
+    """Edit the hidden states after the blocks; train R, W, b and the head."""
+
+    learning_rate = 1e-3
+
+    def adapt(
+        self, rank: int = 4, first: int = 4, last: int = 4, blocks: int | None = None
+    ) -> None:
+        """Follow the last `blocks` blocks, None: all, with an edit of the chosen tokens.
+
+        Raises `BadInput` for a rank below 1 or above the width, no tokens, or more blocks than
+        there are.
+        """
+        width = self.pretrained.config.hidden_size
+        if not 1 <= rank <= width:
+            raise BadInput(f"rank is {rank}; expected 1 to {width}, the width of the model")
+        if min(first, last) < 0 or first + last == 0:
+            raise BadInput(f"first and last are {first} and {last}; expected one token or more")
+
+        def choose(encoder, inputs, options):
+            self.chosen = chosen_tokens(options["attention_mask"], first, last)
+
+        def edit(block, inputs, output):
+            if isinstance(output, tuple):
+                return block.reft(output[0], self.chosen), *output[1:]
+            return block.reft(output, self.chosen)
+
+        self.pretrained.base_model.register_forward_pre_hook(choose, with_kwargs=True)
+        for block in self.last_blocks(blocks):
+            block.reft = LoReFT(next(block.parameters()), width, rank)
+            block.register_forward_hook(edit)

@@ -1,0 +1,362 @@
+"""Every method is the same as its reference, in float64: HF peft, or plain tensor operations.
+
+pytest tests/test_reference.py -n 0 -s -k reference   prints the largest differences of logits,
+                                                      gradients, and weights after ten AdamW steps
+"""
+
+import warnings
+
+import peft
+import pytest
+import torch
+from conftest import tiny, tokens
+from peft.optimizers import create_loraplus_optimizer
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification as Classifier
+from transformers import DistilBertConfig
+
+from boundary import BadInput
+from modeling import METHODS, LoRAModel, adapted_layers, merge, use_folded_lora
+from modeling.reft import LoReFT, chosen_tokens
+
+TOLERANCE = 1e-10
+LABELS = torch.tensor([0, 1, 1])
+SIZES = {"dora": {"rank": 3}, "vera": {"rank": 3}, "ia3": {}, "ln": {}, "reft": {"rank": 2}}
+PEFT = ("dora", "vera", "ia3", "ln")
+
+
+def randomised(model, std=0.3):
+    torch.manual_seed(3)
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=std)
+    return model.eval()
+
+
+# ------------------------------------------------------------------ against peft
+
+
+def config_of(method, model, **more):
+    """peft's config of the same method on the same layers, head included."""
+    row, layers = model.architecture, list(adapted_layers(model))
+    common = {"task_type": "SEQ_CLS", "modules_to_save": list(row.head)}
+    common["target_modules"] = layers
+    if method == "ln":
+        norms = [f"{row.blocks}.{i}.{p}" for i in range(len(model.blocks)) for p in row.norms]
+        modules = dict(model.pretrained.named_modules())
+        common["target_modules"] = [n for n in norms if list(modules[n].parameters())]
+        return peft.LNTuningConfig(**common)
+    if method == "ia3":
+        down = [layer for layer in layers if layer.endswith(row.projections["down"])]
+        return peft.IA3Config(**common, feedforward_modules=down)
+    if method == "vera":
+        return peft.VeraConfig(**common, r=3)
+    return peft.LoraConfig(**common, r=3, lora_alpha=model.hyperparameters["alpha"], **more)
+
+
+PEFTS_NAMES = {  # ours: peft's
+    ".dora_A": ".lora_A.default.weight",
+    ".dora_B": ".lora_B.default.weight",
+    ".magnitude": ".lora_magnitude_vector.default.weight",
+    ".lora_A": ".lora_A.default.weight",
+    ".lora_B": ".lora_B.default.weight",
+    ".vera_d": ".vera_lambda_d.default",
+    ".vera_b": ".vera_lambda_b.default",
+    ".ia3_l": ".ia3_l.default",
+}
+
+
+def partner_of(name, named):
+    """The one of peft's trained parameters that is our `name`."""
+    for ours, theirs in PEFTS_NAMES.items():
+        if name.endswith(ours):
+            return f"base_model.model.{name.removesuffix(ours)}{theirs}"
+    layer, _, kind = name.rpartition(".")
+    layers = [layer.rsplit(".", i)[0] for i in range(3)]
+    rest = [f"{layer}.{kind}".removeprefix(head) for head in layers]
+    saved = [f"{a}.modules_to_save.default{b}" for a, b in zip(layers, rest, strict=True)]
+    options = [*saved, f"{layer}.ln_tuning_layers.default.{kind}"]
+    return next(o for o in (f"base_model.model.{option}" for option in options) if o in named)
+
+
+def wrap(base, config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return peft.get_peft_model(base, config).double().eval()
+
+
+def pairs(by_hand, by_peft):
+    """Our trained parameters and peft's, by our names; peft's are flattened into our shapes."""
+    named = dict(by_peft.named_parameters())
+    found = {n: (p, named[partner_of(n, named)]) for n, p in by_hand.trainable_parameters().items()}
+    trained = {id(p) for p in by_peft.parameters() if p.requires_grad}
+    assert trained == {id(other) for _, other in found.values()}
+    return found
+
+
+def logits_of(by_peft):
+    return lambda ids, mask: by_peft(input_ids=ids, attention_mask=mask).logits
+
+
+def adamw(model):
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+
+
+def compare(what, by_hand, reference, optimizers, same):
+    """Ten steps of both from the same weights; prints and bounds the largest differences.
+
+    `reference` makes logits of ids and mask; `same` has our parameter and the reference's by name.
+    """
+    ids, mask = tokens()
+    for parameter, other in same.values():
+        other.data.copy_(parameter.data.view(other.shape))
+    largest = {"logits": 0.0, "gradients": 0.0, "weights": 0.0}
+
+    def note(what, a, b):
+        assert a.isfinite().all()
+        largest[what] = max(largest[what], (a - b.view(a.shape)).abs().max().item())
+
+    start = by_hand(ids, mask).detach()
+    for _ in range(10):
+        logits = by_hand(ids, mask), reference(ids, mask)
+        note("logits", *logits)
+        for one, optimizer in zip(logits, optimizers, strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(one, LABELS).backward()
+        for parameter, other in same.values():
+            note("gradients", parameter.grad, other.grad)
+        for optimizer in optimizers:
+            optimizer.step()
+    for parameter, other in same.values():
+        note("weights", parameter, other)
+    print(f"{what:25}", *(f"{what} {size:.1e}  " for what, size in largest.items()))
+    assert max(largest.values()) < TOLERANCE
+    assert (by_hand(ids, mask) - start).abs().max() > 1e-3  # the ten steps went somewhere
+
+
+@pytest.mark.parametrize("method", PEFT)
+def test_ten_steps_are_those_of_the_reference(family, method):
+    by_hand = METHODS[method](tiny(family), **SIZES[method])
+    more = {"use_dora": True} if method == "dora" else {}
+    by_peft = wrap(tiny(family), config_of(method, by_hand, **more))
+    for parameter, other in pairs(by_hand, by_peft).values():
+        if parameter.ndim == 1:  # m, b, d, l and the norms start as peft's
+            assert (parameter - other.flatten()).abs().max() < 1e-6
+    randomised(by_hand)
+    optimizers, same = (adamw(by_hand), adamw(by_peft)), pairs(by_hand, by_peft)
+    compare(f"{family} {method}", by_hand, logits_of(by_peft), optimizers, same)
+
+
+def test_pissa_starts_and_learns_as_the_reference(family):
+    by_hand = LoRAModel(tiny(family).float(), rank=3, alpha=5, pissa=True)
+    config = config_of("lora", by_hand, init_lora_weights="pissa")
+    by_peft = wrap(tiny(family).float(), config)
+    by_hand = by_hand.double().eval()
+    layers = adapted_layers(by_hand)
+    for path, layer in layers.items():  # both take the singular values in float32
+        other = by_peft.base_model.model.get_submodule(path)
+        assert (layer.lora_A - other.lora_A["default"].weight).abs().max() < 1e-5
+        assert (layer.linear.weight - other.base_layer.weight).abs().max() < 1e-5
+        other.base_layer.weight.data.copy_(layer.linear.weight)
+    optimizers, same = (adamw(by_hand), adamw(by_peft)), pairs(by_hand, by_peft)
+    compare(f"{family} pissa", by_hand, logits_of(by_peft), optimizers, same)
+
+
+def test_lora_plus_steps_as_the_reference(family):
+    by_hand = randomised(LoRAModel(tiny(family), rank=3, alpha=5, b_rate=16))
+    by_peft = wrap(tiny(family), config_of("lora", by_hand))
+    for parameter, other in pairs(by_hand, by_peft).values():
+        other.data.copy_(parameter.data)
+        if parameter.ndim == 1:  # peft gives the head's biases the rate of B as well
+            parameter.requires_grad_(False), other.requires_grad_(False)
+    rates = {name: 1e-2 * by_hand.relative_rate(name) for name in by_hand.trainable_parameters()}
+    assert set(rates.values()) == {1e-2, 16e-2}
+    groups = [{"params": p, "lr": rates[n]} for n, p in by_hand.trainable_parameters().items()]
+    optimizers = (
+        torch.optim.AdamW(groups, weight_decay=0.0),
+        create_loraplus_optimizer(by_peft, torch.optim.AdamW, lr=1e-2, loraplus_lr_ratio=16),
+    )
+    same = pairs(by_hand, by_peft)
+    compare(f"{family} lora+", by_hand, logits_of(by_peft), optimizers, same)
+
+
+# ------------------------------------------------------------------ against plain operations
+
+
+def edited(h, free, W, b, chosen):
+    """h + R^T (W h + b - R h) token by token, the rows of R by Gram and Schmidt."""
+    rows = []
+    for column in free.T:
+        for row in rows:
+            column = column - (row @ column) * row
+        rows.append(column / (column @ column).sqrt())
+    R = torch.stack(rows)
+    texts = []
+    for text, tokens_of_text in zip(h, chosen, strict=True):
+        states = [
+            state + R.T @ (W @ state + b - R @ state) if position in tokens_of_text else state
+            for position, state in enumerate(text)
+        ]
+        texts.append(torch.stack(states))
+    return torch.stack(texts)
+
+
+def test_loreft_steps_as_its_closed_form(family):
+    by_hand = randomised(METHODS["reft"](tiny(family), rank=2, first=2, last=1))
+    row, base = by_hand.architecture, tiny(family).requires_grad_(False)
+    own = {n: nn.Parameter(p.detach().clone()) for n, p in by_hand.trainable_parameters().items()}
+    lengths = tokens()[1].sum(1).tolist()
+    chosen = [{0, 1, length - 1} for length in lengths]
+    for i, block in enumerate(base.get_submodule(row.blocks)):
+        free, W, b = (own[f"{row.blocks}.{i}.reft.{name}"] for name in ("free", "W", "b"))
+
+        def edit(block, inputs, output, free=free, W=W, b=b):
+            whole = isinstance(output, torch.Tensor)
+            h = edited(output if whole else output[0], free, W, b, chosen)
+            return h if whole else (h, *output[1:])
+
+        block.register_forward_hook(edit)
+    head = {name: p for name, p in own.items() if row.in_head(name)}
+
+    def reference(ids, mask):
+        options = {"input_ids": ids, "attention_mask": mask}
+        return torch.func.functional_call(base, head, (), options).logits
+
+    same = {n: (p, own[n]) for n, p in by_hand.trainable_parameters().items()}
+    optimizers = adamw(by_hand), torch.optim.AdamW(own.values(), lr=1e-2)
+    compare(f"{family} reft", by_hand, reference, optimizers, same)
+
+
+def test_the_rows_of_r_are_orthonormal():
+    edit = LoReFT(torch.zeros(1), width=16, rank=4)
+    nn.init.normal_(edit.free)
+    assert (edit.R() @ edit.R().T - torch.eye(4)).abs().max() < 1e-6
+
+
+def test_the_chosen_tokens_are_the_first_and_the_last_of_each_text():
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])
+    expected = [[1, 1, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
+    assert chosen_tokens(mask, first=2, last=1).int().tolist() == expected
+
+
+# ------------------------------------------------------------------ of all of them
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_a_method_starts_as_the_pretrained_model(family, method):
+    ids, mask = tokens()
+    model = METHODS[method](tiny(family), **SIZES[method]).eval()
+    assert (model(ids, mask) - tiny(family)(ids, attention_mask=mask).logits).abs().max() < 1e-12
+
+
+def parameters_of_a_block(family):
+    """In closed form: what each method trains of a block, with biases f wide feed-forward."""
+    d, f, r, kv = 8, 12, 3, 4
+    norms = {"modernbert": 2 * d, "llama": 2 * d, "qwen2": 2 * d, "qwen3": 2 * d}.get(family, 4 * d)
+    reft = 2 * 2 * d + 2
+    if family == "modernbert":
+        dora = r * (d + 3 * d) + 3 * d + r * (d + d) + d
+        return {
+            "dora": dora,
+            "vera": 3 * d + d + 2 * r,
+            "ia3": 3 * d + f,
+            "ln": norms,
+            "reft": reft,
+        }
+    k = kv if family in ("llama", "qwen2", "qwen3") else d
+    dora = 2 * (r * (d + d) + d) + 2 * (r * (d + k) + k)
+    vera = 2 * (d + r) + 2 * (k + r)
+    return {"dora": dora, "vera": vera, "ia3": 2 * k + f, "ln": norms, "reft": reft}
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family, method):
+    head, _ = METHODS["head"](tiny(family, layers=3)).count_parameters()
+    for blocks in (0, 2):
+        model = METHODS[method](tiny(family, layers=3), **SIZES[method], blocks=blocks)
+        of_a_block = parameters_of_a_block(family)[method]
+        assert model.count_parameters()[0] == head + blocks * of_a_block
+        assert model.frozen_blocks == 3 - blocks
+
+
+def test_counts_match_the_closed_forms_for_distilbert_base():
+    d, f, L, head = 768, 3072, 6, 592_130
+
+    def count(method):
+        with torch.device("meta"):
+            return METHODS[method](Classifier.from_config(DistilBertConfig())).count_parameters()[0]
+
+    assert count("dora") == head + L * 4 * (2 * d * 16 + d)
+    assert count("vera") == head + L * 4 * (d + 256)
+    assert count("ia3") == head + L * (2 * d + f)
+    assert count("ln") == head + L * 2 * 2 * d
+    assert count("reft") == head + L * (2 * 4 * d + 4)
+
+
+@pytest.mark.parametrize("method", ["dora", "vera", "ia3"])
+def test_merging_gives_the_base_models_layers_and_the_same_logits(family, method):
+    model = randomised(METHODS[method](tiny(family), **SIZES[method]))
+    report = merge(model, *tokens())
+    assert report.largest_logit_change < 1e-10
+    assert {type(m) for m in model.pretrained.modules()} == {
+        type(m) for m in tiny(family).modules()
+    }
+
+
+def test_pissa_starts_as_the_pretrained_model_and_its_change_is_what_training_added():
+    model = LoRAModel(tiny(), rank=3, pissa=True).eval()
+    assert (
+        model(*tokens()) - tiny()(tokens()[0], attention_mask=tokens()[1]).logits
+    ).abs().max() < 1e-12
+    randomised(model)
+    for path, layer in adapted_layers(model).items():
+        change = layer.merged_weight() - tiny().get_submodule(path).weight
+        assert (layer.delta() - change).abs().max() < 1e-12
+        assert (
+            torch.linalg.svdvals(layer.core()) - torch.linalg.svdvals(change)[:6]
+        ).abs().max() < 1e-12
+
+
+def test_folded_pissa_is_the_plain_one():
+    model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
+    plain = model(*tokens())
+    use_folded_lora(model)
+    assert (model(*tokens()) - plain).abs().max() < 1e-12
+
+
+def test_vera_holds_one_pair_of_matrices_which_are_the_references():
+    model = METHODS["vera"](tiny(), rank=3).double()
+    layers = list(adapted_layers(model).values())
+    assert len({id(layer.shared.A) for layer in layers}) == 1
+    by_peft = wrap(tiny(), config_of("vera", model))
+    assert torch.equal(by_peft.base_model.vera_A["default"], layers[0].shared.A)
+    assert torch.equal(by_peft.base_model.vera_B["default"], layers[0].shared.B)
+
+
+@pytest.mark.parametrize("method", ["dora", "vera", "ia3", "reft"])
+def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(method):
+    model = METHODS[method](tiny().float(), **SIZES[method])
+    exact = model(*tokens())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.encode(*tokens())
+    logits = model.classify(features.float())
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+    logits.sum().backward()
+    trained = model.trainable_parameters().values()
+    assert {p.grad.dtype for p in trained} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "line"),
+    [
+        ("dora", {"rank": 0}, "rank is 0"),
+        ("vera", {"targets": ("x",)}, "targets are"),
+        ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
+        ("reft", {"first": 0, "last": 0}, "expected one token or more"),
+        ("lora", {"b_rate": 0}, "b_rate is 0"),
+        ("lora", {"pissa": True, "rank": 9}, "rank is 9; PiSSA has 8"),
+    ],
+)
+def test_wrong_hyperparameters_are_one_line(method, wrong, line):
+    with pytest.raises(BadInput, match=line):
+        METHODS[method](tiny(), **wrong)
