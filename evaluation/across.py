@@ -1,7 +1,6 @@
 """Test accuracy across experiments that differ in one constant, or two: a line for each method.
 
-    python -m evaluation.across results/labels-*     writes results/labels_train_examples.md, .csv
-                                                     and .png
+    python -m evaluation.across results/labels-*     writes results/labels_labels.md, .csv and .png
     python -m evaluation.across results/ends-*       MAX_TOKENS, a line for each TRUNCATION
 
 The constants are found by comparing experiment.json; learning rates, methods and seeds may differ,
@@ -21,16 +20,23 @@ from boundary import BadInput, expanded, reason, refuse, write
 
 from . import statistics, tables
 from .comparisons import interval_note
-from .curves import accuracy_line
+from .curves import accuracy_figure
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
 from .results import Results
-from .style import line_handle, looks, parse, plt, save, set_style
+from .style import as_text, looks, parse, save, set_style
 
 MAY_DIFFER = ("experiment", "methods", "seeds", "learning_rates", "results", "tuning_rates")
-MAY_DIFFER += ("tensorboard", "parallel", "store_states", "micro_batch_tokens")
+MAY_DIFFER += ("tensorboard", "parallel", "store_states", "micro_batch_tokens", "contrasts")
+MAY_DIFFER += ("equivalence_margin",)
 LENGTH = ("epochs", "evaluations_per_epoch", "patience")  # few reviews need more epochs
-WIDE = 8  # from here on, the largest over the smallest value, the axis is logarithmic
+QUESTIONS = {  # constant: the figure's title, its axis
+    "labels": ("How many labels does each method need?", "labelled reviews in all"),
+    "train_examples": ("How many labels does each method need?", "training reviews"),
+    "max_tokens": ("How much of a review does each method need?", "tokens of a review"),
+    "blocks": ("How many blocks does each method need?", "last blocks that learn"),
+    "batch_size": ("Which batch size suits each method?", "reviews in a batch"),
+}
 
 
 def differing(experiments: Sequence[Results]) -> list[str]:
@@ -51,11 +57,14 @@ def differing(experiments: Sequence[Results]) -> list[str]:
 
 def values(results: Results, constants: Sequence[str]) -> dict:
     """What the constants are in an experiment; a number of reviews where they say how many."""
-    found = {}
+    found, data = {}, results.experiment["data"]
     for name in constants:
-        found[name] = results.experiment["constants"].get(name)
-        if name.endswith("_examples"):  # None: all there are; or fewer than asked for
-            found[name] = results.experiment["data"][name.removesuffix("_examples")]
+        value = results.experiment["constants"].get(name)
+        if name == "labels":  # None: all there are; or fewer than asked for
+            value = data["train"] + data["validation"]
+        elif name.endswith("_examples"):
+            value = data[name.removesuffix("_examples")]
+        found[name] = as_text(value) if isinstance(value, list | dict) else value
     return found
 
 
@@ -72,16 +81,21 @@ def table(experiments: Sequence[Results], axis: str, *line: str) -> pd.DataFrame
     """
     rows = []
     for results in experiments:
-        seconds = results.runs.groupby("method")["training_seconds"].mean()
-        points = results.intervals.join(seconds, on="method")
-        if line:
-            of = values(results, line)
-            points["method"] = [varied(method, **of) for method in points["method"]]
+        measured = ["training_seconds", "macro_f1"][: len(results.experiment["label_names"]) - 1]
+        means = results.runs.groupby("method")[measured].mean()  # macro-F1 of more than two labels
+        points = results.intervals.join(means, on="method")
+        points["method"] = [_line(results, method, line) for method in points["method"]]
         known = {"experiment": results.folder.name, **values(results, [axis])}
         known |= {"epochs": results.experiment["constants"]["epochs"]}
         rows.append(points.assign(**known)[[*known, *points.columns.drop([*known], "ignore")]])
     found = pd.concat(rows, ignore_index=True)
+    drawn = looks(found["method"], blocks_of(experiments, line))
+    found.insert(1, "label", [drawn[method].label for method in found["method"]])
     return found.sort_values(axis, kind="stable", ignore_index=True)
+
+
+def _line(results, method, line):
+    return varied(method, **values(results, line)) if line else method
 
 
 def compared(experiments: Sequence[Results], constants: Sequence[str]) -> Results | None:
@@ -92,59 +106,70 @@ def compared(experiments: Sequence[Results], constants: Sequence[str]) -> Result
     labels = [results.predictions.labels for results in experiments]
     if not all(np.array_equal(labels[0], other) for other in labels):
         return None
-    right = {}
+    right, seeds = {}, {}
     for results in experiments:
+        own = results.predictions.seeds()
         for method, rows in results.predictions.right().items():
             name = varied(method, **values(results, constants))
             right.setdefault(method, {})[name] = rows
-    pairs = pd.concat([statistics.compare(of) for of in right.values()], ignore_index=True)
-    pairs["p_holm"] = statistics.holm(pairs["p"].to_numpy(float))
-    names = [name for of in right.values() for name in of]
-    return replace(experiments[0], comparisons=pairs, looks=looks(names))
+            seeds[name] = own[method]
+    each = [statistics.compare(of, seeds=seeds) for of in right.values()]
+    pairs = statistics.with_verdicts(pd.concat(each, ignore_index=True))
+    drawn = looks(seeds, blocks_of(experiments, constants))
+    return replace(experiments[0], comparisons=pairs, looks=drawn)
 
 
-def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str):
-    """Accuracy with its interval at each value; texts stand side by side in their order."""
-    at = points[axis]
-    numbers = pd.api.types.is_numeric_dtype(at)
-    places = at if numbers else at.map({v: i for i, v in enumerate(at.unique())})
-    drawn, axes = plt.subplots(figsize=(7.2, 5.0))
-    look_of = looks(points["method"])
-    for method, part in points.assign(x=places).groupby("method", sort=False):
-        accuracy_line(axes, part["x"], part, look_of[method])
-    if numbers and at.min() > 0 and at.max() / at.min() >= WIDE:
-        axes.set_xscale("log")
-    labels = [f"{v:,}" if numbers else str(v) for v in at.unique()]
-    axes.set_xticks(places.unique(), labels)
-    axes.minorticks_off()
-    axes.set(xlabel=axis.upper(), ylabel="test accuracy (%)")
-    axes.grid(alpha=0.3)
+def blocks_of(experiments: Sequence[Results], constants: Sequence[str]) -> dict:
+    """How many blocks the methods train, where all experiments have the same."""
+    found = {}
+    for results in experiments:
+        for record in results.records:
+            name = _line(results, record.method, constants)
+            found.setdefault(name, set()).add(record.hyperparameters.get("blocks"))
+    return {name: of.pop() if len(of) == 1 else "k" for name, of in found.items()}
+
+
+def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str, line: Sequence[str]):
+    """Accuracy with its interval at each value, and a dot for each seed."""
+    look_of = looks(points["method"], blocks_of(experiments, line))
+    runs = pd.concat(
+        results.runs.assign(
+            experiment=results.folder.name,
+            method=[_line(results, method, line) for method in results.runs["method"]],
+        )
+        for results in experiments
+    )
+    baselines = set(runs.loc[runs["baseline"], "method"])
+    level = points["method"].isin(baselines)
+    shown = points.assign(x=points[axis], line=points["method"], level=level)
+    drawn, handles = accuracy_figure(shown, runs, look_of, question(axis)[1])
     note = interval_note(replace(experiments[0], intervals=points, looks=look_of))
-    return drawn, note, [line_handle(look) for look in look_of.values()]
+    return drawn, f"{note}; small dots: single seeds", handles
 
 
-def question(axis: str) -> str:
-    """What the figure and the page answer."""
-    return f"How does accuracy depend on {axis.upper()}?"
+def question(axis: str) -> tuple[str, str]:
+    """What the figure and the page answer, and the figure's axis."""
+    return QUESTIONS.get(axis, (f"How does accuracy depend on {axis.upper()}?", axis.upper()))
 
 
 def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results | None) -> str:
     """The page: figure, accuracies, and which of them differ significantly."""
-    look_of = looks(points["method"])
     columns = {
-        "method": [escape(look_of[method].label) for method in points["method"]],
-        axis.upper(): points[axis].map(str),
+        "method": points["label"].map(escape),
+        question(axis)[1]: [escape(str(value)) for value in points[axis]],
         "seeds": points["seeds"].map(str),
         "test accuracy, %": points["accuracy"].map(percent),
         "95 % interval": map(interval, points["low"], points["high"]),
+        **({"macro-F1, %": points["macro_f1"].map(percent)} if "macro_f1" in points else {}),
         "experiment": points["experiment"].map(lambda name: f"[{name}]({name}/report.md)"),
     }
-    title, about = question(axis), escape(about.replace("\n", "; "))
+    title, about = question(axis)[0], escape(about.replace("\n", "; "))
     parts = [f"# {title}", about, f"![{title}]({image})", markdown(columns)]
     if pairs is None:
         parts.append("The test reviews are not the same, so that no differences are paired.")
     else:
-        parts += ["## Comparisons of each method with itself", tables.comparisons(pairs)]
+        heading = "## Comparisons of each method with itself"
+        parts += [heading, tables.comparisons(pairs, pairs.comparisons)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,7 +178,7 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     experiments = [Results.read(folder) for folder in folders]
     axis, *line = differing(experiments)
     # A shell lists folders by name: the page must not depend on that.
-    experiments.sort(key=lambda one: [(v is None, v) for v in values(one, [axis, *line]).values()])
+    experiments.sort(key=lambda one: [*map(_rank, values(one, [axis, *line]).values())])
     points = table(experiments, axis, *line)
     common = os.path.commonprefix([folder.name for folder in folders]).rstrip("-_=.0123456789")
     path = folders[0].parent / "_".join(filter(None, [common or "across", axis]))
@@ -166,12 +191,17 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     pairs = compared(experiments, [*line, axis])
     text = page(subtitle, f"{path.name}.png", points, axis, pairs)
     set_style()
-    drawn = figure(experiments, points, axis)
+    drawn = figure(experiments, points, axis, line)
     return [
         write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False)),
-        save(Path(f"{path}.png"), drawn, question(axis), subtitle),
+        save(Path(f"{path}.png"), drawn, question(axis)[0], subtitle),
     ]
+
+
+def _rank(value):
+    """Numbers by size, then texts, then None, which mostly means all."""
+    return value is None, isinstance(value, str), value
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,12 +3,14 @@
 import numpy as np
 from matplotlib import ticker
 
-from .blocks import ALONE, BOTH, WHOLE, is_shared, total_seconds
 from .markdown import size
 from .results import Results
-from .statistics import LEVEL
-from .style import legend_rows, line_handle, plt
+from .statistics import MARGIN
+from .style import error_bar, legend_rows, line_handle, plt
 
+ALONE, BOTH = "training alone (s)", "training and shared pass (s)"  # axes
+WHOLE = "each total holds the whole shared pass, computed once for all runs with the same frozen"
+WHOLE += " blocks"
 ACCURACY = ("accuracy (%)", 100, "{:.1f}".format)  # axis, units of it in 1, how to write it
 LOSS = ("loss (nats per review)", 1, "{:.3f}".format)
 SHARE = ("trainable parameters (% of all)", 1, size)
@@ -23,12 +25,16 @@ BARS = {  # file: column of runs.csv, title, what is on the axis
 }
 COSTS = {  # column of runs.csv: axis, scale
     "trainable_parameters": ("trained parameters", "log"),
-    "training_seconds": (ALONE, "log"),
+    "total_seconds": (ALONE, "log"),
     "peak_memory_mib": ("peak memory (MiB)", "linear"),
 }
 STACKED, PALE = "training, and the shared pass (s)", 0.35
 POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
-DIFFERENT, ALIKE = "#0072B2", "#777777"
+VERDICTS = {  # colour, marker's face, in words
+    "different": ("#0072B2", "#0072B2", "different (Holm, 5 %)"),
+    "equivalent": ("#009E73", "white", "equivalent within the grey band"),
+    "undecided": ("#777777", "white", "undecided"),
+}
 LETTER = 0.085  # width of a label's letter, in inches
 
 
@@ -41,10 +47,10 @@ def bars(results: Results, column: str, scale: tuple):
     if runs.empty:
         return None
     axis_label, unit, write = scale
-    timed = column == "training_seconds" and is_shared(results)
+    timed = column == "training_seconds" and results.is_shared
     own = runs.groupby("method", sort=False)[column].mean() * unit
-    runs = runs.assign(training_seconds=total_seconds(runs))
-    values = {m: group[column] * unit for m, group in runs.groupby("method", sort=False)}
+    total = "total_seconds" if timed else column
+    values = {m: group[total] * unit for m, group in runs.groupby("method", sort=False)}
     ends = results.intervals.set_index("method")[["low", "high"]] * 100
     names = [results.looks[method].label for method in values]
     width = max(7.2, 4.6 + LETTER * max(map(len, names)))
@@ -54,9 +60,8 @@ def bars(results: Results, column: str, scale: tuple):
         _bar(axes, y, look, own[method], mean)
         end = mean
         if column == "test_accuracy":
-            low, end = ends.loc[method]
-            style = {"color": "black", "capsize": 4}
-            axes.errorbar(mean, y, xerr=[[mean - low], [end - mean]], **style)
+            end = max(mean, ends.loc[method, "high"])
+            error_bar(axes, mean, y, ends.loc[method], across=True, color="black", capsize=4)
         if seeds.nunique() > 1:  # above the error bar and the value, which would hide them
             dots = {"ms": 4.5, "mfc": "white", "mec": "black", "mew": 0.8}
             axes.plot(seeds, [y - 0.24] * len(seeds), "o", **dots)
@@ -72,8 +77,6 @@ def bars(results: Results, column: str, scale: tuple):
         notes.append("bars: means over the seeds; white dots: single seeds")
     if column == "test_accuracy":
         notes.append(interval_note(results))
-    if column == "training_seconds":
-        notes += busy_notes(results)
     return figure, "\n".join(notes), ()
 
 
@@ -103,13 +106,6 @@ def interval_note(results: Results) -> str:
     return "".join([f"error bars: 95 %, {most[0]}", *named])
 
 
-def busy_notes(results: Results) -> list[str]:
-    """What to say below a figure of seconds where the machine did other work."""
-    some = "some runs" if len(results.disturbed) < len(results.runs) else "every run"
-    said = f"the machine did other work during {some}: seconds and memory say little"
-    return [said] * (len(results.disturbed) > 0)
-
-
 def cost_and_benefit(results: Results):
     """Test accuracy against each cost, the means over the seeds."""
     table = results.intervals.set_index("method")
@@ -119,23 +115,21 @@ def cost_and_benefit(results: Results):
     handles.append(plt.Line2D([], [], color=FRONT, ls=":", label="Pareto front of the means"))
     height = 4.2 + 0.235 * legend_rows([handle.get_label() for handle in handles], 10.5)
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, height), sharey=True)
-    runs = results.runs.assign(training_seconds=total_seconds(results.runs))
-    costs = runs.groupby("method", sort=False)[list(COSTS)].mean()
-    notes = [interval_note(results), *[WHOLE] * is_shared(results), *busy_notes(results)]
+    costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
+    notes = [interval_note(results), *[WHOLE] * results.is_shared]
     for axes, (column, (label, scale)) in zip(panels, COSTS.items(), strict=True):
         points = table.join(costs[column]).dropna(subset=column)
         axes.set_xscale(scale)
         if points[column].nunique() == 1:  # matplotlib finds no range around one value
             axes.set_xlim(points[column].iloc[0] / 2, points[column].iloc[0] * 2)
         for method, row in points.iterrows():
-            look, mean = results.looks[method], 100 * row["accuracy"]
-            error = [[mean - 100 * row["low"]], [100 * row["high"] - mean]]
-            style = {"color": look.colour, "marker": look.marker, "capsize": 4}
-            axes.errorbar(row[column], mean, error, **(POINT | style))
+            look, ends = results.looks[method], (100 * row["low"], 100 * row["high"])
+            style = POINT | {"color": look.colour, "marker": look.marker, "capsize": 4}
+            error_bar(axes, row[column], 100 * row["accuracy"], ends, **style)
         axes.margins(x=0.15)
         _draw_front(axes, points[column].to_numpy(), points["accuracy"].to_numpy())
         _ticks(axes)
-        axes.set_xlabel(BOTH if label == ALONE and is_shared(results) else label)
+        axes.set_xlabel(BOTH if label == ALONE and results.is_shared else label)
         axes.grid(alpha=0.3)
         if points.empty:
             axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
@@ -186,37 +180,36 @@ def pareto_front(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
 
 
 def differences(results: Results):
-    """The paired difference of each two methods with its interval."""
-    if results.comparisons is None:
-        return None
+    """The paired difference of each planned contrast, else of any two, with its interval."""
     pairs = results.main_pairs()
+    if pairs.empty:
+        return None
+    margin = results.experiment["constants"].get("equivalence_margin", MARGIN)
     notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
     notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
-    if len(pairs) < len(results.comparisons):
-        count = len(results.comparisons)
-        notes.append(f"each method against the best one; the report has all {count} pairs")
+    every = len(results.contrasts) + len(results.comparisons)
+    if len(pairs) < every:
+        of = "the planned contrasts" if len(results.contrasts) else "each method and the best one"
+        notes.append(f"{of}; the report has all {every} pairs")
     a, b = ([results.looks[m].label for m in pairs[side]] for side in ("method_a", "method_b"))
     between = "\n" if max(map(len, a + b)) > 30 else " "
     names = [f"{one} −{between}{other}" for one, other in zip(a, b, strict=True)]
     letters = max(len(line) for name in names for line in name.splitlines())
     row_height = 0.36 if between == " " else 0.52
-    size = (4.6 + LETTER * letters, 2.6 + row_height * len(pairs))
-    figure, axes = plt.subplots(figsize=size)
-    for y, row in enumerate(pairs.itertuples()):
-        different = row.p_holm < LEVEL
-        colour = DIFFERENT if different else ALIKE
-        middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
-        style = {"color": colour, "marker": "o", "markersize": 8, "capsize": 4}
-        style["markerfacecolor"] = colour if different else "white"
-        axes.errorbar(middle, y, xerr=[[middle - low], [high - middle]], **style)
+    figure, axes = plt.subplots(figsize=(4.6 + LETTER * letters, 2.6 + row_height * len(pairs)))
+    axes.axvspan(-100 * margin, 100 * margin, color="#EEEEEE", linewidth=0)
     axes.axvline(0, color="black", linewidth=1)
+    for y, row in enumerate(pairs.itertuples()):
+        colour, face, _ = VERDICTS[row.verdict]
+        style = {"color": colour, "marker": "o", "ms": 8, "mfc": face, "capsize": 4}
+        middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
+        error_bar(axes, middle, y, (low, high), across=True, **style)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("difference of the test accuracies (points)")
     axes.grid(axis="x", alpha=0.3)
-    style = {"ls": "-", "marker": "o", "markersize": 8}
     handles = [
-        plt.Line2D([], [], color=DIFFERENT, label="significant (Holm, 5 %)", **style),
-        plt.Line2D([], [], color=ALIKE, mfc="white", label="no significant difference", **style),
+        plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)
+        for colour, face, words in VERDICTS.values()
     ]
     return figure, "\n".join(notes), handles

@@ -24,6 +24,8 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-al
 th { background: var(--soft); vertical-align: bottom }
 td:first-child, td[style*=right] { white-space: nowrap }
 td:last-child:not([style*=right]) { min-width: 12rem }
+details { margin: 1rem 0; padding: .4rem .8rem; border: 1px solid var(--line); border-radius: 4px }
+summary { cursor: pointer; font-weight: 600 }
 pre { padding: .8rem; overflow-x: auto; background: var(--soft); border-radius: 4px }
 code { font-size: .86em }
 @media print {

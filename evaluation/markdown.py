@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
 
 
-LEFT = ("method", "better − other", "verdict (Holm, 5 %)", "what happened", "label")
-LEFT += ("predicted", "text", "constant", "value")  # columns of words; numbers stand to the right
+LEFT = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
+LEFT += ("constant", "value", "started")  # columns of words; numbers stand to the right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:
@@ -26,14 +26,6 @@ def escape(text: str) -> str:
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs"))
     text = SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
     return text.replace("$", "<span>$</span>")  # GitHub reads mathematics between two of them
-
-
-def excerpt(text: str, length: int = 240) -> str:
-    """The text, escaped; where it is longer than `length`, as many of its first words as fit."""
-    text = " ".join(text.split())
-    if len(text) > length:
-        text = (text[:length].rsplit(" ", 1)[0] or text[:length]) + " …"
-    return escape(text)
 
 
 def percent(share: float) -> str:

@@ -1,9 +1,14 @@
 """Which figures an experiment has: one question each."""
 
+import re
+import sys
+from functools import partial
 from pathlib import Path
 
+from boundary import reason
+
 from . import comparisons
-from .curves import depths, learning_curves, learning_rates
+from .curves import VARIED, hyperparameter, learning_curves
 from .markdown import count
 from .matrices import changes_map, confusion_matrices
 from .results import Results
@@ -11,46 +16,54 @@ from .style import save, set_style
 
 
 def draw(results: Results) -> dict[Path, str]:
-    """Draw every figure into the experiment's folder; returns their paths and titles.
+    """Draw the figures into the experiment's folder; returns their paths and titles.
 
-    A figure that these runs say nothing about (differences of a single method, learning curves
-    of what does not learn by epochs) is left out.
+    A figure that these runs say nothing about (differences of a single method, learning curves of
+    what does not learn by epochs) is left out, and with compact results those that are not there
+    already. One that cannot be drawn costs a line on standard error.
     """
     set_style()
     drawn = {}
-    for name, title, figure in _figures(results):
-        if figure is not None:
-            path = results.folder / f"{name}.png"
-            drawn[save(path, figure, title, subtitle(results))] = title
+    for name, title, function in _figures(results):
+        path = results.folder / f"{name}.png"
+        if results.is_compact and not path.exists():
+            continue
+        try:
+            figure = function(results)
+            if figure is not None:
+                drawn[save(path, figure, title, subtitle(results))] = title
+        except Exception as error:  # a drawing is not worth an experiment
+            print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
     return drawn
 
 
 def _figures(results):
-    """The name, the title and what a drawing function returned; None where there is nothing."""
+    """Name, title and drawing function, which returns None where there is nothing to draw."""
     for name, (column, title, scale) in comparisons.BARS.items():
-        yield name, title, comparisons.bars(results, column, scale)
-    yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit(results)
-    yield "blocks", "What do fewer blocks cost?", depths(results)
-    title = "How sensitive is each method to its learning rate?"
-    yield "learning_rates", title, learning_rates(results)
-    title = "Which methods are significantly different?"
-    yield "differences", title, comparisons.differences(results)
-    yield "confusion", "Which labels are taken for which?", confusion_matrices(results)
-    by_epoch, by_second = learning_curves(results, "epoch"), learning_curves(results, "seconds")
-    yield "learning_curves_epochs", "How do the methods learn, epoch by epoch?", by_epoch
-    yield "learning_curves_seconds", "How do the methods learn, second by second?", by_second
+        yield name, title, partial(comparisons.bars, column=column, scale=scale)
+    yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit
+    for name, words in VARIED.items():
+        title = f"How does accuracy depend on the {words}?"
+        yield f"{name.removesuffix('s')}s", title, partial(hyperparameter, name=name)
+    yield "differences", "Which differences are more than chance?", comparisons.differences
+    yield "confusion", "Which labels are mistaken for which?", confusion_matrices
+    title = "How do the methods learn, {} by {}?"
+    for name, unit, column in (("epochs", "epoch", "epoch"), ("seconds", "second", "seconds")):
+        curves = partial(learning_curves, column=column)
+        yield f"learning_curves_{name}", title.format(unit, unit), curves
     for method in results.changes["method"].unique():
-        run = results.runs.index[results.runs["method"] == method][0]
         title = f"Where did {results.looks[method].label} change the model?"
-        yield f"changes_{run.rsplit('-seed', 1)[0]}", title, changes_map(results, method)
+        name = re.sub(r"[^\w.=-]+", "+", method).strip("+")
+        yield f"changes_{name}", title, partial(changes_map, method=method)
 
 
 def subtitle(results: Results) -> str:
     """What every figure was measured on."""
     experiment, seeds = results.experiment, results.runs["seed"].nunique()
     data, constants = experiment["data"], experiment["constants"]
+    labels = data["train"] + data.get("validation", 0)
     return (
         f"experiment “{constants['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}\n{data['train']:,} training and {data['test']:,} test reviews, "
+        f"{experiment['data_set']}\n{labels:,} labelled and {data['test']:,} test reviews, "
         f"up to {constants['max_tokens']} tokens, {count(seeds, 'seed')}"
     )

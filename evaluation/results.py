@@ -3,16 +3,18 @@
     results/<experiment>/
         experiment.json         every constant, the versions, the machine, the counts of the data
         <run>/                  a folder for each (method, seed), such as lora-rank=4-seed0
-            run.json            written last: a run with one is complete
-            steps.csv           a row for each optimizer step
+            run.json            its RunRecord, written last: a run with one is complete
             history.csv         a row for each evaluation on the validation reviews
             changes.csv         how far each block and matrix has moved
             predictions.csv     labels and logits of the test reviews, in test order
 
-Figures, page and terminal table are views of a `Results`. Each file is written whole or not at
-all, by one process; folders without a run.json are unfinished and are left out.
+An experiment that is kept as evidence has tables of all its runs in the place of their folders:
+runs.csv, history.parquet, changes.parquet, predictions.parquet (see compact.py). Figures, page and
+terminal table are views of a `Results`. Folders without a run.json are unfinished and left out.
 """
 
+import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,25 +24,19 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from boundary import BadInput
+from boundary import BadInput, reading
+from records import RunRecord
 
-from . import convergence, statistics, style
-from .files import (
-    FINITE,
-    HYPERPARAMETERS,
-    MEASURED,
-    OPTIONAL,
-    SHARE,
-    TABLES,
-    TEXT,
-    Kind,
-    read_experiment,
-    read_run,
-    read_table,
-)
+from . import statistics, style
+from .files import TABLES, read_json, read_table
 
-BUSY = 0.5  # threads of other work, above which seconds and memory say little
-ALL_PAIRS = 15  # more of them are too many for a figure or a list
+ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")
+TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
+NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
+COLLECTED = ("history", "changes", "predictions")
+MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
+WORDS = 60  # letters of a misclassified review that files and pages show
+ALL_PAIRS = 15  # more of them are too many for a figure
 
 
 class Predictions(NamedTuple):
@@ -56,29 +52,38 @@ class Predictions(NamedTuple):
             found.setdefault(method, []).append(logits.argmax(1) == self.labels)
         return {method: np.array(rows) for method, rows in found.items()}
 
+    def seeds(self) -> dict[str, list[int]]:
+        """The seeds of each method, in the order of `right`."""
+        found = {}
+        for method, seed in self.logits:
+            found.setdefault(method, []).append(seed)
+        return found
+
 
 @dataclass(frozen=True)
 class Results:
     """An experiment's files, and what is computed from them.
 
-    `runs` (finished) and `failed` are indexed by the runs' folders; `history`, `steps` and
-    `changes` have method and seed in front, and are empty where no run has them. `comparisons`
-    is None for a single method, `misclassified` where it was not looked for.
+    `records` are in the experiment's order of methods, then by seed; `runs` are the finished ones
+    with their scores, `failed` the others. `history` and `changes` have method and seed in front.
+    `contrasts` are the planned pairs, `comparisons` all others. `misclassified` is None where it
+    was not looked for.
     """
 
     folder: Path
     experiment: dict[str, Any]
+    records: list[RunRecord]
     runs: pd.DataFrame
     failed: pd.DataFrame
     history: pd.DataFrame
-    steps: pd.DataFrame
     changes: pd.DataFrame
     predictions: Predictions
     intervals: pd.DataFrame
-    comparisons: pd.DataFrame | None
-    convergence: pd.DataFrame
+    contrasts: pd.DataFrame
+    comparisons: pd.DataFrame
     misclassified: pd.DataFrame | None
     looks: dict[str, style.Look]
+    is_compact: bool
 
     @classmethod
     def read(cls, folder: str | Path, texts: Sequence[str] | None = None) -> "Results":
@@ -86,50 +91,58 @@ class Results:
 
         With `texts`, the test reviews in test order, the reviews that every method misclassifies
         are computed; else they are read. Raises `BadInput` with the name of the file for what
-        cannot be read, is impossible or does not fit, and where there is no finished run.
+        cannot be read, and where there is no finished run.
         """
         folder = Path(folder)
-        experiment, runs, failed = _runs(folder)
-        tables = {name: _collect(folder, runs, name) for name in TABLES}
-        predictions = _predictions(folder, runs, experiment)
+        is_compact = not any(folder.glob("*/run.json"))
+        if is_compact and not (folder / "predictions.parquet").exists():
+            what = "has no finished runs" if folder.is_dir() else "is no folder"
+            raise BadInput(f"{folder} {what}")
+        experiment = read_json(folder / "experiment.json", ABOUT)
+        records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
+        if not any(record.is_finished for record in records):
+            raise BadInput(f"{folder} has no finished runs")
+        records = _in_order(records, experiment["constants"]["methods"], folder)
+        predictions = _predictions(folder, records, tables["predictions"])
+        table = _table(records)
+        finished = table["status"] == "finished"
+        runs = table[finished].merge(_scores(predictions), on=["method", "seed"])
+        planned, others = _compare(predictions, experiment["constants"])
         if texts is not None:
             wrong = misclassified(predictions, texts, experiment["label_names"])
         else:
-            wrong = _misclassified(folder / "misclassified.csv", len(predictions.labels))
-        pairs = statistics.compare(predictions.right())
-        pairs = pairs.sort_values("difference", ascending=False, kind="stable")
-        history = tables["history"]
+            path = folder / "misclassified.csv"
+            wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
+            wrong = None if wrong is None else wrong.assign(text=wrong["text"].map(_first_words))
+        blocks = {record.method: record.hyperparameters.get("blocks") for record in records}
         return cls(
             folder=folder,
             experiment=experiment,
+            records=records,
             runs=runs,
-            failed=failed,
-            **tables,
+            failed=table[~finished],
+            history=tables["history"],
+            changes=tables["changes"],
             predictions=predictions,
             intervals=statistics.by_method(runs, len(predictions.labels)),
-            comparisons=pairs if len(pairs) else None,
-            convergence=convergence.by_run(history) if len(history) else history,
+            contrasts=planned,
+            comparisons=others,
             misclassified=wrong,
-            looks=style.looks([*runs["method"], *failed["method"]]),
+            looks=style.looks(table["method"], blocks),
+            is_compact=is_compact,
         )
 
     @property
-    def machines(self) -> list[str]:
-        """What the finished runs ran on, each with its threads; empty where no file says it."""
-        return list(self.runs.get("device", pd.Series(dtype=object)).dropna().unique())
-
-    @property
-    def disturbed(self) -> pd.DataFrame:
-        """The finished runs beside which the machine did other work, by its measured load."""
-        return self.runs[self.runs["other_load"] > BUSY]
+    def is_shared(self) -> bool:
+        """Whether any run used a shared pass: pages without one do not speak of it."""
+        return bool((self.runs["shared_seconds"] > 0).any())
 
     def main_pairs(self) -> pd.DataFrame:
-        """All comparisons, or each method's with the best one where they are too many to read."""
-        pairs = self.comparisons
-        if len(pairs) <= ALL_PAIRS:
-            return pairs
-        best = self.intervals.loc[self.intervals["accuracy"].idxmax(), "method"]
-        return pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
+        """The planned contrasts; without any, all pairs, or each method's with the best one."""
+        if len(self.contrasts) or len(self.comparisons) <= ALL_PAIRS:
+            return self.contrasts if len(self.contrasts) else self.comparisons
+        pairs, best = self.comparisons, self.intervals.loc[self.intervals["accuracy"].idxmax()]
+        return pairs[(pairs[["method_a", "method_b"]] == best["method"]).any(axis=1)]
 
     def labels(self, methods: Sequence[str], most: int | None = None) -> str:
         """The methods' labels, one after the other; of far more than `most`, the first ones."""
@@ -145,10 +158,10 @@ def misclassified(
     """The test reviews that every method gets wrong in all its finished runs.
 
     `texts` are the test reviews, in test order. Columns: review (its place in test order, from
-    0), label, predicted, confidence and text, most confident first. A run's probabilities are
-    the softmax of its logits; they are averaged over a method's seeds, then over the methods, and
-    the wrong label with the highest average is the predicted one, which is its confidence.
-    Raises `BadInput` where there are not as many texts as predictions.
+    0), label, predicted, confidence and its first words, most confident first. A run's
+    probabilities are the softmax of its logits; they are averaged over a method's seeds, then over
+    the methods, and the wrong label with the highest average is the predicted one, which is its
+    confidence. Raises `BadInput` where there are not as many texts as predictions.
     """
     labels = predictions.labels
     if len(texts) != len(labels):
@@ -156,7 +169,7 @@ def misclassified(
     wrong = ~np.concatenate(list(predictions.right().values())).any(axis=0)
     by_method = {}
     for (method, _), logits in predictions.logits.items():
-        by_method.setdefault(method, []).append(softmax(logits, axis=1))  # (n, C)
+        by_method.setdefault(method, []).append(softmax(logits.astype(float), axis=1))  # (n, C)
     mean = np.mean([np.mean(seeds, axis=0) for seeds in by_method.values()], axis=0)
     mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
     names = np.array(label_names, dtype=object)
@@ -166,92 +179,117 @@ def misclassified(
             "label": names[labels],
             "predicted": names[mean.argmax(1)],
             "confidence": mean.max(1),
-            "text": list(texts),
         }
-    )
-    return rows[wrong].sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+    )[wrong]
+    rows["text"] = [_first_words(texts[i]) for i in rows["review"]]
+    return rows.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
-def _runs(folder):
-    """What experiment.json says, the finished runs and the others.
-
-    Methods are in the experiment's order, then others by name; their seeds ascending.
-    """
-    found = {path.parent.name: read_run(path) for path in folder.glob("*/run.json")}
-    if not any(run["status"] == "finished" for run in found.values()):
-        raise BadInput(f"{folder} {'has no finished runs' if folder.is_dir() else 'is no folder'}")
-    experiment = read_experiment(folder / "experiment.json")
-    constants = experiment["constants"]
-    for name, run in found.items():
-        if run["experiment"] != constants["experiment"]:
-            names = f"{run['experiment']!r}, not of {constants['experiment']!r}"
-            path = folder / name / "run.json"
-            raise BadInput(f"{path} is of the experiment {names}; move its folder away")
-    place = {method: i for i, method in enumerate(constants["methods"])}
-    runs = pd.DataFrame.from_dict(found, orient="index")
-    numbers = runs.columns.intersection([*MEASURED, *OPTIONAL, *HYPERPARAMETERS])
-    runs = runs.astype(dict.fromkeys(numbers, float))
-    order = runs["method"].map(lambda method: (place.get(method, len(place)), method))
-    runs = runs.assign(order=order).sort_values(["order", "seed"]).drop(columns="order")
-    twice = runs.index[runs.duplicated(["method", "seed"])]
-    if len(twice):
-        raise BadInput(f"{folder / twice[0]} holds a run that another folder holds too")
-    finished = runs["status"] == "finished"
-    return experiment, runs[finished], runs[~finished]
+def _first_words(text):
+    return textwrap.shorten(text, WORDS, placeholder=" …")
 
 
-def _collect(folder, runs, name):
-    """One table of all runs, with method and seed in front."""
-    parts = []
-    for run in runs.itertuples():
-        path = folder / run.Index / f"{name}.csv"
-        if path.exists():
-            table = read_table(path, TABLES[name])
-            _check_steps(path, table, run)
-            parts.append(table.assign(method=run.method, seed=run.seed))
-    columns = ["method", "seed", *TABLES[name]]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+# ---------------------------------------------------------------------------- the files
 
 
-def _check_steps(path, table, run):
-    """Steps go up, and the best one does not lie beyond them."""
-    steps = table.get("step", pd.Series(dtype=int))
-    back = steps.diff() <= 0
-    if back.any():
-        now, before = steps[back].iloc[0], steps.shift()[back].iloc[0]
-        raise BadInput(f"{path}: step is {now} after {before:g}, expected ascending steps")
-    if run.best_step > steps.max():
-        record = path.with_name("run.json")
-        raise BadInput(
-            f"{record}: best_step is {run.best_step:g}, expected at most the last step of "
-            f"{path.name}, {steps.max()}"
-        )
+def _read_folders(folder, experiment):
+    """The records of all runs, and the tables of the finished ones, from the runs' folders."""
+    logits = [f"logit_{label}" for label in experiment["label_names"]]
+    columns = TABLES | {"predictions": {"label": int} | dict.fromkeys(logits, np.float32)}
+    records, parts = [], {name: [] for name in COLLECTED}
+    for path in folder.glob("*/run.json"):
+        record = RunRecord.read(path)
+        records.append(record)
+        for name in COLLECTED if record.is_finished else ():
+            file = path.with_name(f"{name}.csv")
+            if name == "predictions" or file.exists():
+                table = read_table(file, columns[name])
+                table.insert(0, "method", record.method)
+                table.insert(1, "seed", record.seed)
+                parts[name].append(table)
+    empty = {name: pd.DataFrame(columns=["method", "seed", *columns[name]]) for name in COLLECTED}
+    return records, {
+        name: pd.concat(parts[name], ignore_index=True) if parts[name] else empty[name]
+        for name in COLLECTED
+    }
 
 
-def _predictions(folder, runs, experiment):
-    """The predictions of all runs, which are of the same reviews and as accurate as they say."""
-    names = [f"logit_{label}" for label in experiment["label_names"]]
-    label = Kind(f"a label from 0 to {len(names) - 1}", int, 0, len(names) - 1)
-    columns = {"label": label} | dict.fromkeys(names, FINITE)
+def _read_compact(folder):
+    """The same from the tables that compact.py writes."""
+    path, records = folder / "runs.csv", []
+    with reading(str(path)):
+        for row in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
+            row["hyperparameters"] = json.loads(row["hyperparameters"])
+            records.append(RunRecord(**{name: value for name, value in row.items() if value != ""}))
+    tables = {}
+    for name in COLLECTED:
+        path = folder / f"{name}.parquet"
+        with reading(str(path)):
+            columns = ["method", "seed", *TABLES.get(name, ())]
+            there = path.exists()
+            tables[name] = pd.read_parquet(path) if there else pd.DataFrame(columns=columns)
+    return records, tables
+
+
+def runs_csv(records: Sequence[RunRecord]) -> str:
+    """The table of runs, every number to its last digit; hyperparameters as JSON."""
+    rows = [r.model_dump() | {"hyperparameters": json.dumps(r.hyperparameters)} for r in records]
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False)
+
+
+def _in_order(records, methods, folder):
+    """By the experiment's order of methods, then others by name; their seeds ascending."""
+    place = {method: i for i, method in enumerate(methods)}
+    records = sorted(records, key=lambda r: (place.get(r.method, len(place)), r.method, r.seed))
+    for one, next_one in zip(records, records[1:], strict=False):
+        if (one.method, one.seed) == (next_one.method, next_one.seed):
+            raise BadInput(f"{folder} has {one.method} with seed {one.seed} twice; move one away")
+    return records
+
+
+def _table(records):
+    table = pd.DataFrame([record.model_dump() for record in records])
+    table = table.astype(dict.fromkeys(NUMBERS, float))
+    return table.assign(total_seconds=table["training_seconds"] + table["shared_seconds"].fillna(0))
+
+
+def _predictions(folder, records, table):
+    """The predictions of all finished runs, which are of the same reviews."""
+    groups = {key: rows for key, rows in table.groupby(["method", "seed"], sort=False)}
     found = Predictions(np.array([]), {})
-    for run in runs.itertuples():
-        path = folder / run.Index / "predictions.csv"
-        table = read_table(path, columns)
-        own = table.pop("label").to_numpy()
-        found = found if found.logits else Predictions(own, {})
-        if len(own) != experiment["data"]["test"] or (own != found.labels).any():
-            raise BadInput(f"{path} has other test reviews than the experiment's")
-        found.logits[run.method, run.seed] = table.to_numpy()
-        right = found.right()[run.method][-1].mean()
-        if not abs(right - run.test_accuracy) < 0.5 / len(own):
-            record = path.with_name("run.json")
-            accuracy = f"test_accuracy is {run.test_accuracy:g}"
-            raise BadInput(f"{record}: {accuracy}, and of {path.name} {right:g}")
+    for record in records:
+        if record.is_finished:
+            rows = groups.get((record.method, record.seed))
+            own = np.array([]) if rows is None else rows["label"].to_numpy()
+            found = found if found.logits else Predictions(own, {})
+            if not np.array_equal(own, found.labels):
+                of = f"{record.method} with seed {record.seed}"
+                raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
+            logits = rows.drop(columns=["method", "seed", "label"]).to_numpy(np.float32)
+            found.logits[record.method, record.seed] = logits
     return found
 
 
-def _misclassified(path, reviews):
-    """What `misclassified` found when the texts were there; None without the file."""
-    review = Kind(f"one of {reviews:,} reviews, from 0", int, 0, reviews - 1)
-    columns = {"review": review, "label": TEXT, "predicted": TEXT, "confidence": SHARE}
-    return read_table(path, columns | {"text": TEXT}) if path.exists() else None
+# ---------------------------------------------------------------------------- what follows
+
+
+def _scores(predictions):
+    """Macro-F1 and expected calibration error of each run."""
+    rows = []
+    for (method, seed), logits in predictions.logits.items():
+        f1 = statistics.f1_of_labels(predictions.labels, logits).mean()
+        shares = softmax(logits.astype(float), axis=1)
+        rows.append((method, seed, f1, statistics.calibration_error(predictions.labels, shares)))
+    return pd.DataFrame(rows, columns=["method", "seed", "macro_f1", "calibration_error"])
+
+
+def _compare(predictions, constants):
+    """The planned contrasts of finished methods, and all other pairs, the largest first."""
+    right, seeds = predictions.right(), predictions.seeds()
+    margin = constants.get("equivalence_margin", statistics.MARGIN)
+    planned = [tuple(text.split(" - ")) for text in constants.get("contrasts") or ()]
+    planned = [pair for pair in planned if len(pair) == 2 and set(pair) <= set(right)]
+    known = set(map(frozenset, planned))
+    others = [pair for pair in statistics.all_pairs(right) if frozenset(pair) not in known]
+    tables = [statistics.compare(right, pairs, seeds, margin) for pairs in (planned, others)]
+    return tables[0], tables[1].sort_values("difference", ascending=False, kind="stable")

@@ -1,20 +1,24 @@
-"""Uncertainty of an experiment's numbers: intervals, paired comparisons, convergence.
+"""Uncertainty of an experiment's numbers: intervals, paired comparisons, calibration.
 
 Two things vary when a comparison is made again: the test reviews, and the seeds. With D the
-difference of two methods' accuracies, each over its S seeds and the same n reviews,
+difference of two methods' accuracies, over S seeds and the same n reviews,
 
     D - truth = [D - D with all seeds there could be] + [that - that on all reviews there could be]
 
-The first part, given the reviews, is a difference of means over independent seeds: Welch's t, its
-variance the sum of var(accuracies over seeds) / S, its degrees of freedom Satterthwaite's (1946).
-The second is a mean over n reviews: a bootstrap that draws reviews, each with its right and wrong
-of both methods. Its variance holds, besides, the share of the seeds by reviews interaction that
-the first part counts already, MS(seeds x reviews) / (n S) for each method, so it is shrunk by that
-much (Davison and Hinkley 1997, section 3.8; without, Owen 2007: the pigeonhole bootstrap counts
-the interaction up to three times). Sums of draws of both are the errors D could have had; interval
-and p come from them. `docs/statistics.md` says how well it holds its claim, by simulation.
+The first part, given the reviews, is a mean over independent seeds. Both methods of a pair have the
+same training labels and their order for a seed, so it is a mean of S differences, one a seed:
+Student's t with S - 1 degrees of freedom. A method with one run is the same for every seed. Where
+no two seeds are the same, it is a difference of two means: Welch's t. The second part is a mean
+over n reviews: a bootstrap that draws reviews, each with its right and wrong of both methods. Its
+variance holds, besides, the share of the seeds by reviews interaction that the first part counts
+already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
+section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
+Sums of draws of both are the errors D could have had; interval and p come from them.
+`docs/statistics.md` says how well it holds its claim, by simulation.
 """
 
+import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -23,9 +27,11 @@ from scipy import stats
 
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
 POWER = 0.8  # with which a difference of the size `minimum_detectable_effect` is found
+MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
 RESAMPLES = 4_999  # so that p is a multiple of 1 / 5,000
-COLUMNS = ["method_a", "method_b", "seeds_a", "seeds_b", "difference", "low", "high"]
-COLUMNS += ["p", "p_holm", "minimum_detectable_effect", "test"]
+BINS = 15  # of confidence, for the calibration error
+COLUMNS = ["method_a", "method_b", "seeds_a", "seeds_b", "difference", "low", "high", "p"]
+COLUMNS += ["p_holm", "p_equivalent", "minimum_detectable_effect", "test", "verdict"]
 
 
 def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
@@ -66,18 +72,61 @@ def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compare(right: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Every pair of methods on the same reviews, a row each; `method_a` is the better one.
+def f1_of_labels(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """F1 of each label (C,), from labels (n,) and logits (n, C); their mean is macro-F1."""
+    guess, classes = logits.argmax(1), logits.shape[1]
+    right = np.bincount(labels[guess == labels], minlength=classes)
+    both = np.bincount(labels, minlength=classes) + np.bincount(guess, minlength=classes)
+    return 2 * right / np.maximum(both, 1)
 
-    `right` holds a bool array (S, n) a method; S may differ. `difference`, `low`, `high` and
-    `minimum_detectable_effect` are shares. With one seed each, p is McNemar's exact one (1947),
-    and all speak of these two trained models alone. `p_holm` is Holm's (1979), over the pairs.
-    The minimum detectable effect is the true difference that a single test at 5 % (before Holm)
-    would have found with 80 % power.
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error (Guo et al. 2017): |accuracy - confidence|, over 15 equal bins.
+
+    From labels (n,) and probabilities (n, C); each bin weighs as many reviews as it holds.
     """
-    rows = [_compare_two(*pair, right) for pair in combinations(right, 2)]
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return float(abs(np.bincount(bins, right - confidence)).sum() / len(labels))
+
+
+# ---------------------------------------------------------------------------- pairs
+
+
+def all_pairs(right: dict[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Every two methods, the better one first."""
+    pairs = combinations(right, 2)
+    return [(b, a) if right[a].mean() < right[b].mean() else (a, b) for a, b in pairs]
+
+
+def compare(
+    right: dict[str, np.ndarray],
+    pairs: Sequence[tuple[str, str]] | None = None,
+    seeds: dict[str, list[int]] | None = None,
+    margin: float = MARGIN,
+) -> pd.DataFrame:
+    """The differences a - b of the pairs (all, where none are given), a row each.
+
+    `right` holds a bool array (S, n) a method, a row for each of its `seeds` (0, 1, ...).
+    `difference`, `low`, `high` and `minimum_detectable_effect` are shares. With one seed each, p
+    is McNemar's exact one (1947), and all speak of these two trained models alone. `p_holm` is
+    Holm's (1979), over these pairs. `p_equivalent` is that of two one-sided tests (Schuirmann
+    1987) that the difference is smaller than `margin`. The minimum detectable effect is the true
+    difference that a single test at 5 % (before Holm) would have found with 80 % power.
+    """
+    seeds = seeds or {method: list(range(len(rows))) for method, rows in right.items()}
+    pairs = all_pairs(right) if pairs is None else pairs
+    rows = [_compare_two(pair, right, seeds, margin) for pair in pairs]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.assign(p_holm=holm(table["p"].to_numpy(float)))
+    return with_verdicts(table)
+
+
+def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with Holm's correction over its rows, and what it says of each pair."""
+    corrected = holm(table["p"].to_numpy(float))
+    found = [corrected < LEVEL, table["p_equivalent"].to_numpy(float) < LEVEL]
+    verdicts = np.select(found, ["different", "equivalent"], "undecided")
+    return table.assign(p_holm=corrected, verdict=verdicts)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -87,26 +136,41 @@ def holm(p: np.ndarray) -> np.ndarray:
     return raised[np.argsort(order)]
 
 
-def _compare_two(a, b, right):
-    if right[a].mean() < right[b].mean():
-        a, b = b, a
-    difference = right[a].mean() - right[b].mean()
-    errors = _errors(right[a], right[b])
+def _compare_two(pair, right, seeds, margin):
+    a, b = (right[method] for method in pair)
+    parts = _parts(a, b, *(seeds[method] for method in pair))
+    difference = sum(part.mean() for part in parts)
+    errors = _errors(parts)
     half = np.quantile(abs(errors), 1 - LEVEL)
-    row = {"method_a": a, "method_b": b, "seeds_a": len(right[a]), "seeds_b": len(right[b])}
-    if len(right[a]) == len(right[b]) == 1:
-        p, test = _mcnemar(right[a][0], right[b][0]), "exact McNemar"
-    else:
-        p = (1 + (abs(errors) >= difference).sum()) / (1 + RESAMPLES)
-        test = "bootstrap over reviews and seeds"
-    return row | {
+    larger = (abs(errors) >= abs(difference)).sum()
+    too_large = max((errors <= difference - margin).sum(), (errors >= difference + margin).sum())
+    p, test = (1 + larger) / (1 + RESAMPLES), "bootstrap over reviews and seeds"
+    if len(a) == len(b) == 1:
+        p, test = _mcnemar(a[0], b[0]), "exact McNemar"
+    elif len(parts) == 1:
+        test = f"bootstrap over reviews and {len(parts[0])} seeds, paired by seed"
+    return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
+        "seeds_a": len(a),
+        "seeds_b": len(b),
         "difference": difference,
         "low": max(difference - half, -1.0),
         "high": min(difference + half, 1.0),
         "p": p,
+        "p_equivalent": (1 + too_large) / (1 + RESAMPLES),
         "minimum_detectable_effect": min(half - np.quantile(errors, 1 - POWER), 1.0),
         "test": test,
     }
+
+
+def _parts(a, b, seeds_a, seeds_b):
+    """Arrays (S, n) whose means add up to the difference, each with seeds of its own."""
+    a, b = a.astype(int), b.astype(int)
+    if min(len(a), len(b)) == 1:  # the same for every seed of the other
+        return [a - b]
+    both = sorted(set(seeds_a) & set(seeds_b))
+    if len(both) > 1:
+        return [a[[seeds_a.index(s) for s in both]] - b[[seeds_b.index(s) for s in both]]]
+    return [a, -b]
 
 
 def _mcnemar(a, b):
@@ -114,20 +178,20 @@ def _mcnemar(a, b):
     return stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
 
 
-def _errors(a, b):
-    """Draws of the error of the accuracy of `a` (S_a, n) less that of `b` (S_b, n).
+def _errors(parts):
+    """Draws of the error of the sum of the means of `parts`, arrays (S, n) of whole numbers.
 
-    Two reviews are added, one that `a` alone gets right and one that `b` alone does (Bonett and
-    Price 2012): methods that happen to agree on all n reviews may still differ on others.
+    Two reviews are added, one that the first method alone gets right and one that the second alone
+    does (Bonett and Price 2012): methods that agree on all n reviews may still differ on others.
     """
     rng = np.random.default_rng(0)  # anew for each pair: no other method changes its numbers
-    unit = len(a) * len(b)
-    differences = len(b) * a.sum(axis=0) - len(a) * b.sum(axis=0)  # (n,), whole numbers
+    unit = math.prod(map(len, parts))
+    differences = sum(part.sum(axis=0) * (unit // len(part)) for part in parts)  # (n,), whole
     values, counts = np.unique(np.append(differences, [unit, -unit]), return_counts=True)
     shares = counts / counts.sum()
     means = rng.multinomial(counts.sum(), shares, RESAMPLES) @ values / counts.sum() / unit
     errors = means - shares @ values / unit
-    seeds = [_seed_part(right) for right in (a, b) if len(right) > 1]
+    seeds = [_seed_part(part) for part in parts if len(part) > 1]
     variance = sum(part[0] for part in seeds)
     if variance == 0:  # one seed each, or seeds that make no difference
         return errors
@@ -136,10 +200,10 @@ def _errors(a, b):
     return errors + np.sqrt(variance) * rng.standard_t(freedom, RESAMPLES)
 
 
-def _seed_part(right):
+def _seed_part(values):
     """Of a mean over S seeds: its variance, the interaction's share of it, degrees of freedom."""
-    seeds, n = right.shape
-    accuracies = right.mean(axis=1)
-    rest = right - right.mean(axis=0) - accuracies[:, None] + accuracies.mean()  # (S, n)
-    interaction = (rest**2).sum() / ((seeds - 1) * (n - 1))  # mean square
-    return accuracies.var(ddof=1) / seeds, interaction / (n * seeds), seeds - 1
+    seeds, n = values.shape
+    means = values.mean(axis=1)
+    rest = values - values.mean(axis=0) - means[:, None] + means.mean()  # (S, n)
+    interaction = (rest**2).sum() / ((seeds - 1) * max(1, n - 1))  # mean square
+    return means.var(ddof=1) / seeds, interaction / (n * seeds), seeds - 1

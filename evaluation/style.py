@@ -5,10 +5,11 @@ import math
 import textwrap
 import warnings
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from boundary import replacing
 
@@ -18,17 +19,23 @@ from matplotlib.colors import to_hex, to_rgb
 
 Look = namedtuple("Look", "label colour hatch line marker")
 
-# Okabe and Ito's colours survive colour blindness; hatches, lines and markers survive grey print.
+# Okabe and Ito's and Tol's colours survive colour blindness; hatches, lines and markers grey print.
 METHODS = {
     "head": Look("head-only", "#E69F00", "", "-", "o"),
     "adapter": Look("adapters", "#0072B2", "//", "--", "s"),
     "lora": Look("LoRA", "#009E73", "..", "-.", "^"),
     "bitfit": Look("BitFit", "#CC79A7", "--", (0, (5, 1)), "v"),
     "full": Look("full fine-tuning", "#999999", "xx", ":", "D"),
-    "probe": Look("probe", "#D55E00", "oo", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    "dora": Look("DoRA", "#117733", "||", (0, (3, 1, 1, 1, 1, 1)), "<"),
+    "ia3": Look("(IA)³", "#882255", "++", "--", ">"),
+    "vera": Look("VeRA", "#44AA99", "oo", "-", "p"),
+    "ln": Look("LN-tuning", "#AA4499", "\\\\", "-.", "*"),
+    "reft": Look("LoReFT", "#332288", "**", ":", "h"),
+    "side": Look("side-tuning", "#999933", "//", (0, (5, 1)), "d"),
     "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
+    "probe": Look("probe", "#D55E00", "--", (0, (1, 1)), "X"),
 }
-OTHERS = ("#000000", "#882255", "#332288", "#117733")  # methods that are not above
+OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # methods that are not above
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
@@ -37,9 +44,12 @@ SMALL = 8.5  # points: what stands around the axes
 LINE = 0.165  # inches: a line of that size
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
+def looks(
+    methods: Sequence[str], blocks: Mapping[str, int | None] | None = None
+) -> dict[str, Look]:
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
+    `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
     Variants of one method have its colour, from dark to light in their order, and the first has
     its hatch, line and marker; the others have their own. A method that is not in `METHODS` goes
     by its own name, in one of `OTHERS`.
@@ -56,7 +66,7 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
         first = METHODS.get(name) or Look(name, own[name], "", "-", None)
         for i, method in enumerate(variants):
             look = Look(
-                " ".join(filter(None, (first.label, _variant(method)))),
+                _label(method, first.label, (blocks or {}).get(method)),
                 _shade(first.colour, i, len(variants)),
                 HATCHES[(HATCHES.index(first.hatch) + i) % len(HATCHES)],
                 LINES[(LINES.index(first.line) + i) % len(LINES)],
@@ -69,6 +79,17 @@ def looks(methods: Sequence[str]) -> dict[str, Look]:
     return {method: drawn[method] for method in dict.fromkeys(methods)}
 
 
+def _label(method, label, blocks):
+    """Such as "LoRA (rank=4)"; what trains the last k blocks is not called full fine-tuning."""
+    name, given = parse(method)
+    if name == "full":
+        blocks = given.pop("blocks", blocks)
+        last = "block" if blocks == 1 else f"{blocks} blocks"
+        label = label if blocks is None else f"fine-tuning of the last {last}"
+    texts = [f"{key}={as_text(value)}" for key, value in given.items()]
+    return f"{label} ({', '.join(texts)})" if texts else label
+
+
 def parse(method: str) -> tuple[str, dict]:
     """The name and the values of "lora(targets=('q', 'v'))": "lora", {"targets": ("q", "v")}."""
     try:
@@ -78,16 +99,11 @@ def parse(method: str) -> tuple[str, dict]:
         return method, {}
 
 
-def _variant(method):
-    """What is varied in "lora(targets=('q', 'v'))": "(targets=q, v)"."""
-    texts = [f"{key}={_value(value)}" for key, value in parse(method)[1].items()]
-    return f"({', '.join(texts)})" if texts else ""
-
-
-def _value(value):
+def as_text(value) -> str:
+    """A hyperparameter's value, as labels show it; lists within lists too."""
     if isinstance(value, float):
         return f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return ", ".join(map(as_text, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _shade(colour, i, count):
@@ -162,6 +178,16 @@ def _legend(figure, handles, width, foot):
         fontsize=9.5,
     )
     return rows
+
+
+def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
+    """Points with intervals from `ends[0]` to `ends[1]`: upright, or `across` the figure.
+
+    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it.
+    """
+    point, (low, high) = (x if across else y), ends
+    size = np.reshape(np.maximum([point - low, high - point], 0.0), (2, -1))
+    axes.errorbar(x, y, **{"xerr" if across else "yerr": size}, **style)
 
 
 def line_handle(look: Look, **more) -> plt.Line2D:

@@ -2,17 +2,18 @@
 
 import pandas as pd
 
-from . import blocks
-from . import convergence as converging
+from . import statistics
 from .comparisons import interval_note
-from .markdown import count, escape, excerpt, interval, number, p_value, percent, size, table
+from .markdown import escape, interval, number, p_value, percent, size, table
 from .results import Results
-from .statistics import LEVEL, wilson
+from .statistics import wilson
+from .style import parse
 
 SHOWN = 10  # misclassified reviews
+BUSY = 0.5  # threads of other work, above which seconds and memory say little
 PASS = (
-    "Shared pass: what the frozen blocks make of all train, validation and test reviews, computed "
-    "once for all runs with the same frozen blocks, and in no run's training seconds. "
+    "Shared pass: frozen blocks give the same output every epoch, so it is computed once for all "
+    "reviews and all runs with the same frozen blocks, and is in no run's training seconds. "
 )
 
 
@@ -44,8 +45,10 @@ def accuracies(results: Results) -> str:
         "test accuracy, %": rows["accuracy"].map(percent),
         "95 % interval": map(interval, rows["low"], rows["high"]),
         "sd over seeds, points": rows["sd"].map(percent),
+        **_macro_f1(results, means),
         "training accuracy, %": means["train_accuracy"].map(percent),
         "test loss": _form(means["test_loss"], "{:.3f}"),
+        "calibration error, points": means["calibration_error"].map(percent),
         "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
         "of all, %": _form(means["trainable_percentage"], "{:.3g}"),
         "training, s": means["training_seconds"].map(size),
@@ -53,64 +56,79 @@ def accuracies(results: Results) -> str:
         "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
     }
     note = escape(interval_note(results).removeprefix("error bars: "))
+    busy = (results.runs["other_load"] > BUSY).sum()
+    of = f"{busy} of {len(results.runs)} runs"
+    other = f" The machine did other work during {of}: their seconds and memory say little."
     return (
         f"{table(columns)}\n\nMeans over the seeds. Intervals: {note}. Losses are in nats per "
-        f"review. Training seconds count training alone. {PASS * blocks.is_shared(results)}A dash: "
-        f"not measured, or not defined.{_busy(results)}"
+        f"review. Calibration error: expected, over {statistics.BINS} equal bins of confidence. "
+        f"Training seconds count training alone. {PASS * results.is_shared}A dash: not measured, "
+        f"or not defined.{other * bool(busy)}"
     )
 
 
 def _shared(results, heading, rows):
     """The column of the shared pass, where any run has used one."""
-    return {heading: rows["shared_seconds"].map(size)} if blocks.is_shared(results) else {}
+    return {heading: rows["shared_seconds"].map(size)} if results.is_shared else {}
 
 
-def _busy(results):
-    """During which runs the machine did other work."""
-    runs = results.disturbed
-    if runs.empty:
-        return ""
-    names = [
-        f"{escape(results.looks[method].label)} (seed {', '.join(map(str, seeds))})"
-        for method, seeds in runs.groupby("method", sort=False)["seed"]
-    ]
-    which = "every run" if len(runs) == len(results.runs) else "; ".join(names)
-    return f"\n\nThe machine did other work during {which}: their seconds and memory say little."
+def _macro_f1(results, rows):
+    """With two labels it says little more than accuracy."""
+    many = len(results.experiment["label_names"]) > 2
+    return {"macro-F1, %": rows["macro_f1"].map(percent)} if many else {}
 
 
-def comparisons(results: Results) -> str:
-    """Each two methods, from `statistics.compare`."""
-    pairs = results.comparisons
+def by_label(results: Results) -> str:
+    """How many test reviews each label has, and each method's F1 on it; means over the seeds."""
+    predictions, names = results.predictions, results.experiment["label_names"]
+    counts = [(predictions.labels == i).sum() for i in range(len(names))]
+    columns = {"label": map(escape, names), "test reviews": [f"{n:,}" for n in counts]}
+    scores = {}
+    for (method, _), logits in predictions.logits.items():
+        f1 = statistics.f1_of_labels(predictions.labels, logits)
+        scores.setdefault(method, []).append(f1)
+    for method, seeds in scores.items():
+        heading = f"{escape(results.looks[method].label)}, F1 %"
+        columns[heading] = map(percent, sum(seeds) / len(seeds))
+    return table(columns)
+
+
+def comparisons(results: Results, pairs: pd.DataFrame) -> str:
+    """Differences of two methods each, from `statistics.compare`."""
     a, b = (_labels(results, pairs[f"method_{side}"]) for side in "ab")
+    margin = results.experiment["constants"].get("equivalence_margin", statistics.MARGIN)
+    within = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     columns = {
-        "better − other": [f"{better} − {other}" for better, other in zip(a, b, strict=True)],
+        "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "minimum detectable effect, points": pairs["minimum_detectable_effect"].map(percent),
-        "verdict (Holm, 5 %)": map(
-            _verdict,
-            pairs["p_holm"],
-            zip(a, pairs["seeds_a"], strict=True),
-            zip(b, pairs["seeds_b"], strict=True),
-        ),
+        "verdict": [_verdict(results, row, within) for row in pairs.itertuples()],
     }
     return (
         f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
-        f"{'; '.join(dict.fromkeys(pairs['test']))}. Holm's correction is over all pairs; the "
-        "intervals are of single differences. Minimum detectable effect: the true difference that "
-        "a single test at 5 % would have found with 80 % power; a smaller one may well be there."
+        f"{'; '.join(dict.fromkeys(pairs['test']))}. Better: p < 0.05 after Holm's correction over "
+        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %. Undecided: "
+        "neither; the intervals, each of a single difference, say how large it could be. Minimum "
+        "detectable effect: the true difference that a single test at 5 % finds with 80 % power."
     )
 
 
-def _verdict(p, *methods):
-    """In words, with what was not varied; `methods` are pairs of a label and a number of seeds."""
-    verdict = "significant" if p < LEVEL else "no significant difference"
-    once = [label for label, seeds in methods if seeds == 1]
-    if len(once) == 2:
-        return f"{verdict} (one seed each)"
-    return f"{verdict} (one seed of {once[0]})" if once else verdict
+def _verdict(results, row, within):
+    """In words, with what was not varied; a baseline needs no seeds."""
+    better = row.method_a if row.difference > 0 else row.method_b
+    words = {"different": f"{escape(results.looks[better].label)} better"}
+    words |= {"equivalent": f"equivalent within {within}"}
+    verdict = words.get(row.verdict, "undecided")
+    methods = {row.method_a: row.seeds_a, row.method_b: row.seeds_b}
+    baselines = set(results.runs.loc[results.runs["baseline"], "name"])
+    once = [m for m, n in methods.items() if n == 1 and parse(m)[0] not in baselines]
+    if not once:
+        return verdict
+    of = f" of {escape(results.looks[once[0]].label)}" if len(once) == 1 else " each"
+    return f"{verdict} (one seed{of})"
 
 
 def single_runs(results: Results) -> str:
@@ -121,41 +139,20 @@ def single_runs(results: Results) -> str:
         "seed": runs["seed"].map(str),
         "test accuracy, %": runs["test_accuracy"].map(percent),
         "95 % interval": map(interval, *wilson(runs["test_accuracy"] * tests, tests)),
+        **_macro_f1(results, runs),
         "training accuracy, %": runs["train_accuracy"].map(percent),
         "test loss": _form(runs["test_loss"], "{:.3f}"),
         "best epoch": _form(runs["best_epoch"], "{:.3g}"),
         "epochs run": _form(runs["epochs_run"], "{:.3g}"),
         "learning rate": _form(runs["learning_rate"], "{:g}"),
         "training, s": runs["training_seconds"].map(size),
+        **_shared(results, "shared pass, s", runs),
+        "started": [escape(started or "—") for started in runs["started"]],
     }
-    without = " Training seconds are without the shared pass." * blocks.is_shared(results)
     return (
         f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the test reviews; what "
-        f"another seed would change is not in them.{without}"
+        "another seed would change is not in them."
     )
-
-
-def convergence(results: Results) -> str:
-    """How soon each method reached its targets: means over the seeds, with their intervals."""
-    rows = converging.by_method(results.convergence)
-    columns = {"method": _labels(results, rows["method"]), "seeds": rows["seeds"].map(str)}
-    for target in converging.TARGETS:
-        columns[f"{target} target, %"] = rows[f"{target}_target"].map(percent)
-        for unit in converging.UNITS:
-            ends = (rows[f"{target}_{unit}{end}"] for end in ("", "_low", "_high"))
-            columns[f"{unit} to the {target} target"] = map(_around, *ends)
-    without = " alone, without the shared pass" * blocks.is_shared(results)
-    return (
-        f"{table(columns)}\n\nUntil the validation accuracy reached 99 % of the run's best (own "
-        "target), and the smallest of all runs' bests (common target); seconds are of training"
-        f"{without}. Means over the seeds, and in parentheses their 95 % intervals, Student's t, "
-        "where seeds differ. Read off at the first evaluation that is there, up to "
-        f"{count(converging.resolution(results.history), 'step')} late."
-    )
-
-
-def _around(mean, low, high):
-    return size(mean) + (f" ({size(max(low, 0))} to {size(high)})" if low < high else "")
 
 
 def failed(results: Results) -> str:
@@ -176,7 +173,7 @@ def misclassified(results: Results) -> str:
         "label": rows["label"].map(escape),
         "predicted": rows["predicted"].map(escape),
         "confidence, %": rows["confidence"].map(percent),
-        "text": rows["text"].map(excerpt),
+        "text": rows["text"].map(escape),
     }
     shown = f"The {SHOWN} most confident of" if len(wrong) > SHOWN else "All"
     return (

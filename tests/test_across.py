@@ -1,7 +1,5 @@
 """The figure across experiments: which constant differs, and what stands at each of its values."""
 
-import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +8,6 @@ from made_up import EXPERIMENT, TESTS, add, begin
 
 from evaluation import across, statistics
 from evaluation.results import Results
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def experiments(tmp_path, constant="max_tokens", values=(64, 128, 512), **more):
@@ -40,6 +36,7 @@ def test_each_value_has_the_accuracy_of_its_experiment(tmp_path, capsys):
     assert lora["max_tokens"].tolist() == [64, 128, 512]
     assert lora["accuracy"].tolist() == pytest.approx([30 / TESTS, 31 / TESTS, 32 / TESTS])
     assert (points["low"] <= points["accuracy"]).all()
+    assert "How much of a review does each method need?" in Path(page).read_text()
 
 
 def test_a_size_that_is_all_there_are_stands_at_its_number(tmp_path):
@@ -55,9 +52,38 @@ def test_a_size_that_is_all_there_are_stands_at_its_number(tmp_path):
     assert sorted(set(across.table(read, "train_examples")["train_examples"])) == [5, 10]
 
 
-def test_texts_are_compared_too(tmp_path):
-    folders = experiments(tmp_path, "truncation", ("left", "right"))
-    assert [path.suffix for path in across.compare(folders)] == [".md", ".csv", ".png"]
+def test_a_budget_is_all_labels(tmp_path):
+    read = [Results.read(folder) for folder in experiments(tmp_path, "labels", (14, None))]
+    assert across.differing(read) == ["labels"]
+    assert set(across.table(read, "labels")["labels"]) == {14}  # 10 and 4 of validation
+
+
+@pytest.mark.parametrize(
+    ("constant", "values", "texts"),
+    [
+        ("truncation", ("left", "right"), ["left", "right"]),
+        ("lora_targets", (["q"], ["q", "v"]), ["q", "q, v"]),
+        ("lora_targets", ([["q", 1], ["v", 2]], None), ["q, 1, v, 2", "None"]),
+    ],
+)
+def test_texts_and_lists_are_compared_too(tmp_path, constant, values, texts):
+    page, csv, png = across.compare(experiments(tmp_path, constant, values))
+    points = pd.read_csv(csv, keep_default_na=False)
+    assert list(dict.fromkeys(points[constant].replace("", "None"))) == texts
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_baselines_are_lines_and_others_have_a_dot_a_seed(tmp_path):
+    folders = experiments(tmp_path)
+    for i, folder in enumerate(folders):
+        add(folder, "tfidf", 0, 10 + i, record={"experiment": f"tokens-{i}"})
+    read = [Results.read(folder) for folder in folders]
+    figure, note, _ = across.figure(read, across.table(read, "max_tokens"), "max_tokens", [])
+    assert "small dots: single seeds" in note
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
+    assert sorted(len(line.get_xdata()) for line in dots) == [6, 6]
+    (level,) = [line for line in figure.axes[0].lines if line.get_marker() == "None"][-1:]
+    assert 100 * 10 / TESTS in level.get_ydata() or len(dots) == 2
 
 
 def test_experiments_that_do_not_differ_in_one_constant_are_refused(tmp_path, capsys):
@@ -117,17 +143,6 @@ def test_how_long_is_trained_may_differ_beside_the_constant_and_is_compared_alon
     begin(folders[1], constants=constants | {"max_tokens": 64, "epochs": 12})
     read[1] = Results.read(folders[1])
     assert across.differing(read) == ["epochs"]
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.md")))
-def test_the_committed_pages_across_experiments_are_what_the_code_writes(name, tmp_path):
-    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    folders = dict.fromkeys(re.findall(r"\]\(([^/)]+)/report\.md\)", text))
-    assert len(folders) >= 2
-    across.compare([shutil.copytree(RESULTS / folder, tmp_path / folder) for folder in folders])
-    for end in ("md", "csv"):
-        committed = (RESULTS / f"{name}.{end}").read_bytes()
-        assert (tmp_path / f"{name}.{end}").read_bytes() == committed
 
 
 def test_a_variant_keeps_its_own_values_beside_the_constants():

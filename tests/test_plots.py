@@ -1,7 +1,6 @@
 """Figures say what the files say, and a method looks the same in all of them."""
 
 import colorsys
-import json
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.colors import to_rgb
 from sklearn.metrics import confusion_matrix
 
 from boundary import BadInput
-from evaluation import comparisons, curves, matrices, plots, style
+from evaluation import comparisons, curves, matrices, plots, statistics, style
 from evaluation.files import read_table
 from evaluation.results import Results
 
@@ -108,11 +107,11 @@ def test_twelve_variants_are_drawn_in_every_figure(tmp_path):
     figure, note, _ = comparisons.differences(results)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(names) == 11 and all(name.startswith("mine − ") for name in names)
-    assert "all 66 pairs" in note
+    assert "each method and the best one; the report has all 66 pairs" in note
     figures = drawn(tmp_path)
     assert figures - ALWAYS - COMPARED == {
-        *("changes_lora", "changes_lora-rank=1", "changes_lora-rank=4", "changes_lora-rank=64"),
-        "changes_lora-targets=-q+v+rank=8",
+        *("changes_lora", *(f"changes_lora+rank={rank}" for rank in (1, 4, 64))),
+        "changes_lora+targets=+q+v+rank=8",
     }
 
 
@@ -163,28 +162,6 @@ def test_every_axis_of_time_says_whether_the_shared_pass_is_in_it(tmp_path):
     assert {16, 17.5, 25} <= set(at) and min(at) == 16
     figure, note, _ = curves.learning_curves(results, "seconds")
     assert {axes.get_xlabel() for axes in figure.axes} == {"training, no shared pass (s)"}
-    assert "the shared pass, 2.5 s through 1 frozen block; 5 s through 2" in note
-    assert "shared" not in curves.learning_curves(results, "epoch")[1]
-
-
-def test_figures_of_seconds_say_that_the_machine_did_other_work(tmp_path):
-    begin(tmp_path)
-    add_depths(tmp_path)
-
-    def notes():
-        results = Results.read(tmp_path)
-        yield comparisons.bars(results, "training_seconds", comparisons.SECONDS)[1]
-        yield comparisons.cost_and_benefit(results)[1]
-        yield curves.learning_curves(results, "seconds")[1]
-        yield curves.depths(results)[1]
-        style.plt.close("all")
-
-    assert not any("other work" in note for note in notes())
-    for runs, said in ((1, "some runs"), (None, "every run")):
-        for path in list(tmp_path.glob("*/run.json"))[:runs]:
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": 2.0}))
-        line = f"the machine did other work during {said}: seconds and memory say little"
-        assert all(line in note.splitlines() for note in notes())
 
 
 def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):
@@ -202,7 +179,7 @@ def test_long_times_are_written_in_full(tmp_path):
     begin(tmp_path)
     add(tmp_path, "lora", 0)
     results = Results.read(tmp_path)
-    results.runs["training_seconds"] = 12345.6
+    results.runs["training_seconds"] = results.runs["total_seconds"] = 12345.6
     figure, _, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
     assert "12,346" in [text.get_text() for text in figure.axes[0].texts]
 
@@ -217,7 +194,7 @@ def test_the_pareto_front_continues_from_its_last_method_to_the_panels_edge(tmp_
     begin(tmp_path)
     add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
     results = Results.read(tmp_path)
-    results.runs["training_seconds"] = [1.0, 5.0]
+    results.runs["total_seconds"] = [1.0, 5.0]
     figure, _, _ = comparisons.cost_and_benefit(results)
     axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
     front = next(line for line in axes.lines if line.get_linestyle() == ":")
@@ -243,7 +220,7 @@ def test_costs_of_every_range_have_ticks(tmp_path, seconds):
     begin(tmp_path)
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
     results = Results.read(tmp_path)
-    results.runs["training_seconds"] = seconds
+    results.runs["total_seconds"] = seconds
     figure, _, _ = comparisons.cost_and_benefit(results)
     axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
     left, right = axes.get_xlim()
@@ -259,6 +236,43 @@ def test_methods_of_equal_cost_stand_in_the_middle_of_the_panel(tmp_path):
     results.runs[list(comparisons.COSTS)] = 8.0
     figure, _, _ = comparisons.cost_and_benefit(results)
     assert [axes.get_xlim() for axes in figure.axes] == [(4, 16)] * 3
+
+
+class Recorder:
+    """Axes that see to it that matplotlib would take an error bar."""
+
+    def errorbar(self, x, y, **style):
+        assert (style.get("xerr", style.get("yerr")) >= 0).all()
+
+
+def test_ordinary_accuracies_have_intervals_and_error_bars_at_their_place():
+    """Equal seeds, all right, none right, one review: an end may be one rounding off."""
+    rng, axes = np.random.default_rng(0), Recorder()
+    for _ in range(1500):
+        n, seeds = int(rng.integers(1, 3001)), int(rng.integers(1, 6))
+        right = rng.choice([0, n, rng.integers(n + 1)], seeds if rng.random() < 0.5 else 1)
+        runs = pd.DataFrame({"method": "lora", "test_accuracy": np.resize(right, seeds) / n})
+        point = 100 * statistics.by_method(runs, n)[["accuracy", "low", "high"]].iloc[0]
+        style.error_bar(axes, point["accuracy"], 0, (point["low"], point["high"]), across=True)
+        style.error_bar(axes, 0, point["accuracy"], (point["low"], point["high"]))
+    for _ in range(60):
+        n, seeds = int(rng.integers(1, 60)), rng.integers(1, 4, 2)
+        shares = [rng.choice([0, 0.9, 1]) for _ in "ab"]
+        right = {m: rng.random((s, n)) < p for m, s, p in zip("ab", seeds, shares, strict=True)}
+        row = statistics.compare(right).iloc[0]
+        assert row[["difference", "low", "high", "p", "p_equivalent"]].notna().all()
+        style.error_bar(axes, row["difference"], 0, (row["low"], row["high"]), across=True)
+
+
+@pytest.mark.parametrize(("right", "seeds"), [(0, 1), (TESTS, 1), (TESTS, 3), (39, 3)])
+def test_ordinary_accuracies_are_drawn(tmp_path, right, seeds, capsys):
+    begin(tmp_path)
+    for seed in range(seeds):
+        add(tmp_path, "lora", seed, right=right), add(tmp_path, "head", seed, right=right)
+    results = Results.read(tmp_path)
+    for function in (comparisons.cost_and_benefit, comparisons.differences):
+        function(results)
+    comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)
 
 
 # ------------------------------------------------------------------ curves
@@ -282,27 +296,29 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
 
 
-def test_a_methods_depths_are_a_line_of_accuracies_by_total_seconds(tmp_path):
+def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
     begin(tmp_path)
     add_depths(tmp_path)
+    add(tmp_path, "lora(blocks=1, rank=2)", 0, record={"hyperparameters": {"blocks": 1}})
+    add(tmp_path, "tfidf", 0, right=20, record={"hyperparameters": {}})
+    path = tmp_path / "lora-blocks=6-seed0" / "run.json"  # None: all blocks
+    path.write_text(path.read_text().replace('"blocks": 6', '"blocks": null'))
     results = Results.read(tmp_path)
-    figure, note, handles = curves.depths(results)
-    axes = figure.axes[0]
-    lines = {line.get_color(): line for line in axes.lines if line.get_linestyle() != "None"}
+    figure, note, handles = curves.hyperparameter(results, "blocks")
+    lines = {line.get_color(): line for line in figure.axes[0].lines if line.get_marker() in "^s"}
     accuracies = results.intervals.set_index("method")["accuracy"]
-    for i, method in enumerate(("lora", "adapter")):
+    for method in ("lora", "adapter"):
         x, y = lines[style.METHODS[method].colour].get_xydata().T
-        np.testing.assert_allclose(x, [1 + 4 * n + i + 2.5 * (6 - n) for n in range(1, 7)])
         expected = [accuracies[f"{method}(blocks={n})"] for n in range(1, 7)]
+        np.testing.assert_allclose(x, range(1, 7))
         np.testing.assert_allclose(y, 100 * np.array(expected))
-    assert [text.get_text() for text in axes.texts] == list("123456") * 2
-    assert sorted(handle.get_label() for handle in handles) == ["LoRA", "adapters"]
-    assert axes.get_xlabel() == "training and shared pass (s)"
+    assert [handle.get_label() for handle in handles] == ["adapters", "LoRA", "TF-IDF"]
+    (level,) = [line for line in figure.axes[0].lines if line.get_color() == "#56B4E9"]
+    assert level.get_xydata().tolist() == [[1, 50], [6, 50]]
     assert "error bars: 95 %, t over 3 seeds" in note
-    assert "blocks" in drawn(tmp_path)
 
 
-def test_a_methods_learning_rates_are_a_line_of_accuracies(tmp_path):
+def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
     begin(tmp_path)
     rates = (0.1, 0.001, 0.01)  # the second has no variant: it is the method's own rate
     for i, text in enumerate(("lora(learning_rate=0.1)", "lora", "lora(learning_rate=0.01)")):
@@ -310,35 +326,13 @@ def test_a_methods_learning_rates_are_a_line_of_accuracies(tmp_path):
             record = {"learning_rate": rates[i]}
             add(tmp_path, text, seed, 20 + 5 * i + seed, record=record)
     add(tmp_path, "adapter(learning_rate=0.1)", 0, record={"learning_rate": 0.1})  # alone: no line
-    figure, note, handles = curves.learning_rates(Results.read(tmp_path))
-    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() != "None"]
+    figure, note, handles = curves.hyperparameter(Results.read(tmp_path), "learning_rate")
+    line, dots = [line for line in figure.axes[0].lines if line.get_marker() in "^."]
     expected = [[0.001, 100 * 26 / TESTS], [0.01, 100 * 31 / TESTS], [0.1, 100 * 21 / TESTS]]
     np.testing.assert_allclose(line.get_xydata(), expected)
+    assert len(dots.get_xdata()) == 9
     assert [handle.get_label() for handle in handles] == ["LoRA"]
-    assert "error bars: 95 %, t over 3 seeds" in note
-    assert "learning_rates" in drawn(tmp_path)
-
-
-def test_a_method_in_all_blocks_is_the_last_point_of_its_depths(tmp_path):
-    begin(tmp_path)
-    add_depths(tmp_path, ["lora"], seeds=[0])
-    (tmp_path / "lora-blocks=6-seed0").rename(tmp_path / "lora-seed0")
-    path = tmp_path / "lora-seed0" / "run.json"
-    text = (
-        path.read_text().replace("lora(blocks=6)", "lora").replace('"blocks": 6', '"blocks": null')
-    )
-    path.write_text(text)
-    figure, _, _ = curves.depths(Results.read(tmp_path))
-    assert [text.get_text() for text in figure.axes[0].texts] == list("123456")
-
-
-def test_variants_that_differ_in_more_than_their_blocks_are_no_line(tmp_path):
-    begin(tmp_path)
-    for text, blocks in (("blocks=1", 1), ("blocks=2", 2), ("blocks=3, rank=2", 3)):
-        record = {"frozen_blocks": 6 - blocks, "shared_seconds": 1.0}
-        record["hyperparameters"] = {"blocks": blocks}
-        add(tmp_path, f"lora({text})", 0, record=record)
-    assert curves.depths(Results.read(tmp_path)) is None
+    assert curves.hyperparameter(Results.read(tmp_path), "rank") is None
 
 
 def test_both_losses_have_one_scale_that_holds_both(tmp_path):
@@ -358,32 +352,6 @@ def test_one_seed_has_no_band(tmp_path):
     add(tmp_path, "lora", 0)
     figure, note, _ = curves.learning_curves(Results.read(tmp_path), "seconds")
     assert not figure.axes[0].collections and "band" not in note
-
-
-def test_the_training_loss_is_a_centred_moving_mean_of_each_runs_steps():
-    steps = pd.DataFrame({"step": [1, 2, 3, 4, 5], "loss": [5.0, 1, 3, 8, 1]})
-    steps = pd.concat([steps.assign(method="lora", seed=seed) for seed in (0, 1)])
-    steps.loc[steps["seed"] == 1, "loss"] *= 10
-    smooth = curves.smoothed(steps.reset_index(drop=True), 3)
-    expected = [3, 3, 4, 4, 4.5]
-    assert smooth["loss"].tolist() == pytest.approx(expected + [10 * loss for loss in expected])
-    assert curves.smoothed(smooth, 1)["loss"].tolist() == smooth["loss"].tolist()
-
-
-def test_the_training_loss_has_a_panel_where_runs_have_their_steps(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "lora", 0, epochs=10), add(tmp_path, "head", 0, epochs=10)
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
-    assert [axes.get_title() for axes in figure.axes] == [
-        *("training loss", "validation loss", "validation accuracy")
-    ]
-    assert "centred moving mean over 3 steps" in note
-    (tmp_path / "head-seed0" / "steps.csv").unlink()
-    figure, _, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
-    assert [len(axes.lines) for axes in figure.axes] == [1, 4, 4]  # two lines and two rings
-    (tmp_path / "lora-seed0" / "steps.csv").unlink()
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
-    assert len(figure.axes) == 2 and "moving mean" not in note
 
 
 # ------------------------------------------------------------------ matrices and tuning

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,14 @@ from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
 from scipy.special import softmax
 
 from boundary import BadInput, replacing, write
-from evaluation import report, statistics, tables
-from evaluation.files import MEASURED
+from evaluation import compact, report, statistics, tables
 from evaluation.results import Results
+
+
+@pytest.fixture(autouse=True)
+def without_drawing(request):
+    if "figures" not in request.node.name:
+        request.getfixturevalue("without_figures")
 
 
 @pytest.fixture
@@ -24,16 +28,20 @@ def folder(tmp_path):
     return tmp_path
 
 
+def edit(path, **entries):
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
 def test_numbers_come_back_to_the_last_digit(folder):
-    add_run(folder, "lora", 2, predicted(np.arange(TESTS) % 2, np.full((TESTS, 2), 1 / 3)))
-    path = folder / "lora-seed2" / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"test_loss": 0.1 + 0.2}))
+    third = np.float32(1 / 3)
+    add_run(folder, "lora", 2, predicted(np.arange(TESTS) % 2, np.full((TESTS, 2), third)))
+    edit(folder / "lora-seed2" / "run.json", test_loss=0.1 + 0.2)
     results = Results.read(folder)
-    assert (results.predictions.logits["lora", 2] == 1 / 3).all()
-    assert results.runs.loc["lora-seed2", "test_loss"] == 0.1 + 0.2
+    assert (results.predictions.logits["lora", 2] == third).all()
+    assert results.runs.iloc[-1]["test_loss"] == 0.1 + 0.2
     report.write(results)
-    runs = pd.read_csv(folder / "runs.csv").set_index(["method", "seed"])
-    assert runs.loc[("lora", 2), "test_loss"] == 0.1 + 0.2
+    runs = pd.read_csv(folder / "runs.csv")
+    assert runs.iloc[-1]["test_loss"] == 0.1 + 0.2
 
 
 def test_intervals_and_comparisons_are_computed_once(folder, monkeypatch):
@@ -43,11 +51,11 @@ def test_intervals_and_comparisons_are_computed_once(folder, monkeypatch):
         computed = getattr(statistics, name)
         return lambda *given: calls.append(name) or computed(*given)
 
-    for name in ("compare", "by_method", "_errors"):
+    for name in ("_compare_two", "by_method", "_errors"):
         monkeypatch.setattr(statistics, name, counted(name))
     results = Results.read(folder, [str(i) for i in range(TESTS)])
     report.write(results), tables.terminal(results)
-    assert sorted(calls) == ["_errors", "by_method", "compare"]
+    assert sorted(calls) == ["_compare_two", "_errors", "by_method"]
 
 
 def test_runs_have_the_experiments_order_then_their_names_and_seeds(folder):
@@ -61,13 +69,10 @@ def test_runs_have_the_experiments_order_then_their_names_and_seeds(folder):
 def test_collected_tables_have_method_and_seed_in_front(folder):
     add(folder, "tfidf", 0)
     results = Results.read(folder)
-    assert list(results.steps.columns[:3]) == ["method", "seed", "step"]
-    assert len(results.steps) == 4 * 6 and len(results.history) == 4 * 4
-    assert set(results.history["method"]) == {"head", "lora"}
+    assert len(results.history) == 4 * 4 and set(results.history["method"]) == {"head", "lora"}
     assert set(results.changes["method"]) == {"lora"}
     report.write(results)
     assert pd.read_csv(folder / "history.csv").columns[:2].tolist() == ["method", "seed"]
-    assert "hyperparameters" not in pd.read_csv(folder / "runs.csv")
 
 
 def test_finished_failed_and_unfinished_runs_are_kept_apart(folder):
@@ -97,178 +102,28 @@ def test_a_folder_without_finished_runs_is_said(tmp_path, only_failed):
         ("experiment.json", '{"constants": ', r"experiment\.json cannot be read"),
         ("experiment.json", '{"constants": {}}', r"experiment\.json cannot be read.*'model'"),
         ("experiment.json", "7", r"experiment\.json cannot be read"),
-        ("head-seed0/run.json", "{}", r"run\.json cannot be read.*'experiment'"),
+        ("experiment.json", None, r"experiment\.json is missing"),
+        ("head-seed0/run.json", "{}", r"run\.json cannot be read.*experiment"),
+        ("head-seed0/run.json", '{"status": 3}', r"run\.json cannot be read.*status"),
         ("head-seed0/history.csv", "step\n1\n", r"history\.csv cannot be read.*'epoch'"),
         ("head-seed0/history.csv", "step\nx\n", r"history\.csv cannot be read.*'?x'?"),
         ("head-seed0/predictions.csv", "", r"predictions\.csv cannot be read"),
+        ("head-seed0/predictions.csv", None, r"predictions\.csv is missing"),
         ("lora-seed1/predictions.csv", "label,logit_bad,logit_good\n0,1,2\n", "other test reviews"),
         ("misclassified.csv", "review\n1\n", r"misclassified\.csv cannot be read.*'label'"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line(folder, file, text, message):
-    (folder / file).write_text(text)
-    assert re.search(message, refusal(folder))
-
-
-def refusal(folder):
-    """Why these results are refused, in one line."""
+    (folder / file).unlink() if text is None else (folder / file).write_text(text)
     with pytest.raises(BadInput) as caught:
         Results.read(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(caught.value) and re.search(message, str(caught.value))
 
 
-def edit(path, *names, value):
-    """Set an entry, or one of an entry, of a JSON file."""
-    found = json.loads(path.read_text())
-    inner = found
-    for name in names[:-1]:
-        inner = inner[name]
-    inner[names[-1]] = value
-    path.write_text(json.dumps(found))
-
-
-NAN, INFINITE = float("nan"), float("inf")
-RECORDS = [
-    *[("test_accuracy", value) for value in (7.5, -0.1, NAN, INFINITE, "0.5", True, [1])],
-    *[("train_loss", -1), ("training_seconds", -3.0), ("training_seconds", 10**400)],
-    *[("best_step", 0), ("best_step", 7), ("trainable_percentage", 101), ("peak_memory_mib", {})],
-    *[("seed", value) for value in (0.5, -1, "0", None, True, 2**63)],
-    *[("status", 3), ("status", None), ("method", ["lora"]), ("name", 1), ("baseline", "no")],
-    *[("experiment", "another"), ("validation_accuracy", 2), ("hyperparameters", 3)],
-    *[("frozen_blocks", -1), ("frozen_blocks", 2.5), ("shared_seconds", -1.0)],
-    *[("shared_seconds", INFINITE), ("shared_seconds", "3")],
-]
-
-
-@pytest.mark.parametrize(("name", "value"), RECORDS)
-def test_an_impossible_entry_of_a_run_is_named_with_its_file(folder, name, value):
-    edit(folder / "lora-seed0" / "run.json", name, value=value)
-    message = refusal(folder)
-    assert message.startswith(f"{folder / 'lora-seed0' / 'run.json'}")
-    assert name in message and repr(value)[:50] in message
-
-
-@pytest.mark.parametrize("blocks", [-1, 1.5, "2"])
-def test_an_impossible_number_of_blocks_is_named_with_its_file(folder, blocks):
-    path = folder / "lora-seed0" / "run.json"
-    edit(path, "hyperparameters", "blocks", value=blocks)
-    assert refusal(folder).startswith(f"{path}: blocks is {blocks!r}, expected a whole number")
-
-
-ABOUT = [
-    *[(["constants"], 3), (["constants"], None), (["data"], []), (["model"], 7), (["command"], 1)],
-    *[(["label_names"], names) for names in ("bad", ["bad", 1], ["bad", "bad"], [["bad"], "good"])],
-    *[(["constants", "methods"], "lora"), (["constants", "max_tokens"], "8")],
-    *[(["data", "test"], 0), (["data", "train"], 1.5), (["data", "test_share_truncated"], 25)],
-    *[(["data", "notes"], [1]), (["libraries"], ["torch"]), (["device"], 0)],
-]
-
-
-@pytest.mark.parametrize(("names", "value"), ABOUT)
-def test_an_impossible_entry_of_the_experiment_is_named_with_its_file(folder, names, value):
-    edit(folder / "experiment.json", *names, value=value)
-    expected = f"{folder / 'experiment.json'}: {names[-1]} is {value!r}, expected "
-    assert refusal(folder).startswith(expected)
-
-
-CELLS = [
-    ("history", "validation_accuracy", 7.5),
-    ("history", "validation_loss", -0.5),
-    ("history", "train_loss", NAN),
-    ("history", "seconds", INFINITE),
-    ("history", "step", 0),
-    ("history", "step", 99),  # the others come after it
-    ("steps", "gradient_norm", -1.0),
-    ("steps", "loss", NAN),
-    ("steps", "step", 3),  # twice
-    ("changes", "block", -1),
-    ("changes", "relative_size", -0.5),
-    ("predictions", "label", 2),
-    ("predictions", "label", -1),
-    ("predictions", "logit_bad", NAN),
-    ("predictions", "logit_good", -INFINITE),
-]
-
-
-@pytest.mark.parametrize(("table", "column", "value"), CELLS)
-def test_an_impossible_cell_is_named_with_its_file_and_column(folder, table, column, value):
-    path = folder / "lora-seed0" / f"{table}.csv"
-    frame = pd.read_csv(path)
-    frame.loc[1, column] = value
-    frame.to_csv(path, index=False)
-    message = refusal(folder)
-    assert message.startswith(f"{path}: {column} is ") and ", expected " in message
-    if value not in (99, 3):
-        assert f" is {value}, " in message
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [("40,bad,good,0.9,x", "review is 40, expected one of 40 reviews"), ("0,a,b,1.5,x", "is 1.5")],
-)
-def test_impossible_misclassified_reviews_are_named(folder, row, message):
-    path = folder / "misclassified.csv"
-    path.write_text(f"review,label,predicted,confidence,text\n{row}\n")
-    assert refusal(folder).startswith(f"{path}: ") and message in refusal(folder)
-
-
-def test_accuracies_that_the_predictions_do_not_have_are_refused(folder):
-    edit(folder / "lora-seed0" / "run.json", "test_accuracy", value=32 / 40)
-    assert "run.json: test_accuracy is 0.8, and of predictions.csv 0.825" in refusal(folder)
-    edit(folder / "lora-seed0" / "run.json", "test_accuracy", value=None)
-    assert "run.json: test_accuracy is nan, and" in refusal(folder)
-
-
-def test_numbers_that_a_run_has_not_may_be_null(folder):
-    add(folder, "tfidf", 0)
-    for name in MEASURED.keys() - {"test_accuracy"}:
-        edit(folder / "lora-seed0" / "run.json", name, value=None)
-    assert "other_load" in MEASURED and len(Results.read(folder).runs) == 5
-
-
-def test_what_runs_share_is_read_where_it_is_recorded_and_kept_in_the_table(folder):
-    report.write(Results.read(folder))
-    new = {"frozen_blocks", "shared_seconds", "blocks"}
-    assert not new & set(pd.read_csv(folder / "runs.csv"))  # as they were before there was any
-    add(folder, "tfidf", 0, record={"frozen_blocks": None, "shared_seconds": None})
-    add(folder, "full", 0, record={"frozen_blocks": 4, "shared_seconds": 0.1 + 0.2})
-    edit(folder / "full-seed0" / "run.json", "hyperparameters", value={"blocks": 2, "rank": "x"})
-    report.write(Results.read(folder))
-    runs = pd.read_csv(folder / "runs.csv").set_index("method")
-    assert runs.loc["full", ["frozen_blocks", "blocks"]].tolist() == [4, 2]
-    assert runs.loc["full", "shared_seconds"] == 0.1 + 0.2
-    assert runs.loc[["tfidf", "head"], sorted(new)].isna().all(axis=None)
-
-
-FILES = ["run.json", "history.csv", "steps.csv", "changes.csv", "predictions.csv"]
-FILES = ["experiment.json", "misclassified.csv", *(f"lora-seed0/{name}" for name in FILES)]
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_a_folder_in_the_place_of_a_file_is_named(folder, file):
-    (folder / file).unlink(missing_ok=True)
-    (folder / file).mkdir()
-    message = refusal(folder)
-    assert f"{folder / file} cannot be read" in message and "Errno" not in message
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_whatever_stops_the_reading_is_bad_input_with_the_file(folder, file, monkeypatch):
-    wrong = Results.read(folder, [str(i) for i in range(TESTS)]).misclassified
-    wrong.to_csv(folder / "misclassified.csv", index=False)
-
-    def broken(read):
-        def reader(path, *given, **more):
-            if Path(path) == folder / file:
-                raise RuntimeError("nobody has foreseen this")
-            return read(path, *given, **more)
-
-        return reader
-
-    monkeypatch.setattr(pd, "read_csv", broken(pd.read_csv))
-    monkeypatch.setattr(Path, "read_text", broken(Path.read_text))
-    assert f"{folder / file} cannot be read (RuntimeError: nobody" in refusal(folder)
+def test_an_impossible_accuracy_is_refused(folder):
+    edit(folder / "lora-seed0" / "run.json", test_accuracy=7.5)
+    with pytest.raises(BadInput, match=r"lora-seed0/run\.json cannot be read.*test_accuracy"):
+        Results.read(folder)
 
 
 def test_texts_that_look_like_nothing_stay_texts(tmp_path):
@@ -277,38 +132,33 @@ def test_texts_that_look_like_nothing_stay_texts(tmp_path):
     begin(tmp_path, label_names=names, constants=constants)
     for method in constants["methods"]:
         add(tmp_path, method, 0, right=0, labels=names)
-    add(tmp_path, "null", 0, status="NA")
     for path in (tmp_path / "lora-seed0").glob("changes.csv"):
         path.write_text(path.read_text().replace(",q,", ",NA,").replace(",o,", ",,"))
     report.write(Results.read(tmp_path, (names * TESTS)[:TESTS]))
-    results = Results.read(tmp_path)
-    wrong = results.misclassified.sort_values("review")
-    assert wrong["text"].tolist() == wrong["label"].tolist() == (names * TESTS)[:TESTS]
-    assert set(wrong["predicted"]) == set(names)
-    assert set(results.changes["place"]) == {"NA", ""}
+    for results in (Results.read(tmp_path), again(tmp_path)):
+        wrong = results.misclassified.sort_values("review")
+        assert wrong["text"].tolist() == wrong["label"].tolist() == (names * TESTS)[:TESTS]
+        assert set(wrong["predicted"]) == set(names)
+        assert set(results.changes["place"]) == {"NA", ""}
+        assert results.runs["method"].tolist() == ["None", "nan", "lora"]
 
-    def written(table):
-        return pd.read_csv(tmp_path / f"{table}.csv", keep_default_na=False)
 
-    assert written("runs")["method"].tolist() == ["None", "nan", "lora", "null"]
-    assert written("runs")["status"].iloc[-1] == "NA"
-    assert list(dict.fromkeys(written("history")["method"])) == ["None", "nan", "lora"]
-    assert set(written("changes")["place"]) == {"NA", ""}
+def again(folder):
+    """The results of the compact form."""
+    compact.compact(folder, folder / "compact")
+    return Results.read(folder / "compact")
 
 
 def test_predictions_of_other_reviews_are_refused(folder):
-    (folder / "lora-seed1" / "predictions.csv").unlink()
-    with pytest.raises(BadInput, match=r"lora-seed1/predictions\.csv is missing"):
-        Results.read(folder)
     add_run(folder, "lora", 1, predicted(np.arange(1, TESTS + 1) % 2, np.eye(2)[[0] * TESTS]))
-    with pytest.raises(BadInput, match="lora-seed1/predictions.csv has other test reviews"):
+    with pytest.raises(BadInput, match="lora with seed 1 has other test reviews"):
         Results.read(folder)
 
 
 def test_a_copy_of_a_run_is_no_second_seed(folder):
     (folder / "lora-seed1").rename(folder / "copy")
     add(folder, "lora", 1)
-    with pytest.raises(BadInput, match="a run that another folder holds too"):
+    with pytest.raises(BadInput, match="has lora with seed 1 twice"):
         Results.read(folder)
 
 
@@ -323,24 +173,72 @@ def test_misclassified_are_the_reviews_that_every_seed_of_every_method_gets_wron
     labels = np.array([0, 1, 2, 0, 0])
     for method, seed, logits in (("head", 0, first), ("head", 1, second), ("tfidf", 0, third)):
         add_run(tmp_path, method, seed, predicted(labels, logits, names))
-    texts = ["zero\r\n|", "one", 'two, "2" 🙂', "three", "four"]
+    texts = ["zero\r\n|", "one", 'two, "2" 🙂 ' + "and more " * 99, "three", "four"]
     found = Results.read(tmp_path, texts).misclassified
     assert found["review"].tolist() == [2, 0, 4]
     assert found["label"].tolist() == ["None", "a", "a"]
     assert found["predicted"].tolist() == ["a", "b", "b"]
 
     def of_b(*runs):  # a method's seeds first, then the methods
-        one, two, three = (softmax(logits)[1] for logits in runs)
+        one, two, three = (softmax(np.float32(logits).astype(float))[1] for logits in runs)
         return ((one + two) / 2 + three) / 2
 
     expected = [softmax([9, 0, 0])[0], of_b(first[0], second[0], third[0])]
     expected.append(of_b(doubt, other, doubt))
-    np.testing.assert_allclose(found["confidence"], expected, rtol=1e-12)
-    assert Results.read(tmp_path).misclassified is None
+    assert found["confidence"].tolist() == pytest.approx(expected, rel=1e-12)
+    assert found["text"][0].startswith('two, "2" 🙂 and') and len(found["text"][0]) <= 60
     report.write(Results.read(tmp_path, texts))
-    assert Results.read(tmp_path).misclassified.equals(found)  # text letter by letter
+    pd.testing.assert_frame_equal(Results.read(tmp_path).misclassified, found)
     with pytest.raises(BadInput, match="4 test reviews for 5 predictions"):
-        Results.read(tmp_path, texts[:-1])
+        Results.read(tmp_path, texts[:4])
+
+
+def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
+    add(folder, "tfidf", 0), add(folder, "adapter", 0, status="failed: the loss is nan")
+    report.write(Results.read(folder, [f"review {i}" for i in range(TESTS)]))
+    results, kept = Results.read(folder), again(folder)
+    assert {path.name for path in kept.folder.iterdir()} == {
+        *("experiment.json", "runs.csv", "misclassified.csv", "report.md", "report.html"),
+        *("predictions.parquet", "history.parquet", "changes.parquet"),
+    }
+    assert kept.records == results.records
+    for name in ("runs", "history", "changes", "comparisons"):
+        pd.testing.assert_frame_equal(getattr(kept, name), getattr(results, name))
+    for key, logits in results.predictions.logits.items():
+        assert np.array_equal(kept.predictions.logits[key], logits)
+    page = (kept.folder / "report.md").read_bytes()
+    assert report.main([str(kept.folder)]) == 0
+    assert (kept.folder / "report.md").read_bytes() == page
+    assert page.decode() == report.page(results, {})
+
+
+def test_a_compact_experiment_shows_the_figures_that_are_there(folder):
+    kept = again(folder)
+    (kept.folder / "test_accuracy.png").write_bytes(b"old")
+    names = {path.name for path in report.write(kept)}
+    assert names == {"test_accuracy.png", "report.md", "report.html"}
+    assert (kept.folder / "test_accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "(test_accuracy.png)" in (kept.folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_damaged_table_is_named(folder):
+    kept = again(folder).folder
+    (kept / "history.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadInput, match=r"history\.parquet cannot be read"):
+        Results.read(kept)
+
+
+@pytest.mark.parametrize("arguments", [[], ["one"], ["missing", "to"]])
+def test_what_cannot_be_made_compact_is_one_line(arguments, capsys):
+    assert compact.main(arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_macro_f1_counts_each_label_alike(tmp_path):
+    """Labels 0, 0, 0, 1 all taken for 0: F1 is 6/7 of label 0 and 0 of label 1."""
+    begin(tmp_path)
+    add_run(tmp_path, "head", 0, predicted(np.array([0, 0, 0, 1]), np.eye(2)[[0] * 4]))
+    assert Results.read(tmp_path).runs["macro_f1"].tolist() == [pytest.approx(3 / 7)]
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

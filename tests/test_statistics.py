@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score
 
 from benchmarks.statistics import Setting, experiment, measure
-from evaluation import convergence, statistics
+from evaluation import statistics
 
 SIMULATIONS = 400
 
@@ -110,13 +111,16 @@ def test_agreeing_on_every_review_is_no_certainty():
     assert row["low"] < -0.01 and row["high"] > 0.01
 
 
-def test_errors_have_the_variance_of_the_crossed_analysis_of_variance():
-    """Reviews, two methods' seeds and their interactions, each once: by the textbook's sums."""
+@pytest.mark.parametrize("paired", [True, False])
+def test_errors_have_the_variance_of_the_crossed_analysis_of_variance(paired):
+    """Reviews, seeds and their interaction, each once: by the textbook's sums."""
     rng = np.random.default_rng(3)
-    a, b = experiment(rng, 1500, (0.8, 0.8), (4, 6), (0.01, 0.02)).values()
+    a, b = experiment(rng, 1500, (0.8, 0.8), (4, 4 if paired else 6), (0.01, 0.02)).values()
+    a, b = a.astype(int), b.astype(int)
+    parts = [a - b] if paired else [a, -b]
     expected, degrees = 0.0, 0.0
     reviews = np.var(a.mean(0) - b.mean(0), ddof=1) / 1500
-    for x in (a, b):
+    for x in parts:
         s, n = x.shape
         ss_total = ((x - x.mean()) ** 2).sum()
         ss_seeds = n * ((x.mean(1) - x.mean()) ** 2).sum()
@@ -126,7 +130,7 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance():
         expected += seeds
         degrees += seeds**2 / (s - 1)
     t = stats.t(expected**2 / degrees)
-    drawn = statistics._errors(a, b)
+    drawn = statistics._errors(parts)
     assert abs(drawn.mean()) < 4 * drawn.std() / len(drawn) ** 0.5
     # The variance of t is not had from draws to a percent: compare the law instead.
     sums = reviews**0.5 * rng.normal(size=400_000) + expected**0.5 * t.rvs(
@@ -134,8 +138,70 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance():
     )
     for share in (0.5, 0.8, 0.95):
         assert np.quantile(abs(drawn), share) == pytest.approx(
-            np.quantile(abs(sums), share), rel=0.05
+            np.quantile(abs(sums), share), rel=0.06
         )
+
+
+def test_seeds_are_paired_by_their_number_and_a_method_with_one_run_is_the_same_for_each():
+    rng = np.random.default_rng(4)
+    a, b = experiment(rng, 400, (0.8, 0.8), (3, 3), (0.02, 0.02)).values()
+    right = {"a": a, "b": b[[2, 0]], "c": b[:1], "d": b}
+    seeds = {"a": [0, 1, 2], "b": [2, 0], "c": [7], "d": [3, 4, 5]}
+    table = statistics.compare(right, [("a", "b"), ("a", "c"), ("a", "d")], seeds)
+    assert table["test"].tolist() == [
+        "bootstrap over reviews and 2 seeds, paired by seed",
+        "bootstrap over reviews and 3 seeds, paired by seed",
+        "bootstrap over reviews and seeds",  # none in common
+    ]
+    common = a[[0, 2]].mean() - b[[0, 2]].mean()
+    expected = [common, a.mean() - b[0].mean(), a.mean() - b.mean()]
+    assert table["difference"].tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_moves_both_methods_of_a_seed_alike_is_no_error_of_their_difference():
+    """Seeds that draw other labels move both by three points."""
+    rng = np.random.default_rng(5)
+    base = rng.random((1, 2000)) < 0.8 + np.array([[-0.03], [0.0], [0.03]])
+    right = {"a": base, "b": base & (rng.random((3, 2000)) < 0.98)}
+    table = statistics.compare(right)
+    other = statistics.compare(right, seeds={"a": [0, 1, 2], "b": [3, 4, 5]})
+    assert table["high"][0] - table["low"][0] < (other["high"][0] - other["low"][0]) / 3
+
+
+def test_a_planned_difference_keeps_its_direction():
+    right = pair(only_a=4, only_b=14, both=60, neither=22)
+    assert statistics.compare(right, [("lora", "head")])["difference"][0] == pytest.approx(-0.1)
+    assert statistics.compare(right)[["method_a", "method_b"]].iloc[0].tolist() == ["head", "lora"]
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "verdict"),
+    [(40, 40, "equivalent"), (420, 300, "different"), (560, 500, "undecided")],
+)
+def test_a_small_difference_is_equivalent_where_two_one_sided_tests_say_so(only_a, only_b, verdict):
+    right = pair(only_a, only_b, 8000 - only_a - only_b, 2000)
+    row = statistics.compare(right, margin=0.01).iloc[0]
+    assert row["verdict"] == verdict
+    sd = ((only_a + only_b) / 1e4 - ((only_a - only_b) / 1e4) ** 2) ** 0.5 / 100
+    expected = stats.norm.sf((0.01 - row["difference"]) / sd)
+    assert row["p_equivalent"] == pytest.approx(expected, abs=0.03)
+    assert statistics.compare(right, margin=0.05).iloc[0]["p_equivalent"] < 0.001
+
+
+def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_in_each_bin():
+    """Ten reviews of confidence 0.9, seven right; ten of 0.6, all right: (2 + 4) / 20."""
+    labels = np.array([0] * 7 + [1] * 3 + [0] * 10)
+    first = np.repeat([0.9, 0.6], 10)
+    shares = np.stack([first, 1 - first], axis=1)
+    assert statistics.calibration_error(labels, shares) == pytest.approx(0.3)
+    assert statistics.calibration_error(labels[:7], shares[:7].round()) == 0
+
+
+def test_f1_of_labels_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 4, 300), rng.normal(size=(300, 5))
+    expected = f1_score(labels, logits.argmax(1), labels=range(5), average=None)
+    np.testing.assert_allclose(statistics.f1_of_labels(labels, logits), expected, rtol=1e-12)
 
 
 def test_p_is_under_the_level_where_the_interval_leaves_zero_out():
@@ -180,7 +246,7 @@ def test_one_method_has_no_pair():
     [
         ((1, 1), 500, 0.0, 0.95),
         ((3, 3), 500, 0.005, 0.97),
-        ((3, 3), 2500, 0.015, 0.96),
+        ((3, 3), 2500, 0.015, 0.97),
         ((3, 1), 1000, 0.01, 0.98),  # Student's t with 2 degrees of freedom and more: too wide
     ],
 )
@@ -205,62 +271,3 @@ def test_four_of_five_differences_of_the_minimum_detectable_effect_are_found(few
     effect = measure(rng, Setting(1000, (1, 1), 0.0), 50)["minimum_detectable_points"] / 100
     got = measure(rng, Setting(1000, (1, 1), 0.0, (0.8 + effect, 0.8)), SIMULATIONS)
     assert got["claims"] == pytest.approx(0.8, abs=0.03 + error(0.8, SIMULATIONS))
-
-
-# ------------------------------------------------------------------ convergence
-
-
-def history():
-    accuracies = {("lora", 0): [0.70, 0.898, 0.90], ("lora", 1): [0.86, 0.80], ("head", 0): [0.8]}
-    rows = [
-        {"method": m, "seed": s, "epoch": e / 4, "step": 38 * e, "seconds": 1.5 * e}
-        | {"validation_accuracy": accuracy}
-        for (m, s), values in accuracies.items()
-        for e, accuracy in enumerate(values, start=1)
-    ]
-    return pd.DataFrame(rows[::-1])
-
-
-def test_convergence_is_read_off_the_first_evaluation_that_gets_there():
-    table = convergence.by_run(history()).set_index(["method", "seed"])
-    own = ["own_target", "own_epochs", "own_steps", "own_seconds"]
-    assert table.loc[("lora", 0), own].tolist() == pytest.approx([0.891, 0.5, 76, 3.0])
-    assert table.loc[("lora", 1), own].tolist() == pytest.approx([0.8514, 0.25, 38, 1.5])
-    assert set(table["common_target"]) == {0.8}
-    steps = {("head", 0): 38, ("lora", 1): 38, ("lora", 0): 76}
-    assert table["common_steps"].to_dict() == steps
-    assert table.loc[("lora", 0), ["common_epochs", "common_seconds"]].tolist() == [0.5, 3.0]
-    assert convergence.resolution(history()) == 38
-
-
-def test_convergence_of_a_method_has_students_interval_over_its_seeds():
-    table = convergence.by_method(convergence.by_run(history())).set_index("method")
-    mean, half = 57, 12.706205 * 19  # t with one degree of freedom; sd / sqrt(2) = 38 / 2
-    row = table.loc["lora", ["common_steps", "common_steps_low", "common_steps_high"]]
-    assert row.tolist() == pytest.approx([mean, mean - half, mean + half])
-    assert table.loc["head", "common_steps"] == 38
-    assert np.isnan(table.loc["head", "common_steps_low"]) and table.loc["head", "seeds"] == 1
-
-
-def test_the_difference_in_steps_has_welchs_interval_and_the_evaluations_distance_beside_it():
-    slow, fast = np.array([200.0, 230, 215]), np.array([100.0, 104])
-    a, b = 15**2 / 3, 8 / 2  # variances of the two means
-    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 1)
-    half = stats.t.ppf(0.975, freedom) * (a + b) ** 0.5
-    expected = 113 - half, 113 + half
-    assert convergence.difference(slow, fast) == pytest.approx(expected)
-    wider = expected[0] - 10, expected[1] + 10
-    assert convergence.difference(slow, fast, between=10) == pytest.approx(wider)
-    assert convergence.difference(slow[:1].repeat(3), fast[:1].repeat(2), 10) == (90, 110)
-    assert np.isnan(convergence.difference(slow[:1], fast, 10)).all()
-
-
-def test_the_interval_of_the_difference_in_steps_holds_the_truth():
-    """Steps read off every 10: the true ones lie anywhere below, by up to 10."""
-    rng, held = np.random.default_rng(0), []
-    for _ in range(1000):
-        slow, fast = rng.normal(200, 12, 3), rng.normal(120, 25, 4)
-        read = (np.ceil(values / 10) * 10 for values in (slow, fast))
-        low, high = convergence.difference(*read, between=10)
-        held.append(low <= 80 <= high)
-    assert np.mean(held) >= 0.95 - error(0.05, 1000)

@@ -1,0 +1,79 @@
+"""An experiment as evidence to keep: its page, and the tables of all its runs in a few small files.
+
+    python -m evaluation.compact results/quick docs/results/quick
+
+    experiment.json, runs.csv       as they are
+    predictions.parquet             method, seed, label and the exact logits of every test review
+    history.parquet                 a row for each evaluation on the validation reviews
+    changes.parquet                 how far each block and matrix has moved, where that was measured
+    misclassified.csv               row numbers and a few words
+    report.md                       the page, made anew from these; with the figures that are there
+
+Figures are kept by copying them to the folder: `python -m evaluation.report docs/results/quick`
+draws those that it finds, and makes the same page again.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from boundary import BadInput, expanded, reason, refuse, replacing, write
+
+from . import report
+from .results import Results, runs_csv
+
+
+def compact(source: Path, target: Path) -> list[Path]:
+    """Write the experiment in `source` to `target` in its compact form; returns the paths."""
+    results = Results.read(source)
+    about = (source / "experiment.json").read_text(encoding="utf-8")
+    written = [write(target / "experiment.json", about)]
+    written.append(write(target / "runs.csv", runs_csv(results.records)))
+    if results.misclassified is not None:
+        table = results.misclassified.to_csv(index=False)
+        written.append(write(target / "misclassified.csv", table))
+    rows = []
+    for (method, seed), logits in results.predictions.logits.items():
+        names = [f"logit_{label}" for label in results.experiment["label_names"]]
+        table = pd.DataFrame(logits, columns=names)
+        table.insert(0, "method", method)
+        table.insert(1, "seed", seed)
+        table.insert(2, "label", results.predictions.labels)
+        rows.append(table)
+    tables = {"predictions": pd.concat(rows), "history": results.history}
+    for name, table in (tables | {"changes": results.changes}).items():
+        if len(table):
+            written.append(_write_parquet(target / f"{name}.parquet", table))
+    return [*written, *report.write(Results.read(target))]
+
+
+def _write_parquet(path, table):
+    """With the bytes of a number apart: those that hold its size are alike, and pack well."""
+    numbers = [name for name in table if table[name].dtype.kind == "f"]
+    packed = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": numbers}
+    packed["use_dictionary"] = [name for name in table if name not in numbers]
+    with replacing(path) as part:
+        table.to_parquet(part, index=False, **packed)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write one experiment in its compact form; returns the exit status, 0 or 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folders = [expanded(argument) for argument in arguments if argument != "--traceback"]
+    try:
+        if len(folders) != 2:
+            raise BadInput(
+                "give a folder of results and where to: results/quick docs/results/quick"
+            )
+        print(*compact(*folders), sep="\n")
+        return 0
+    except BadInput as error:
+        return refuse(error, arguments)
+    except OSError as error:  # reading has raised BadInput
+        return refuse(BadInput(f"{folders[1]} cannot be written to ({reason(error)})"), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
