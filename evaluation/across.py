@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput, expanded, reason, refuse, write
+from boundary import BadInput, write
 
 from . import statistics, tables
 from .comparisons import interval_note
 from .curves import accuracy_figure
+from .files import run_command
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
 from .results import Results
@@ -81,8 +82,7 @@ def table(experiments: Sequence[Results], axis: str, *line: str) -> pd.DataFrame
     """
     rows = []
     for results in experiments:
-        measured = ["training_seconds", "macro_f1"][: len(results.experiment["label_names"]) - 1]
-        means = results.runs.groupby("method")[measured].mean()  # macro-F1 of more than two labels
+        means = results.runs.groupby("method")[["training_seconds", "macro_f1"]].mean()
         points = results.intervals.join(means, on="method")
         points["method"] = [_line(results, method, line) for method in points["method"]]
         known = {"experiment": results.folder.name, **values(results, [axis])}
@@ -160,7 +160,7 @@ def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results
         "seeds": points["seeds"].map(str),
         "test accuracy, %": points["accuracy"].map(percent),
         "95 % interval": map(interval, points["low"], points["high"]),
-        **({"macro-F1, %": points["macro_f1"].map(percent)} if "macro_f1" in points else {}),
+        "macro-F1, %": points["macro_f1"].map(percent),
         "experiment": points["experiment"].map(lambda name: f"[{name}]({name}/report.md)"),
     }
     title, about = question(axis)[0], escape(about.replace("\n", "; "))
@@ -175,6 +175,7 @@ def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results
 
 def compare(folders: Sequence[Path]) -> list[Path]:
     """Write the page, its table and its figure beside the folders; returns their paths."""
+    folders = [folder.absolute() for folder in folders]
     experiments = [Results.read(folder) for folder in folders]
     axis, *line = differing(experiments)
     # A shell lists folders by name: the page must not depend on that.
@@ -206,18 +207,8 @@ def _rank(value):
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare the given folders; returns the exit status, 0 or 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    folders = [expanded(argument) for argument in arguments if argument != "--traceback"]
-    try:
-        if len(folders) < 2:
-            raise BadInput("give two folders of results or more, such as results/labels-*")
-        print(*compare([folder.absolute() for folder in folders]), sep="\n")
-        return 0
-    except BadInput as error:
-        return refuse(error, arguments)
-    except OSError as error:  # reading has raised BadInput
-        place = folders[0].absolute().parent
-        return refuse(BadInput(f"{place} cannot be written to ({reason(error)})"), arguments)
+    expected = "give two folders of results or more, such as results/labels-*"
+    return run_command(lambda *folders: compare(folders), arguments, range(2, 1000), expected)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from boundary import BadInput, expanded, reason, refuse, replacing, write
+from boundary import replacing, write
 
 from . import report
+from .files import run_command
 from .results import Results, runs_csv
 
 
@@ -60,19 +61,8 @@ def _write_parquet(path, table):
 
 def main(arguments: list[str] | None = None) -> int:
     """Write one experiment in its compact form; returns the exit status, 0 or 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    folders = [expanded(argument) for argument in arguments if argument != "--traceback"]
-    try:
-        if len(folders) != 2:
-            raise BadInput(
-                "give a folder of results and where to: results/quick docs/results/quick"
-            )
-        print(*compact(*folders), sep="\n")
-        return 0
-    except BadInput as error:
-        return refuse(error, arguments)
-    except OSError as error:  # reading has raised BadInput
-        return refuse(BadInput(f"{folders[1]} cannot be written to ({reason(error)})"), arguments)
+    expected = "give a folder of results and where to: results/quick docs/results/quick"
+    return run_command(compact, arguments, range(2, 3), expected)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ COSTS = {  # column of runs.csv: axis, scale
     "peak_memory_mib": ("peak memory (MiB)", "linear"),
 }
 STACKED, PALE = "training, and the shared pass (s)", 0.35
-POINT, FRONT = {"markersize": 9, "mec": "white", "mew": 0.6}, "#444444"
+POINT = {"markersize": 9, "mec": "white", "mew": 0.6}
 VERDICTS = {  # colour, marker's face, in words
     "different": ("#0072B2", "#0072B2", "different (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
@@ -112,7 +112,6 @@ def cost_and_benefit(results: Results):
     if len(table) < 2:
         return None
     handles = [line_handle(results.looks[method], ls="", **POINT) for method in table.index]
-    handles.append(plt.Line2D([], [], color=FRONT, ls=":", label="Pareto front of the means"))
     height = 4.2 + 0.235 * legend_rows([handle.get_label() for handle in handles], 10.5)
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, height), sharey=True)
     costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
@@ -127,7 +126,6 @@ def cost_and_benefit(results: Results):
             style = POINT | {"color": look.colour, "marker": look.marker, "capsize": 4}
             error_bar(axes, row[column], 100 * row["accuracy"], ends, **style)
         axes.margins(x=0.15)
-        _draw_front(axes, points[column].to_numpy(), points["accuracy"].to_numpy())
         _ticks(axes)
         axes.set_xlabel(BOTH if label == ALONE and results.is_shared else label)
         axes.grid(alpha=0.3)
@@ -139,44 +137,15 @@ def cost_and_benefit(results: Results):
 
 def _ticks(axes):
     """A few round numbers, which do not run into one another: 300, 1k, 3k."""
-    if axes.get_xscale() == "linear":
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        return
-    left, right = axes.get_xlim()
-    powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.log10(right))
-    for steps in ((1,), (1, 3), (1, 2, 5)):  # the first that gives three ticks
-        ticks = [power * step for power in powers for step in steps if left < power * step < right]
-        if len(ticks) > 2:
-            break
-    if len(ticks) < 2:  # a narrow range
-        around = ticker.MaxNLocator(3).tick_values(left, right)
-        ticks = [tick for tick in around if left < tick < right]
-    axes.set_xticks(ticks)
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-
-
-def _draw_front(axes, cost, accuracy):
-    front = pareto_front(cost, accuracy)
-    if len(front):  # its last method is beaten by nothing dearer, up to the panel's edge
-        x, y = cost[front], 100 * accuracy[front]
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+    if axes.get_xscale() == "log":
         left, right = axes.get_xlim()
-        style = {"color": FRONT, "linewidth": 1, "linestyle": ":", "zorder": 0}
-        axes.step([*x, right], [*y, y[-1]], where="post", **style)
-        axes.set_xlim(left, right)
-
-
-def pareto_front(cost: np.ndarray, benefit: np.ndarray) -> np.ndarray:
-    """The positions, by rising cost, of the points that no other one beats.
-
-    A point is beaten by one that costs no more and benefits no less, and is better in one of both.
-    """
-    dearer, worse = cost[:, None] > cost, benefit[:, None] < benefit
-    no_cheaper, no_better = cost[:, None] >= cost, benefit[:, None] <= benefit
-    beaten = (no_cheaper & no_better & (dearer | worse)).any(axis=1)
-    order = np.argsort(cost)
-    return order[~beaten[order]]
+        digits = 1 + (right < 3 * left) + (right < 1.3 * left)
+        ticks = {float(f"{tick:.{digits}g}") for tick in np.geomspace(left, right, 5)}
+        axes.set_xticks([tick for tick in sorted(ticks) if left < tick < right])
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    short = ticker.EngFormatter(sep="")
+    axes.xaxis.set_major_formatter(lambda tick, _: short(tick) if tick >= 1000 else f"{tick:g}")
 
 
 def differences(results: Results):

@@ -27,7 +27,6 @@ PANELS = {  # column of history: title, axis, units of it in 1
     "validation_loss": ("validation loss", "loss (nats per review)", 1),
     "validation_accuracy": ("validation accuracy", "accuracy (%)", 100),
 }
-AXES = {"epoch": "epochs", "seconds": "training time (s)"}
 VARIED = {  # hyperparameters that have a figure where variants differ in them: in words
     "blocks": "number of blocks that learn",
     "learning_rate": "learning rate",
@@ -39,8 +38,8 @@ TUNING = {"method": str, "learning_rate": float, "status": str, "chosen": bool, 
 TUNING |= {"validation_loss": float, "validation_accuracy": float}
 
 
-def learning_curves(results: Results, column: str):
-    """Training loss, validation loss and accuracy by `column`, "epoch" or "seconds".
+def learning_curves(results: Results):
+    """Training loss, validation loss and accuracy by epoch.
 
     The training loss is the mean since the evaluation before. With several seeds: the mean and the
     range from the lowest to the highest, for as many steps as every seed ran. Beyond, where some
@@ -56,22 +55,20 @@ def learning_curves(results: Results, column: str):
     figure, panels = plt.subplots(1, len(PANELS), figsize=size, sharex=True)
     best = results.runs[["method", "seed", "best_step"]].rename(columns={"best_step": "step"})
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
-        values = history.assign(x=history[column], y=history[measure] * unit)
+        values = history.assign(x=history["epoch"], y=history[measure] * unit)
         for method, seeds in values.groupby("method", sort=False):
             _curve(axes, seeds, results.looks[method])
             if measure != "train_loss":
                 _rings(axes, seeds.merge(best), results.looks[method])
         axes.set_title(title, fontsize=11)
-        without = column == "seconds" and results.is_shared
-        axes.set(xlabel="training, no shared pass (s)" if without else AXES[column], ylabel=axis)
+        axes.set(xlabel="epochs", ylabel=axis)
         axes.grid(alpha=0.3)
     panels[1].sharey(panels[0])
     panels[0].autoscale(axis="y")
     panels[0].set_xlim(left=0)
-    if column == "epoch":
-        panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     handles = [line_handle(look, markersize=5) for look in shared]
-    return figure, _note(history, column), [*handles, ring_handle("best point")]
+    return figure, _note(history), [*handles, ring_handle("best point")]
 
 
 def _curve(axes, seeds, look):
@@ -96,14 +93,13 @@ def _rings(axes, best, look):
     axes.plot(best["x"], best["y"], "o", ms=size, mfc="none", color=look.colour)
 
 
-def _note(history, column):
+def _note(history):
     """What the lines, bands and rings are, as far as these runs have them."""
     notes = ["training loss: the mean since the evaluation before"]
     notes.append("rings: the point with the lowest validation loss, whose weights are kept")
     lengths = history.groupby(["method", "seed"])["step"].max()
     if lengths.groupby("method").size().max() > 1:
-        seconds = " (at their mean time)" if column == "seconds" else ""
-        notes.append(f"lines: means over the seeds{seconds}; bands: from lowest to highest seed")
+        notes.append("lines: means over the seeds; bands: from lowest to highest seed")
     if (lengths.groupby("method").nunique() > 1).any():
         notes.append("thin lines: single seeds after others of the method had stopped")
     return "\n".join(notes)

@@ -1,13 +1,14 @@
-"""The readers of an experiment's files: whatever stops one is a line with the file's name."""
+"""Files in and commands: whatever stops one is a line with the file's name."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from boundary import BadInput, reading
+from boundary import BadInput, expanded, reading, reason, refuse
 
 MOMENT = {"step": int, "epoch": float, "seconds": float}
 LEARNT = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -43,3 +44,23 @@ def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
 def _check_exists(path):
     if not path.exists():
         raise BadInput(f"{path} is missing")
+
+
+def run_command(
+    act: Callable[..., list[Path]], arguments: list[str] | None, counts: range, expected: str
+) -> int:
+    """Do `act` with the folders on the command line, as many as `counts` allows, and print paths.
+
+    Returns the exit status, 0, or 2 for bad input.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folders = [expanded(argument) for argument in arguments if argument != "--traceback"]
+    try:
+        if len(folders) not in counts:
+            raise BadInput(expected)
+        print(*act(*folders), sep="\n")
+        return 0
+    except BadInput as error:
+        return refuse(error, arguments)
+    except OSError as error:  # reading has raised BadInput
+        return refuse(BadInput(f"{folders[-1]} cannot be written to ({reason(error)})"), arguments)

@@ -14,11 +14,7 @@ COSTS = {  # column of the runs: what having the least of it is called, its unit
 
 def findings(results: Results) -> list[str]:
     """The sentences, most important first."""
-    sentences = [_best(results), _cheapest(results), _gap(results), _mistakes(results)]
-    sentences.append(_seeds(results))
-    failed, finished = len(results.failed), len(results.runs)
-    if failed:
-        sentences.append(f"**{failed} of {failed + finished} runs failed** (listed below).")
+    sentences = [_best(results), _cheapest(results), _seeds(results)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -55,31 +51,6 @@ def _cheapest(results):
             parts.append(f"{least}: {label}, {size(values.min())}{unit}")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}." if parts else None
-
-
-def _gap(results):
-    """The method that is furthest from its training accuracy on the test reviews."""
-    columns = ["train_accuracy", "test_accuracy"]
-    means = results.runs.groupby("method", sort=False)[columns].mean()
-    gaps = (means["train_accuracy"] - means["test_accuracy"]).dropna()
-    if gaps.empty:
-        return None
-    method = gaps.idxmax()
-    train, test = (percent(means.loc[method, column]) for column in columns)
-    what = "Largest drop" if len(gaps) > 1 else "Drop"
-    return (
-        f"{what} from training to test accuracy: {_labels(results, [method])}, "
-        f"{percent(gaps.max())} points ({train} to {test} %)."
-    )
-
-
-def _mistakes(results):
-    if results.misclassified is None:
-        return None
-    wrong, tests = len(results.misclassified), len(results.predictions.labels)
-    by_whom = "every method" if len(results.intervals) > 1 else "the one method"
-    share = percent(wrong / tests)
-    return f"{wrong:,} of {tests:,} test reviews ({share} %) are misclassified by {by_whom}."
 
 
 def _seeds(results):

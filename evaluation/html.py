@@ -28,17 +28,6 @@ details { margin: 1rem 0; padding: .4rem .8rem; border: 1px solid var(--line); b
 summary { cursor: pointer; font-weight: 600 }
 pre { padding: .8rem; overflow-x: auto; background: var(--soft); border-radius: 4px }
 code { font-size: .86em }
-@media print {
-  :root { --text: #000; --back: #fff; --line: #bbb; --soft: #eee }
-  body { max-width: none; padding: 0; font-size: 10pt }
-  .wide { overflow: visible }
-  table { font-size: 7.5pt }
-  th, td { padding: .15rem .3rem }
-  img { max-height: 23cm; break-inside: avoid }
-  h2 { break-after: avoid }
-  tr { break-inside: avoid }
-  pre { white-space: pre-wrap }
-}
 """
 HEAD = """<!doctype html>
 <html lang="en">

@@ -8,9 +8,9 @@ from pathlib import Path
 from boundary import reason
 
 from . import comparisons
+from .changes import changes_map
 from .curves import VARIED, hyperparameter, learning_curves
 from .markdown import count
-from .matrices import changes_map, confusion_matrices
 from .results import Results
 from .style import save, set_style
 
@@ -46,11 +46,7 @@ def _figures(results):
         title = f"How does accuracy depend on the {words}?"
         yield f"{name.removesuffix('s')}s", title, partial(hyperparameter, name=name)
     yield "differences", "Which differences are more than chance?", comparisons.differences
-    yield "confusion", "Which labels are mistaken for which?", confusion_matrices
-    title = "How do the methods learn, {} by {}?"
-    for name, unit, column in (("epochs", "epoch", "epoch"), ("seconds", "second", "seconds")):
-        curves = partial(learning_curves, column=column)
-        yield f"learning_curves_{name}", title.format(unit, unit), curves
+    yield "learning_curves_epochs", "How do the methods learn?", learning_curves
     for method in results.changes["method"].unique():
         title = f"Where did {results.looks[method].label} change the model?"
         name = re.sub(r"[^\w.=-]+", "+", method).strip("+")

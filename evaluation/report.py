@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from boundary import BadInput, expanded, reading, reason, refuse
+from boundary import reading
 from boundary import write as write_file
 
 from . import html, tables
 from .curves import VARIED, tuning_figure
+from .files import run_command
 from .findings import findings
 from .markdown import count, escape, percent, size, table
 from .plots import draw
@@ -21,8 +22,7 @@ from .results import Results, runs_csv
 
 COSTS = ("trainable_percentage", "training_time", "cost_and_benefit")
 COSTS += tuple(f"{name.removesuffix('s')}s" for name in VARIED)
-LEARNING = ("learning_curves_epochs", "learning_curves_seconds")
-LEARNING += ("train_accuracy", "train_loss", "test_loss")
+LEARNING = ("learning_curves_epochs", "train_accuracy", "train_loss", "test_loss")
 
 
 def write(results: Results) -> list[Path]:
@@ -75,7 +75,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         ),
         _folded("Costs", *shown(*COSTS)),
         _folded("Learning, and single runs", tables.single_runs(results), *shown(*LEARNING)),
-        _folded("Labels", *[tables.by_label(results)] * many, *shown("confusion")),
+        _folded("Labels", *[tables.by_label(results)] * many),
         _folded("Reviews misclassified by every method", *wrong),
         _folded("Where the methods changed the model", *shown(*changed)),
         _folded("How it was made", _made(results.experiment)),
@@ -171,22 +171,17 @@ def _made(experiment):
     )
 
 
+def rewrite(folder: Path) -> list[Path]:
+    """The figures and the page of a folder anew, or the figure of a tuning."""
+    with reading(str(folder)):
+        tuning = (folder / "tuning.csv").exists()
+    return [tuning_figure(folder)] if tuning else write(Results.read(folder))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the figures and the page of one folder anew; returns the exit status, 0 or 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    folders = [argument for argument in arguments if argument != "--traceback"]
-    try:
-        if len(folders) != 1:
-            raise BadInput("give one folder of results, such as results/quick")
-        folder = expanded(folders[0])
-        with reading(str(folder)):
-            tuning = (folder / "tuning.csv").exists()
-        print(*([tuning_figure(folder)] if tuning else write(Results.read(folder))), sep="\n")
-        return 0
-    except BadInput as error:
-        return refuse(error, arguments)
-    except OSError as error:  # reading has raised BadInput
-        return refuse(BadInput(f"{folder} cannot be written to ({reason(error)})"), arguments)
+    expected = "give one folder of results, such as results/quick"
+    return run_command(rewrite, arguments, range(1, 2), expected)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -58,24 +59,20 @@ def looks(
     for method in dict.fromkeys(methods):
         families.setdefault(parse(method)[0], []).append(method)
     taken = {METHODS[name].marker for name in families if name in METHODS}
-    markers = [marker for marker in MARKERS if marker not in taken]
+    markers = cycle([marker for marker in MARKERS if marker not in taken])
+    own = zip((name for name in families if name not in METHODS), cycle(OTHERS), strict=False)
+    known = METHODS | {name: Look(name, colour, "", "-", None) for name, colour in own}
     drawn = {}
-    others = [name for name in families if name not in METHODS]
-    own = {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
     for name, variants in families.items():
-        first = METHODS.get(name) or Look(name, own[name], "", "-", None)
+        first = known[name]
         for i, method in enumerate(variants):
-            look = Look(
+            drawn[method] = Look(
                 _label(method, first.label, (blocks or {}).get(method)),
                 _shade(first.colour, i, len(variants)),
                 HATCHES[(HATCHES.index(first.hatch) + i) % len(HATCHES)],
                 LINES[(LINES.index(first.line) + i) % len(LINES)],
-                first.marker,
+                next(markers) if i or not first.marker else first.marker,
             )
-            if i or not look.marker:
-                look = look._replace(marker=markers[0])
-                markers.append(markers.pop(0))  # again where there are more methods than markers
-            drawn[method] = look
     return {method: drawn[method] for method in dict.fromkeys(methods)}
 
 

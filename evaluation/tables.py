@@ -4,7 +4,7 @@ import pandas as pd
 
 from . import statistics
 from .comparisons import interval_note
-from .markdown import escape, interval, number, p_value, percent, size, table
+from .markdown import count, escape, interval, number, p_value, percent, size, table
 from .results import Results
 from .statistics import wilson
 from .style import parse
@@ -83,6 +83,10 @@ def by_label(results: Results) -> str:
     predictions, names = results.predictions, results.experiment["label_names"]
     counts = [(predictions.labels == i).sum() for i in range(len(names))]
     columns = {"label": map(escape, names), "test reviews": [f"{n:,}" for n in counts]}
+    if "labels" in results.experiment["data"]:  # of the first seed
+        own = results.experiment["data"]["labels"]
+        labelled = zip(own["train"], own["validation"], strict=True)
+        columns["labelled reviews"] = [f"{a + b:,}" for a, b in labelled]
     scores = {}
     for (method, _), logits in predictions.logits.items():
         f1 = statistics.f1_of_labels(predictions.labels, logits)
@@ -177,7 +181,7 @@ def misclassified(results: Results) -> str:
     }
     shown = f"The {SHOWN} most confident of" if len(wrong) > SHOWN else "All"
     return (
-        f"{table(columns)}\n\n{shown} {len(wrong):,} reviews that are wrong in every seed of "
+        f"{table(columns)}\n\n{shown} {count(len(wrong), 'review')} wrong in every seed of "
         "every method. Confidence: the mean probability of the wrong label. Review: its place in "
         "test order, from 0."
     )

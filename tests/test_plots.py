@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
 from matplotlib.colors import to_rgb
-from sklearn.metrics import confusion_matrix
 
 from boundary import BadInput
-from evaluation import comparisons, curves, matrices, plots, statistics, style
+from evaluation import changes, comparisons, curves, plots, statistics, style
 from evaluation.files import read_table
 from evaluation.results import Results
 
 ALWAYS = {
     *("train_accuracy", "test_accuracy", "train_loss", "test_loss", "trainable_percentage"),
-    *("training_time", "learning_curves_epochs", "learning_curves_seconds", "confusion"),
+    *("training_time", "learning_curves_epochs"),
 }
 COMPARED = {"differences", "cost_and_benefit"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
@@ -54,8 +53,7 @@ def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path):
 def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path):
     begin(tmp_path)
     add(tmp_path, "tfidf", 0)
-    without = {"learning_curves_epochs", "learning_curves_seconds", "trainable_percentage"}
-    assert drawn(tmp_path) == ALWAYS - without
+    assert drawn(tmp_path) == ALWAYS - {"learning_curves_epochs", "trainable_percentage"}
 
 
 @pytest.mark.parametrize("classes", [7, 30])
@@ -160,8 +158,6 @@ def test_every_axis_of_time_says_whether_the_shared_pass_is_in_it(tmp_path):
     assert panel.get_xlabel() == "training and shared pass (s)" and "whole shared pass" in note
     at = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
     assert {16, 17.5, 25} <= set(at) and min(at) == 16
-    figure, note, _ = curves.learning_curves(results, "seconds")
-    assert {axes.get_xlabel() for axes in figure.axes} == {"training, no shared pass (s)"}
 
 
 def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):
@@ -169,7 +165,7 @@ def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
     results = Results.read(tmp_path)
     figures = [comparisons.bars(results, "training_seconds", comparisons.SECONDS)]
-    figures += [comparisons.cost_and_benefit(results), curves.learning_curves(results, "seconds")]
+    figures += [comparisons.cost_and_benefit(results)]
     for figure, note, _ in figures:
         words = [note, *(axes.get_xlabel() for axes in figure.axes)]
         assert "shared" not in " ".join(words)
@@ -182,24 +178,6 @@ def test_long_times_are_written_in_full(tmp_path):
     results.runs["training_seconds"] = results.runs["total_seconds"] = 12345.6
     figure, _, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
     assert "12,346" in [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_the_pareto_front_holds_what_nothing_beats():
-    cost, benefit = np.array([3.0, 1, 2, 4, 1, 3]), np.array([0.8, 0.5, 0.4, 0.8, 0.5, 0.9])
-    assert comparisons.pareto_front(cost, benefit).tolist() == [1, 4, 5]
-    assert comparisons.pareto_front(np.array([]), np.array([])).tolist() == []
-
-
-def test_the_pareto_front_continues_from_its_last_method_to_the_panels_edge(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
-    results = Results.read(tmp_path)
-    results.runs["total_seconds"] = [1.0, 5.0]
-    figure, _, _ = comparisons.cost_and_benefit(results)
-    axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
-    front = next(line for line in axes.lines if line.get_linestyle() == ":")
-    assert front.get_xydata().tolist() == [[1, 90], [axes.get_xlim()[1], 90]]
-    assert axes.get_xlim()[1] > 5
 
 
 def test_long_names_leave_room_for_the_bars_and_the_differences(tmp_path):
@@ -285,7 +263,7 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     history = pd.read_csv(path)
     history["validation_loss"] += 0.2
     history.to_csv(path, index=False)
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "epoch")
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path))
     axes = next(axes for axes in figure.axes if axes.get_title() == "validation loss")
     mean, alone, _ = (line.get_xydata() for line in axes.lines)
     np.testing.assert_allclose(mean, [[1 / 3, 0.9 + 0.1], [1, 0.3 + 0.1]])
@@ -340,7 +318,7 @@ def test_both_losses_have_one_scale_that_holds_both(tmp_path):
     add(tmp_path, "lora", 0), add(tmp_path, "lora", 1)
     path = tmp_path / "lora-seed0" / "history.csv"
     pd.read_csv(path).assign(validation_loss=[5.0, 4.0, 3.0, 2.0]).to_csv(path, index=False)
-    figure, _, _ = curves.learning_curves(Results.read(tmp_path), "seconds")
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
     figure.canvas.draw()
     training, validation, _ = figure.axes
     assert training.get_ylim() == validation.get_ylim()
@@ -350,27 +328,20 @@ def test_both_losses_have_one_scale_that_holds_both(tmp_path):
 def test_one_seed_has_no_band(tmp_path):
     begin(tmp_path)
     add(tmp_path, "lora", 0)
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path), "seconds")
+    figure, note, _ = curves.learning_curves(Results.read(tmp_path))
     assert not figure.axes[0].collections and "band" not in note
 
 
 # ------------------------------------------------------------------ matrices and tuning
 
 
-def test_confusion_counts_are_scikit_learns():
-    random = np.random.default_rng(0)
-    labels, logits = random.integers(0, 4, 200), random.normal(size=(200, 5))
-    expected = confusion_matrix(labels, logits.argmax(1), labels=range(5))
-    assert (matrices.confusion(labels, logits) == expected).all()
-
-
 def test_blocks_that_a_method_leaves_alone_have_no_number(tmp_path):
     begin(tmp_path)
     run = tmp_path / "lora-seed0"
     add(tmp_path, "lora", 0)
-    changes = pd.read_csv(run / "changes.csv")
-    changes[1:].to_csv(run / "changes.csv", index=False)
-    figure, _, _ = matrices.changes_map(Results.read(tmp_path), "lora")
+    table = pd.read_csv(run / "changes.csv")
+    table[1:].to_csv(run / "changes.csv", index=False)
+    figure, _, _ = changes.changes_map(Results.read(tmp_path), "lora")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert sorted(texts) == ["", "0.0", "10.0", "10.0"]
 

@@ -187,7 +187,6 @@ def test_single_runs_have_wilsons_interval(folder):
 def test_failed_runs_are_listed(folder):
     add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
     text = page(folder)
-    assert "**1 of 10 runs failed**" in section(text, "Findings")
     assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
 
 
@@ -255,7 +254,7 @@ def test_the_most_confident_mistakes_are_on_the_page(folder):
     texts = list(TEXTS)
     texts[39] = "<script>alert(1)</script> | *loud*\n\n# no heading" + " more" * 9
     text = page(folder, texts)
-    assert "1 of 40 test reviews (2.5 %) are misclassified by every method." in text
+    assert "All 1 review wrong in every seed of every method." in text
     shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading more more …"
     row = f"| 39 | good | bad | 88.1 | {shown} |"
     assert row in section(text, "Reviews misclassified by every method")
@@ -408,13 +407,13 @@ def test_a_figure_that_cannot_be_drawn_costs_a_line_and_not_the_page(folder, mon
     def broken(_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(plots, "confusion_matrices", broken)
+    monkeypatch.setattr(plots.comparisons, "differences", broken)
     monkeypatch.setattr(plots, "learning_curves", broken)
     assert report.main([str(folder)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and "confusion.png was not drawn (ValueError: a bug)" in lines[0]
+    assert len(lines) == 2 and "differences.png was not drawn (ValueError: a bug)" in lines[0]
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert "(test_accuracy.png)" in text and "(confusion.png)" not in text
+    assert "(test_accuracy.png)" in text and "(differences.png)" not in text
 
 
 def test_the_command_without_a_folder_says_what_to_give():
