@@ -42,8 +42,8 @@ from modeling import Method, PeftModel
 # A constant has one value, or one for each preset. EXPERIMENT names the folder of the results and
 # chooses the preset; other names take "full" if CUDA is available, and "quick" elsewhere.
 EXPERIMENT = Presets(full="full", base="base", quick="quick")
-MODEL = Presets(full="distilbert/distilbert-base-uncased", base="bundled-base", quick="bundled")
-DATASET = Presets(full="stanfordnlp/imdb", base="bundled", quick="bundled")  # or a file or folder
+MODEL = Presets(full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm")
+DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb")  # or a file or folder
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
@@ -146,7 +146,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
             measured.append(step(state, split, index, settings))
             state.clock.mark()
             bar.update()
-    measured = torch.stack(measured).double().cpu()  # (steps, 3): the one wait for the device
+    measured = torch.stack(measured).cpu().double()  # (steps, 3): the one wait for the device
     rows = zip(measured.tolist(), rates, state.clock.read_marks(), strict=True)
     for (loss, norm, _), rate, seconds in rows:
         number = len(state.steps) + 1

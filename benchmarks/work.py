@@ -29,7 +29,7 @@ class Work:
     reviews: int = 256
     max_tokens: int = 512
     length: int | None = None  # tokens of each review, made up; None: real reviews
-    shape: str = data_utils.BUNDLED  # or BUNDLED_BASE; a width: of random weights
+    shape: str = "minilm"  # or "mpnet"; a width: of random weights
     blocks: int | None = None  # how many of the last blocks learn; None: all
 
     @property
@@ -48,7 +48,7 @@ class Work:
     def folder(self) -> str:
         """Where the encoder, or what stands for it, has its files."""
         bundled = self.shape in data_utils.ENCODERS
-        return _encoder_folder(self.shape if bundled else data_utils.BUNDLED)
+        return _encoder_folder(self.shape if bundled else "minilm")
 
     @property
     def heads(self) -> int:
@@ -82,7 +82,7 @@ class Work:
             labels = torch.from_numpy(random.integers(0, 2, self.reviews))
             lengths = np.full(self.reviews, self.length)
             return data_utils.Split([], labels, torch.from_numpy(ids), lengths, pad_id=0)
-        data = data_utils.load_reviews(data_utils.BUNDLED, examples=(None, 1, 1))
+        data = data_utils.load_task("imdb").split()
         some = data.train.select(range(self.reviews))
         return data_utils.tokenise(some, self.tokenizer)
 

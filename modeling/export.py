@@ -8,8 +8,10 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -87,21 +89,28 @@ def _check_pooling(model, library):
         )
 
 
-# Of adapter_config.json: what must be there, and of which type.
-KINDS = {
-    **{"peft_type": (str,), "r": (int,), "lora_alpha": (int, float), "lora_dropout": (int, float)},
-    **{"use_rslora": (bool,), "init_lora_weights": (bool, str), "target_modules": (list, str)},
-}
-# What changes nothing in a trained LoRA, or shows in the names of its tensors, which are read.
+class _Config(BaseModel):
+    """Of adapter_config.json, what a LoRA's equation depends on; all other options must be off."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    peft_type: Literal["LORA"]
+    r: int = Field(ge=1)
+    lora_alpha: float = Field(allow_inf_nan=False)
+    lora_dropout: float = Field(ge=0, lt=1)
+    use_rslora: bool = False  # not in older versions
+    bias: Literal["none"] = "none"
+    # These leave the base model's weights as they are; PiSSA, OLoRA, LoftQ and others do not.
+    init_lora_weights: Literal[True, False, "gaussian", "orthogonal", "eva"] = True
+
+
+# What changes nothing in a trained LoRA, or shows in the names of its tensors, which are read; the
+# last two serve options that must be off.
 OF_NO_EFFECT = {
     *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
-    *("auto_mapping", "modules_to_save", "exclude_modules", "eva_config"),
-    *("layers_to_transform", "layers_pattern"),
+    *("auto_mapping", "modules_to_save", "exclude_modules", "eva_config", "target_modules"),
+    *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size"),
 }
-# peft's defaults of further options, where they are not empty; any other value is refused.
-DEFAULTS = {"bias": "none", "megatron_core": "megatron.core", "qalora_group_size": 16}
-# The initialisations that leave the base model's weights as they are.
-INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
@@ -111,23 +120,22 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
     that changes its equation or its base model, targets that are not the same known linear layers
     in each of the last blocks.
     """
-    choice = _read_config(folder / CONFIG)
+    config = _read_config(folder / CONFIG)
     with reading(str(folder / TENSORS), REMEDY):
         stored = {
             re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
             for name, tensor in load_file(folder / TENSORS).items()
         }
     targets, blocks = _targets(pretrained, stored, folder)
-    with reading(str(folder / CONFIG), REMEDY):
-        model = LoRAModel(
-            pretrained,
-            rank=choice["r"],
-            alpha=choice["lora_alpha"],
-            dropout=choice["lora_dropout"],
-            targets=targets,
-            rslora=choice["use_rslora"],
-            blocks=blocks,
-        )
+    model = LoRAModel(
+        pretrained,
+        rank=config.r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        targets=targets,
+        rslora=config.use_rslora,
+        blocks=blocks,
+    )
     _complete_head(model, stored, folder)
     copy_tensors(model, stored, str(folder))
     return model
@@ -136,26 +144,17 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
 def _read_config(path):
     """What adapter_config.json says, once no option in it changes the equation or the base."""
     with reading(str(path), REMEDY):
-        choice = {"use_rslora": False, "init_lora_weights": True}  # not yet in older versions
-        choice |= json.loads(path.read_text(encoding="utf-8"))
-        if choice["peft_type"] != "LORA":
-            raise BadInput(f"{path} is of {choice['peft_type']}; only LORA can be loaded")
-        for option, kinds in KINDS.items():
-            if type(choice[option]) not in kinds:
-                expected = " or ".join(kind.__name__ for kind in kinds)
-                raise BadInput(f"{path} has {option} = {choice[option]!r}; expected {expected}")
-        if choice["r"] < 1:
-            raise BadInput(f"{path} has r = {choice['r']}; expected 1 or more")
-    if (start := choice["init_lora_weights"]) not in INITIALISATIONS:
-        raise BadInput(
-            f"{path} has init_lora_weights = {start!r}, which may have changed the base model's "
-            f"weights; only {INITIALISATIONS} can be loaded"
-        )
-    for option, value in choice.items():
-        empty = value is False or value in (None, [], {}, DEFAULTS.get(option))
-        if not (empty or option in KINDS or option in OF_NO_EFFECT):
+        options = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            config = _Config(**options)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            option, why = wrong["loc"][0], wrong["msg"]
+            raise BadInput(f"{path} has {option} = {options.get(option)!r}: {why}") from error
+    for option, value in config.model_extra.items():
+        if option not in OF_NO_EFFECT and value is not False and value not in (None, [], {}):
             raise BadInput(f"{path} has {option} = {value!r}, which is not supported")
-    return choice
+    return config
 
 
 def _complete_head(model, stored, folder):

@@ -4,13 +4,16 @@
                 decoders the last token; ModernBERT's config may say the mean            (N, d)
     "mean"      the mean over the real tokens after the last block                       (N, d)
     "layers"    the means over the real tokens of the embeddings' output and after each of the L
-                blocks, (N, L + 1, d), and of those a learned mixture:
+                blocks, x_0 ... x_L                                              (N, L + 1, d)
 
-        features = gamma sum_j softmax(w)_j LayerNorm(mean_j)                            (N, d)
+"first" and "mean" are read by the family's own head. "layers" have one linear layer, as a probe:
 
-The mixture is ELMo's (Peters et al. 2018, arXiv:1802.05365, section 3.2, equation 1), its
-LayerNorm without weights. It starts as the plain average: w = 0, gamma = 1. The last of the L + 1
-is what the encoder gives, after its final norm where it has one (ModernBERT, decoders).
+    logits = W [LayerNorm(x_0); ...; LayerNorm(x_L)] + b          W (C, (L + 1) d), starts at 0
+
+The LayerNorm has no weights: it gives all layers one scale. That middle layers hold what the last
+has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365); its learned mixture, one weight
+a layer before the family's head, had a higher validation loss here (docs/choices.md). The last of
+the L + 1 is what the encoder gives, after its final norm where it has one (ModernBERT, decoders).
 """
 
 from collections.abc import Iterator
@@ -31,18 +34,18 @@ def mean_of_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
         return torch.bmm(real, hidden)[:, 0] / real.sum(2)  # one pass over the hidden states
 
 
-class Mixture(nn.Module):
-    """gamma sum_j softmax(w)_j LayerNorm(x_j), over `count` vectors."""
+class LayersHead(nn.Module):
+    """W [LayerNorm(x_0); ...; LayerNorm(x_L)] + b, from `count` = L + 1 vectors to the logits."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, width: int, classes: int):
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(count))
-        self.gamma = nn.Parameter(torch.ones(1))
+        self.linear = nn.Linear(count * width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, count, d) -> (N, d)"""
-        normed = F.layer_norm(x, x.shape[-1:])
-        return self.gamma * (self.w.softmax(0) @ normed)
+        """(N, count, d) -> (N, C)"""
+        return self.linear(F.layer_norm(x, x.shape[-1:]).flatten(1))
 
 
 @contextmanager

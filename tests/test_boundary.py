@@ -104,10 +104,11 @@ READERS = {  # what is patched, the arguments, and what the line must name
     "hub": ("data_utils.reading.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
     "csv": ("pandas.read_csv", NEW, "reviews.csv"),
     "parquet": (
-        "data_utils.reading.ParquetFile",
+        "data_utils.reading.read_table",
         (*NEW, "--dataset", "{root}/reviews.parquet"),
         "reviews.parquet",
     ),
+    "json": ("pandas.read_json", (*NEW, "--dataset", "{root}/reviews.jsonl"), "reviews.jsonl"),
     "cache": ("tempfile.TemporaryFile", NEW, "cache folder"),
     "tokens": (
         "transformers.PreTrainedTokenizerFast.__call__",
@@ -142,7 +143,6 @@ def test_whatever_a_reader_raises_ends_in_one_line(reader, error, start, monkeyp
     ("name", "arguments"),
     [
         ("folder/train/0/0.txt", (*NEW, "--dataset", "{root}/folder")),
-        ("reviews.jsonl", (*NEW, "--dataset", "{root}/reviews.jsonl")),
         ("tiny/experiment.json", LORA),
         ("lora-seed0/run.json", LORA),
     ],

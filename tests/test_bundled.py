@@ -15,9 +15,9 @@ from signal import SIGKILL
 import pytest
 
 from boundary import BadInput
-from data_utils import BUNDLED_BASE, bundled, encoder_folder
+from data_utils import bundled, encoder_folder
 
-NAME = bundled.ENCODERS[BUNDLED_BASE]
+NAME = bundled.ENCODERS["mpnet"]
 FILES = {name: random.Random(name).randbytes(3000) for name in bundled._MPNET}
 CUTS = [0, 700, 1500, 5000, 9000, None]  # none at the border of a file in the archive
 
@@ -65,21 +65,21 @@ def contents(folder):
 
 def refusal():
     with pytest.raises(BadInput) as error:
-        encoder_folder(BUNDLED_BASE)
+        encoder_folder("mpnet")
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 def test_what_is_read_of_the_archive_is_unpacked_below_hf_home(packages, tmp_path):
-    folder = encoder_folder(BUNDLED_BASE)
+    folder = encoder_folder("mpnet")
     assert folder == tmp_path / "hf" / "bundled" / NAME
     assert contents(folder) == FILES
 
 
 def test_what_is_unpacked_is_used_again_without_the_packages(packages):
-    folder = encoder_folder(BUNDLED_BASE)
+    folder = encoder_folder("mpnet")
     shutil.rmtree(packages)
-    assert encoder_folder(BUNDLED_BASE) == folder
+    assert encoder_folder("mpnet") == folder
 
 
 def test_a_changed_part_is_named_and_nothing_unpacked(packages, tmp_path):
@@ -93,13 +93,13 @@ def test_a_changed_part_is_named_and_nothing_unpacked(packages, tmp_path):
 
 
 def test_a_changed_file_in_the_cache_is_named(packages):
-    folder = encoder_folder(BUNDLED_BASE)
+    folder = encoder_folder("mpnet")
     change_a_byte(folder / "model.safetensors")
     assert refusal().startswith("model.safetensors has SHA-256 ")
     (folder / "model.safetensors").unlink()
     assert refusal().startswith("model.safetensors cannot be read (FileNotFoundError")
     shutil.rmtree(folder)  # as the line says
-    assert contents(encoder_folder(BUNDLED_BASE)) == FILES
+    assert contents(encoder_folder("mpnet")) == FILES
 
 
 def test_a_missing_part_is_named(packages):
@@ -115,30 +115,30 @@ def test_the_requirements_name_the_parts(request):
 
 
 def stopped(stop):
-    """A copy that writes a few bytes of its second file and then calls `stop`."""
-    copies = []
+    """A copy that calls `stop` in the middle of the second file that is unpacked."""
+    copies, copy = [], shutil.copyfileobj
 
-    def copy(source, target, length):
+    def stopping(source, target):
         copies.append(source)
-        if len(copies) == 2:
+        if len(copies) == len(bundled._MPNET_PARTS) + 2:
             target.write(source.read(100))
             target.flush()
             stop()
-        target.write(source.read())
+        copy(source, target)
 
-    return copy
+    return stopping
 
 
 def test_what_a_killed_process_has_left_is_never_read(packages, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfileobj", stopped(lambda: os.kill(os.getpid(), SIGKILL)))
-        process = get_context("fork").Process(target=encoder_folder, args=[BUNDLED_BASE])
+        process = get_context("fork").Process(target=encoder_folder, args=["mpnet"])
         process.start()
         process.join()
     assert process.exitcode == -SIGKILL
     left = tmp_path / "hf" / "bundled" / f"{NAME}.part"
     assert [path.stat().st_size for path in sorted(left.iterdir())] == [3000, 100]
-    assert contents(encoder_folder(BUNDLED_BASE)) == FILES
+    assert contents(encoder_folder("mpnet")) == FILES
     assert not left.exists()
 
 
@@ -172,22 +172,6 @@ def test_of_two_at_once_one_unpacks_and_both_read(packages, monkeypatch):
 
     monkeypatch.setattr(bundled, "_unpack", slow)
     with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(encoder_folder, [BUNDLED_BASE] * 2))
+        folders = list(pool.map(encoder_folder, ["mpnet"] * 2))
     assert [contents(folder) for folder in folders] == [FILES, FILES]
     assert len(calls) == 1
-
-
-def test_joined_files_read_as_their_concatenation(tmp_path):
-    sizes, rng = [5, 0, 1, 40, 3], random.Random(0)
-    paths = [tmp_path / str(i) for i in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        path.write_bytes(rng.randbytes(size))
-    whole = io.BytesIO(b"".join(path.read_bytes() for path in paths))
-    joined = io.BufferedReader(bundled._Joined(paths), 8)
-    for _ in range(300):
-        place, count = rng.randrange(55), rng.randrange(60)
-        for file in (whole, joined):
-            file.seek(place)
-        assert joined.read(count) == whole.read(count)
-        assert joined.tell() == whole.tell()
-    assert joined.seek(-4, io.SEEK_END) == whole.seek(-4, io.SEEK_END)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from boundary import BadInput
 from modeling import METHODS, use_fast_attention, use_folded_lora
 from modeling.export import export_peft, export_transformers
-from modeling.pooling import POOLINGS, Mixture, mean_of_tokens
+from modeling.pooling import POOLINGS, LayersHead, mean_of_tokens
 
 L = 3
 
@@ -51,15 +51,13 @@ def test_the_head_reads_the_mean_as_it_reads_its_own_token(family):
     assert (model(*tokens()) - expected).abs().max() < 1e-12
 
 
-def test_a_new_mixture_is_the_average_and_a_learnt_one_equation_1():
-    x, mixture = torch.randn(4, L + 1, 8), Mixture(L + 1)
+def test_the_head_of_layers_is_linear_in_the_normed_means_and_starts_at_zero():
+    x, head = torch.randn(4, L + 1, 8), LayersHead(L + 1, 8, 3)
+    assert (head(x) == 0).all()
     normed = (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
-    assert torch.allclose(mixture(x), normed.mean(1), atol=1e-6)
-    w, gamma = torch.tensor([0.5, -1.0, 2.0, 0.0]), 3.0
-    mixture.w.data, mixture.gamma.data = w, torch.tensor([gamma])
-    shares = w.exp() / w.exp().sum()
-    expected = gamma * sum(share * normed[:, j] for j, share in enumerate(shares))
-    assert torch.allclose(mixture(x), expected, atol=1e-6)
+    W, b = torch.randn(3, L + 1, 8), torch.randn(3)
+    head.linear.weight.data, head.linear.bias.data = W.flatten(1), b
+    assert torch.allclose(head(x), torch.einsum("cjd,njd->nc", W, normed) + b, atol=1e-5)
 
 
 def test_means_are_in_float32_whatever_the_hidden_states_are_in():
@@ -125,13 +123,16 @@ def test_no_block_runs_that_nothing_reads(family, pooling):
     assert (model.classify(model.encode(*tokens(), frozen)) - whole).abs().max() < 1e-10
 
 
-def test_the_mixture_is_trained_with_the_head_and_freezes_as_the_head(family):
-    first = METHODS["head"](tiny(family, layers=L))
+def test_of_layers_the_linear_head_is_trained_and_the_familys_own_is_not(family):
+    for method in ("head", "full"):
+        model = METHODS[method](tiny(family, layers=L), "layers")
+        heads = {name for name in model.trainable_parameters() if model.architecture.in_head(name)}
+        assert heads == {"layers_head.linear.weight", "layers_head.linear.bias"}
     model = METHODS["head"](tiny(family, layers=L), "layers")
-    new = model.trainable_parameters().keys() - first.trainable_parameters().keys()
-    assert new == {"mixture.w", "mixture.gamma"} and model.frozen_blocks == L
-    assert model.fingerprint == first.fingerprint
-    assert model.count_parameters()[0] == first.count_parameters()[0] + L + 2
+    config = model.pretrained.config
+    assert model.frozen_blocks == L
+    assert model.count_parameters()[0] == config.num_labels * ((L + 1) * config.hidden_size + 1)
+    assert model.fingerprint == METHODS["head"](tiny(family, layers=L)).fingerprint
 
 
 @pytest.mark.parametrize("pooling", ["mean", "layers"])

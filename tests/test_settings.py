@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import data_utils
 import finetuning
 from experiment import parse
 from experiment.settings import CONSTANTS
@@ -24,7 +23,7 @@ def texts(*methods, more=()):
 
 def test_constants_have_presets_and_the_command_line_goes_before_them(monkeypatch):
     quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
-    assert quick.model == data_utils.BUNDLED and full.model.startswith("distilbert/")
+    assert quick.model == "minilm" and full.model.startswith("distilbert/")
     assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.labels is None
     assert settings().experiment == ("full" if torch.cuda.is_available() else "quick")
     given = settings("--labels", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
