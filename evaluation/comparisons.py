@@ -1,6 +1,5 @@
 """Figures that compare the methods: accuracies, losses and costs, and their differences."""
 
-import numpy as np
 from matplotlib import ticker
 
 from .markdown import size
@@ -137,13 +136,13 @@ def cost_and_benefit(results: Results):
 
 def _ticks(axes):
     """A few round numbers, which do not run into one another: 300, 1k, 3k."""
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-    if axes.get_xscale() == "log":
-        left, right = axes.get_xlim()
-        digits = 1 + (right < 3 * left) + (right < 1.3 * left)
-        ticks = {float(f"{tick:.{digits}g}") for tick in np.geomspace(left, right, 5)}
-        axes.set_xticks([tick for tick in sorted(ticks) if left < tick < right])
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    left, right = axes.get_xlim()
+    choices = [ticker.MaxNLocator(4).tick_values(left, right)]
+    for steps in ((1, 2, 5), (1, 3), (1,)) if axes.get_xscale() == "log" else ():
+        choices.append([step * 10.0**power for power in range(-3, 12) for step in steps])
+    choices = [[tick for tick in ticks if left < tick < right] for ticks in choices]
+    axes.set_xticks(next((ticks for ticks in choices[:0:-1] if len(ticks) > 2), choices[0]))
+    axes.minorticks_off()
     short = ticker.EngFormatter(sep="")
     axes.xaxis.set_major_formatter(lambda tick, _: short(tick) if tick >= 1000 else f"{tick:g}")
 

@@ -17,6 +17,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,6 @@ class Results:
         records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
         if not any(record.is_finished for record in records):
             raise BadInput(f"{folder} has no finished runs")
-        records = _in_order(records, experiment["constants"]["methods"], folder)
         predictions = _predictions(folder, records, tables["predictions"])
         table = _table(records)
         finished = table["status"] == "finished"
@@ -196,10 +196,16 @@ def _read_folders(folder, experiment):
     """The records of all runs, and the tables of the finished ones, from the runs' folders."""
     logits = [f"logit_{label}" for label in experiment["label_names"]]
     columns = TABLES | {"predictions": {"label": int} | dict.fromkeys(logits, np.float32)}
-    records, parts = [], {name: [] for name in COLLECTED}
-    for path in folder.glob("*/run.json"):
-        record = RunRecord.read(path)
-        records.append(record)
+    paths = {path: RunRecord.read(path) for path in folder.glob("*/run.json")}
+    place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
+    last = len(place)  # others come after those of the experiment, by name
+
+    def rank(item):
+        return place.get(item[1].method, last), item[1].method, item[1].seed
+
+    order = sorted(paths.items(), key=rank)
+    parts = {name: [] for name in COLLECTED}
+    for path, record in order:
         for name in COLLECTED if record.is_finished else ():
             file = path.with_name(f"{name}.csv")
             if name == "predictions" or file.exists():
@@ -208,10 +214,11 @@ def _read_folders(folder, experiment):
                 table.insert(1, "seed", record.seed)
                 parts[name].append(table)
     empty = {name: pd.DataFrame(columns=["method", "seed", *columns[name]]) for name in COLLECTED}
-    return records, {
+    tables = {
         name: pd.concat(parts[name], ignore_index=True) if parts[name] else empty[name]
         for name in COLLECTED
     }
+    return [record for _, record in order], tables
 
 
 def _read_compact(folder):
@@ -237,16 +244,6 @@ def runs_csv(records: Sequence[RunRecord]) -> str:
     return pd.DataFrame(rows, dtype=object).to_csv(index=False)
 
 
-def _in_order(records, methods, folder):
-    """By the experiment's order of methods, then others by name; their seeds ascending."""
-    place = {method: i for i, method in enumerate(methods)}
-    records = sorted(records, key=lambda r: (place.get(r.method, len(place)), r.method, r.seed))
-    for one, next_one in zip(records, records[1:], strict=False):
-        if (one.method, one.seed) == (next_one.method, next_one.seed):
-            raise BadInput(f"{folder} has {one.method} with seed {one.seed} twice; move one away")
-    return records
-
-
 def _table(records):
     table = pd.DataFrame([record.model_dump() for record in records])
     table = table.astype(dict.fromkeys(NUMBERS, float))
@@ -255,8 +252,11 @@ def _table(records):
 
 def _predictions(folder, records, table):
     """The predictions of all finished runs, which are of the same reviews."""
-    groups = {key: rows for key, rows in table.groupby(["method", "seed"], sort=False)}
+    groups = dict(iter(table.groupby(["method", "seed"], sort=False)))
     found = Predictions(np.array([]), {})
+    for one, other in pairwise(records):
+        if (one.method, one.seed) == (other.method, other.seed):
+            raise BadInput(f"{folder} has {one.method} with seed {one.seed} twice")
     for record in records:
         if record.is_finished:
             rows = groups.get((record.method, record.seed))

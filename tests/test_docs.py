@@ -169,7 +169,8 @@ def test_the_table_of_coverage_is_that_of_its_file():
     for r in pd.read_csv(RESULTS / "statistics.csv").itertuples():
         shares = [f"{100 * x:.1f}" for x in (r.coverage, r.claims, r.experiments_with_a_claim)]
         counts = r.seeds.replace(" ", ", "), f"{r.reviews:,}", f"{r.seed_sd_points:g}"
-        rows.append(row(*counts, *shares, f"{r.half_width_points:.2f}"))
+        margin = f"{100 * r.equivalent_at_the_margin:.1f}"
+        rows.append(row(*counts, *shares, f"{r.half_width_points:.2f}", margin))
     assert_rows("docs/statistics.md", rows)
 
 
