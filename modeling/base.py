@@ -59,12 +59,18 @@ class PeftModel(nn.Module):
         self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
-        for path in self.architecture.head:  # of layers, the family's own head reads nothing
-            pretrained.get_submodule(path).requires_grad_(pooling != "layers")
+        for path in self.architecture.head:
+            pretrained.get_submodule(path).requires_grad_(True)
         if pooling == "layers":
-            config = pretrained.config
-            head = LayersHead(len(self.blocks) + 1, config.hidden_size, config.num_labels)
-            pretrained.layers_head = head.to(next(pretrained.parameters()))
+            self._replace_head()
+
+    def _replace_head(self):
+        """Layers have a head of their own; the family's reads nothing, and learns nothing."""
+        for path in self.architecture.head:
+            self.pretrained.get_submodule(path).requires_grad_(False)
+        config = self.pretrained.config
+        head = LayersHead(len(self.blocks) + 1, config.hidden_size, config.num_labels)
+        self.pretrained.layers_head = head.to(next(self.pretrained.parameters()))
 
     def adapt(self) -> None:
         """Add or unfreeze what the method trains besides the head."""
