@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from boundary import reading
 from boundary import write as write_file
 
@@ -112,23 +114,26 @@ def _planned(results):
 def _what(results):
     experiment, runs = results.experiment, results.runs
     constants, data = experiment["constants"], experiment["data"]
-    names = ", ".join(escape(str(name)) for name in experiment["label_names"][:12])
-    more = len(experiment["label_names"]) - 12
+    names = list(map(escape, experiment["label_names"]))
+    counts = np.bincount(results.predictions.labels, minlength=len(names))
+    names = ", ".join(f"{name} {n:,}" for name, n in zip(names[:12], counts, strict=False))
+    more = len(counts) - 12
     labels = data["train"] + data.get("validation", 0)
     redrawn = ", drawn anew for each seed" if constants.get("redraw_labels") else ""
     validate = f", of which {data['validation']:,} validate" if "validation" in data else ""
     lines = [
         f"**{escape(results.labels(dict.fromkeys(runs['method'])))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
-        f"{labels:,} labelled reviews in all{validate}{redrawn}; {data['test']:,} test reviews; "
-        f"labels: {names}{f' and {more} more' if more > 0 else ''}; up to "
+        f"{labels:,} labelled reviews in all{validate}{redrawn}; {data['test']:,} test reviews "
+        f"({names}{f' and {more} more labels' if more > 0 else ''}); up to "
         f"{constants['max_tokens']} tokens{_truncated(experiment)}; "
         f"seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
     if data.get("groups"):
         column = constants.get("group_column")
         of = f" ({escape(column)})" if column else ""
-        each = ", ".join(f"{number:,} {split}" for split, number in data["groups"].items())
+        splits = ("train", "validation", "test")
+        each = ", ".join(f"{data['groups'][split]:,} {split}" for split in splits)
         lines.append(f"Groups{of}: {each}; none is in two splits.")
     lines += [_frozen(frozen, part) for frozen, part in runs.groupby("frozen_blocks") if frozen]
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")

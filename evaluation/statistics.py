@@ -56,18 +56,19 @@ def student(values: np.ndarray) -> tuple[float, float]:
 def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
     """The finished runs, a row a method: mean test accuracy over seeds, sd, and an interval.
 
-    With several seeds, Student's t interval says only how seeds vary, on these `n` reviews; with
-    one, Wilson's says only how reviews vary, for this seed. The two do not compare.
+    Where seeds differ, Student's t interval says only how seeds vary, on these `n` reviews; else
+    Wilson's says only how reviews vary, for this seed. The two do not compare.
     """
     rows = []
     for method, accuracies in runs.groupby("method", sort=False)["test_accuracy"]:
         seeds, mean = len(accuracies), accuracies.mean()
         row = {"method": method, "seeds": seeds, "accuracy": mean, "sd": accuracies.std()}
-        if seeds > 1:
+        if accuracies.nunique() > 1:
             low, high = student(accuracies.to_numpy())
             interval = max(low, 0.0), min(high, 1.0), f"t over {seeds} seeds"
         else:
-            interval = *wilson(round(mean * n), n), "Wilson, seeds not varied"
+            kind = "Wilson, all seeds equal" if seeds > 1 else "Wilson, seeds not varied"
+            interval = *wilson(round(mean * n), n), kind
         rows.append(row | dict(zip(("low", "high", "interval"), interval, strict=True)))
     return pd.DataFrame(rows)
 
