@@ -8,18 +8,3 @@ from .setup import prepare
 from .state import State
 from .state_cache import cached_states
 from .summary import summarise
-
-__all__ = [
-    "Experiment",
-    "Presets",
-    "Run",
-    "Settings",
-    "State",
-    "cached_states",
-    "parse",
-    "prepare",
-    "processes",
-    "resume_command",
-    "summarise",
-    "tokens_at_once",
-]

@@ -7,9 +7,9 @@
                                              written last
 
 The digest is of all that the values depend on: the base model and its config, how many of its
-blocks, what the head reads, the token ids, the size of micro-batches, the type computed in, the
-versions. So other seeds, methods, learning rates, experiments and processes find them again. That
-folder holds nothing else: delete it to free the disk.
+blocks, what is stored of each text, what the head reads, the token ids, the size of micro-batches,
+the type computed in, the versions. So other seeds, methods, learning rates, experiments and
+processes find them again. That folder holds nothing else: delete it to free the disk.
 """
 
 import hashlib
@@ -85,21 +85,21 @@ class _States:
         config, device = model.pretrained.config, split.token_ids.device
         self.model, self.split = model, split
         self.most_tokens = tokens_at_once(settings, device)
-        L, k, computed_in = len(model.blocks), model.frozen_blocks, compute_type(device)
+        stored, computed_in = model.stored_vectors, compute_type(device)
         versions = torch.__version__, transformers.__version__
-        what = (model.fingerprint, _form(config), k, model.pooling, self.most_tokens)
-        digest = hashlib.sha256(repr((what, str(computed_in), device.type, versions)).encode())
+        what = (model.fingerprint, _form(config), model.frozen_blocks, model.pooling, stored)
+        how = (self.most_tokens, str(computed_in), device.type, versions)
+        digest = hashlib.sha256(repr(what + how).encode())
         digest.update(split.lengths.tobytes())
         digest.update(split.token_ids.cpu().numpy().tobytes())
         self.path = _folder() / digest.hexdigest()[:32]
         self.about = self.path.with_suffix(".json")
         # float16 has no room for the large values of a decoder's states; features are few.
         dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
-        R = k + 1 if model.pooling == "layers" else int(k == L)
-        hidden = Rows(self.path.with_suffix(".hidden"), split.lengths, config.hidden_size, dtype)
-        lengths, path = np.full_like(split.lengths, R), self.path.with_suffix(".pooled")
-        pooled = Rows(path, lengths, config.hidden_size, torch.float32)
-        self.rows = hidden if k < L else None, pooled if R else None
+        places, d = [self.path.with_suffix(s) for s in (".hidden", ".pooled")], config.hidden_size
+        hidden = Rows(places[0], split.lengths, stored[0] * d, dtype)
+        pooled = Rows(places[1], np.full_like(split.lengths, stored[1]), d, torch.float32)
+        self.rows = hidden if stored[0] else None, pooled if stored[1] else None
 
     def files(self) -> list[Rows]:
         """Those of the two that there are."""

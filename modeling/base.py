@@ -76,6 +76,13 @@ class PeftModel(nn.Module):
         """Add or unfreeze what the method trains besides the head."""
         raise NotImplementedError
 
+    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
+        """peft's config of this method, and its tensors by peft's names, without the head.
+
+        Raises `BadInput` where peft has no form for it.
+        """
+        raise BadInput(f"peft has no form for {type(self).__name__}; keep the checkpoint")
+
     def relative_rate(self, parameter: str) -> float:
         """How many times the run's learning rate a trained parameter of this name has."""
         return 1.0
@@ -102,6 +109,12 @@ class PeftModel(nn.Module):
             return 0  # the embeddings, or what all blocks share
         learns = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
         return learns.index(True) if True in learns else len(learns)
+
+    @property
+    def stored_vectors(self) -> tuple[int, int]:
+        """How many vectors of width d `frozen_states` has for each token, and for each text."""
+        k, L = self.frozen_blocks, len(self.blocks)
+        return int(k < L), k + 1 if self.pooling == "layers" else int(k == L)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """As torch's, but without dropout in the frozen blocks: they give the same each time."""
@@ -138,7 +151,7 @@ class PeftModel(nn.Module):
         hidden, pooled = frozen or (None, None)
         if frozen and hidden is None:
             return pooled if self.pooling == "layers" else pooled[:, 0]
-        row, config = self.architecture, self.pretrained.config
+        row = self.architecture
         options = {"use_cache": False} if row.keeps_keys else {}
         with ExitStack() as stack:
             if hidden is not None:
@@ -152,13 +165,17 @@ class PeftModel(nn.Module):
             last = self.pretrained.base_model(
                 input_ids=input_ids, attention_mask=attention_mask, **options
             ).last_hidden_state
+        if self.pooling == "layers" and means:
+            means = torch.stack(means, 1)
+            pooled = means if pooled is None else torch.cat([pooled, means], 1)
+        return self.pool(last, attention_mask, pooled)
+
+    def pool(self, last: Tensor, attention_mask: Tensor, means: Tensor | None) -> Tensor:
+        """What the head reads: of the last hidden states (N, T, d), and of `means` (N, L, d)."""
         if self.pooling == "first":
-            return row.own_pooling(config, last, attention_mask)
+            return self.architecture.own_pooling(self.pretrained.config, last, attention_mask)
         mean = mean_of_tokens(last, attention_mask)
-        if self.pooling == "mean":
-            return mean
-        features = torch.stack([*means, mean], 1)
-        return features if pooled is None else torch.cat([pooled, features], 1)
+        return mean if self.pooling == "mean" else torch.cat([means, mean[:, None]], 1)
 
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-from .merging import AdaptedLinear
+from .merging import AdaptedLinear, adapted_layers
 
 
 class DoRALinear(AdaptedLinear):
@@ -74,3 +74,14 @@ class DoRAModel(PeftModel):
         for block in self.last_blocks(blocks):
             for path in paths:
                 block.set_submodule(path, DoRALinear(block.get_submodule(path), rank, alpha))
+
+    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
+        """peft's config, and its tensors by its names."""
+        layers, tensors = adapted_layers(self), {}
+        for path, layer in layers.items():
+            tensors[f"{path}.lora_A.weight"] = layer.dora_A
+            tensors[f"{path}.lora_B.weight"] = layer.dora_B
+            tensors[f"{path}.lora_magnitude_vector"] = layer.magnitude
+        rank, alpha = self.hyperparameters["rank"], self.hyperparameters["alpha"]
+        config = {"peft_type": "LORA", "use_dora": True, "r": rank, "lora_alpha": alpha}
+        return config | {"target_modules": list(layers)}, tensors

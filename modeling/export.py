@@ -1,4 +1,4 @@
-"""To and from other libraries' formats: peft for LoRA, transformers for all but adapters.
+"""To and from other libraries' formats: peft, and transformers for what its classes have.
 
 peft reads adapter_config.json and adapter_model.safetensors, head included; transformers a folder
 that `pipeline("text-classification", model=folder)` loads, LoRA merged.
@@ -21,7 +21,7 @@ from .architectures import architecture_of
 from .base import PeftModel
 from .checkpoint import copy_tensors
 from .lora import LoRAModel
-from .merging import adapted_layers, fold
+from .merging import fold
 from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
@@ -49,33 +49,24 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
 
 
 def export_peft(model: PeftModel, folder: Path) -> None:
-    """A LoRA that peft loads, head included, on the base model's hub name or folder.
+    """What peft loads, head included, on the base model's hub name or folder.
 
     peft's folder has no place for the labels: with more than two, or to have their names, give
     `AutoPeftModelForSequenceClassification.from_pretrained` all of them, as
-    id2label={0: "bad", 1: "fair", 2: "good"}. Raises `BadInput` for other methods.
+    id2label={0: "bad", 1: "fair", 2: "good"}. Raises `BadInput` for a method
+    that peft has no form for.
     """
-    if not isinstance(model, LoRAModel):
-        raise BadInput(f"peft has no form for {type(model).__name__}; only LoRA can go there")
     _check_pooling(model, "peft")
-    choice = model.hyperparameters
-    config = {
-        "peft_type": "LORA",
+    config, tensors = model.to_peft()
+    config |= {
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": model.pretrained.config._name_or_path,
         "inference_mode": True,
-        "r": choice["rank"],
-        "lora_alpha": choice["alpha"],
-        "lora_dropout": choice["dropout"],
-        "use_rslora": choice["rslora"],
-        "bias": "none",
-        "target_modules": list(adapted_layers(model)),
         "modules_to_save": list(model.architecture.head),
     }
-    tensors = {}
-    for name, parameter in model.trainable_parameters().items():
-        name = f"{name}.weight" if name.endswith((".lora_A", ".lora_B")) else name
-        tensors[PREFIX + name] = parameter.detach().cpu().contiguous()
+    trained = model.trainable_parameters().items()
+    tensors |= {name: p for name, p in trained if model.architecture.in_head(name)}
+    tensors = {PREFIX + name: p.detach().cpu().contiguous() for name, p in tensors.items()}
     with replacing(folder / TENSORS) as file:
         save_file(tensors, file, metadata={"format": "pt"})
     write(folder / CONFIG, json.dumps(config, indent=2) + "\n")

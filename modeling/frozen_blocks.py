@@ -37,7 +37,7 @@ def states_after(
     def stop(block, inputs, options):
         raise _Reached(inputs[0] if inputs else options["hidden_states"])
 
-    block = _blocks(pretrained, depth)[depth]
+    block = pretrained.get_submodule(architecture_of(pretrained.config).blocks)[depth]
     hook = block.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
@@ -55,7 +55,7 @@ def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Ite
     its index, ModernBERT by an attribute of the block.
     """
     row = architecture_of(pretrained.config)
-    skipped = _blocks(pretrained, depth)[:depth]
+    skipped = pretrained.get_submodule(row.blocks)[:depth]
     beside = outside_blocks(pretrained)
 
     def return_states(*inputs, **options):
@@ -73,14 +73,6 @@ def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Ite
     finally:
         for module in (*beside, *skipped):
             del module.forward  # the class's own is there again
-
-
-def _blocks(pretrained, depth) -> nn.ModuleList:
-    """All blocks, first to last; `ValueError` for a depth with no block before or after it."""
-    blocks = pretrained.get_submodule(architecture_of(pretrained.config).blocks)
-    if not 0 < depth < len(blocks):
-        raise ValueError(f"depth is {depth}; expected 1 to {len(blocks) - 1}, of {len(blocks)}")
-    return blocks
 
 
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:

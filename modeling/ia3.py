@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import PeftModel
-from .merging import AdaptedLinear
+from .merging import AdaptedLinear, adapted_layers
 
 
 class IA3Linear(AdaptedLinear):
@@ -61,3 +61,12 @@ class IA3Model(PeftModel):
             for path in dict.fromkeys(projections[name] for name in ("k", "v", "down")):
                 linear = block.get_submodule(path)
                 block.set_submodule(path, IA3Linear(linear, path == projections["down"]))
+
+    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
+        """peft's config, and its tensors by its names."""
+        layers, tensors = adapted_layers(self), {}
+        for path, layer in layers.items():
+            tensors[f"{path}.ia3_l"] = layer.ia3_l.unsqueeze(0 if layer.of_inputs else 1)
+        down = [path for path, layer in layers.items() if layer.of_inputs]
+        config = {"peft_type": "IA3", "target_modules": list(layers), "feedforward_modules": down}
+        return config, tensors

@@ -40,8 +40,6 @@ def load_config(
             name, id2label=labels, label2id=numbers, trust_remote_code=False
         )
         architecture = architecture_of(config)
-        if config.num_hidden_layers < 1:
-            raise BadInput(f"the config of {name} has no blocks; choose another MODEL")
         if getattr(config, "quantization_config", None):
             raise BadInput(f"the weights of {name} are quantised; choose those that are not")
         if encoder_dropout is not None:
@@ -63,10 +61,6 @@ def load_tokenizer(
     Its padding token's id goes into `config`, which decoders need to be told. Raises `BadInput`,
     for more tokens than the model has positions as well.
     """
-    if max_tokens < 3:
-        raise BadInput(f"max_tokens is {max_tokens}; expected 3 or more")
-    if truncation not in ("left", "right"):
-        raise BadInput(f"truncation is {truncation!r}; choose from left, right")
     if max_tokens > max_positions(config):
         raise BadInput(
             f"MAX_TOKENS is {max_tokens}, but {name} has {max_positions(config)} positions; "

@@ -23,7 +23,7 @@ from boundary import BadInput
 
 from .base import PeftModel
 from .fast import FoldedLoRA
-from .merging import AdaptedLinear
+from .merging import AdaptedLinear, adapted_layers
 
 
 class LoRALinear(AdaptedLinear):
@@ -143,3 +143,16 @@ class LoRAModel(PeftModel):
     def relative_rate(self, parameter: str) -> float:
         """How many times as fast as the head a parameter of this name learns."""
         return self.hyperparameters["b_rate"] if parameter.endswith(".lora_B") else 1.0
+
+    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
+        """peft's config, and its tensors by its names; PiSSA as a LoRA of twice the rank."""
+        layers, choice, tensors = adapted_layers(self), self.hyperparameters, {}
+        for path, layer in layers.items():
+            for letter, factor in zip("BA", layer.factors(), strict=True):
+                tensors[f"{path}.lora_{letter}.weight"] = factor.to(layer.lora_A.dtype)
+        config = {"peft_type": "LORA", "r": choice["rank"], "lora_alpha": choice["alpha"]}
+        if choice["pissa"]:
+            config["r"] *= 2
+            config["lora_alpha"] *= math.sqrt(2) if choice["rslora"] else 2
+        config |= {"lora_dropout": choice["dropout"], "use_rslora": choice["rslora"]}
+        return config | {"target_modules": list(layers)}, tensors

@@ -28,6 +28,7 @@ from .ia3 import IA3Model
 from .ln import LNModel
 from .lora import LoRAModel
 from .reft import ReFTModel
+from .side import SideModel
 from .vera import VeRAModel
 
 METHODS: dict[str, type[PeftModel]] = {
@@ -39,6 +40,7 @@ METHODS: dict[str, type[PeftModel]] = {
     "ia3": IA3Model,
     "ln": LNModel,
     "reft": ReFTModel,
+    "side": SideModel,
     "bitfit": BitFitModel,
     "full": FullModel,
 }

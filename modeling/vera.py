@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-from .merging import AdaptedLinear
+from .merging import AdaptedLinear, adapted_layers
 
 
 class SharedProjections(nn.Module):
@@ -84,3 +84,12 @@ class VeRAModel(PeftModel):
         for block in chosen:
             for path in paths:
                 block.set_submodule(path, VeRALinear(block.get_submodule(path), shared))
+
+    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
+        """peft's config, and its tensors by its names; it draws the same A and B."""
+        layers, tensors = adapted_layers(self), {}
+        for path, layer in layers.items():
+            tensors[f"{path}.vera_lambda_d"] = layer.vera_d
+            tensors[f"{path}.vera_lambda_b"] = layer.vera_b
+        config = {"peft_type": "VERA", "r": self.hyperparameters["rank"], "save_projection": False}
+        return config | {"projection_prng_key": 0, "target_modules": list(layers)}, tensors

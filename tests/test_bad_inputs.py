@@ -197,7 +197,6 @@ MODELS = {
     "a block too few in the config": Case(
         config(num_hidden_layers=1), "weights of .* have, beyond .*layer.1"
     ),
-    "no blocks": Case(config(num_hidden_layers=0), "has no blocks; choose another MODEL"),
     "quantised": Case(
         config(quantization_config={"quant_method": "gptq", "bits": 4}), "are quantised; choose"
     ),

@@ -333,7 +333,7 @@ def test_a_pooler_that_peft_did_not_save_is_the_bases_or_refused(
     ("method", "format", "line"),
     [
         ("adapter", "transformers", "no class with the weights that adapter adds"),
-        ("head", "peft", "only LoRA can go there"),
+        ("head", "peft", "peft has no form for HeadOnlyModel"),
         ("lora", "onnx", "unknown format 'onnx'; choose from peft, transformers"),
     ],
 )

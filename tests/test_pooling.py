@@ -84,7 +84,7 @@ def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooli
     model = model_of("lora", family, pooling, blocks=blocks)
     use_fast_attention(model.pretrained, torch.device("cpu"))
     use_folded_lora(model)
-    k, trained = L - blocks, list(model.trainable_parameters().values())
+    k = L - blocks
     assert model.frozen_blocks == k
     frozen = model.frozen_states(*tokens()) if k else None
     if frozen:
@@ -92,20 +92,29 @@ def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooli
         assert (frozen.hidden is None) == (k == L)
         assert (0 if frozen.pooled is None else frozen.pooled.shape[1]) == vectors
         assert not any(tensor is not None and tensor.requires_grad for tensor in frozen)
+    same_from(frozen, model)
+
+
+def same_from(frozen, model):
+    """Logits and gradients from the frozen states are those without, to rounding in float64."""
+    trained, labels = list(model.trainable_parameters().values()), torch.tensor([0, 1, 1])
     logits = [model(*tokens()), model.classify(model.encode(*tokens(), frozen))]
+    losses = [F.cross_entropy(each, labels) for each in logits]
     gradients = [
-        torch.cat(
-            [
-                g.flatten()
-                for g in torch.autograd.grad(
-                    F.cross_entropy(each, torch.tensor([0, 1, 1])), trained
-                )
-            ]
-        )
-        for each in logits
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained, materialize_grads=True)])
+        for loss in losses
     ]
     for whole, part in (logits, gradients):
         assert (whole - part).abs().max() < 1e-12 * max(1, whole.abs().max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_they_are_whatever_the_method(method, pooling):
+    choice = {} if method == "head" else {"blocks": 2}
+    model = model_of(method, "bert", pooling, **choice)
+    assert model.frozen_blocks >= 1
+    same_from(model.frozen_states(*tokens()), model)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -5,6 +5,7 @@ pytest tests/test_reference.py -n 0 -s -k reference   prints the largest differe
 """
 
 import warnings
+from pathlib import Path
 
 import peft
 import pytest
@@ -17,12 +18,22 @@ from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import DistilBertConfig
 
 from boundary import BadInput
-from modeling import METHODS, LoRAModel, adapted_layers, merge, use_folded_lora
+from modeling import (
+    METHODS,
+    LoRAModel,
+    adapted_layers,
+    load_config,
+    load_pretrained,
+    merge,
+    use_folded_lora,
+)
+from modeling.export import export_peft
 from modeling.reft import LoReFT, chosen_tokens
 
 TOLERANCE = 1e-10
 LABELS = torch.tensor([0, 1, 1])
 SIZES = {"dora": {"rank": 3}, "vera": {"rank": 3}, "ia3": {}, "ln": {}, "reft": {"rank": 2}}
+SIZES["side"] = {"width": 4}
 PEFT = ("dora", "vera", "ia3", "ln")
 
 
@@ -239,6 +250,56 @@ def test_the_chosen_tokens_are_the_first_and_the_last_of_each_text():
     assert chosen_tokens(mask, first=2, last=1).int().tolist() == expected
 
 
+def side_by_hand(w, states, mask):
+    """The side network in plain operations, from its tensors `w` by name."""
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(name, x):
+        x = x - x.mean(-1, keepdim=True)
+        x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    s = linear("down.0", states[0])
+    N, T, m = s.shape
+    for i, a in enumerate(w["gates"]):
+        g, block = 1 / (1 + torch.exp(-a / 0.1)), f"blocks.{i}"
+        s = g * linear(f"down.{i + 1}", states[i + 1]) + (1 - g) * s
+        qkv = s @ w[f"{block}.self_attn.in_proj_weight"].T + w[f"{block}.self_attn.in_proj_bias"]
+        q, k, v = (x.view(N, T, 4, m // 4).transpose(1, 2) for x in qkv.split(m, -1))
+        scores = q @ k.mT / (m // 4) ** 0.5
+        scores = scores.masked_fill(mask[:, None, None] == 0, -torch.inf)
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(N, T, m)
+        s = norm(f"{block}.norm1", s + linear(f"{block}.self_attn.out_proj", mixed))
+        inner = linear(f"{block}.linear1", s)
+        inner = inner * (1 + torch.erf(inner / 2**0.5)) / 2
+        s = norm(f"{block}.norm2", s + linear(f"{block}.linear2", inner))
+    return linear("up", s)
+
+
+def test_side_tuning_steps_as_plain_operations(family):
+    by_hand = randomised(METHODS["side"](tiny(family, layers=3), width=4, blocks=2))
+    row, base = by_hand.architecture, tiny(family, layers=3)
+    named = dict(base.named_parameters())
+    own = {
+        name: named[name] if row.in_head(name) else nn.Parameter(p.detach().clone())
+        for name, p in by_hand.trainable_parameters().items()
+    }
+    side = {n.removeprefix("side."): p for n, p in own.items() if n.startswith("side.")}
+
+    def reference(ids, mask):
+        options = {"attention_mask": mask, "output_hidden_states": True}
+        with torch.no_grad():
+            states = base.base_model(ids, **options).hidden_states[-3:]
+        hidden = states[-1] + side_by_hand(side, states, mask)
+        return row.classify(base, row.own_pooling(base.config, hidden, mask))
+
+    same = {n: (p, own[n]) for n, p in by_hand.trainable_parameters().items()}
+    optimizers = adamw(by_hand), torch.optim.AdamW(own.values(), lr=1e-2)
+    compare(f"{family} side", by_hand, reference, optimizers, same)
+
+
 # ------------------------------------------------------------------ of all of them
 
 
@@ -254,29 +315,27 @@ def parameters_of_a_block(family):
     d, f, r, kv = 8, 12, 3, 4
     norms = {"modernbert": 2 * d, "llama": 2 * d, "qwen2": 2 * d, "qwen3": 2 * d}.get(family, 4 * d)
     reft = 2 * 2 * d + 2
+    side = d * 4 + 4 + 12 * 4**2 + 13 * 4 + 1  # what reads a block, and one of its own
+    common = {"ln": norms, "reft": reft, "side": side}
     if family == "modernbert":
         dora = r * (d + 3 * d) + 3 * d + r * (d + d) + d
-        return {
-            "dora": dora,
-            "vera": 3 * d + d + 2 * r,
-            "ia3": 3 * d + f,
-            "ln": norms,
-            "reft": reft,
-        }
+        return common | {"dora": dora, "vera": 3 * d + d + 2 * r, "ia3": 3 * d + f}
     k = kv if family in ("llama", "qwen2", "qwen3") else d
     dora = 2 * (r * (d + d) + d) + 2 * (r * (d + k) + k)
     vera = 2 * (d + r) + 2 * (k + r)
-    return {"dora": dora, "vera": vera, "ia3": 2 * k + f, "ln": norms, "reft": reft}
+    return common | {"dora": dora, "vera": vera, "ia3": 2 * k + f}
 
 
 @pytest.mark.parametrize("method", SIZES)
 def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family, method):
     head, _ = METHODS["head"](tiny(family, layers=3)).count_parameters()
-    for blocks in (0, 2):
+    for blocks in (1, 2):
         model = METHODS[method](tiny(family, layers=3), **SIZES[method], blocks=blocks)
-        of_a_block = parameters_of_a_block(family)[method]
-        assert model.count_parameters()[0] == head + blocks * of_a_block
-        assert model.frozen_blocks == 3 - blocks
+        expected = head + blocks * parameters_of_a_block(family)[method]
+        if method == "side":
+            expected += 8 * 4 + 4 + 4 * 8 + 8  # what reads the first, and `up`
+        assert model.count_parameters()[0] == expected
+        assert model.frozen_blocks == (3 if method == "side" else 3 - blocks)
 
 
 def test_counts_match_the_closed_forms_for_distilbert_base():
@@ -291,6 +350,8 @@ def test_counts_match_the_closed_forms_for_distilbert_base():
     assert count("ia3") == head + L * (2 * d + f)
     assert count("ln") == head + L * 2 * 2 * d
     assert count("reft") == head + L * (2 * 4 * d + 4)
+    m, side = 64, 7 * (d * 64 + 64) + 64 * d + d
+    assert count("side") == head + side + L * (12 * m**2 + 13 * m + 1)
 
 
 @pytest.mark.parametrize("method", ["dora", "vera", "ia3"])
@@ -333,7 +394,7 @@ def test_vera_holds_one_pair_of_matrices_which_are_the_references():
     assert torch.equal(by_peft.base_model.vera_B["default"], layers[0].shared.B)
 
 
-@pytest.mark.parametrize("method", ["dora", "vera", "ia3", "reft"])
+@pytest.mark.parametrize("method", ["dora", "vera", "ia3", "reft", "side"])
 def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(method):
     model = METHODS[method](tiny().float(), **SIZES[method])
     exact = model(*tokens())
@@ -353,6 +414,8 @@ def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(
         ("vera", {"targets": ("x",)}, "targets are"),
         ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
         ("reft", {"first": 0, "last": 0}, "expected one token or more"),
+        ("side", {"width": 6}, "width is 6; expected a multiple of 4"),
+        ("side", {"width": 4, "blocks": 0}, "blocks is 0"),
         ("lora", {"b_rate": 0}, "b_rate is 0"),
         ("lora", {"pissa": True, "rank": 9}, "rank is 9; PiSSA has 8"),
     ],
@@ -360,3 +423,55 @@ def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(
 def test_wrong_hyperparameters_are_one_line(method, wrong, line):
     with pytest.raises(BadInput, match=line):
         METHODS[method](tiny(), **wrong)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean", "layers"])
+@pytest.mark.parametrize("method", SIZES)
+def test_stored_states_give_the_same_features_and_gradients(family, method, pooling):
+    model = METHODS[method](tiny(family, layers=3), pooling, **SIZES[method], blocks=1)
+    randomised(model)
+    with torch.no_grad():
+        frozen = model.frozen_states(*tokens())
+    found = []
+    for states in (frozen, None):
+        logits = model.classify(model.encode(*tokens(), states))
+        gradients = torch.autograd.grad(logits.square().sum(), trained_of(model))
+        found.append([logits, *gradients])
+    for stored, computed in zip(*found, strict=True):
+        assert (stored - computed).abs().max() < 1e-10 * max(1, computed.abs().max())
+
+
+def trained_of(model):
+    return list(model.trainable_parameters().values())
+
+
+def test_nothing_of_the_encoder_is_in_side_tunings_backward_pass():
+    model = randomised(METHODS["side"](tiny(), width=4))
+    model.encode(*tokens()).sum().backward()
+    assert all(p.grad is None for block in model.blocks for p in block.parameters())
+    hidden, _ = model.frozen_states(*tokens())
+    assert not hidden.requires_grad and hidden.shape == (3, 7, 3 * 8)
+
+
+def test_counts_on_the_page_of_methods_are_the_models():
+    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = {line.split(" | ")[0].strip("| `"): line.split(" | ") for line in page.splitlines()}
+    for name, method in METHODS.items():
+        with torch.device("meta"):
+            trained, total = method(Classifier.from_config(DistilBertConfig())).count_parameters()
+        assert rows[name][3] == f"{trained - 592_130:,}", name
+
+
+@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln", "pissa"])
+def test_peft_loads_what_is_exported(model_folder, tmp_path, choice):
+    """The folder by peft's own loading, on the base model's folder."""
+    config = load_config(str(model_folder), ["bad", "good"])
+    pretrained = load_pretrained(str(model_folder), config)
+    if choice == "pissa":
+        model = LoRAModel(pretrained, rank=3, pissa=True)
+    else:
+        model = METHODS[choice](pretrained, **SIZES[choice])
+    export_peft(randomised(model), tmp_path)
+    by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    logits = by_peft(tokens()[0], attention_mask=tokens()[1]).logits
+    assert (model(*tokens()) - logits).abs().max() < 1e-4 * logits.abs().max()

@@ -299,7 +299,30 @@ def frozen_blocks() -> Figure:
     return axes.figure
 
 
-FIGURES = (frozen_model, block, head_only, adapter, lora, low_rank, memory, frozen_blocks)
+def families() -> Figure:
+    """The methods by what they do to a frozen classifier: a tree with five branches."""
+    axes = canvas(4.6, "What does each family do to the pretrained model?", FROZEN, TRAINED)
+    box(axes, 0.85, 2.3, Part("pretrained\nclassifier,\nfrozen", FROZEN, 1.3, 0.9))
+    rows = (
+        ("selected", "some of its weights learn", ("head-only", "BitFit", "LN-tuning", "full")),
+        ("added", "new layers in between", ("adapters", "LoReFT")),
+        ("re-parametrised", "$W_0$ gets a small update", ("LoRA", "PiSSA", "DoRA", "VeRA")),
+        ("rescaled", "activations times a vector", ("(IA)$^3$",)),
+        ("put beside", "a small network reads it", ("side-tuning",)),
+    )
+    for i, (family, what, names) in enumerate(rows):
+        y = 3.8 - 0.75 * i
+        arrow(axes, (1.5, 2.3), (1.75, 2.3), (1.75, y), (2.05, y))
+        write(axes, 2.12, y + 0.1, family, ha="left", fontsize=11, fontweight="bold")
+        write(axes, 2.12, y - 0.13, what, ha="left", fontsize=SMALL)
+        for k, name in enumerate(names):
+            box(axes, 4.55 + 0.94 * k, y, Part(name, TRAINED, 0.88))
+    note = "re-parametrised and rescaled: can be merged into the weights afterwards"
+    write(axes, 7.85, 0.2, note, fontsize=SMALL, ha="right")
+    return axes.figure
+
+
+FIGURES = (frozen_model, block, head_only, adapter, lora, low_rank, memory, frozen_blocks, families)
 
 if __name__ == "__main__":
     print("\n".join(map(str, draw())))
