@@ -29,35 +29,38 @@ def closed():
     style.plt.close("all")
 
 
-def drawn(folder):
-    written = plots.draw(Results.read(folder))
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
-    assert {path.name for path in written} == {path.name for path in folder.glob("*.png")}
-    assert not list(folder.rglob("*.part"))
-    return {path.stem for path in written}
+@pytest.fixture
+def drawn(monkeypatch):
+    """The names of an experiment's figures, which are drawn but not rendered."""
+    monkeypatch.setattr(plots, "save", lambda path, drawn, *_: style.plt.close(drawn[0]) or path)
+    return lambda folder: {path.stem for path in plots.draw(Results.read(folder))}
 
 
 def test_every_figure_is_drawn_and_failed_runs_are_left_out(tmp_path):
     begin(tmp_path)
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33, epochs=1)
     add(tmp_path, "tfidf", 0), add(tmp_path, "adapter", 0, status="failed: loss")
-    assert drawn(tmp_path) == ALWAYS | COMPARED | {"changes_lora"}
+    written = plots.draw(Results.read(tmp_path))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert {path.name for path in written} == {path.name for path in tmp_path.glob("*.png")}
+    assert {path.stem for path in written} == ALWAYS | COMPARED | {"changes_lora"}
+    assert not list(tmp_path.rglob("*.part"))
 
 
-def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path):
+def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path, drawn):
     begin(tmp_path)
     add(tmp_path, "head", 0)
     assert drawn(tmp_path) == ALWAYS
 
 
-def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path):
+def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path, drawn):
     begin(tmp_path)
     add(tmp_path, "tfidf", 0)
     assert drawn(tmp_path) == ALWAYS - {"learning_curves_epochs", "trainable_percentage"}
 
 
 @pytest.mark.parametrize("classes", [7, 30])
-def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes):
+def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes, drawn):
     labels = [f"label {c} of a $5_ to $6^ name" for c in range(classes)]
     begin(tmp_path, label_names=labels)
     add(tmp_path, "mine", 0, labels=labels), add(tmp_path, "head", 0, 20, labels=labels)
@@ -96,7 +99,7 @@ def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
         assert style.looks([method, "mine"])[method] == look
 
 
-def test_twelve_variants_are_drawn_in_every_figure(tmp_path):
+def test_twelve_variants_are_drawn_in_every_figure(tmp_path, drawn):
     begin(tmp_path, constants=EXPERIMENT["constants"] | {"methods": VARIANTS})
     for i, method in enumerate(VARIANTS):
         add(tmp_path, method, 0, right=16 + 2 * i)
@@ -226,14 +229,16 @@ class Recorder:
 def test_ordinary_accuracies_have_intervals_and_error_bars_at_their_place():
     """Equal seeds, all right, none right, one review: an end may be one rounding off."""
     rng, axes = np.random.default_rng(0), Recorder()
-    for _ in range(1500):
-        n, seeds = int(rng.integers(1, 3001)), int(rng.integers(1, 6))
-        right = rng.choice([0, n, rng.integers(n + 1)], seeds if rng.random() < 0.5 else 1)
-        runs = pd.DataFrame({"method": "lora", "test_accuracy": np.resize(right, seeds) / n})
-        point = 100 * statistics.by_method(runs, n)[["accuracy", "low", "high"]].iloc[0]
-        style.error_bar(axes, point["accuracy"], 0, (point["low"], point["high"]), across=True)
-        style.error_bar(axes, 0, point["accuracy"], (point["low"], point["high"]))
-    for _ in range(60):
+    for n in (1, 2, 43, 60, *rng.integers(1, 3001, 8)):
+        rows = []
+        for method in range(150):
+            right = rng.integers(n + 1, size=rng.integers(1, 6))
+            right[:] = [right, right[0], 0, n][rng.integers(4)]
+            rows += [{"method": method, "test_accuracy": each / n} for each in right]
+        points = 100 * statistics.by_method(pd.DataFrame(rows), n)[["accuracy", "low", "high"]]
+        style.error_bar(axes, points["accuracy"], 0, (points["low"], points["high"]), across=True)
+        style.error_bar(axes, 0, points["accuracy"], (points["low"], points["high"]))
+    for _ in range(25):
         n, seeds = int(rng.integers(1, 60)), rng.integers(1, 4, 2)
         shares = [rng.choice([0, 0.9, 1]) for _ in "ab"]
         right = {m: rng.random((s, n)) < p for m, s, p in zip("ab", seeds, shares, strict=True)}

@@ -40,23 +40,31 @@ def section(text, title):
 PAIRS = "Exploratory comparisons: all pairs"
 
 
-def test_the_page_from_the_files_alone_is_the_one_written_at_once(folder):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """An experiment's folder with its page and figures; drawing takes most of the time."""
+    folder = tmp_path_factory.mktemp("written")
+    begin(folder)
+    for seed in (0, 1):
+        add(folder, "head", seed, right=16 + seed), add(folder, "lora", seed, right=37 + seed)
+    add(folder, "lora(targets=('q', 'v'))", 0)
     add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
-    written = report.write(Results.read(folder, TEXTS))
-    at_once = {path: path.read_bytes() for path in written}
-    for path in written:
+    report.write(Results.read(folder, TEXTS))
+    return folder
+
+
+def test_the_page_from_the_files_alone_is_the_one_written_at_once(written):
+    at_once = {path: path.read_bytes() for path in written.glob("*.*")}
+    for path in at_once:
         if path.suffix in (".png", ".md", ".html"):
             path.unlink()
-    assert report.main([str(folder)]) == 0
-    assert {path: path.read_bytes() for path in written} == at_once
-    assert not list(folder.rglob("*.part"))
+    assert report.main([str(written)]) == 0
+    assert {path: path.read_bytes() for path in written.glob("*.*")} == at_once
 
 
-def test_every_figure_is_linked_once_and_every_link_leads_to_one(folder):
-    add(folder, "lora(targets=('q', 'v'))", 0)
-    written = report.write(Results.read(folder))
-    figures = {path.name for path in written if path.suffix == ".png"}
-    text = (folder / "report.md").read_text(encoding="utf-8")
+def test_every_figure_is_linked_once_and_every_link_leads_to_one(written):
+    figures = [path.name for path in written.glob("*.png")]
+    text = (written / "report.md").read_text(encoding="utf-8")
     links = [part.split(")")[0] for part in text.split("](") if ".png)" in part]
     assert sorted(link.replace("%3D", "=").replace("%2B", "+") for link in links) == sorted(figures)
 
@@ -283,17 +291,16 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-def test_the_html_page_is_one_file_with_its_figures_inside(folder):
-    written = report.write(Results.read(folder, TEXTS))
-    read = Reader((folder / "report.html").read_text(encoding="utf-8"))
+def test_the_html_page_is_one_file_with_its_figures_inside(written):
+    read = Reader((written / "report.html").read_text(encoding="utf-8"))
     images = [attributes for tag, attributes in read.tags if tag == "img"]
-    assert len(images) == sum(path.suffix == ".png" for path in written)
+    assert len(images) == len(list(written.glob("*.png")))
     assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
     assert all(image["alt"].endswith("?") for image in images)
     links = {"src", "href", "action", "data", "poster", "srcset"}
     outside = [a[name] for _, a in read.tags for name in links & a.keys()]
     assert all(link.startswith("data:") for link in outside)
-    assert [tag for tag, _ in read.tags].count("table") == 5
+    assert [tag for tag, _ in read.tags].count("table") == 6
     assert "title" in dict(read.tags) and "details" in dict(read.tags)
     assert "How it was made" in read.text and "LoRA − head-only 52.5" in read.text
 
@@ -404,16 +411,16 @@ def test_traceback_shows_where_bad_input_was_found(folder, capsys):
 
 
 def test_a_figure_that_cannot_be_drawn_costs_a_line_and_not_the_page(folder, monkeypatch, capsys):
-    def broken(_):
+    def broken(_, **more):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(plots.comparisons, "differences", broken)
+    monkeypatch.setattr(plots.comparisons, "bars", broken)
     monkeypatch.setattr(plots, "learning_curves", broken)
     assert report.main([str(folder)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "differences.png was not drawn (ValueError: a bug)" in lines[0]
+    assert len(lines) == 7 and "train_accuracy.png was not drawn (ValueError: a bug)" in lines[0]
     text = (folder / "report.md").read_text(encoding="utf-8")
-    assert "(test_accuracy.png)" in text and "(differences.png)" not in text
+    assert "(differences.png)" in text and "(test_accuracy.png)" not in text
 
 
 def test_the_command_without_a_folder_says_what_to_give():
