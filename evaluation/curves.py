@@ -120,7 +120,7 @@ def hyperparameter(results: Results, name: str):
     points["x"] = points["method"].map(given).astype(float)
     if name == "blocks":  # None: all of them
         depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
-        points["x"] = points["x"].where(points["x"].notna() | _is_baseline(results), depths.max())
+        points["x"] = points["x"].where(points["x"].notna() | _is_baseline(results), depths.min())
     varied = points.dropna(subset="x")
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST].sort_values("x")
     if varied.empty:
