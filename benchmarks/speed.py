@@ -163,7 +163,7 @@ def figure(speeds: pd.DataFrame, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     title = f"How fast is training?\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32"
     axes.set_title(title, loc="left", fontsize=10)
-    axes.margins(x=0.2)
+    axes.margins(x=0.3)
     drawn.tight_layout()
     drawn.savefig(path, dpi=100)
     plt.close(drawn)

@@ -28,7 +28,7 @@ from boundary import reading
 TFIDF, PROBE = "tfidf", "probe"
 INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small ones
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
-    PROBE: (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+    PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
 FOLDS = 5
 

@@ -290,6 +290,7 @@ def test_methods_seeds_rates_and_experiments_compute_them_once(
     monkeypatch.setattr(PeftModel, "frozen_states", counting)
     methods = ["lora", "adapter", "lora(rank=2, learning_rate=0.1)", "probe", "head"]
     given = ["--methods", *methods, "--blocks", "1", "--epochs", "1"]
+    given.append("--no-redraw-labels")
     assert finetuning.main(command(*given, "--seeds", "0", "1")) == 0
     reviews = json.loads((tmp_path / "results" / "tiny" / "experiment.json").read_text())["data"]
     reviews = sum(reviews[name] for name in ("train", "validation", "test"))

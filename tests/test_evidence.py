@@ -1,0 +1,67 @@
+"""docs/results: small, and every page is made again, byte for byte, from what is committed.
+
+Where pages are to change: python -m evaluation.report docs/results/base, and so on for each, and
+python -m evaluation.across with the folders below.
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from evaluation import across, plots, report
+from evaluation.results import Results
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/predictions.parquet"))
+ACROSS = {
+    "base_blocks": ("base", "base-six"),
+    "base_train_examples": ("base", "base-300", "base-4000"),
+    "labels_train_examples": ("labels-100", "labels-1000", "labels-all"),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_pixels(monkeypatch):
+    """Figures are drawn, but not written: their bytes are those of a version of matplotlib."""
+    for module in (plots, across):
+        monkeypatch.setattr(module, "save", lambda path, *_: path)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_page_is_made_again_from_the_files_beside_it(name, tmp_path):
+    copy = shutil.copytree(RESULTS / name, tmp_path / name)
+    report.write(Results.read(copy))
+    assert (copy / "report.md").read_bytes() == (RESULTS / name / "report.md").read_bytes()
+
+
+@pytest.mark.parametrize("page", ACROSS)
+def test_a_page_across_experiments_is_made_again_from_theirs(page, tmp_path):
+    for name in ACROSS[page]:
+        (tmp_path / name).symlink_to(RESULTS / name)
+    across.main([str(tmp_path / name) for name in ACROSS[page]])
+    for end in (".md", ".csv"):
+        assert (tmp_path / (page + end)).read_bytes() == (RESULTS / (page + end)).read_bytes()
+
+
+def test_no_page_across_experiments_is_forgotten():
+    assert sorted(path.stem for path in RESULTS.glob("*.md")) == sorted(ACROSS)
+
+
+def committed(*places):
+    """The files that git has, of those that are there."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *places], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("no clone")
+    return [path for name in listed.stdout.split("\0")[:-1] if (path := ROOT / name).is_file()]
+
+
+def test_the_evidence_is_small_and_so_is_a_clone():
+    evidence = committed("docs/results")
+    assert len(evidence) <= 150
+    assert sum(path.stat().st_size for path in evidence) <= 8e6
+    assert sum(path.stat().st_size for path in committed()) <= 15e6
