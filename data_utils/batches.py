@@ -1,6 +1,6 @@
 """Token ids, made once; batches of reviews of similar length.
 
-    texts -> token ids, truncated                       once, stored in the cache of `datasets`
+    texts -> token ids, truncated                       once
           -> lists of indices, one a batch              anew each epoch, from the seed alone
           -> input_ids, attention_mask (N, T), labels (N,)      T: the longest of the batch
 
@@ -8,9 +8,6 @@ Attention and matrix products cost what T says, padding included: batches of sim
 little more than the real tokens.
 """
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,8 +21,6 @@ from datasets.utils import tqdm
 from torch import Tensor
 
 from boundary import BadInput, reading
-
-from .reading import cache
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
 
@@ -136,66 +131,25 @@ class Split:
 
 
 def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
-    """Tokenise columns `text`, `label` with a fast transformers tokenizer, through the cache.
+    """Tokenise columns `text`, `label` with a fast transformers tokenizer.
 
     A review of more than `tokenizer.model_max_length` tokens is truncated on its
     `truncation_side`.
     """
-    texts = reviews["text"][:]
-    # The cache's name holds all that the result depends on: the texts and the tokenizer, whose
-    # truncation (length, side) is part of its state once it has been used.
-    with _tokenising(tokenizer):
-        tokenizer([""], truncation=True)
-        key = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode())
-        for text in texts:
-            key.update(text.encode() + b"\0")
-    with cache() as folder:
-        path = folder / "token_ids" / f"{key.hexdigest()[:32]}.npz"
-        arrays = _stored(path)
-        if arrays is None:
-            arrays = _token_ids(texts, tokenizer)
-            _store(path, arrays)
-    return Split(
-        texts=texts,
-        labels=torch.tensor(reviews["label"][:]),  # not from the cache, which knows only texts
-        token_ids=torch.from_numpy(arrays["token_ids"]),
-        lengths=arrays["lengths"],
-        pad_id=tokenizer.pad_token_id,
-        truncated=float(np.mean(arrays["truncated"])),
-    )
-
-
-def _tokenising(tokenizer):
-    what = f"the texts with the tokenizer {tokenizer.name_or_path}"
-    return reading(what, "set another MODEL")
-
-
-def _token_ids(texts, tokenizer):
-    with _tokenising(tokenizer):
-        ids, truncated = [], []
+    texts, ids, truncated = reviews["text"][:], [], []
+    with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "set another MODEL"):
         for start in tqdm(range(0, len(texts), 1000), desc="tokenising"):
             encoded = tokenizer(texts[start : start + 1000], truncation=True)
             ids += [np.array(review, np.int32) for review in encoded["input_ids"]]
             truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
-    lengths = np.array([len(review) for review in ids])
-    return {"token_ids": np.concatenate(ids), "lengths": lengths, "truncated": truncated}
-
-
-def _stored(path):
-    """The arrays in the cache; None where they are not there, or damaged in any way."""
-    try:
-        with np.load(path) as file:
-            return dict(file) if file.zip.testzip() is None else None  # its checksums
-    except Exception:
-        return None
-
-
-def _store(path, arrays):
-    path.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # others may write the same
-        part = Path(folder) / path.name
-        np.savez(part, **arrays)
-        os.replace(part, path)
+    return Split(
+        texts=texts,
+        labels=torch.tensor(reviews["label"][:]),
+        token_ids=torch.from_numpy(np.concatenate(ids)),
+        lengths=np.array([len(review) for review in ids]),
+        pad_id=tokenizer.pad_token_id,
+        truncated=float(np.mean(truncated)),
+    )
 
 
 def training_batches(

@@ -3,13 +3,9 @@
 What comes is read as data: no code that comes with it is run, and values keep their types.
 """
 
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import datasets
 import pandas as pd
 from datasets import ClassLabel, Dataset, load_dataset
 from pandas.errors import ParserWarning
@@ -70,35 +66,19 @@ def _label_names(splits, name, column):
     return names[0] if names else None
 
 
-@contextmanager
-def cache() -> Iterator[Path]:
-    """The folder in which `datasets` keeps what it makes: what fails within is blamed on it."""
-    folder = expanded(datasets.config.HF_DATASETS_CACHE)
-    remedy = "set HF_HOME or HF_DATASETS_CACHE to a folder that can be written"
-    with reading(f"the cache folder {folder}", remedy):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        yield folder
-
-
 # ---------------------------------------------------------------------------- files
 
 
 def _files(folder):
     """The folder's one file for each split."""
-    files = {}
-    for file in sorted(folder.iterdir()):
-        split = SPLITS.get(file.stem) if file.suffix in READERS else None
-        if split in files:
-            raise BadInput(f"{folder} has both {files[split].name} and {file.name}; keep one")
-        if split:
-            files[split] = file
-    if "train" not in files:
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in READERS and f.stem in SPLITS]
+    splits = [SPLITS[file.stem] for file in files]
+    if "train" not in splits or len(set(splits)) < len(splits):
         raise BadInput(
-            f"the folder {folder} has neither a file train{'|'.join(READERS)} "
-            "nor folders train/<label>/*.txt"
+            f"the folder {folder} has {', '.join(f.name for f in files) or 'no data'}; expected "
+            f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
         )
-    return files
+    return dict(zip(splits, files, strict=True))
 
 
 def _read_file(path):
@@ -126,7 +106,7 @@ def _read_csv(path):
 
 
 def _read_json(path, lines=False):
-    return pd.read_json(path, orient="records", lines=lines, dtype=False, convert_dates=False)
+    return pd.read_json(path, orient="records", lines=lines, dtype=False)
 
 
 READERS = {
@@ -161,7 +141,7 @@ def _read_hub(name):
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
         raise BadInput(f"DATASET {name} does not exist; {EXPECTED}")
     remedy = f"set DATASET to a local file or folder, or to one of {', '.join(TASKS)}"
-    with cache(), reading(f"the data set {name}, which is no local path,", remedy):
+    with reading(f"the data set {name}, which is no local path,", remedy):
         splits = load_dataset(name, trust_remote_code=False)
     if "train" not in splits:
         raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")

@@ -25,6 +25,7 @@ from boundary import BadInput
 
 from .reading import read
 
+ORDER = ("test", "validation", "train")  # a text or group of two splits stays in the first
 TEST_SHARE = 0.1  # of the data, where it has no test of its own
 NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # breaks a line or a file
 
@@ -43,10 +44,10 @@ class Reviews:
 
 @dataclass(frozen=True)
 class Task:
-    """Clean texts, labels and groups of train and of those other splits that the source has."""
+    """Clean texts with labels, perhaps in groups, of train and what other splits the source has."""
 
     name: str
-    splits: dict[str, pd.DataFrame]  # columns text, label (0 to C - 1), perhaps group
+    rows: pd.DataFrame  # columns text, label (0 to C - 1), split and, if group is not None, group
     label_names: list[str]
     notes: list[str]  # what was dropped, in words
     group: str | None = None  # what a group is
@@ -63,42 +64,36 @@ class Task:
 
         Raises `BadInput` where a label would be missing in one of them.
         """
-        splits, notes, draw = dict(self.splits), list(self.notes), [split_seed, draw_seed]
-        whole = f" by {self.group}" if self.group else ""
-        shares = {"test": (TEST_SHARE, [split_seed]), "validation": (validation_share, draw)}
-        for taken, (share, seed) in shares.items():
+        splits, notes = dict(list(self.rows.groupby("split"))), list(self.notes)
+        by, seeds = f" by {self.group}" if self.group else "", {"test": [split_seed]}
+        seeds |= dict.fromkeys(("validation", "train"), [split_seed, draw_seed])
+        for taken, share in (("test", TEST_SHARE), ("validation", validation_share)):
             if taken not in splits:
-                rest, part = self._divide(splits["train"], share, seed)
+                rest, part = self._divide(splits["train"], share, seeds[taken])
                 splits |= {"train": rest, taken: part}
-                notes.append(f"{taken} taken from train: {share:.0%}{whole}, stratified by label")
-                self._check_labels(splits, taken)
-                self._check_labels(splits, "train")
+                notes.append(f"{taken} taken from train: {share:.0%}{by}, stratified by label")
+                self._check_labels(splits, taken, "train")
         self._check_labels(splits, "validation")
-        numbers = {"train": None, "validation": None, "test": test_examples}
+        limits = {"test": test_examples}
         if labels is not None:
             chosen = min(round(labels * validation_share), len(splits["validation"]))
-            numbers |= {"train": labels - chosen, "validation": chosen}
+            limits |= {"validation": chosen, "train": labels - chosen}
         for split, frame in splits.items():
-            seed = [split_seed] if split == "test" else draw
-            splits[split] = _in_order(frame, seed)[: numbers[split]]
-        used = len(splits["train"]) + len(splits["validation"])
-        if labels is not None and used < labels:
-            notes.append(f"{labels:,} labels asked for, all {used:,} used")
-        if test_examples is not None and len(splits["test"]) < test_examples:
-            used = len(splits["test"])
-            notes.append(f"{test_examples:,} test reviews asked for, all {used:,} used")
-        remedy = f"use more LABELS than {labels}, or another VALIDATION_SHARE than"
-        for split in ("train", "validation"):
-            self._check_labels(splits, split, f"{remedy} {validation_share}")
-        groups = None
-        if self.group:
-            groups = {split: frame["group"].nunique() for split, frame in splits.items()}
+            splits[split] = _in_order(frame, seeds[split])[: limits.get(split)]
+        remedy = f"use more LABELS than {labels}, or another VALIDATION_SHARE"
+        self._check_labels(splits, "train", "validation", remedy=remedy)
+        counts = {split: len(frame) for split, frame in splits.items()}
+        used = {"labels": counts["train"] + counts["validation"], "test reviews": counts["test"]}
+        for asked, what in ((labels, "labels"), (test_examples, "test reviews")):
+            if asked is not None and asked > used[what]:
+                notes.append(f"{asked:,} {what} asked for, all {used[what]:,} used")
+        groups = self.group and {split: f["group"].nunique() for split, f in splits.items()}
         columns = Features(text=Value("string"), label=ClassLabel(names=self.label_names))
-        splits = {
-            split: Dataset.from_pandas(frame[["text", "label"]], columns, preserve_index=False)
+        data_sets = {
+            split: Dataset.from_pandas(frame[list(columns)], columns, preserve_index=False)
             for split, frame in splits.items()
         }
-        return Reviews(**splits, label_names=self.label_names, notes=notes, groups=groups)
+        return Reviews(**data_sets, label_names=self.label_names, notes=notes, groups=groups)
 
     def _divide(self, frame, share, seed):
         """The frame in two: without this share of it, and that share."""
@@ -109,14 +104,14 @@ class Task:
         count = math.ceil(len(frame) * share)
         return frame[count:], frame[:count]
 
-    def _check_labels(self, splits, split, remedy=None):
-        """Refuse a split that lacks a label."""
-        for number in sorted(set(range(len(self.label_names))) - set(splits[split]["label"])):
-            label = self.label_names[number]
-            other = "; " + (remedy or "add some, or drop the label")
-            if self.group and not remedy:
-                other += f", or set another GROUP_COLUMN than {self.group!r}"
-            raise BadInput(f"no {split} review of {self.name} has the label {label!r}{other}")
+    def _check_labels(self, splits, *names, remedy="add some, or drop the label"):
+        """Refuse splits that lack a label."""
+        other = f", or set another GROUP_COLUMN than {self.group!r}" if self.group else ""
+        for split in names:
+            for number, label in enumerate(self.label_names):
+                if not (splits[split]["label"] == number).any():
+                    line = f"no {split} review of {self.name} has the label {label!r}"
+                    raise BadInput(f"{line}; {remedy}{other}")
 
 
 def load_task(
@@ -131,21 +126,31 @@ def load_task(
     """
     columns = {"text": text_column, "label": label_column}
     columns |= {"group": group_column} if group_column else {}
-    for column, times in Counter(columns.values()).items():
-        if times > 1:
-            names = " and ".join(f"{r.upper()}_COLUMN" for r in columns if columns[r] == column)
-            raise BadInput(f"{names} are both {column!r}; expected different columns")
+    if len(set(columns.values())) < len(columns):
+        what = " and ".join(f"{role.upper()}_COLUMN" for role in columns)
+        raise BadInput(f"{what} are {', '.join(columns.values())}; expected different columns")
     frames, label_names = read(name, columns)
-    notes: list[str] = []
-    frames = {split: _clean(frame, split, name, notes) for split, frame in frames.items()}
-    label_names = _number_labels(frames, label_names, name, label_column)
-    _drop_repeated(frames, name, notes)
+    parts = [frames[split].assign(split=split) for split in ORDER if split in frames]
+    rows, notes = _clean(pd.concat(parts, ignore_index=True), name), []
+    rows = _drop(rows, rows["text"] == "", "empty texts", notes)
+    rows["label"], label_names = _number_labels(rows["label"], label_names, name)
+    twice = rows["text"].duplicated()
+    labels = rows.groupby(["split", "text"])["label"].transform("nunique")  # which one is right?
+    rows = _drop(rows, labels > 1, "reviews whose text has two labels", notes)
+    rows = _drop(rows, twice[rows.index], "repeated texts", notes)
     group = None
-    if "group" in frames["train"]:
+    if "group" in rows:
         group = group_column or "film"
-        _drop_shared_groups(frames, name, group, notes)
-    task = Task(name, frames, label_names, notes, group)
-    task._check_labels(frames, "train")
+        if rows["group"].nunique() < 2:
+            raise BadInput(f"all rows of {name} have one {group!r}; set another GROUP_COLUMN")
+        elsewhere = rows.groupby("group")["split"].transform("first") != rows["split"]
+        rows = _drop(rows, elsewhere, f"reviews whose {group} is in another split", notes)
+    for split in frames:
+        if split not in set(rows["split"]):
+            line = f"no {split} review of {name} is left ({'; '.join(notes) or 'it has none'})"
+            raise BadInput(f"{line}; add others")
+    task = Task(name, rows, label_names, notes, group)
+    task._check_labels({"train": rows[rows["split"] == "train"]}, "train")
     return task
 
 
@@ -157,107 +162,48 @@ def clean_text(text: str) -> str:
     return re.sub(r"<br\s*/?>", " ", text).strip()
 
 
-def _clean(frame, split, name, notes):
-    texts = frame["text"].astype(object)
+def _clean(rows, name):
+    texts = rows["text"].astype(object)
     kinds = sorted({type(text).__name__ for text in texts.dropna()} - {"str"})
     if kinds:
         raise BadInput(f"the text column of {name} holds {' and '.join(kinds)} values, not text")
-    for column in frame.columns[1:]:
-        missing = int(frame[column].isna().sum())
+    for column in rows.columns.drop("text"):
+        missing = rows[column].isna().sum()
         if missing:
-            remedy = "fill or drop them"
-            raise BadInput(f"{missing:,} {split} rows of {name} have no {column}; {remedy}")
-    frame = frame.assign(text=texts.fillna("").map(clean_text))
-    empty = int((frame["text"] == "").sum())
-    if empty:
-        notes.append(f"{empty:,} empty texts dropped from {split}")
-    frame = frame[frame["text"] != ""].reset_index(drop=True)
-    if frame.empty:
-        raise BadInput(f"the {split} split of {name} has no texts; expected labelled reviews")
-    return frame
+            raise BadInput(f"{missing:,} rows of {name} have no {column}; fill or drop them")
+    rows = rows.assign(text=texts.fillna("").map(clean_text))
+    return rows.assign(group=rows["group"].astype(str)) if "group" in rows else rows
 
 
-def _number_labels(frames, label_names, name, label_column):
-    """Replace the labels by 0 .. C - 1, in place; returns their names."""
-    labels = pd.concat([frame["label"] for frame in frames.values()]).astype(object)
-    kinds = sorted({type(label).__name__ for label in labels})
-    odd = [label for label in labels if type(label) is float and label % 1 != 0]
-    if odd or kinds not in (["str"], ["bool"], ["int"], ["float"]):
-        holds = f"numbers such as {odd[0]}" if odd else f"{' and '.join(kinds)} values"
-        expected = "expected integers, booleans or strings, of one kind"
-        raise BadInput(f"the column {label_column!r} of {name} holds {holds}; {expected}")
-    present = sorted(set(labels.map(int) if kinds == ["float"] else labels))
-    values = list(range(len(label_names))) if label_names else present
-    unknown = sorted(set(present) - set(values))
+def _drop(rows, dropped, what, notes):
+    """The rows but for those that are `dropped` (n,), which are counted by split."""
+    for split, count in rows.loc[dropped, "split"].value_counts().items():
+        notes.append(f"{count:,} {what} dropped from {split}")
+    return rows[~dropped].copy()
+
+
+def _number_labels(labels, names, name):
+    """The labels as numbers 0 to C - 1, and their names."""
+    values = labels.astype(object)
+    kinds = {type(label).__name__ for label in values}
+    if kinds == {"float"} and all(label % 1 == 0 for label in values):
+        values, kinds = values.map(int), {"int"}
+    if len(kinds) > 1 or not kinds <= {"str", "bool", "int"}:
+        expected = "expected whole numbers, booleans or strings, of one kind"
+        holds = " and ".join(sorted(kinds))
+        raise BadInput(f"the label column of {name} holds {holds} values; {expected}")
+    classes = list(range(len(names))) if names else sorted(set(values))
+    unknown = sorted(set(values) - set(classes))
     if unknown:
-        raise BadInput(
-            f"{name} has rows with the label {unknown[0]}, which has no name (unlabelled?); "
-            f"expected 0 to {len(values) - 1}"
-        )
-    names = [str(label) for label in (label_names or values)]
+        expected = f"which has no name (unlabelled?); expected 0 to {len(classes) - 1}"
+        raise BadInput(f"{name} has rows with the label {unknown[0]}, {expected}")
+    names = [str(label) for label in (names or classes)]
+    if len(names) == 1:
+        raise BadInput(f"all reviews of {name} have the label {names[0]!r}; expected two or more")
     for label, times in Counter(names).items():
         if times > 1 or not label.strip() or NO_NAME.search(label):
             raise BadInput(f"{name} has the label {label!r}; expected different names of one line")
-    number = {value: i for i, value in enumerate(values)}
-    for split, frame in frames.items():
-        frames[split] = frame.assign(label=[number[label] for label in frame["label"]])
-    learnt = frames["train"]["label"].unique()
-    if len(learnt) < 2:
-        raise BadInput(
-            f"all training reviews of {name} have the label {names[learnt[0]]}; "
-            "expected two labels or more"
-        )
-    return names
-
-
-def _drop_repeated(frames, name, notes):
-    """Keep each text once: in test rather than in validation, and there rather than in train.
-
-    Where one split has a text under two labels, which one is right is unknown: it is dropped.
-    """
-    seen = pd.Series(dtype=str)
-    for split in ("test", "validation", "train"):
-        if split not in frames:
-            continue
-        texts = frames[split]["text"]
-        elsewhere = texts.isin(seen)
-        contradictory = frames[split].groupby("text")["label"].transform("nunique") > 1
-        contradictory &= ~elsewhere
-        twice = texts.duplicated() & ~elsewhere & ~contradictory
-        if twice.any():
-            notes.append(f"{twice.sum():,} repeated texts dropped from {split}")
-        if contradictory.any():
-            count = texts[contradictory].nunique()
-            notes.append(f"{count:,} texts with two labels dropped from {split}")
-        if elsewhere.any():
-            notes.append(f"{elsewhere.sum():,} texts of other splits dropped from {split}")
-        frames[split] = frames[split][~(twice | contradictory | elsewhere)].reset_index(drop=True)
-        if frames[split].empty:
-            why = "have two labels or are" if contradictory.any() else "are all"
-            raise BadInput(f"the {split} reviews of {name} {why} in another split; add others")
-        seen = pd.concat([seen, texts])
-
-
-def _drop_shared_groups(frames, name, column, notes):
-    """Drop from train the reviews of groups that test or validation has; from that, of test's."""
-    if pd.concat([frame["group"] for frame in frames.values()]).astype(str).nunique() < 2:
-        raise BadInput(f"all rows of {name} have one {column!r}; set another GROUP_COLUMN")
-    seen = set()
-    for split in ("test", "validation", "train"):
-        if split not in frames:
-            continue
-        groups = frames[split]["group"].astype(str)
-        shared = groups.isin(seen)
-        if shared.any():
-            count = f"{shared.sum():,} reviews"
-            notes.append(f"{count} dropped from {split}, whose {column} is in another split")
-        frames[split] = frames[split].assign(group=groups)[~shared].reset_index(drop=True)
-        if frames[split].empty:
-            raise BadInput(
-                f"each {column!r} of the {split} reviews of {name} is in another split; "
-                "set another GROUP_COLUMN"
-            )
-        seen |= set(groups)
+    return values.map({value: i for i, value in enumerate(classes)}).astype(int), names
 
 
 # ---------------------------------------------------------------------------- dividing

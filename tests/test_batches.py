@@ -1,9 +1,7 @@
 """Batches hold every review once, are of similar length, and depend on the seed alone."""
 
-import time
 from dataclasses import replace
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from datasets import ClassLabel, Dataset, Features, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
-from boundary import BadInput
 from data_utils import Rows, Split, micro_batches, tokenise, training_batches
 
 
@@ -151,15 +148,14 @@ def test_batch_is_what_the_tokenizer_pads(reviews, tokenizer, side):
     assert batch.labels.tolist() == [reviews["label"][int(i)] for i in index]
 
 
-def test_truncation_takes_the_beginning_or_the_end_from_the_cache_too(reviews, tokenizer):
+def test_truncation_takes_the_beginning_or_the_end(reviews, tokenizer):
     whole = tokenise(reviews, tokenizer(18))
     i = int(whole.lengths.argmax())
     ids = whole.batch(np.array([i])).input_ids[0]
-    for _ in range(2):  # the second time from the cache
-        left = tokenise(reviews, tokenizer(7, "left")).batch(np.array([i])).input_ids[0]
-        right = tokenise(reviews, tokenizer(7, "right")).batch(np.array([i])).input_ids[0]
-        assert torch.equal(left, torch.cat([ids[:1], ids[-6:]]))  # [CLS], the last tokens
-        assert torch.equal(right, torch.cat([ids[:6], ids[-1:]]))  # the first ones, [SEP]
+    left = tokenise(reviews, tokenizer(7, "left")).batch(np.array([i])).input_ids[0]
+    right = tokenise(reviews, tokenizer(7, "right")).batch(np.array([i])).input_ids[0]
+    assert torch.equal(left, torch.cat([ids[:1], ids[-6:]]))  # [CLS], the last tokens
+    assert torch.equal(right, torch.cat([ids[:6], ids[-1:]]))  # the first ones, [SEP]
 
 
 def test_share_that_was_truncated_is_counted(reviews, tokenizer):
@@ -168,64 +164,3 @@ def test_share_that_was_truncated_is_counted(reviews, tokenizer):
     assert 0 < share < 1
     for side in ("left", "right"):
         assert tokenise(reviews, tokenizer(9, side)).truncated == pytest.approx(share)
-
-
-def test_second_time_comes_from_the_cache(reviews, tokenizer):
-    calls = []
-
-    class Counting(type(tokenizer())):
-        def __call__(self, texts, **how):
-            calls.append(len(texts))
-            return super().__call__(texts, **how)
-
-    marked = reviews.map(lambda row: {"text": f"{row['text']} {time.time_ns()}"})  # never seen
-    first = tokenise(marked, tokenizer(10, kind=Counting))
-    assert sum(calls) == 1 + len(marked)
-    second = tokenise(marked, tokenizer(10, kind=Counting))
-    assert sum(calls) == 2 + len(marked)
-    assert torch.equal(first.token_ids, second.token_ids)
-    assert (first.lengths == second.lengths).all() and first.truncated == second.truncated
-    tokenise(marked, tokenizer(8, kind=Counting))
-    assert sum(calls) == 3 + 2 * len(marked)
-
-
-def test_labels_are_todays_though_the_texts_come_from_the_cache(reviews, tokenizer):
-    first = tokenise(reviews, tokenizer(10))
-    flipped = reviews.map(lambda row: {"label": 1 - row["label"]})
-    assert torch.equal(tokenise(flipped, tokenizer(10)).labels, 1 - first.labels)
-
-
-def damage(data, how):
-    half = len(data) // 2
-    return {
-        "truncated": data[:half],
-        "empty": b"",
-        "another file": b"ARROW1" + data,
-        "a bit of the first array": data[:200] + bytes([data[200] ^ 1]) + data[201:],
-        "a bit in the middle": data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :],
-    }[how]
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["truncated", "empty", "another file", "a bit of the first array", "a bit in the middle"],
-)
-def test_a_damaged_cache_is_made_anew(reviews, tokenizer, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    first = tokenise(reviews, tokenizer(9))
-    (path,) = (tmp_path / "token_ids").iterdir()
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole, how))
-    second = tokenise(reviews, tokenizer(9))
-    assert torch.equal(first.token_ids, second.token_ids)
-    assert (first.lengths == second.lengths).all() and first.truncated == second.truncated
-    assert np.load(path).zip.testzip() is None
-    assert list((tmp_path / "token_ids").iterdir()) == [path]
-
-
-def test_a_cache_that_cannot_be_written_is_named(reviews, tokenizer, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    folder = tmp_path / "file" / "datasets"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
-    with pytest.raises(BadInput, match=f"^the cache folder {folder} .*set HF_HOME"):
-        tokenise(reviews, tokenizer(9))
