@@ -13,7 +13,8 @@ from sybil.parsers.markdown import CodeBlockParser
 from test_docs import ROOT, text_of, without_source
 
 GUIDE = ROOT / "docs" / "guide"
-CHAPTERS = sorted(path.name for path in GUIDE.glob("[0-9]*.md"))
+CHAPTERS = [path.name for path in GUIDE.glob("[0-9]*.md")]
+CHAPTERS.sort(key=lambda name: int(name.partition("-")[0]))
 BLOCK = re.compile(r"^[ \t]*```python\n(.*?)\n[ \t]*```$", re.DOTALL | re.MULTILINE)
 PRINTED = re.compile(r"\n+```text\n(.*?)```", re.DOTALL)
 QUOTED = re.compile(r"^From \[(\S+)\]\(../../\1\):\n```py\n(.*?)```$", re.DOTALL | re.MULTILINE)

@@ -28,6 +28,7 @@ from modeling import (
     use_folded_lora,
 )
 from modeling.architectures import ARCHITECTURES
+from modeling.checkpoint import copy_tensors
 from modeling.export import export_peft
 from modeling.reft import LoReFT, chosen_tokens
 
@@ -387,6 +388,14 @@ def test_pissa_starts_as_the_pretrained_model_and_its_change_is_what_training_ad
         assert (
             torch.linalg.svdvals(layer.core()) - torch.linalg.svdvals(change)[:6]
         ).abs().max() < 1e-12
+
+
+def test_a_reloaded_pissa_gives_bit_equal_logits():
+    """W0 without its principal part is not stored: it is computed again."""
+    model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
+    fresh = LoRAModel(tiny(), rank=3, pissa=True).eval()
+    copy_tensors(fresh, model.trainable_parameters(), "the other")
+    assert torch.equal(fresh(*tokens()), model(*tokens()))
 
 
 def test_folded_pissa_is_the_plain_one():
