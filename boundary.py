@@ -16,12 +16,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def before_libraries() -> None:
+    """What must be set before torch is loaded.
+
+    The threads of OpenMP spin while they wait for one another. Beside other work on the machine
+    the one that they wait for may have no core, and they take it from each other: they give it up
+    early, unless the user has decided.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 class BadInput(ValueError):
     """What a user or a file supplied cannot be used; the text says in one line what to change."""
 
 
 @contextmanager
-def reading(what: str, remedy: str = "") -> Iterator[None]:
+def reading(what: str, remedy: str = "", verb: str = "read") -> Iterator[None]:
     """Whatever is raised within becomes a `BadInput` that names `what`, and what to do.
 
     A `BadInput` passes as it is: it was raised where more is known.
@@ -31,7 +42,7 @@ def reading(what: str, remedy: str = "") -> Iterator[None]:
     except (BadInput, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # the tokenizers' panics are no `Exception`
-        line = f"{what} cannot be read ({reason(error)})"
+        line = f"{what} cannot be {verb} ({reason(error)})"
         raise BadInput(f"{line}; {remedy}" if remedy else line) from error
 
 
@@ -61,15 +72,20 @@ def expanded(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield `<path>.part` to write to, and put it in the place of `path` at the end.
+    """Yield a path to write to, and put what is there in the place of `path` at the end.
 
-    A process killed at any moment leaves the old file or the new one, never half of one.
+    A process killed at any moment leaves the old file or the new one, never half of one. The path
+    is in a folder `<path>.part`, so that what libraries write beside it goes as well.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    yield part
-    os.replace(part, path)
+    shutil.rmtree(part, ignore_errors=True)  # of a killed process
+    part.mkdir(parents=True)
+    try:
+        yield part / path.name
+        os.replace(part / path.name, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write(path: str | Path, text: str) -> Path:
@@ -77,17 +93,6 @@ def write(path: str | Path, text: str) -> Path:
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     return Path(path)
-
-
-def check_room(folder: Path, needed: int, what: str, remedy: str) -> None:
-    """Raise `BadInput` where the disk of a folder, which need not be there yet, lacks room."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise BadInput(
-            f"{what} needs about {needed / 2**20:,.0f} MiB in {folder}, whose disk has "
-            f"{free / 2**20:,.0f} MiB free; {remedy}"
-        )
 
 
 def interrupt_once() -> None:

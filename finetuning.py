@@ -8,10 +8,17 @@ Edit the constants, or give them on the command line; read `results/<experiment>
 
 import gc
 import math
+import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
+
+import boundary
+
+boundary.before_libraries()
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends imports without a traceback
 
 import numpy as np
 import torch
@@ -20,8 +27,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 import hardware
-import modeling
-from boundary import BadInput, interrupt_once, reading, reason, refuse, steady_output
+from boundary import BadInput
 from data_utils import Batch, Split, micro_batches, training_batches
 from experiment import (
     Experiment,
@@ -30,14 +36,18 @@ from experiment import (
     Settings,
     State,
     cached_states,
+    compute_all,
+    features_of,
+    fit_baseline,
     parse,
     prepare,
     processes,
     resume_command,
+    score,
     summarise,
     tokens_at_once,
 )
-from modeling import Method, PeftModel
+from modeling import PeftModel
 
 # A constant has one value, or one for each preset. EXPERIMENT names the folder of the results and
 # chooses the preset; other names take "full" if CUDA is available, and "quick" elsewhere.
@@ -62,7 +72,11 @@ METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
     quick=("tfidf", "probe", "head", "adapter", "lora"),
 )
 SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,))  # of draws, weights, dropout, order
-CONTRASTS = ()  # the pairs that the experiment is made for, such as "lora - head"
+CONTRASTS = Presets(  # the pairs that the experiment is made for
+    full=("lora - probe", "adapter - lora"),
+    base=("lora - probe", "lora - full", "adapter - lora"),
+    quick=("lora - probe", "adapter - lora"),
+)
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
 EPOCHS = 3
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
@@ -94,13 +108,13 @@ RESULTS = "results"
 # ---------------------------------------------------------------------------- the loop
 
 
-def train(state: State, splits: dict[str, Split], run: Run) -> None:
+def train(state: State, splits: dict[str, Split], run: Run, settings: Settings) -> None:
     """Train `state.model` on splits["train"], and leave its best point by validation loss in it.
 
     Every evaluation is recorded in the run's folder, from where a killed run resumes. Raises
     `FloatingPointError` where a loss is not finite.
     """
-    settings, validation = run.experiment.settings, splits["validation"]
+    validation = splits["validation"]
     run.resume(state)
     parts = parts_of_training(splits["train"].lengths, settings, run.seed)
     steps = settings.epochs * steps_per_epoch(len(splits["train"]), settings)
@@ -213,12 +227,6 @@ def optimizer_and_schedule(model: PeftModel, examples: int, settings: Settings, 
 # ---------------------------------------------------------------------------- the forward pass
 
 
-def features_of(model: PeftModel, batch: Batch) -> Tensor:
-    """(N, T) -> (N, d) or, of layers, (N, L + 1, d), from what the frozen blocks give."""
-    with hardware.autocast(batch.labels.device):
-        return model.encode(*batch.tokens, batch.frozen).float()
-
-
 def logits_of(model: PeftModel, batch: Batch) -> Tensor:
     """(N, T) -> features -> (N, C)."""
     return model.classify(features_of(model, batch))
@@ -230,76 +238,35 @@ def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
     return compute_all(logits, partial(logits_of, model.eval()), split, settings)
 
 
-def features(model: PeftModel, split: Split, settings: Settings) -> np.ndarray:
-    """What the head reads of all reviews, in their order: (n, d), of layers (n, (L + 1) d)."""
-    vectors = len(model.blocks) + 1 if model.pooling == "layers" else 1
-    found = torch.zeros(len(split), vectors * model.pretrained.config.hidden_size)
-    return compute_all(found, partial(features_of, model.eval()), split, settings).numpy()
-
-
-@torch.no_grad()
-def compute_all(into: Tensor, compute, split: Split, settings: Settings) -> Tensor:
-    """Fill the rows of `into` with what `compute` makes of each batch of a split; on the CPU."""
-    limit = tokens_at_once(settings, split.labels.device)
-    mine = processes.share(np.arange(len(split)), split.lengths)
-    parts = micro_batches(split.lengths, mine, limit)
-    computed = [compute(split.batch(rows)) for rows in parts]
-    for rows, part in zip(parts, computed, strict=True):
-        into[rows] = part.flatten(1).cpu()
-    processes.all_reduce(into)
-    return into
-
-
-def score(logits: Tensor, split: Split) -> tuple[float, float]:
-    """Mean loss per review, and accuracy."""
-    labels = split.labels.cpu()
-    correct = (logits.argmax(1) == labels).sum().item()
-    return cross_entropy(logits, labels).item(), correct / len(labels)
-
-
 # ---------------------------------------------------------------------------- one run
 
 
-def fine_tune(run: Run) -> None:
+def fine_tune(experiment: Experiment, run: Run) -> None:
     """One run of a method around the pretrained classifier, from its seed to its test."""
-    experiment, settings = run.experiment, run.experiment.settings
+    settings = experiment.settings
     gc.collect()
     hardware.reset_peak_memory(experiment.device)
-    state = start(run)
-    splits, seconds = cached_states(state.model, run.splits, settings)
-    train(state, splits, run)
-    facts = run.facts(state)  # before the test: the peak of memory is that of training
-    facts["shared_seconds"] = seconds
+    state = start(experiment, run)
+    splits, seconds = cached_states(state.model, experiment.splits(run.seed), settings)
+    train(state, splits, run, settings)
+    facts = state.facts(splits["train"])  # before the test: the peak of memory is training's
     scores, logits = evaluate(state.model, splits, settings)
-    if logits is not None:
-        run.keep(state.model)
-    run.finish(facts | scores, logits)
+    experiment.finish(run, facts | scores | {"shared_seconds": seconds}, logits, state.model)
 
 
-def build(method: Method, experiment: Experiment) -> PeftModel:
-    """The model, frozen, adapted and on its device."""
-    pretrained, device = experiment.pretrained(), experiment.device
-    model = method.build(pretrained, experiment.settings.pooling).to(device)
-    modeling.use_fast_attention(pretrained, device)
-    if device.type == "cpu":
-        modeling.use_folded_lora(model)
-    return model
-
-
-def start(run: Run) -> State:
+def start(experiment: Experiment, run: Run) -> State:
     """The model, and what will train it."""
-    settings, device = run.experiment.settings, run.experiment.device
+    device, examples = experiment.device, len(experiment.splits(run.seed)["train"])
     torch.manual_seed(run.seed)
-    model = build(run.method, run.experiment)
-    examples = len(run.splits["train"])
+    model = experiment.build(run.method)
     optimizer, schedule = optimizer_and_schedule(
-        model, examples, settings, run.method.learning_rate
+        model, examples, experiment.settings, run.method.learning_rate
     )
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
     scaler = torch.amp.GradScaler(
         device.type, enabled=hardware.compute_type(device) is torch.float16
     )
-    scaler.scale(torch.zeros((), device=device))  # a process may have no review in a step
+    scaler.scale(torch.zeros((), device=device))  # a process may have no text in a step
     return State(model, optimizer, schedule, scaler, hardware.Clock(device))
 
 
@@ -317,55 +284,26 @@ def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict,
     return scores, logits
 
 
-def fit_baseline(run: Run) -> None:
-    """One run that is fitted, not trained, to all labels: those of training and of validation."""
-    experiment, settings = run.experiment, run.experiment.settings
-    hardware.reset_peak_memory(experiment.device)
-    splits, fit, seconds = run.splits, modeling.fit_bag_of_words, 0.0
-    clock = hardware.Clock(experiment.device)
-    if run.method.name == modeling.PROBE:
-        encoder, fit = build(Method("head", {}), experiment), modeling.fit_probe
-        splits, seconds = cached_states(encoder, splits, settings)
-
-    def inputs(name):
-        probed = run.method.name == modeling.PROBE
-        return features(encoder, splits[name], settings) if probed else splits[name].texts
-
-    with clock:
-        labels = np.concatenate([splits[name].labels.cpu() for name in ("train", "validation")])
-        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels)
-    facts = {
-        "training_seconds": clock.seconds,
-        "examples_per_second": len(labels) / clock.seconds,
-        "peak_memory_mib": hardware.peak_memory(experiment.device),
-        "shared_seconds": seconds,
-    }
-    for name in ("train", "test"):
-        logits = modeling.log_probabilities(pipeline, inputs(name))
-        facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
-    run.finish(facts, logits)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        # What cannot be is refused here; later errors are bugs.
-        with processes.together(), reading("the experiment"):
+        processes.join()
+        with processes.together():
             experiment = prepare(parse(globals(), arguments))
         try:
             for run in experiment.runs_to_do():  # one by one: other processes may be at work
-                with run.recording_failure():
-                    fit_baseline(run) if run.method.is_baseline else fine_tune(run)
+                with run.at_work():
+                    (fit_baseline if run.method.is_baseline else fine_tune)(experiment, run)
         finally:
             status = summarise(experiment)
         return status
     except BadInput as error:
-        return refuse(error, arguments) if processes.first_to_print("refused") else 2
+        return boundary.refuse(error, arguments) if processes.first_to_print("refused") else 2
     except KeyboardInterrupt:
         stop, status = "interrupted", 130
-    except OSError as error:  # a disk that is full, or gone
-        stop, status = f"stopped ({reason(error)})", 1
+    except OSError as error:  # a disk that is full, or another process that has ended
+        stop, status = f"stopped ({boundary.reason(error)})", 1
     if processes.first_to_print("resume"):
         resume = resume_command(arguments)
         print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
@@ -373,6 +311,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    interrupt_once()
-    steady_output()
+    boundary.interrupt_once()
+    boundary.steady_output()
     sys.exit(main())

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -59,15 +60,13 @@ def describe(device: torch.device) -> str:
 
 
 def environment(device: torch.device) -> dict:
-    """Versions of Python and the libraries, the machine, and the code's git commit."""
-    status = _git("status", "--porcelain")
+    """Versions of Python and the libraries, and the machine."""
     return {
         "device": describe(device),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": None if status is None else bool(status),
+        "code": code(),
     }
 
 
@@ -93,12 +92,12 @@ class Clock:
 
     def __enter__(self):
         synchronise(self.device)
-        self.marks, self.before = [self._now()], self.seconds
-        self.start = time.perf_counter()
+        self.before, self.start = self.seconds, time.perf_counter()
+        self.marks = [self._now()]
 
     def __exit__(self, *error):
         synchronise(self.device)
-        self.seconds += time.perf_counter() - self.start
+        self.seconds = self.before + (time.perf_counter() - self.start)
 
     def mark(self) -> None:
         """Note this moment."""
@@ -109,7 +108,7 @@ class Clock:
         first, *others = self.marks
         if self.device.type == "cuda":
             return [self.before + first.elapsed_time(mark) / 1000 for mark in others]
-        return [self.before + mark - first for mark in others]
+        return [self.before + (mark - self.start) for mark in others]
 
     def _now(self):
         if self.device.type != "cuda":
@@ -173,10 +172,21 @@ def peak_memory(device: torch.device) -> float | None:
     return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
 
 
-def _git(*arguments):
-    here = Path(__file__).parent
+@cache
+def code() -> str | None:
+    """The git commit of this program, with "+" where files differ from it; None without git."""
+    git = ("git", "-C", str(Path(__file__).parent))
     try:
-        done = subprocess.run(("git", *arguments), cwd=here, capture_output=True, text=True)
+        commit = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True)
+        changed = subprocess.run((*git, "status", "--porcelain"), capture_output=True)
     except OSError:  # no git on this machine
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return commit.stdout.strip() + "+" * bool(changed.stdout) or None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory, of the device or of the machine, was too small."""
+    words = "allocate memory", "not enough memory", "out of memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

@@ -16,6 +16,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 
 import numpy as np
+import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -54,15 +55,16 @@ def main():
     logging.set_verbosity_error()  # that the head is new is what we ask for
     work, pipe = json.load(sys.stdin), Connection(int(sys.argv[1]))
     adapters = import_module("adapters")  # of its own environment: no requirement of ours
+    device = hardware.choose_device()
     lengths = np.array([len(row["input_ids"]) for row in work["rows"]])
     train_in_turns(
-        Turn(pipe, hardware.choose_device(), lengths),
+        Turn(pipe, device, lengths),
         adapted(work, adapters),
         work["rows"],
         DataCollatorWithPadding(AutoTokenizer.from_pretrained(work["folder"])),
         adapters.AdapterTrainer,
         per_device_train_batch_size=work["batch_size"],
-        bf16=True,
+        bf16=hardware.compute_type(device) is torch.bfloat16,
         group_by_length=True,
     )
 

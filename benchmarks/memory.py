@@ -28,7 +28,7 @@ from data_utils import micro_batches, training_batches
 def computed(work, parameters: int, trained: int, reviews: int, tokens: int) -> dict[str, float]:
     """Bytes by component for LoRA or full fine-tuning in bf16, of `reviews` x `tokens`."""
     d, f, blocks, _ = work.sizes
-    heads, full = work.heads, work.method == "full"
+    heads, full = work.config(None).num_attention_heads, work.method == "full"
     cells = reviews * tokens
     block = cells * (14 * d + 2 * heads * tokens + 2 * (4 * d + 8) + 2 * f + full * (2 * d + 2 * f))
     last = cells * 5 * 2 * d  # x for k and v, keys, values, attention's output
@@ -44,9 +44,9 @@ def computed(work, parameters: int, trained: int, reviews: int, tokens: int) -> 
 
 def measured(work, device) -> tuple[dict[str, float], dict[str, float]]:
     """Bytes by component, counted tensor by tensor in one step, and what `computed` says."""
-    run = as_run(work, device)
-    state, settings = finetuning.start(run), run.experiment.settings
-    model, reviews = state.model, run.splits["train"]
+    experiment, run = as_run(work, device)
+    state, settings = finetuning.start(experiment, run), experiment.settings
+    model, reviews = state.model, experiment.splits(0)["train"]
     batch = training_batches(reviews.lengths, work.batch_size, 0, 1)[0]
     parts = micro_batches(reviews.lengths, batch, finetuning.tokens_at_once(settings, device))
     largest = max(parts, key=lambda rows: len(rows) * reviews.lengths[rows].max() ** 2)

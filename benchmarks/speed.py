@@ -52,9 +52,8 @@ def systems(work: Work, depths: list[int]) -> list[tuple[str, Work]]:
         if os.environ.get("ADAPTERS_PYTHON"):
             rows.append(("adapterhub", "adapter", blocks))
     works = []
-    for system, method, blocks in rows:
-        few = system == "peft defaults"  # it does not group by length, so fewer are as good
-        reviews = min(32, work.reviews) if few else work.reviews
+    for system, method, blocks in rows:  # few reviews where batches are not grouped by length
+        reviews = min(32, work.reviews) if system == "peft defaults" else work.reviews
         size = SIZES.get(method, 0)
         own = replace(work, method=method, size=size, blocks=blocks, reviews=reviews)
         works.append((system, own))
@@ -136,11 +135,8 @@ def memory_table(device: torch.device) -> pd.DataFrame:
     rows = []
     for method in ("lora", "full"):
         held, computed = memory.measured(Work(method=method, size=SIZES.get(method, 0)), device)
-        for part in held:
-            row = {"method": method, "component": part}
-            row |= {"computed_mib": computed[part] / 2**20, "measured_mib": held[part] / 2**20}
-            rows.append(row)
-    return pd.DataFrame(rows)
+        rows += [(method, part, computed[part] / 2**20, held[part] / 2**20) for part in held]
+    return pd.DataFrame(rows, columns=["method", "component", "computed_mib", "measured_mib"])
 
 
 def figure(speeds: pd.DataFrame, path: Path) -> None:

@@ -26,10 +26,10 @@ from experiment import cached_states
 def ours(work: Work, device, turn):
     """`finetuning.py`'s model and loop."""
     hardware.prepare_device(device)
-    run = as_run(work, device)
-    state, settings = finetuning.start(run), run.experiment.settings
+    experiment, run = as_run(work, device)
+    state, settings = finetuning.start(experiment, run), experiment.settings
     with new_states():
-        split = cached_states(state.model, run.splits, settings)[0]["train"]
+        split = cached_states(state.model, experiment.splits(0), settings)[0]["train"]
         batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
         while turn():
             finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
@@ -38,10 +38,10 @@ def ours(work: Work, device, turn):
 def evaluation(work: Work, device, turn):
     """`finetuning.py`'s pass over reviews that are not trained on; whole where all blocks learn."""
     hardware.prepare_device(device)
-    run = as_run(work, device)
-    model, experiment = finetuning.start(run).model, run.experiment
+    experiment, run = as_run(work, device)
+    model = finetuning.start(experiment, run).model
     with new_states():
-        splits = cached_states(model, run.splits, experiment.settings)[0]
+        splits = cached_states(model, experiment.splits(0), experiment.settings)[0]
         while turn():
             finetuning.predict(model, splits["train"], experiment.settings)
 

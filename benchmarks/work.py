@@ -50,10 +50,6 @@ class Work:
         bundled = self.shape in data_utils.ENCODERS
         return _encoder_folder(self.shape if bundled else "minilm")
 
-    @property
-    def heads(self) -> int:
-        return self.config(None).num_attention_heads
-
     def config(self, dropout: float | None):
         """The model's config; `dropout` inside the encoder, None: the model's own."""
         config = modeling.load_config(self.folder, ["negative", "positive"], dropout)
@@ -102,8 +98,8 @@ class WorkExperiment(Experiment):
         return self.tokenised
 
 
-def as_run(work: Work, device: torch.device) -> Run:
-    """The work as a run of `finetuning.py`."""
+def as_run(work: Work, device: torch.device) -> tuple[Experiment, Run]:
+    """The work as an experiment of `finetuning.py`, and its one run."""
     names = {"lora": "lora(rank={})", "adapter": "adapter(bottleneck={})"}
     fixed = {
         "--methods": names.get(work.method, work.method).format(work.size),
@@ -117,7 +113,7 @@ def as_run(work: Work, device: torch.device) -> Run:
     base = ""  # the model of each run computes it
     experiment = WorkExperiment(settings, device, config, base, work.tokenizer, work)
     experiment.tokenised["train"] = work.split().to(device)
-    return Run(experiment, settings.methods[0], seed=0)
+    return experiment, Run(experiment.series, settings.methods[0], seed=0)
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results
         "seeds": points["seeds"].map(str),
         "test accuracy, %": points["accuracy"].map(percent),
         "95 % interval": map(interval, points["low"], points["high"]),
-        "macro-F1, %": points["macro_f1"].map(percent),
+        **({"macro-F1, %": points["macro_f1"].map(percent)} if "macro_f1" in points else {}),
         "experiment": points["experiment"].map(lambda name: f"[{name}]({name}/report.md)"),
     }
     title, about = question(axis)[0], escape(about.replace("\n", "; "))
@@ -181,6 +181,8 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     # A shell lists folders by name: the page must not depend on that.
     experiments.sort(key=lambda one: [*map(_rank, values(one, [axis, *line]).values())])
     points = table(experiments, axis, *line)
+    if len(experiments[0].experiment["label_names"]) == 2:  # it says little more than accuracy
+        points = points.drop(columns="macro_f1")
     common = os.path.commonprefix([folder.name for folder in folders]).rstrip("-_=.0123456789")
     path = folders[0].parent / "_".join(filter(None, [common or "across", axis]))
     about, epochs = experiments[0].experiment, list(points.groupby(axis)["epochs"].first())

@@ -24,6 +24,7 @@ def terminal(results: Results) -> str:
         "method": [results.looks[method].label for method in runs["method"]],
         "seed": runs["seed"],
         "test acc. %": _form(100 * runs["test_accuracy"], "{:.2f}"),
+        **_macro_f1(results, runs),
         "train acc. %": _form(100 * runs["train_accuracy"], "{:.2f}"),
         "test loss": _form(runs["test_loss"], "{:.4f}"),
         "train loss": _form(runs["train_loss"], "{:.4f}"),

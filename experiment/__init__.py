@@ -1,10 +1,12 @@
 """What stands around the training loop: settings, data and base model, runs and their folders."""
 
 from . import processes
+from .baselines import fit_baseline
 from .experiment import Experiment
-from .runs import Run
+from .inference import compute_all, features_of, score
+from .results_folder import summarise
+from .runs import Run, Series
 from .settings import Presets, Settings, parse, resume_command, tokens_at_once
 from .setup import prepare
-from .state import State
 from .state_cache import cached_states
-from .summary import summarise
+from .training_state import State

@@ -7,35 +7,37 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 import hardware
 import modeling
-from boundary import BadInput
+from boundary import BadInput, reading
 from data_utils import ENCODERS, TASKS, Reviews, Split, Task, tokenise
-from evaluation.files import read_json
+from modeling import Method, PeftModel
+from records import RunRecord
 
 from . import processes, tuning
-from .runs import LOCK, Run, folder_lock, held
+from .runs import LOCK, RECORD, STATE, Run, Series, folder_lock, held, utc
 from .settings import Settings
 
-# may differ between starts: they change no finished run's numbers, or each run records its own
-FREE = ("methods", "seeds", "contrasts", "equivalence_margin", "learning_rates", "tuning_rates")
-FREE += ("store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
+ABOUT = "experiment.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """All that its runs share. Tuning is the same with other runs, and without test reviews."""
+    """All that its runs share. Tuning is the same with other runs, and without test texts."""
 
     settings: Settings
     device: torch.device
     config: PretrainedConfig  # of the pretrained classifier
     base: str  # the fingerprint of its weights
     tokenizer: PreTrainedTokenizerBase
-    task: Task  # the data
+    task: Task
     drawn: dict[int, Reviews] = field(default_factory=dict)  # by the seed of the draw
     tokenised: dict[tuple, Split] = field(default_factory=dict)  # by name and seed of the draw
 
@@ -53,6 +55,15 @@ class Experiment:
     def pretrained(self) -> PreTrainedModel:
         """The pretrained classifier, loaded anew; torch's seed decides its new head."""
         return modeling.load_pretrained(self.config._name_or_path, self.config)
+
+    def build(self, method: Method) -> PeftModel:
+        """The classifier, frozen, adapted by the method, and on the device."""
+        pretrained = self.pretrained()
+        model = method.build(pretrained, self.settings.pooling).to(self.device)
+        modeling.use_fast_attention(pretrained, self.device)
+        if self.device.type == "cpu":
+            modeling.use_folded_lora(model)
+        return model
 
     # ------------------------------------------------------------------------ data
 
@@ -87,20 +98,20 @@ class Experiment:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the encoder's weights, and of all texts and labels, whatever is drawn."""
-        all_of_it = self.task.split(
-            labels=None,
-            validation_share=self.settings.validation_share,
-            test_examples=None,
-            split_seed=self.settings.split_seed,
-            draw_seed=0,
-        )
-        digest = hashlib.sha256()
-        for split in (all_of_it.train, all_of_it.validation, all_of_it.test):
-            digest.update(json.dumps([split["text"][:], split["label"][:]]).encode())
-        return {"weights": self.base, "data": digest.hexdigest()}
+        """SHA-256 of the encoder's weights, and of all texts, labels and groups, drawn or not."""
+        rows = self.task.rows.to_csv(index=False).encode("utf-8", "surrogatepass")
+        return {"weights": self.base, "data": hashlib.sha256(rows).hexdigest()}
 
     # ------------------------------------------------------------------------ runs
+
+    @cached_property
+    def series(self) -> Series:
+        """What its runs share."""
+        settings, shared = self.settings, self.settings.parallel == "data"
+        device = processes.describe(self.device) if shared else hardware.describe(self.device)
+        record = {"experiment": settings.experiment, "device": device, "code": hardware.code()}
+        constants, tensorboard = settings.shared_constants(), settings.tensorboard
+        return Series(self.folder, record | self.names, constants, self.label_names, tensorboard)
 
     def runs(self) -> list[Run]:
         """Every run, by method and seed.
@@ -109,15 +120,15 @@ class Experiment:
         """
         settings = self.settings
         if settings.tune:
-            return [Run(self, method, settings.seeds[0]) for method in tuning.grid(settings)]
+            return [Run(self.series, method, settings.seeds[0]) for method in tuning.grid(settings)]
         draws = settings.redraw_labels and settings.labels is not None
         return [
-            Run(self, method, seed)
+            Run(self.series, method, seed)
             for method in settings.methods
             for seed in (settings.seeds if draws or not method.is_baseline else settings.seeds[:1])
         ]
 
-    def runs_to_do(self) -> Iterator["Run"]:
+    def runs_to_do(self) -> Iterator[Run]:
         """The runs that are not finished, one by one, each held while it is at work.
 
         A run that another process holds is passed over, and taken later if that process has
@@ -133,57 +144,102 @@ class Experiment:
             yield runs[name]
 
     def _take_runs(self):
-        todo = [run for run in self.runs() if not run.is_finished]
-        stamps = {run.name: run.stamp for run in todo}
-        found = True
-        while found:
-            found = False
+        before = {run: run.record() for run in self.runs()}
+        todo = [run for run, record in before.items() if not (record and record.is_finished)]
+        taken = None
+        while taken != []:
+            taken = []
             for run in todo:
                 with ExitStack() as stack:
                     with folder_lock(self.folder):  # nobody looks who is at work, or starts over
                         free = stack.enter_context(held(run.folder / LOCK))
-                        free = free and run.stamp == stamps[run.name]
-                        if free:
-                            self.check_constants()  # another process may have started over
+                        if free := free and run.record() == before[run]:
+                            self.check_same()  # another process may have started over
                     if free:
-                        found = True
+                        taken.append(run)
                         yield run
+            todo = [run for run in todo if run not in taken]
 
-    def check_constants(self) -> None:
-        """Raise `BadInput` unless the folder's runs have these constants, but for the `FREE`."""
-        path = self.folder / "experiment.json"
-        if not path.exists():
+    def check_same(self) -> None:
+        """Raise `BadInput` unless the folder's runs have these constants, data and weights.
+
+        Those that failed are not asked: they may be tried with others.
+        """
+        earlier = self.earlier()
+        if not earlier or not any(map(_counts, self.folder.glob("*-seed*/"))):
             return
-        earlier = read_json(path, ["constants"])["constants"]
-        for name, now in json.loads(json.dumps(self.settings.constants())).items():
-            then = earlier.get(name, "unknown (another version)")
-            if name not in FREE and now != then:
-                raise BadInput(
-                    f"{self.folder} has runs with {name.upper()} = {then}, not {now}; choose "
-                    "another EXPERIMENT name, or start over with --fresh"
-                )
+        then, now = earlier["constants"], self.settings.shared_constants()
+        changed = [k for k in now if now[k] != then.get(k)]
+        what = [f"{k.upper()} = {then.get(k)}, not {now[k]}" for k in changed]
+        then, now = earlier.get("digests", {}), self.digests
+        what += [f"other {k} of the same name" for k in now if now[k] != then.get(k)]
+        if what:
+            remedy = "choose another EXPERIMENT name, or start over with --fresh"
+            raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
+
+    def earlier(self) -> dict[str, Any] | None:
+        """What experiment.json says; None without one. Raises `BadInput` where it is damaged."""
+        path = self.folder / ABOUT
+        if not path.exists():
+            return None
+        with reading(str(path), "choose another EXPERIMENT name, or start over with --fresh"):
+            about = json.loads(path.read_text(encoding="utf-8"))
+            about["constants"]["methods"], about["command"]
+            return about
+
+    def finish(self, run: Run, facts: dict, logits: Tensor | None, model: PeftModel | None = None):
+        """End a run: write the test's logits (n, C), the model and where it has changed, if any."""
+        labels, changed = None, []
+        if logits is not None:
+            labels = self.splits(run.seed)["test"].labels.cpu()
+            if model and processes.leads():
+                modeling.save_checkpoint(model, run.folder, self.tokenizer)
+                validation = self.splits(run.seed)["validation"]
+                some = validation.batch(np.arange(min(32, len(validation))))
+                base = self.pretrained().to(self.device)
+                changed = modeling.changes(model, base, some.input_ids, some.attention_mask)
+        facts["other_load"] = hardware.other_load(self.device)
+        run.finish(facts, labels, logits, changed)
+
+    # ------------------------------------------------------------------------ in words
 
     @property
     def names(self) -> dict[str, str]:
         """What the model and the data are called in files and figures."""
-        settings = self.settings
-        encoder = ENCODERS.get(settings.model)
-        model = f"{encoder} (bundled)" if encoder else settings.model
-        task = TASKS.get(settings.dataset)
-        data_set = f"{task} (bundled)" if task else settings.dataset
-        return {"model": model, "data_set": data_set}
+        model, data_set = self.settings.model, self.settings.dataset
+        return {"model": ENCODERS.get(model, model), "data_set": TASKS.get(data_set, data_set)}
 
-    def about(self) -> dict:
-        """What experiment.json says."""
-        seed = self.settings.seeds[0]
-        reviews, splits = self.reviews(seed), self.splits(seed)
+    def about(self) -> dict[str, Any]:
+        """What experiment.json will say: also of the runs of earlier starts."""
+        settings, constants = self.settings, self.settings.constants()
+        reviews, splits = self.reviews(settings.seeds[0]), self.splits(settings.seeds[0])
         data = {name: len(split) for name, split in splits.items()}
         data |= {f"{name}_share_truncated": split.truncated for name, split in splits.items()}
         data["labels"] = {
-            name: torch.bincount(split.labels.cpu(), minlength=len(self.label_names)).tolist()
+            name: np.bincount(split.labels.cpu(), minlength=len(self.label_names)).tolist()
             for name, split in splits.items()
         }
         data |= {"groups": reviews.groups, "notes": reviews.notes}
-        about = {"constants": self.settings.constants()} | self.names
-        about |= {"label_names": self.label_names, "data": data, "digests": self.digests}
-        return about | {"command": self.settings.command} | hardware.environment(self.device)
+        about = {
+            "started": utc(),
+            "constants": constants,
+            **self.names,
+            "label_names": self.label_names,
+        }
+        about |= {"data": data, "digests": self.digests, "command": settings.command, "figures": []}
+        if earlier := self.earlier():
+            for name in ("methods", "seeds"):
+                then = earlier["constants"][name]
+                constants[name] = then + [new for new in constants[name] if new not in then]
+            commands = earlier["command"].split(" && ")
+            commands += [settings.command] if settings.command not in commands else []
+            about |= {k: earlier[k] for k in ("started", "figures") if k in earlier}
+            about["command"] = " && ".join(commands)
+        return about | hardware.environment(self.device)
+
+
+def _counts(run):
+    """Whether the folder of a run holds what must not be mixed with others: no failure does."""
+    if (run / RECORD).exists():
+        return RunRecord.read(run / RECORD).is_finished
+    return (run / STATE).exists()

@@ -12,14 +12,10 @@ in vain. One that ends closes its connections, which is a `ConnectionError` in t
 """
 
 import os
-import socket
 import sys
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +29,6 @@ import hardware
 from boundary import BadInput
 
 PATIENCE = timedelta(days=7)  # for another process's work; one that has ended is noticed at once
-UNSEEN = 20  # seconds after which a file that another machine wrote is not going to be seen
 
 _store = None  # torchrun's; it outlives the processes
 
@@ -127,34 +122,9 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def check_shared(folder: Path) -> None:
-    """Raise `BadInput` where a process does not see what the first one writes to `folder`."""
-    if world_size() == 1:
-        return
-    mark = folder / broadcast(f".{uuid.uuid4().hex}")
-    try:
-        if leads():
-            mark.touch()
-        barrier()
-        end = time.monotonic() + UNSEEN
-        while not mark.exists():
-            if time.monotonic() > end:
-                raise BadInput(
-                    f"RESULTS {folder} of {socket.gethostname()} is not the folder of the first "
-                    "process; set it to a folder that all machines share"
-                )
-            time.sleep(0.5)
-            with suppress(OSError):
-                os.listdir(folder)  # a network's file system looks again
-        barrier()
-    finally:
-        if leads():
-            mark.unlink(missing_ok=True)
-
-
 def first_to_print(what: str) -> bool:
-    """Whether this process is to print what several might; before they meet, rank 0 is."""
-    return rank() == 0 if _store is None else _count(what) in (1, None)
+    """Whether this process is to print what several might: the first that comes to it."""
+    return _store is None or _count(what) in (1, None)
 
 
 def last_to_end() -> bool:

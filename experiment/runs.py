@@ -1,63 +1,45 @@
 """A run: one method with one seed, a folder that one process at a time may hold.
 
     results/<experiment>/<run>/
-        run.json                what the run was and what came of it; written last
-        steps.csv               a row for each step of the optimizer
-        history.csv             a row for each evaluation on validation
-        predictions.csv         labels and logits of the test reviews, in test order
-        changes.csv             how far each matrix, or what each adapter adds, has moved
-        trained.safetensors     the trained tensors, with checkpoint.json: what they belong to
-        unfinished.safetensors  the state of an unfinished run
-        .lock                   held by the process that is at work on it
+        run.json             what the run was and what came of it; written last
+        steps.csv            a row for each step of the optimizer
+        history.csv          a row for each evaluation on validation
+        predictions.csv      labels and logits of the test texts, in test order
+        changes.csv          how far each matrix, or what each adapter adds, has moved
+        trained.safetensors  the trained tensors of the best evaluation
+        checkpoint.json      what they belong to
+        unfinished.pt        the state of an unfinished run
+        .lock                held by the process that is at work on it
 
 No file is written by two processes, so any number of them may work on one experiment. The lock is
 the operating system's: a crash gives it back.
 """
 
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 import hardware
-import modeling
-from boundary import BadInput, reading, replacing, write
-from data_utils import Split
-from evaluation.files import TABLES, read_json, read_table
-from modeling import Method, PeftModel
-from modeling.checkpoint import TENSORS
+from boundary import BadInput, reading, reason, replacing, write
+from modeling import Method
+from modeling.checkpoint import ABOUT, TENSORS, load_trained, save_trained
+from records import RunRecord
 
-from . import live, processes
-from .state import State, read_state
+from . import processes
+from .training_state import State
 
-if TYPE_CHECKING:  # it lists the runs, which know it
-    from .experiment import Experiment
-
-FACTS = (  # of a finished run; null where a baseline, or tuning, has none
-    *("validation_loss", "validation_accuracy", "train_loss", "train_accuracy"),
-    *("test_loss", "test_accuracy", "trainable_parameters", "total_parameters"),
-    *("trainable_percentage", "training_seconds", "examples_per_second", "tokens_per_second"),
-    *(
-        "frozen_blocks",
-        "shared_seconds",
-        "peak_memory_mib",
-        "epochs_run",
-        "best_epoch",
-        "best_step",
-        "trained_bytes",
-        "other_load",
-    ),
-)
-RECORD, STATE, LOCK = "run.json", "unfinished.safetensors", ".lock"
+RECORD, STATE, LOCK, CHANGES = "run.json", "unfinished.pt", ".lock", "changes.csv"
+RESULTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", CHANGES, TENSORS, ABOUT)
+ROOM = "make room, or set RESULTS to another disk"
 
 
 @contextmanager
@@ -76,20 +58,38 @@ def held(lock: Path) -> Iterator[bool]:
         holder.release()
 
 
-def folder_lock(folder: Path) -> FileLock:
+def folder_lock(folder: Path):
     """Held for a moment to open an experiment's folder, to take a run, and to write the page."""
-    with reading(f"RESULTS {folder}", "set it to a folder that can be written"):
+    with reading(f"RESULTS {folder}", "set it to a folder that can be written", "written"):
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / LOCK).acquire()
 
 
+def utc() -> str:
+    """This moment."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
+class Series:
+    """What all runs of an experiment share."""
+
+    folder: Path
+    record: dict[str, Any]  # what each run.json says of the experiment
+    constants: dict[str, Any]  # what the numbers of every run depend on
+    label_names: list[str]
+    tensorboard: bool = False
+
+
+@dataclass(eq=False)
 class Run:
     """One method with one seed."""
 
-    experiment: "Experiment"
+    series: Series
     method: Method
     seed: int
+    started: str = ""  # UTC
+    writer: Any = None  # TensorBoard's, one for all of the run
 
     @property
     def name(self) -> str:
@@ -99,181 +99,193 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return self.experiment.folder / self.name
+        return self.series.folder / self.name
 
-    @property
-    def splits(self) -> dict[str, Split]:
-        """What it is trained and tested on."""
-        return self.experiment.splits(self.seed)
-
-    @property
-    def stamp(self) -> int | None:
-        """When its record was written, None without one."""
-        record = self.folder / RECORD
-        return record.stat().st_mtime_ns if record.exists() else None
-
-    @property
-    def status(self) -> str:
-        """Of its record: "finished", "failed: why", or "unfinished" without one."""
-        record = self.folder / RECORD
-        if not record.exists():
-            return "unfinished"
-        status = read_json(record, ["status"])["status"]
-        if status != "finished" and not status.startswith("failed: "):  # it would be trained anew
-            raise BadInput(f"{record}: status is {status!r:.60}, expected finished or failed: why")
-        return status
+    def record(self) -> RunRecord | None:
+        """What run.json says; None without one: the run is unfinished."""
+        path = self.folder / RECORD
+        return RunRecord.read(path) if path.exists() else None
 
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.status == "finished"
+        record = self.record()
+        return record is not None and record.is_finished
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What its numbers depend on."""
+        return self.series.constants | self.method.hyperparameters
+
+    # ------------------------------------------------------------------------ an unfinished run
+
+    def unfinished(self) -> dict[str, Any] | None:
+        """What `save` wrote last, None where there is nothing that can be resumed.
+
+        Of a failed run with other constants nothing can. Raises `BadInput` where those of a run
+        that was interrupted have changed, or its state is damaged.
+        """
+        path = self.folder / STATE
+        if not path.exists():
+            return None
+        with reading(str(path), f"delete {self.folder} to start that run anew"):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            then = saved["constants"]
+        for name, now in self.constants.items():
+            if then.get(name) != now:
+                if self.record() is not None:
+                    return None
+                raise BadInput(
+                    f"{self.folder} is of an unfinished run with {name} = {then.get(name)}, not "
+                    f"{now}; choose another EXPERIMENT name, or start over with --fresh"
+                )
+        return saved
 
     def check(self) -> None:
-        """Raise `BadInput` where the files of an unfinished run have been damaged."""
-        if self.is_finished:
-            self._delete_state()  # it may have been killed before it could
-        elif (self.folder / STATE).exists():
-            self._read_steps(read_state(self.folder / STATE)[1]["history"])
+        """Raise `BadInput` where a run that is there was another one, or is damaged."""
+        record = self.record()
+        if record is None or not record.is_finished:
+            self.unfinished()
+            return
+        self._delete(STATE)  # it may have been killed before it could
+        mine = self.method.hyperparameters
+        for name, then in record.hyperparameters.items():
+            now = list(mine[name]) if isinstance(mine.get(name), tuple) else mine.get(name)
+            if name in mine and now != then:
+                raise BadInput(
+                    f"{self.folder} has {self.method.text} with {name} = {then}, not {now}; write "
+                    f"it as {self.method.name}({name}={now}), choose another EXPERIMENT name, or "
+                    "start over with --fresh"
+                )
 
     def resume(self, state: State) -> None:
-        """Bring `state` to the last evaluation of a killed run; nothing where there is none."""
-        if (self.folder / STATE).exists():
-            state.load(self.folder / STATE)
-            state.steps = self._read_steps(state.history)
-        processes.reseed(self.seed, len(state.history))
+        """Bring `state` to the last evaluation of an unfinished run, if there is one."""
+        saved = self.unfinished()
+        if saved is not None:
+            state.load_state_dict(saved)
+            self.started = saved["started"]
+        if self.series.tensorboard and processes.leads():
+            from torch.utils.tensorboard import SummaryWriter
 
-    def _read_steps(self, history):
-        """The steps up to the last evaluation."""
-        path, last = self.folder / "steps.csv", history[-1]["step"]
-        steps = read_table(path, TABLES["steps"]).head(last)
-        if list(steps["step"]) != list(range(1, last + 1)):
-            raise BadInput(f"{path} lacks steps; delete {self.folder} to start that run anew")
-        return steps.to_dict("records")
+            # Of a killed run, what was written after its last evaluation is dropped when read.
+            self.writer = SummaryWriter(self.folder, purge_step=len(state.steps) + 1)
+        processes.reseed(self.seed, len(state.history))
 
     def save(self, state: State) -> None:
         """Write what is known after an evaluation; no process goes on before it is written."""
         if processes.leads():
-            _write_table(self.folder / "steps.csv", state.steps)
-            _write_table(self.folder / "history.csv", state.history)
-            state.save(self.folder / STATE)
-            if self.experiment.settings.tensorboard:
-                live.log(self.folder, state)
+            with reading(str(self.folder), ROOM, "written"):
+                _write_table(self.folder / "steps.csv", state.steps)
+                _write_table(self.folder / "history.csv", state.history)
+                if state.best() is state.history[-1]:
+                    save_trained(state.model, self.folder / TENSORS)
+                more = {"constants": self.constants, "started": self.started}
+                with replacing(self.folder / STATE) as part:
+                    torch.save(state.state_dict() | more, part)
+                if self.writer:
+                    _log(self.writer, state)
         processes.barrier()
         processes.reseed(self.seed, len(state.history))
 
     def load_best(self, state: State) -> None:
         """Put the tensors of the best evaluation into the model."""
-        state.load_best(self.folder / STATE)
-        processes.barrier()  # the first one will delete them
+        load_trained(state.model, self.folder / TENSORS)
+        processes.barrier()  # the first one may delete them
 
-    def facts(self, state: State) -> dict:
-        """What run.json says of training, the peak of its memory so far included."""
-        train, epochs = self.splits["train"], state.history[-1]["epoch"]
-        best, seconds = state.best(), state.clock.seconds
-        trainable, total = state.model.count_parameters()
-        return {
-            "validation_loss": best["validation_loss"],
-            "validation_accuracy": best["validation_accuracy"],
-            "trainable_parameters": trainable,
-            "total_parameters": total,
-            "trainable_percentage": 100 * trainable / total,
-            "training_seconds": seconds,
-            "frozen_blocks": state.model.frozen_blocks,
-            "examples_per_second": epochs * len(train) / seconds,
-            "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
-            "peak_memory_mib": hardware.peak_memory(self.experiment.device),
-            "epochs_run": epochs,
-            "best_epoch": best["epoch"],
-            "best_step": best["step"],
-        }
+    # ------------------------------------------------------------------------ its end
 
-    def keep(self, model: PeftModel) -> None:
-        """Write the checkpoint, and where the model has changed."""
+    def finish(self, facts: dict, labels: Tensor, logits: Tensor | None, changes=()) -> None:
+        """Write the record that ends the run.
+
+        Before it the test's labels (n,) and logits (n, C), if there was a test: else a learning
+        rate was tried, and nothing is kept of the model. `changes`: the rows of changes.csv.
+        """
         if not processes.leads():
             return
-        modeling.save_checkpoint(model, self.folder, self.experiment.tokenizer)
-        validation = self.splits["validation"]
-        some = validation.batch(np.arange(min(32, len(validation))))
-        base = self.experiment.pretrained().to(self.experiment.device)
-        rows = modeling.changes(model, base, some.input_ids, some.attention_mask)
-        if rows:
-            _write_table(self.folder / "changes.csv", rows)
-
-    def finish(self, facts: dict, logits: Tensor | None) -> None:
-        """Write the test's logits (n, C), if there was one, and the record that ends the run."""
-        if not processes.leads():
-            return
-        if logits is not None:  # else a learning rate was tried
-            labels = self.splits["test"].labels.cpu()
-            predictions = pd.DataFrame({"label": labels})
-            names = [f"logit_{label}" for label in self.experiment.label_names]
-            predictions[names] = logits.numpy()
-            write(self.folder / "predictions.csv", predictions.to_csv(index=False))
-        if (self.folder / TENSORS).exists():
-            facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
-        facts["other_load"] = hardware.other_load(self.experiment.device)
-        self._record("finished", {name: facts.get(name) for name in FACTS})
-        measured = "test_accuracy" if "test_accuracy" in facts else "validation_accuracy"
-        said = [f"{measured.replace('_', ' ')} {facts[measured]:.2%}"]
+        with reading(str(self.folder), ROOM, "written"):
+            if logits is not None:
+                names = [f"logit_{label}" for label in self.series.label_names]
+                table = pd.DataFrame(logits.numpy(), columns=names)
+                table.insert(0, "label", labels.numpy())
+                write(self.folder / "predictions.csv", table.to_csv(index=False))
+            if changes:
+                _write_table(self.folder / CHANGES, changes)
+            if (self.folder / ABOUT).exists():
+                facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
+            self._write_record("finished", facts)
+            self._delete(STATE, *([TENSORS] if logits is None else []))
+        measured = "validation_accuracy" if logits is None else "test_accuracy"
+        parts = [f"{measured.replace('_', ' ')} {facts[measured]:.2%}"]
         if "trainable_percentage" in facts:
-            said.append(f"{facts['trainable_percentage']:.3g} % trained")
-        said.append(f"{facts['training_seconds']:.3g} s of training")
+            parts.append(f"{facts['trainable_percentage']:.3g} % trained")
+        parts.append(f"{facts['training_seconds']:.3g} s of training")
         if facts.get("shared_seconds"):
-            said.append(f"{facts['shared_seconds']:.3g} s of frozen blocks, once for all runs")
-        processes.print_line(f"{self.method.text} seed {self.seed}: {', '.join(said)}")
+            parts.append(f"{facts['shared_seconds']:.3g} s of frozen blocks, once for all runs")
+        processes.print_line(f"{self.method.text} seed {self.seed}: {', '.join(parts)}")
 
     @contextmanager
-    def recording_failure(self) -> Iterator[None]:
-        """Too little memory, a loss that is not finite, and what cannot be fitted fail this run.
+    def at_work(self) -> Iterator[None]:
+        """Within it memory, the disk or a loss that is not finite fail this run, and no other.
 
-        The failure is recorded; the next start tries the run again from its beginning.
+        The failure is recorded, and the next start resumes the run; after a loss that was not
+        finite it starts it anew.
         """
+        self.started = utc()
         try:
-            with processes.together(), self._saying_why():
+            with processes.together(), self._in_words():
                 yield
         except BadInput as error:
             if processes.leads():
                 print(f"{self.method.text} seed {self.seed} failed: {error}", file=sys.stderr)
-                self._record(f"failed: {error}", {})
+                with suppress(OSError):  # of a full disk
+                    self._write_record(f"failed: {error}", {})
+        finally:
+            if self.writer:
+                self.writer.close()
 
     @contextmanager
-    def _saying_why(self):
-        settings = self.experiment.settings
+    def _in_words(self):
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            raise BadInput(
-                f"out of memory with BATCH_SIZE {settings.batch_size}, MICRO_BATCH_TOKENS "
-                f"{settings.micro_batch_tokens or 'auto'}, MAX_TOKENS {settings.max_tokens}; lower "
-                "the first two, or the last"
-            ) from error
         except FloatingPointError as error:
+            if processes.leads():
+                self._delete(STATE, TENSORS)
             rate = f"learning rate {self.method.learning_rate:g}"
             raise BadInput(f"{error}, {rate}; lower it in LEARNING_RATES") from error
+        except ConnectionError:
+            raise
+        except Exception as error:
+            if hardware.is_out_of_memory(error):
+                first = "lower MICRO_BATCH_TOKENS first (it changes no result)"
+                raise BadInput(f"out of memory; {first}, then BATCH_SIZE or MAX_TOKENS") from error
+            if isinstance(error, OSError):
+                raise BadInput(f"{reason(error)}; {ROOM}") from error
+            raise
 
-    def _record(self, status, facts):
-        record = {"experiment": self.experiment.settings.experiment} | self.experiment.names
-        record |= {
-            "method": self.method.text,
-            "name": self.method.name,
-            "baseline": self.method.is_baseline,
-            "seed": self.seed,
-            "status": status,
-            "learning_rate": self.method.learning_rate,
-            "device": processes.describe(self.experiment.device),
-            "hyperparameters": self.method.hyperparameters,
-        }
-        if status != "finished":  # the next start is to find nothing to resume
-            self._delete_state()
-        write(self.folder / RECORD, json.dumps(record | facts, indent=2) + "\n")
-        self._delete_state()
+    def _write_record(self, status, facts):
+        method = self.method
+        what = {"method": method.text, "name": method.name, "baseline": method.is_baseline}
+        what |= {"learning_rate": method.learning_rate, "hyperparameters": method.hyperparameters}
+        what |= {"seed": self.seed, "status": status, "started": self.started}
+        RunRecord(**self.series.record | what | facts).write(self.folder / RECORD)
 
-    def _delete_state(self):
-        (self.folder / STATE).unlink(missing_ok=True)
-        for rest in self.folder.glob(".tmp*"):  # of safetensors, killed while it wrote
-            rest.unlink()
+    def _delete(self, *names):
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def _write_table(path, rows):
     with replacing(path) as part:
         pd.DataFrame(rows).to_csv(part, index=False)
+
+
+def _log(writer, state):
+    """Add the steps since the evaluation before, and the last evaluation, for TensorBoard."""
+    before = state.history[-2]["step"] if len(state.history) > 1 else 0
+    for row in state.steps[before:]:
+        for name in ("loss", "learning_rate", "gradient_norm"):
+            writer.add_scalar(f"step/{name}", row[name], row["step"])
+    row = state.history[-1]
+    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        writer.add_scalar(name.replace("_", "/"), row[name], row["step"])
+    writer.flush()

@@ -6,7 +6,7 @@ import shlex
 from collections import namedtuple
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import torch
 from pydantic import (
@@ -32,13 +32,13 @@ NONE = ("all", "auto", "none", "own")  # what None is on the command line
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
 
 
-def _distinct(values: tuple) -> tuple:
+def _distinct(values):
     if len(set(values)) < len(values):
         raise ValueError("each may be there once")
     return values
 
 
-def _folder_name(name: str) -> str:
+def _folder_name(name):
     if not name.isprintable() or "/" in name or not name.strip(". ") or len(name.encode()) > 200:
         raise ValueError("it should be a name for a folder, up to 200 bytes")
     return name
@@ -129,10 +129,18 @@ class Settings(BaseModel):
 
     def constants(self) -> dict[str, Any]:
         """The constants by their lower-case names, as files hold them."""
-        values = {name: getattr(self, name) for name in CONSTANTS}
+        values = self.model_dump(mode="json", include=set(CONSTANTS))
         return values | {"methods": [method.text for method in self.methods]}
 
+    def shared_constants(self) -> dict[str, Any]:
+        """Those that the numbers of every run depend on; a method's own are in its record."""
+        own = {_constant(name, k) for name in METHODS for k in hyperparameters_of(name)}
+        return {k: v for k, v in self.constants().items() if k not in (*FREE, *own)}
 
+
+# change no finished run's numbers, or are recorded with each run
+FREE = ("experiment", "methods", "seeds", "contrasts", "equivalence_margin", "learning_rates")
+FREE += ("tuning_rates", "store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
 OPTIONS = ("preset", "fresh", "tune", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 
@@ -270,31 +278,18 @@ def _parser(constants):
 
 
 def _option(name, value):
-    """How argparse should read one constant."""
-    presets = value._asdict() if isinstance(value, Presets) else {"": value}
-    shown = "; ".join(f"{preset}: {_as_typed(v)}" for preset, v in presets.items())
-    shown = shown.removeprefix(": ")
-    option = {"default": argparse.SUPPRESS, "help": shown.replace("%", "%%")}
+    """How argparse should read one constant; pydantic makes numbers of the texts."""
+    option = {"default": argparse.SUPPRESS, "help": str(value).replace("%", "%%")}
     kind = Settings.model_fields[name].annotation
     if kind is bool:
         return option | {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
         return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
-    option["metavar"] = "VALUE"
-    if any(isinstance(v, tuple) for v in presets.values()):
+    if get_origin(kind) is tuple:
         option["nargs"] = "*"
     elif NoneType in get_args(kind):
         option["type"] = lambda text: None if text in NONE else text
-    return option
-
-
-def _as_typed(value):
-    """A constant's value as one would type it on the command line."""
-    if isinstance(value, dict):
-        return " ".join(f"{name}={item}" for name, item in value.items())
-    if isinstance(value, tuple | list):
-        return " ".join(map(str, value))
-    return str(value).lower() if value is None else str(value)
+    return option | {"metavar": "VALUE"}
 
 
 def _rate(text):

@@ -1,6 +1,6 @@
-"""What stands before the first run: data, base model, device, and what the methods will take.
+"""What stands before the first run: data, base model and device.
 
-All that cannot be is refused here, in one line, before anything is trained or deleted.
+Bad input is refused here, in one line, before anything is trained or deleted.
 """
 
 import sys
@@ -13,22 +13,23 @@ from transformers import AutoModelForSequenceClassification
 import data_utils
 import hardware
 import modeling
-from boundary import reading
+from boundary import BadInput, reading
 from modeling import PeftModel
 
-from . import live, processes
+from . import processes
 from .experiment import Experiment
-from .folder import open_folder
+from .results_folder import open_folder
 from .settings import Presets, Settings
 from .state_cache import check_cache
 
 
 def prepare(settings: Settings) -> Experiment:
-    """Load everything, refuse what cannot be, open the folder, and print what is to do.
+    """Load everything, refuse bad input, open the folder, and print what is to do.
 
     Raises `BadInput`.
     """
-    processes.join()
+    if processes.broadcast(settings.constants()) != settings.constants():
+        raise BadInput("the processes have different constants; start all with the same ones")
     if processes.quiet() or not sys.stderr.isatty():
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
@@ -37,9 +38,10 @@ def prepare(settings: Settings) -> Experiment:
     if processes.leads():
         _print_title(settings, device)
     if settings.tensorboard:
-        live.check()
-    columns = settings.text_column, settings.label_column, settings.group_column
-    task = data_utils.load_task(settings.dataset, *columns)
+        _check_tensorboard()
+    task = data_utils.load_task(
+        settings.dataset, settings.text_column, settings.label_column, settings.group_column
+    )
     bundled = settings.model in data_utils.ENCODERS
     source = str(data_utils.encoder_folder(settings.model)) if bundled else settings.model
     config = modeling.load_config(source, task.label_names, settings.encoder_dropout)
@@ -48,6 +50,7 @@ def prepare(settings: Settings) -> Experiment:
     experiment = Experiment(settings, device, config, base, tokenizer, task)
     for seed in settings.seeds:
         experiment.reviews(seed)  # too few labels are refused before anything is trained
+    experiment.splits(settings.seeds[0])
     models = _build_without_weights(experiment)
     splits = (split for seed in settings.seeds for split in experiment.splits(seed).values())
     check_cache(models.values(), splits, settings)
@@ -59,18 +62,33 @@ def prepare(settings: Settings) -> Experiment:
     return experiment
 
 
+def _check_tensorboard():
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise BadInput(
+            "TENSORBOARD is True and the package tensorboard is not installed; "
+            "run: pip install tensorboard"
+        ) from None
+
+
 def _build_without_weights(experiment) -> dict[str, PeftModel]:
-    """Each method's model, of shapes alone; what cannot be built is refused."""
+    """Each method's model, of shapes alone; a config or a choice that cannot be is refused."""
     models, pooling = {}, experiment.settings.pooling
-    for run in experiment.runs():
-        if not run.method.is_baseline and run.method.text not in models:
-            what = f"the config of MODEL {experiment.settings.model}"
-            with reading(what, "choose another MODEL"), torch.device("meta"):
-                classifier = AutoModelForSequenceClassification.from_config(experiment.config)
-            with torch.device("meta"):
+    with torch.device("meta"):
+        what = f"the config of MODEL {experiment.settings.model}"
+        with reading(what, "choose another MODEL"):
+            modeling.METHODS["head"](_without_weights(experiment.config))
+        for run in experiment.runs():
+            if not run.method.is_baseline and run.method.text not in models:
+                classifier = _without_weights(experiment.config)
                 models[run.method.text] = run.method.build(classifier, pooling)
                 models[run.method.text].fingerprint = experiment.base
     return models
+
+
+def _without_weights(config):
+    return AutoModelForSequenceClassification.from_config(config)
 
 
 def _print_title(settings, device):

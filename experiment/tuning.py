@@ -9,10 +9,11 @@ import pandas as pd
 
 from boundary import write
 from evaluation.curves import tuning_figure
-from evaluation.files import read_json
 from modeling import Method
 
 from .settings import Settings
+
+MEASURED = ("validation_loss", "validation_accuracy", "best_epoch")
 
 
 def grid(settings: Settings) -> list[Method]:
@@ -34,14 +35,10 @@ def collect(experiment) -> pd.DataFrame:
     """
     rows = []
     for run in experiment.runs():
-        if run.status == "unfinished":
-            continue
-        record = read_json(run.folder / "run.json", ["status"])
-        row = {"method": run.method.text_without_rate, "learning_rate": run.method.learning_rate}
-        row |= {"seed": run.seed, "status": record["status"]}
-        for name in ("validation_loss", "validation_accuracy", "best_epoch"):
-            row[name] = record.get(name, np.nan)
-        rows.append(row | {"seconds": record.get("training_seconds", np.nan)})
+        if record := run.record():
+            row = {"method": run.method.text_without_rate, "seed": run.seed}
+            row |= record.model_dump(include={"learning_rate", "status", *MEASURED})
+            rows.append(row | {"seconds": record.training_seconds})
     table = pd.DataFrame(rows)
     if len(table):
         by_method = table.groupby("method", sort=False)

@@ -29,9 +29,7 @@ TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
 
 def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write `model` to `folder`, so that `load_finetuned` can bring it back."""
-    trained = model.trainable_parameters()
-    with replacing(folder / TENSORS) as file:
-        save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, file)
+    save_trained(model, folder / TENSORS)
     config = model.pretrained.config
     about = {
         "method": method_of(model),
@@ -45,6 +43,19 @@ def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokeniz
     }
     about["digest"] = _digest(folder, about)
     write(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+
+
+def save_trained(model: PeftModel, path: Path) -> None:
+    """Write the trained tensors to `path`, whole or not at all."""
+    trained = model.trainable_parameters()
+    with replacing(path) as file:
+        save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, file)
+
+
+def load_trained(model: PeftModel, path: Path) -> None:
+    """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
+    with reading(str(path)):
+        copy_tensors(model, load_file(path), str(path))
 
 
 def load_checkpoint(

@@ -10,9 +10,9 @@ A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 
 import ast
 import inspect
-import re
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 from transformers import PreTrainedModel
 
@@ -45,6 +45,11 @@ METHODS: dict[str, type[PeftModel]] = {
     "full": FullModel,
 }
 BASELINES = ("tfidf", "probe")  # fitted by scikit-learn, not trained
+
+
+def _place(target):
+    order = ("q", "k", "v", "o", "up", "down", "gate")
+    return order.index(target) if target in order else len(order)
 
 
 def method_of(model: PeftModel) -> str:
@@ -82,6 +87,8 @@ class Method:
                 raise SyntaxError
             keywords = getattr(call, "keywords", ())
             given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+            if len(given) < len(keywords):
+                raise SyntaxError  # one is given twice
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             expected = "a name, or a name and its hyperparameters such as lora(rank=4)"
             raise BadInput(f"METHODS has {text!r}; expected {expected}") from None
@@ -97,7 +104,10 @@ class Method:
                 )
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
         order = tuple(choice for choice in choices if choice in given)
-        return cls(name.id, constants.get(name.id, {}) | given, order)
+        values = constants.get(name.id, {}) | given
+        if isinstance(values.get("targets"), tuple):  # their order means nothing
+            values["targets"] = tuple(sorted(values["targets"], key=_place))
+        return cls(name.id, values, order)
 
     def with_learning_rate(self, rate: float) -> "Method":
         """The variant with another learning rate."""
@@ -122,8 +132,8 @@ class Method:
         parts = [self.name]
         for name in self.given:
             value = self.hyperparameters[name]
-            value = "+".join(map(str, value)) if isinstance(value, tuple) else value
-            parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+_-]', '_', str(value))}")
+            values = value if isinstance(value, tuple) else (value,)
+            parts.append(f"{name}={'+'.join(quote(str(value), safe='') for value in values)}")
         return "-".join(parts)
 
     @property

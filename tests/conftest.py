@@ -3,6 +3,10 @@
 import os
 import tempfile
 
+import boundary
+
+boundary.before_libraries()
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "hf-home-of-tests" not in os.environ.get("HF_HOME", ""):  # else a test has started this process
     CACHE = tempfile.TemporaryDirectory(prefix="hf-home-of-tests-")

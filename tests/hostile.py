@@ -9,10 +9,14 @@ import os
 import shutil
 
 import pandas as pd
+import pytest
 import torch
 from conftest import reviews_frame, tiny
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
+
+import finetuning
+from evaluation import report
 
 NAN = float("nan")
 
@@ -91,21 +95,9 @@ def cut(path, share=0.5):
     path.write_bytes(data[: int(len(data) * share)])
 
 
-def flip(path, place=0.5):
-    """Change one byte."""
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * place)] ^= 255
-    path.write_bytes(data)
-
-
 def edit(path, **changes):
     """Set entries of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def edit_table(path, **columns):
-    """Set columns of a CSV file."""
-    pd.read_csv(path).assign(**columns).to_csv(path, index=False)
 
 
 # ---------------------------------------------------------------------------- models
@@ -205,6 +197,42 @@ def no_special_tokens(folder):
 # ---------------------------------------------------------------------------- records
 
 
+def begin(root, model):
+    """Leave an earlier experiment in root/results; its arguments, but for methods and results.
+
+    Two of its runs are finished, head and lora, and a third, bitfit, was stopped at its end.
+    """
+    reviews_frame(60).to_csv(root / "reviews.csv", index=False)
+    arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
+    arguments += ["--max-tokens", 12, "--epochs", 1, "--learning-rates", "head=0.01"]
+    arguments += ["--blocks", "all", "--pooling", "first"]
+    arguments = [str(part) for part in arguments]
+    here = [*arguments, "--results", str(root / "results"), "--methods"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw", lambda results: {})
+        assert finetuning.main([*here, "head", "lora"]) == 0
+        patch.setattr(finetuning, "evaluate", interrupt)
+        assert finetuning.main([*here, "bitfit"]) == 130
+    return arguments
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def files_of(folder):
+    """What every file holds, by its path; a folder's path ends in a slash and holds nothing."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    return {
+        name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
+        for name, path in paths.items()
+    }
+
+
+def malicious_state(path):
+    torch.save({"constants": {}, "trained": Intruder()}, path)
+
+
 def records(change, *arguments):
     """The earlier experiment's folder, changed, and asked for one more method."""
 
@@ -218,17 +246,3 @@ def records(change, *arguments):
 def record(name, change, *arguments):
     """The same with one file changed, of which `change` is given the path."""
     return records(lambda folder: change(folder / name), *arguments)
-
-
-def in_its_place(folder_or_file):
-    """A change: a folder with a file in it, or a file, where something else is expected."""
-
-    def change(path):
-        if path.is_file():
-            path.unlink()
-        if folder_or_file == "folder":
-            path.mkdir()
-            path = path / "mine.txt"
-        path.write_text("mine")
-
-    return change

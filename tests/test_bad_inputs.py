@@ -1,11 +1,11 @@
-"""Bad inputs, one by one, through the command itself, in a process of its own.
+"""Bad inputs, one by one, through the command itself.
 
 Each ends in the exit status that the README promises, with one line on standard error that names
 the value and what was expected, no traceback, and every earlier file as it was, `--fresh` or not.
 No code that comes with the input is run, and standard input is not read. Inputs that are merely
 odd work.
 
-Cases that are marked `PLAIN` are started as a user starts them, the others as forked.py does.
+Cases that are marked `PLAIN` are started as a user starts them, the others in this process.
 """
 
 import os
@@ -16,14 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import hostile
 import pytest
 from conftest import reviews_frame
-from forked import COMMAND, ENVIRONMENT, Outcome, Servers, begin, files_of, start_plain
 from hostile import (
     NAN,
     both,
@@ -31,12 +29,10 @@ from hostile import (
     csv,
     cut,
     edit,
-    edit_table,
     file,
-    flip,
+    files_of,
     folder_of,
     given,
-    in_its_place,
     labels,
     model,
     record,
@@ -49,7 +45,10 @@ from hostile import (
 
 import finetuning
 from experiment import parse
+from modeling import METHODS
 
+COMMAND = Path(finetuning.__file__)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 PLAIN = True
 
 
@@ -186,94 +185,34 @@ MODELS = {
 
 RUN = "lora-seed0/run.json"
 UNFINISHED = ("--methods", "bitfit")
-HEAD = ("--methods", "head")
-FRESH = (*HEAD, "--fresh")
-FOLDER = in_its_place("folder")
+FRESH = ("--methods", "head", "--fresh")
 NO_JSON = "run.json cannot be read"
-NO_STATE = "bitfit-seed0/unfinished.safetensors cannot be read .*delete .*bitfit-seed0"
-NO_PLACE = "is a folder where a file is written; move it away"
+NO_STATE = "bitfit-seed0/unfinished.pt cannot be read .*delete .*bitfit-seed0"
 
 RECORDS = {
     "other constants": Case(
         records(lambda f: None, "--epochs", "3"), "EPOCHS = 1, not 3; choose another"
     ),
     "truncated record": Case(record(RUN, cut), NO_JSON),
-    "binary record": Case(record(RUN, lambda f: f.write_bytes(bytes(range(256)))), NO_JSON),
-    "empty record": Case(record(RUN, lambda f: f.write_bytes(b"")), NO_JSON),
     "record of another form": Case(record(RUN, lambda f: f.write_text("[]")), NO_JSON),
-    "record without a number": Case(
-        record(RUN, lambda f: f.write_text('{"status": "finished"}')), NO_JSON
-    ),
-    "status of no kind": Case(
-        record(RUN, lambda f: edit(f, status="done")), "run.json: status is 'done', expected fin"
-    ),
-    "impossible accuracy": Case(
-        record(RUN, lambda f: edit(f, test_accuracy=7.5)), "run.json: test_accuracy is 7.5"
-    ),
-    "record of a run not asked for": Case(record(RUN, cut, *HEAD), NO_JSON),
-    "record of a run not asked for, with none finished that is": Case(
-        record(RUN, cut, "--methods", "adapter"), NO_JSON
-    ),
-    "a run twice": Case(
-        records(lambda f: shutil.copytree(f / "lora-seed0", f / "lora-seed1")),
-        "holds a run that another folder holds too",
-    ),
-    "broken experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
-    "experiment of another version": Case(
-        record("experiment.json", lambda f: edit(f, constants={"epochs": 1})),
-        "unknown .another version",
-    ),
+    "status of no kind": Case(record(RUN, lambda f: edit(f, status="done")), f"{NO_JSON}.*status"),
+    "truncated experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
     "experiment of another form": Case(
         record("experiment.json", lambda f: f.write_text("[]")), "experiment.json cannot be"
     ),
-    "no experiment": Case(
-        record("experiment.json", lambda f: f.unlink()), "experiment.json is missing"
+    "experiment of another version": Case(
+        record("experiment.json", lambda f: edit(f, constants={"methods": []})), "= None, not "
     ),
-    "broken history": Case(
-        record("lora-seed0/history.csv", lambda f: f.write_bytes(b'a,"b')),
-        "lora-seed0/history.csv cannot be read",
-    ),
-    "broken changes": Case(
-        record("lora-seed0/changes.csv", lambda f: f.write_bytes(b"\xff\n")),
-        "lora-seed0/changes.csv cannot be read",
-    ),
-    "no predictions": Case(
-        record("lora-seed0/predictions.csv", lambda f: f.unlink()),
-        "lora-seed0/predictions.csv is missing",
-    ),
-    "predictions not finite": Case(
-        record("lora-seed0/predictions.csv", lambda f: edit_table(f, logit_0=NAN)),
-        "lora-seed0/predictions.csv: logit_0 is nan, expected a finite number",
-    ),
-    "layout of before": Case(
-        records(lambda f: (f / "checkpoints").mkdir()), "results of an earlier version"
-    ),
-    "flipped byte in an unfinished run": Case(
-        record("bitfit-seed0/unfinished.safetensors", flip, *UNFINISHED), NO_STATE
-    ),
+    "no experiment": Case(record("experiment.json", lambda f: f.unlink()), "no experiment.json"),
     "truncated unfinished run": Case(
-        record("bitfit-seed0/unfinished.safetensors", cut, *UNFINISHED), NO_STATE
+        record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE
     ),
-    "steps of an unfinished run truncated": Case(
-        record("bitfit-seed0/steps.csv", cut, *UNFINISHED), "bitfit-seed0/steps.csv"
+    "unfinished run that runs code": Case(
+        record("bitfit-seed0/unfinished.pt", hostile.malicious_state, *UNFINISHED), NO_STATE
     ),
-    "steps of an unfinished run without a column": Case(
-        record("bitfit-seed0/steps.csv", lambda f: f.write_text("step\n1\n"), *UNFINISHED),
-        "bitfit-seed0/steps.csv",
-    ),
-    "a file where a run's folder should be": Case(
-        record("adapter-seed0", in_its_place("file"), "--methods", "adapter"), "tiny/adapter-seed0"
-    ),
-    "a folder called report.md": Case(record("report.md", FOLDER), f"report.md {NO_PLACE}"),
-    "a folder called runs.csv": Case(record("runs.csv", FOLDER), f"runs.csv {NO_PLACE}"),
-    "a folder called experiment.json": Case(
-        record("experiment.json", FOLDER), f"experiment.json {NO_PLACE}"
-    ),
-    "a folder called run.json": Case(record(RUN, FOLDER), "run.json .*Is a directory"),
-    "a folder called report.md, started over": Case(record("report.md", FOLDER, *FRESH), NO_PLACE),
-    "a folder called runs.csv, started over": Case(record("runs.csv", FOLDER, *FRESH), NO_PLACE),
-    "a folder called experiment.json, started over": Case(
-        record("experiment.json", FOLDER, *FRESH), NO_PLACE
+    "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
+    "truncated experiment, started over": Case(
+        record("experiment.json", cut, *FRESH), "Runs to do: 1", 0
     ),
 }
 
@@ -319,9 +258,6 @@ ODD = {
     "weights as a pickle": Case(model(hostile.pickled), "head seed 0: test accuracy", 0),
     "tokenizer_config is {}": Case(
         written("tokenizer_config.json", "{}"), "head seed 0: test accuracy", 0
-    ),
-    "broken records, started over": Case(
-        record(RUN, cut, "--experiment", "tiny", "--fresh"), "Runs to do: 1", 0
     ),
 }
 FAILED = {
@@ -371,83 +307,86 @@ def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, valu
 
 
 @pytest.fixture(scope="module")
-def servers():
-    with Servers(2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def earlier(model_folder, tmp_path_factory, servers):
+def earlier(model_folder, tmp_path_factory):
     """A folder with an earlier experiment, in results/, and the arguments that it had."""
     root = tmp_path_factory.mktemp("bad")
-    return root, begin(root, model_folder, servers)
+    return root, hostile.begin(root, model_folder)
 
 
-@pytest.fixture(scope="module")
-def outcomes(earlier, model_folder, servers, request):
-    """Each chosen case's outcome to come, two at a time, each after an earlier experiment."""
-    root, fixed = earlier
-
-    def run(name):
-        case = CASES[name]
-        folder = root / str(list(CASES).index(name))
-        results = folder / "results"
-        shutil.copytree(root / "results", results)
-        arguments = [*fixed, "--methods", "head", "--results", results]
-        arguments += ["--experiment", "new"] if case.status < 2 else []
-        arguments += case.make(folder, model_folder, results)
-        arguments += ["--fresh"] if case.status == 2 and name not in RECORDS else []
-        environment = {k: v.format(folder=folder) for k, v in case.environment.items()}
-        before = files_of(results)
-        start = start_plain if case.plain else servers.start
-        status = start(folder, arguments, environment)
-        output, error = ((folder / name).read_text() for name in ("output", "error"))
-        left = {path.name for path in folder.iterdir() if path.is_dir()}
-        assert left <= {"results", "model", "data"}, left  # the working folder: nothing else in it
-        assert not list(folder.rglob("intruded"))
-        return Outcome(status, output, error, before, files_of(results))
-
-    chosen = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if getattr(item, "originalname", "") == "test_bad_input_ends_as_promised"
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(run, name) for name in chosen}
-        pool.shutdown(cancel_futures=True)
+def start_plain(folder, arguments, environment=()):
+    """The command as a user starts it: its exit status, standard output and error."""
+    done = subprocess.run(
+        [sys.executable, COMMAND, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT | dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_ends_as_promised(outcomes, name):
-    case, outcome = CASES[name], outcomes[name].result()
-    assert outcome.status == case.status, outcome.error or outcome.output
-    assert "Traceback" not in outcome.error
-    if case.status == 0:
-        assert re.search(case.words, outcome.output, re.DOTALL)
-        assert outcome.error == ""
-        assert any(path.endswith("test_accuracy.png") for path in outcome.written)
+def test_bad_input_ends_as_promised(
+    name, earlier, model_folder, tmp_path, monkeypatch, capfd, without_figures
+):
+    case, results = CASES[name], tmp_path / "results"
+    shutil.copytree(earlier[0] / "results", results)
+    arguments = [*earlier[1], "--methods", "head", "--results", results]
+    arguments += ["--experiment", "new"] if case.status < 2 and name not in RECORDS else []
+    arguments += case.make(tmp_path, model_folder, results)
+    arguments += ["--fresh"] if case.status == 2 and name not in RECORDS else []
+    environment = {k: v.format(folder=tmp_path) for k, v in case.environment.items()}
+    before = files_of(results)
+    if case.plain:
+        status, output, error = start_plain(tmp_path, arguments, environment)
     else:
-        assert re.search(case.words, outcome.error)
-        assert outcome.error.count("\n") == 1
-        assert outcome.error.startswith("error: " if case.status == 2 else "head seed 0 failed: ")
-    if name != "broken records, started over":
-        assert {path for path in outcome.written if path.startswith("tiny/")} == set()
-        assert outcome.before.keys() <= outcome.after.keys()
-    if case.status == 2:
-        assert not outcome.written
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "stdin", None)
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        capfd.readouterr()
+        status = finetuning.main([str(argument) for argument in arguments])
+        output, error = capfd.readouterr()
+    after = files_of(results)
+    changed = {path for path, data in after.items() if before.get(path) != data}
+    assert status == case.status, error or output
+    assert "Traceback" not in error and not list(tmp_path.rglob("intruded"))
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert left <= {"results", "model", "data"}, left  # the working folder: nothing else in it
+    if status == 0:
+        assert re.search(case.words, output, re.DOTALL) and error == ""
+        assert any(path.endswith("report.md") for path in changed)
+    else:
+        assert re.search(case.words, error) and error.count("\n") == 1
+        assert error.startswith("error: " if status == 2 else "head seed 0 failed: ")
+    if status == 2:
+        assert after == before
+    elif name not in RECORDS:
+        assert not any(path.startswith("tiny/") for path in changed)
 
 
-def test_traceback_shows_where_bad_input_was_found(earlier, servers, tmp_path):
+def test_traceback_shows_where_bad_input_was_found(earlier, tmp_path, capsys):
     arguments = [*earlier[1], "--results", tmp_path, "--dataset", "absent.csv", "--traceback"]
-    status = servers.start(tmp_path, arguments)
-    lines = (tmp_path / "error").read_text().splitlines()
-    assert status == 2
+    assert finetuning.main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert any("reading.py" in line for line in lines)
     assert lines[-1].startswith("error: DATASET absent.csv does not exist")
 
 
-@pytest.mark.parametrize("how", ["| head -1", ">&-", "2>&-", "> /dev/full", ">&- 2>&-"])
+def test_a_bug_in_a_method_of_ones_own_shows_its_traceback(earlier, tmp_path, monkeypatch):
+    def adapt(model):
+        return undefined  # noqa: F821
+
+    monkeypatch.setattr(METHODS["bitfit"], "adapt", adapt)
+    arguments = [*earlier[1], "--results", tmp_path, "--methods", "bitfit"]
+    with pytest.raises(NameError, match="undefined"):
+        finetuning.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("how", ["| head -1", "> /dev/full", ">&- 2>&-"])
 def test_an_output_that_goes_away_ends_nothing(earlier, tmp_path, how):
     arguments = [*earlier[1], "--methods", "head", "--results", tmp_path]
     command = subprocess.list2cmdline([sys.executable, str(COMMAND), *map(str, arguments)])
@@ -475,7 +414,7 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     try:
-        while not list(tmp_path.glob("i/*/unfinished.safetensors")):
+        while not list(tmp_path.glob("i/*/unfinished.pt")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)

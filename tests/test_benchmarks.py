@@ -106,10 +106,10 @@ def test_adapterhub_makes_its_passes(method):
 
 
 def test_states_that_are_timed_are_new_and_go():
-    run = as_run(replace(SMALL, blocks=2), CPU)
-    model = finetuning.start(run).model
+    experiment, run = as_run(replace(SMALL, blocks=2), CPU)
+    model = finetuning.start(experiment, run).model
     with new_states():
-        splits, _ = cached_states(model, run.splits, run.experiment.settings)
+        splits, _ = cached_states(model, experiment.splits(0), experiment.settings)
         rows = splits["train"].frozen[0]
         size = 4 * 8 * 24 * rows.dtype.itemsize  # reviews, tokens, width, bytes
         assert rows.path.stat().st_size == size
@@ -129,7 +129,7 @@ def test_the_tuned_peer_adapts_the_same_matrices_as_ours(monkeypatch, blocks, ad
     with pytest.raises(Done):
         SYSTEMS["peft tuned"](work, CPU, None)
     peer = {name for name in names if "lora" in name}
-    mine = finetuning.start(as_run(work, CPU)).model.trainable_parameters()
+    mine = finetuning.start(*as_run(work, CPU)).model.trainable_parameters()
     mine = {name for name in mine if "lora" in name}
     peer = {name.removeprefix("base_model.model.").replace(".default.weight", "") for name in peer}
     assert peer == mine

@@ -7,19 +7,20 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 from conftest import reviews_frame
-from forked import files_of
+from hostile import begin, files_of
 
 import boundary
 import finetuning
 from boundary import (
     BadInput,
     Steady,
+    before_libraries,
     expanded,
     interrupt_once,
     reading,
@@ -39,7 +40,7 @@ class Panic(BaseException):
     """What a library in Rust raises is no `Exception`."""
 
 
-ERRORS = pytest.mark.parametrize("error", [Unforeseen("of\ntwo lines"), Panic("of\ntwo lines")])
+ERRORS = pytest.mark.parametrize("error", [Panic("of\ntwo lines")])
 
 
 def raising(error, only=lambda *arguments: True, otherwise=None):
@@ -56,20 +57,12 @@ def earlier(model_folder, tmp_path_factory):
     """A folder with data in every format, an experiment with a killed run, and the arguments."""
     root = tmp_path_factory.mktemp("boundary")
     frame = reviews_frame(60)
-    frame.to_csv(root / "reviews.csv", index=False)
     frame.to_json(root / "reviews.jsonl", orient="records", lines=True)
     frame.to_parquet(root / "reviews.parquet", index=False)
     for i, (text, label) in enumerate(frame.itertuples(index=False)):
         (root / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
-    arguments = ["--experiment", "tiny", "--model", str(model_folder), "--max-tokens", "12"]
-    arguments += ["--blocks", "all", "--pooling", "first"]  # what peft has a form for
-    arguments += ["--epochs", "1", "--dataset", str(root / "reviews.csv")]
-    here = [*arguments, "--results", str(root / "results"), "--methods"]
-    assert finetuning.main([*here, "lora"]) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetuning, "evaluate", raising(KeyboardInterrupt()))
-        assert finetuning.main([*here, "bitfit"]) == 130
+    arguments = begin(root, model_folder)
     load_finetuned(root / "results" / "tiny" / "lora-seed0").export(root / "peft", format="peft")
     return root, arguments
 
@@ -100,7 +93,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
     "config": ("transformers.AutoConfig.from_pretrained", NEW, "config of MODEL "),
     "tokenizer": ("transformers.AutoTokenizer.from_pretrained", NEW, "tokenizer of MODEL "),
     "weights": (f"{MODEL}.from_pretrained", NEW, "weights of MODEL "),
-    "shape": (f"{MODEL}.from_config", NEW, "METHODS lora for MODEL "),
+    "shape": (f"{MODEL}.from_config", NEW, "config of MODEL "),
     "hub": ("data_utils.reading.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
     "csv": ("pandas.read_csv", NEW, "reviews.csv"),
     "parquet": (
@@ -115,7 +108,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
         "MODEL",
     ),
     "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
-    "state": ("experiment.state.load", ("--methods", "bitfit"), "unfinished.safetensors"),
+    "state": ("torch.load", ("--methods", "bitfit"), "unfinished.pt"),
 }
 
 
@@ -155,21 +148,11 @@ def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, s
 
 
 @ERRORS
-@pytest.mark.parametrize("name", ["history", "steps", "changes", "predictions"])
-def test_whatever_stops_the_reading_of_a_table_names_it(name, error, start, monkeypatch):
-    def only(path, *_, **__):
-        return str(path).endswith(f"lora-seed0/{name}.csv")
-
-    monkeypatch.setattr(pd, "read_csv", raising(error, only, pd.read_csv))
-    refused(start(*LORA), f"lora-seed0/{name}.csv")
-
-
-@ERRORS
 @pytest.mark.parametrize(
     ("patched", "name"),
     [
-        ("modeling.checkpoint.load_file", "lora-seed0/trained.safetensors"),
-        ("modeling.checkpoint.json", "lora-seed0/checkpoint.json"),
+        ("modeling.checkpoint.load_file", "lora-seed0"),
+        ("modeling.checkpoint.json", "lora-seed0"),
         ("modeling.export.load_file", "peft/adapter_model.safetensors"),
         ("modeling.export.json", "peft/adapter_config.json"),
         ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
@@ -195,29 +178,16 @@ def test_a_checkpoint_is_refused_in_one_line(
 def test_an_unexpected_error_in_a_run_keeps_its_traceback(error, start, monkeypatch):
     monkeypatch.setattr(finetuning, "train", raising(error))
     with pytest.raises(type(error)) as caught:
-        start("--methods", "head")
+        start("--methods", "adapter")
     assert caught.value is error
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_run(start, monkeypatch):
     monkeypatch.setattr(finetuning, "train", raising(FloatingPointError("the loss is nan")))
-    status, lines, before, after = start("--methods", "head", "lora")
+    status, lines, before, after = start("--methods", "adapter", "lora")
     assert (status, len(lines)) == (1, 1)
-    assert lines[0].startswith("head seed 0 failed: the loss is nan")
-    assert json.loads(after["tiny/head-seed0/run.json"])["status"].startswith("failed: ")
-    assert {n: d for n, d in after.items() if "lora-" in n} == {
-        n: d for n, d in before.items() if "lora-" in n
-    }
-
-
-def test_a_full_disk_stops_in_one_line_and_keeps_what_is_finished(start, monkeypatch):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "steps.csv")
-    monkeypatch.setattr(finetuning.Run, "save", raising(full))
-    status, lines, before, after = start("--methods", "head", "lora")
-    assert (status, len(lines)) == (1, 1)
-    assert lines[0].startswith("stopped (OSError: No space left on device: steps.csv): what is")
-    assert "resume with: python finetuning.py" in lines[0]
-    assert "tiny/head-seed0/run.json" not in after
+    assert lines[0].startswith("adapter seed 0 failed: the loss is nan")
+    assert json.loads(after["tiny/adapter-seed0/run.json"])["status"].startswith("failed: ")
     assert {n: d for n, d in after.items() if "lora-" in n} == {
         n: d for n, d in before.items() if "lora-" in n
     }
@@ -321,7 +291,34 @@ def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
     with pytest.raises(Unforeseen), replacing(tmp_path / "a") as part:
         part.write_text("ne")
         raise Unforeseen
-    assert (tmp_path / "a").read_text() == "old"
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [Unforeseen(), KeyboardInterrupt(), None])
+def test_nothing_is_left_beside_what_is_written(error, tmp_path):
+    (tmp_path / "a.part").mkdir()  # of a killed process
+    (tmp_path / "a.part" / "rubbish").write_text("rubbish")
+    with suppress(Unforeseen, KeyboardInterrupt), replacing(tmp_path / "a") as part:
+        part.write_text("new")
+        part.with_name(".tmp1").write_text("a library's own")
+        if error:
+            raise error
+    assert [path.name for path in tmp_path.iterdir()] == ([] if error else ["a"])
+
+
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_spin_a_short_time_unless_the_user_has_decided(given, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    before_libraries()
+    chosen = {
+        name: os.environ[name]
+        for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+        if name in os.environ
+    }
+    assert chosen == (given or {"GOMP_SPINCOUNT": "1000"})
 
 
 def test_only_a_leading_tilde_is_the_users_folder(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,7 @@ import finetuning
 import hardware
 from data_utils import Split, training_batches
 from evaluation import plots, report
-from experiment import Experiment, Run, State, cached_states, parse
-from experiment.runs import STATE
+from experiment import Run, Series, State, cached_states, parse
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
 CPU = torch.device("cpu")
@@ -71,9 +71,9 @@ def in_training(model, options, examples, rate=0.01):
     return State(model, optimizer, schedule, scaler, hardware.Clock(CPU))
 
 
-def run_of(options, splits, method="head"):
-    experiment = Experiment(options, CPU, None, "", None, None)
-    return Run(experiment, Method(method, {"learning_rate": 0.01}), 0)
+def run_of(options, method="head"):
+    series = Series(Path(options.results), {}, {}, ["0", "1"])
+    return Run(series, Method(method, {"learning_rate": 0.01}), 0)
 
 
 def read(folder, name):
@@ -163,7 +163,7 @@ def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
     assert finetuning.main(command("--methods", "lora", "adapter", "--blocks", "1")) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
     assert runs.loc["adapter", "status"] == "finished"
-    expected = "out of memory with BATCH_SIZE 16, MICRO_BATCH_TOKENS auto, MAX_TOKENS 12; lower"
+    expected = "out of memory; lower MICRO_BATCH_TOKENS first (it changes no result), then"
     assert expected in runs.loc["lora", "status"]
     assert expected in capsys.readouterr().err
 
@@ -227,10 +227,10 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
 def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
     start = finetuning.start
 
-    def interrupted(run):
+    def interrupted(experiment, run):
         if run.method.name == "lora":
             raise KeyboardInterrupt
-        return start(run)
+        return start(experiment, run)
 
     monkeypatch.setattr(finetuning, "start", interrupted)
     assert finetuning.main(command("--methods", "head", "lora")) == 130
@@ -339,7 +339,7 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
     options = changed(options, results=str(tmp_path), evaluations_per_epoch=2)
     state = in_training(model, options, 64, rate=0.03)
-    finetuning.train(state, splits, run_of(options, splits))
+    finetuning.train(state, splits, run_of(options), options)
     losses = [row["validation_loss"] for row in state.history]
     best = state.history[losses.index(min(losses))]
     last = state.history[-1]["epoch"]
@@ -355,7 +355,7 @@ def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
     model.pretrained.get_input_embeddings().weight[19] = float("nan")
     state = in_training(model, options, 16)
     with pytest.raises(FloatingPointError, match="validation loss is nan after step 1"):
-        finetuning.train(state, splits, run_of(options, splits))
+        finetuning.train(state, splits, run_of(options), options)
 
 
 def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
@@ -483,12 +483,11 @@ def test_cards_without_bf16_compute_in_float16(monkeypatch):
         assert hardware.compute_type(cuda) is expected
 
 
-def test_the_scale_of_the_loss_comes_back_with_the_state(tmp_path):
+def test_the_scale_of_the_loss_comes_back_with_the_state():
     options = settings()
     states = [in_training(METHODS["lora"](tiny().float()), options, 6) for _ in range(2)]
     for state, scale in zip(states, (2.0**10, 2.0**16), strict=True):
         state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     states[0].history = [{"step": 1, "epoch": 1.0, "validation_loss": 0.5}]
-    states[0].save(tmp_path / STATE)
-    states[1].load(tmp_path / STATE)
+    states[1].load_state_dict(states[0].state_dict())
     assert states[1].scaler.get_scale() == 2.0**10

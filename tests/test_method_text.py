@@ -48,6 +48,13 @@ def test_text_is_what_was_typed_and_reads_back_as_the_same_method(text):
 def test_the_order_and_the_spaces_of_the_text_do_not_matter():
     assert parse("lora(alpha=4, rank=8)") == parse(" lora( rank = 8,alpha=4 ) ".strip())
     assert parse("lora()") == parse("lora")
+    assert parse("lora(targets=('v', 'q'))") == parse("lora(targets=('q', 'v'))")
+
+
+def test_no_two_values_share_a_folder():
+    values = ["a b", "a_b", "a/b", "a+b", ("a", "b"), "a%20b", 1, 1.5, None, "é"]
+    names = [Method("mine", {"way": value}, ("way",)).file_name for value in values]
+    assert len(set(names)) == len(values) and not any("/" in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,7 @@ def test_the_order_and_the_spaces_of_the_text_do_not_matter():
         ("lora(rnk=4)", "lora has no hyperparameter 'rnk'; choose from rank, alpha"),
         ("tfidf(rank=4)", "tfidf has no hyperparameter 'rank'; choose from none"),
         ("lora(4)", "expected a name, or a name and its hyperparameters"),
+        ("lora(rank=4, rank=5)", "expected a name, or a name and its hyperparameters"),
         ("lora(**{'rank': 4})", "lora has no hyperparameter None"),
         ("lora(rank=", "expected a name"),
         ("lora[4]", "expected a name"),
@@ -96,7 +104,7 @@ def test_file_names_are_safe_and_differ_where_the_methods_do():
     names = [parse(text).file_name for text in texts]
     assert len(set(names)) == len(texts)
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9.+_=-]*", name) for name in names)
-    assert parse("lora(targets=('/', '..'))").file_name == "lora-targets=_+.."
+    assert parse("lora(targets=('/', '..'))").file_name == "lora-targets=%2F+.."
 
 
 def test_with_learning_rate_changes_the_rate_alone_and_says_so():

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -18,13 +19,14 @@ from huggingface_hub import constants
 
 import finetuning
 from evaluation import report
-from experiment import State, experiment, runs
+from experiment import State, experiment, parse
 from experiment.runs import LOCK, RECORD, STATE, held
 from modeling import METHODS
+from records import RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
 TIMES = ["training_seconds", "examples_per_second", "tokens_per_second", "peak_memory_mib"]
-TIMES += ["other_load", "seconds", "shared_seconds"]
+TIMES += ["other_load", "seconds", "shared_seconds", "started"]
 VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
 
@@ -99,7 +101,7 @@ def waiting(condition, process):
 
 def waiting_for_an_evaluation(folder, process):
     def written():
-        return {path: path.stat().st_mtime_ns for path in folder.rglob("history.csv")}
+        return {path: path.stat().st_mtime_ns for path in folder.glob("*/history.csv")}
 
     before = written()
     waiting(lambda: written() != before, process)
@@ -136,17 +138,17 @@ def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, mo
     given = arguments("one", "--methods", "lora", "--epochs", "1")
     folder = tmp_path / "one" / "tiny" / "lora-seed0"
     monkeypatch.setattr(finetuning, "summarise", lambda _: 0)
-    stopped, write = [], runs.write
+    stopped, write = [], RunRecord.write
 
-    def write_or_stop(path, text):
-        if path.name != RECORD or stopped:
-            return write(path, text)
+    def write_or_stop(record, path):
+        if stopped:
+            return write(record, path)
         stopped.append(path)
         if moment == "after its record":
-            write(path, text)
+            write(record, path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "write", write_or_stop)
+    monkeypatch.setattr(RunRecord, "write", write_or_stop)
     assert finetuning.main(given) == 130
     assert (folder / STATE).exists()
     monkeypatch.setattr(finetuning, "train_part", None)
@@ -226,36 +228,166 @@ def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch
 
     monkeypatch.setattr(experiment, "held", taken)
     assert finetuning.main(arguments("one", "--methods", "tfidf", "bitfit")) == 0
-    assert len(looking) > 2 and not any(looking)
-
-
-def test_results_of_the_layout_of_before_are_refused_with_one_line(arguments, tmp_path, capsys):
-    old = tmp_path / "one" / "tiny" / "predictions"
-    old.mkdir(parents=True)
-    given = arguments("one", "--methods", "head")
-    assert finetuning.main(given) == 2
-    error = capsys.readouterr().err
-    assert "results of an earlier version" in error and error.count("\n") == 1
-    assert finetuning.main([*given, "--fresh"]) == 0
-    assert not old.exists()
+    assert len(looking) >= 2 and not any(looking)
 
 
 def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(arguments, tmp_path):
     folder = tmp_path / "one" / "tiny"
-    assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
-    (folder / "notes").mkdir()
-    (folder / "notes" / "mine.txt").write_text("mine")
+    assert finetuning.main(arguments("one", "--methods", "head", "lora", "--tensorboard")) == 0
+    mine = [folder / "notes" / "steps.csv", folder / "mine.csv", folder / "head-seed0" / "mine.png"]
+    mine[0].parent.mkdir()
+    for path in mine:
+        path.write_text("mine")
+    (folder / "lora-seed0" / "unfinished.pt.part").mkdir()  # of a killed process
     given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
     assert finetuning.main(given) == 0
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"notes", "head-seed5"}
-    assert (folder / "notes" / "mine.txt").exists()
+    folders = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert folders == {"notes", "head-seed0", "head-seed5"}
+    assert [path.name for path in (folder / "head-seed0").iterdir()] == ["mine.png"]
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+@pytest.mark.parametrize("name", ["history.csv", "reviews.csv", "own/reviews.csv"])
+def test_data_in_the_results_folder_is_refused_and_stays(
+    arguments, reviews_csv, tmp_path, capsys, name, fresh
+):
+    data = tmp_path / "one" / "tiny" / name
+    data.parent.mkdir(parents=True)
+    data.write_bytes(reviews_csv.read_bytes())
+    given = arguments("one", "--methods", "head", "--dataset", data, *fresh)
+    assert finetuning.main(given) == 2
+    assert data.read_bytes() == reviews_csv.read_bytes()
+    error = capsys.readouterr().err
+    assert "DATASET is in" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_a_folder_that_is_no_experiments_is_refused(arguments, tmp_path, capsys, fresh):
+    mine = tmp_path / "one" / "tiny" / "runs.csv"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert finetuning.main(arguments("one", "--methods", "head", *fresh)) == 2
+    assert "runs.csv and no experiment.json" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("changed", ["data", "weights"])
+def test_other_data_or_weights_of_the_same_name_are_not_mixed(
+    arguments, model_folder, reviews_csv, tmp_path, capsys, changed
+):
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    given = arguments("one", "--model", model, "--methods", "head")
+    assert finetuning.main(given) == 0
+    if changed == "data":
+        reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
+    else:
+        tiny("bert", seed=1).float().save_pretrained(model)
+    assert finetuning.main([*given, "lora"]) == 2
+    assert f"has runs with other {changed} of the same name" in capsys.readouterr().err
+
+
+def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
+    for methods in (["head"], ["lora"], ["head"]):
+        assert finetuning.main(arguments("one", "--methods", *methods)) == 0
+    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
+    assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
+    assert about["constants"]["methods"] == ["head", "lora"]
+
+
+def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):
+    assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    free = ["--micro-batch-tokens", "50", "--no-store-states", "--learning-rates"]
+    free += ["head=0.01", "lora=0.02"]
+    assert finetuning.main(arguments("one", "--methods", "head", "lora", *free)) == 0
+    capsys.readouterr()
+    other = arguments("one", "--methods", "head", "--learning-rates", "head=0.5")
+    assert finetuning.main(other) == 2
+    assert "has head with learning_rate = 0.01, not 0.5; write" in capsys.readouterr().err
+
+
+def test_a_damaged_output_does_not_stop_a_resume(arguments, tmp_path):
+    assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    for name in ("misclassified.csv", "runs.csv", "report.md"):
+        (tmp_path / "one" / "tiny" / name).write_bytes(bytes(range(256)))
+    assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
+
+
+def failing_after_an_evaluation(error):
+    """`train_part`, which fails at its second call."""
+    calls, train_part = [], finetuning.train_part
+
+    def fail(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise error
+        return train_part(*given)
+
+    return fail
+
+
+MEMORY = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
+FAILURES = {
+    "out of memory on a GPU": torch.OutOfMemoryError("CUDA out of memory."),
+    "out of memory on a CPU": RuntimeError(MEMORY),
+    "a full disk": OSError(28, "No space left on device"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_one_runs_and_leaves_its_state(
+    arguments, monkeypatch, tmp_path, capsys, failure
+):
+    given = ["--methods", "lora", "head"]
+    assert finetuning.main(arguments("one", *given)) == 0
+    with monkeypatch.context() as patch:
+        fail = failing_after_an_evaluation(FAILURES[failure])
+        patch.setattr(finetuning, "train_part", fail)
+        assert finetuning.main(arguments("two", *given)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lora seed 0 failed: ") and error.count("\n") == 1
+    folder = tmp_path / "two" / "tiny"
+    assert RunRecord.read(folder / "lora-seed0" / RECORD).status.startswith("failed: ")
+    assert RunRecord.read(folder / "head-seed0" / RECORD).is_finished
+    assert (folder / "lora-seed0" / STATE).exists()
+    assert finetuning.main(arguments("two", *given)) == 0
+    assert contents(tmp_path / "one" / "tiny") == contents(folder)
+
+
+def test_a_failed_run_may_be_tried_with_other_constants(arguments, monkeypatch, tmp_path):
+    given = arguments("one", "--methods", "lora")
+    with monkeypatch.context() as patch:
+        fail = failing_after_an_evaluation(torch.OutOfMemoryError("out of memory"))
+        patch.setattr(finetuning, "train_part", fail)
+        assert finetuning.main(given) == 1
+    other = arguments("two", "--methods", "lora", "--batch-size", "8")
+    assert finetuning.main([*given, "--batch-size", "8"]) == finetuning.main(other) == 0
+    assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+
+
+def test_a_loss_that_is_not_finite_starts_its_run_anew(arguments, monkeypatch, tmp_path):
+    fail = failing_after_an_evaluation(FloatingPointError("the loss is nan at step 9"))
+    monkeypatch.setattr(finetuning, "train_part", fail)
+    assert finetuning.main(arguments("one", "--methods", "lora")) == 1
+    assert not (tmp_path / "one" / "tiny" / "lora-seed0" / STATE).exists()
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
+    arguments, tmp_path
+):
+    given = arguments("one", "--methods", "head", "lora")
+    prepared = finetuning.prepare(parse(vars(finetuning), given))
+    todo = prepared.runs_to_do()
+    assert next(todo).method.name == "head"
+    assert finetuning.main(arguments("one", "--methods", "lora")) == 0
+    assert list(todo) == []
 
 
 def test_a_failed_run_is_tried_again_by_the_next_start(arguments, tmp_path, monkeypatch):
     fine_tune = finetuning.fine_tune
     tries = []
 
-    def failing(run):
+    def failing(experiment, run):
         tries.append(run.name)
         raise FloatingPointError("the loss is nan at step 1")
 
@@ -293,9 +425,9 @@ def test_state_comes_back_to_the_last_bit(tmp_path):
         parameter.grad = torch.randn_like(parameter)
     one.optimizer.step(), one.schedule.step()
     one.history, one.clock.seconds = [{"step": 1, "validation_loss": 1 / 3}], 0.1 + 0.2
-    one.save(tmp_path / STATE)
+    torch.save(one.state_dict(), tmp_path / STATE)
     drawn = torch.rand(3)
-    two.load(tmp_path / STATE)
+    two.load_state_dict(torch.load(tmp_path / STATE, weights_only=True))
     assert torch.equal(torch.rand(3), drawn)
     assert two.history == one.history and two.clock.seconds == 0.1 + 0.2
     for a, b in zip(*(s.model.trainable_parameters().values() for s in states), strict=True):

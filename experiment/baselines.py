@@ -1,0 +1,41 @@
+"""Runs that are fitted, not trained: word counts, and a probe on the frozen encoder's features."""
+
+import numpy as np
+
+import hardware
+import modeling
+from modeling import Method
+
+from .experiment import Experiment
+from .inference import features, score
+from .runs import Run
+from .state_cache import cached_states
+
+
+def fit_baseline(experiment: Experiment, run: Run) -> None:
+    """One run that is fitted, not trained, to all labels: those of training and of validation."""
+    settings, splits = experiment.settings, experiment.splits(run.seed)
+    hardware.reset_peak_memory(experiment.device)
+    fit, seconds = modeling.fit_bag_of_words, 0.0
+    clock = hardware.Clock(experiment.device)
+    if run.method.name == modeling.PROBE:
+        encoder, fit = experiment.build(Method("head", {})), modeling.fit_probe
+        splits, seconds = cached_states(encoder, splits, settings)
+
+    def inputs(name):
+        probed = run.method.name == modeling.PROBE
+        return features(encoder, splits[name], settings) if probed else splits[name].texts
+
+    with clock:
+        labels = np.concatenate([splits[name].labels.cpu() for name in ("train", "validation")])
+        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels)
+    facts = {
+        "training_seconds": clock.seconds,
+        "examples_per_second": len(labels) / clock.seconds,
+        "peak_memory_mib": hardware.peak_memory(experiment.device),
+        "shared_seconds": seconds,
+    }
+    for name in ("train", "test"):
+        logits = modeling.log_probabilities(pipeline, inputs(name))
+        facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
+    experiment.finish(run, facts, logits)

@@ -1,0 +1,137 @@
+"""The folder of an experiment: opened, perhaps started over, and written when no run is left."""
+
+import json
+import shutil
+import textwrap
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from boundary import BadInput, write
+from evaluation import report, tables
+from evaluation.results import Results
+from records import RunRecord
+
+from . import processes, tuning
+from .experiment import ABOUT, Experiment
+from .runs import LOCK, RECORD, RESULTS, STATE, folder_lock, held
+
+# Written beside the runs' folders; the figures stand in experiment.json.
+FILES = ("runs.csv", "history.csv", "changes.csv", "misclassified.csv", "tuning.csv", "report.md")
+FILES += ("report.html",)
+OTHER = "choose another EXPERIMENT name or RESULTS folder"
+
+
+def open_folder(experiment: Experiment) -> None:
+    """Start the experiment in its folder, or resume it; --fresh deletes what it left before.
+
+    Raises `BadInput` where the folder is not an experiment's, holds the data or the model, or has
+    runs of other constants, and where --fresh would delete what another process is at work on. The
+    first of the processes that torchrun has started opens it for all.
+    """
+    processes.barrier()  # before anything is deleted
+    if processes.leads():
+        _open(experiment)
+    processes.barrier()
+
+
+def _open(experiment):
+    folder, settings = experiment.folder, experiment.settings
+    with folder_lock(folder):
+        for constant in ("dataset", "model"):
+            if Path(getattr(settings, constant)).resolve().is_relative_to(folder.resolve()):
+                raise BadInput(f"{constant.upper()} is in {folder}, the results' folder; {OTHER}")
+        found = [name for name in FILES if (folder / name).exists()]
+        if found and not (folder / ABOUT).exists():
+            raise BadInput(f"{folder} has {found[0]} and no {ABOUT}: no experiment; {OTHER}")
+        if settings.fresh and (folder / ABOUT).exists():
+            _delete(experiment)
+        experiment.check_same()
+        busy = at_work(folder)
+        for run in experiment.runs():
+            if run.name not in busy:
+                run.check()
+        _write_about(experiment)
+
+
+def _write_about(experiment, figures=()):
+    about = experiment.about()
+    about["figures"] = sorted({*about["figures"], *figures})  # what --fresh may delete
+    write(experiment.folder / ABOUT, json.dumps(about, indent=2) + "\n")
+
+
+def at_work(folder: Path) -> list[str]:
+    """The names of the runs in `folder` that other processes hold."""
+    names = []
+    for lock in sorted(folder.glob(f"*-seed*/{LOCK}")):
+        with held(lock) as free:
+            if not free:
+                names.append(lock.parent.name)
+    return names
+
+
+def _delete(experiment):
+    """Delete what an experiment leaves, by name, the runs first and experiment.json last."""
+    folder = experiment.folder
+    runs = sorted(
+        {p.parent for name in (LOCK, RECORD, STATE) for p in folder.glob(f"*-seed*/{name}")}
+    )
+    with ExitStack() as stack:
+        for run in runs:
+            if not stack.enter_context(held(run / LOCK)):
+                raise BadInput(
+                    f"another process is at work on {run}; wait for it, or choose another "
+                    "EXPERIMENT name"
+                )
+        for run in runs:
+            _remove(run, *RESULTS, STATE, *(path.name for path in run.glob("events.out.tfevents*")))
+    for run in runs:
+        _remove(run, LOCK)
+        with suppress(OSError):  # it holds something of the user's
+            run.rmdir()
+    figures = []
+    with suppress(BadInput):  # its experiment.json may be damaged
+        figures = experiment.earlier().get("figures", [])
+    _remove(folder, *(Path(name).name for name in figures), *FILES, ABOUT)
+
+
+def _remove(folder, *names):
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / f"{name}.part", ignore_errors=True)
+
+
+def summarise(experiment: Experiment) -> int:
+    """Write tables, figures and page of all finished runs, and print them; returns exit status.
+
+    1 where a run has failed (in tuning: every rate of a method), else 0. All of it is left to the
+    last of the processes that torchrun has started, and the page to the last of all that are at
+    work on the experiment.
+    """
+    with folder_lock(experiment.folder):
+        others, last = at_work(experiment.folder), processes.last_to_end()
+        if last and not others:
+            tuning.summarise(experiment) if experiment.settings.tune else _write_page(experiment)
+    if not last:
+        return 0  # for a failure torchrun would end the others
+    if others:
+        print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
+    if experiment.settings.tune:
+        table = tuning.collect(experiment)
+        return int(len(table) > 0 and not table.groupby("method")["chosen"].any().all())
+    records = [run.record() for run in experiment.runs()]
+    return int(any(record and not record.is_finished for record in records))
+
+
+def _write_page(experiment):
+    folder = experiment.folder
+    if not any(RunRecord.read(path).is_finished for path in folder.glob(f"*-seed*/{RECORD}")):
+        return
+    test = experiment.splits(experiment.settings.seeds[0])["test"]
+    results = Results.read(folder, test.texts)
+    written = report.write(results)
+    figures = {path.name for path in written if path.suffix == ".png"}
+    _write_about(experiment, sorted(figures))
+    print(tables.terminal(results))
+    names = ", ".join(path.name for path in reversed(written))
+    print(f"Written to {folder}, beside a folder for each run:")
+    print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))

@@ -1,0 +1,83 @@
+"""What a run in training has come to: saved at every evaluation, so that a killed run resumes.
+
+The order of the data depends on seed and epoch alone, and early stopping on the history. The
+trained tensors of the best evaluation stand in a file of their own, trained.safetensors.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import hardware
+from data_utils import Split
+from modeling import PeftModel
+from modeling.checkpoint import copy_tensors
+
+
+@dataclass
+class State:
+    """A model in training, and what training it has come to."""
+
+    model: PeftModel
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler  # of the loss, where the device computes in float16
+    clock: hardware.Clock
+    history: list[dict] = field(default_factory=list)  # a row for each evaluation on validation
+    steps: list[dict] = field(default_factory=list)  # a row for each step of the optimizer
+
+    def best(self) -> dict:
+        """The evaluation with the lowest validation loss, the first one of equals."""
+        return min(self.history, key=lambda row: row["validation_loss"])
+
+    def epochs_since_best(self) -> float:
+        """How long the validation loss has not been lower; 0 before the first evaluation."""
+        return self.history[-1]["epoch"] - self.best()["epoch"] if self.history else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming needs, but for the frozen weights."""
+        cuda = torch.cuda.is_available()
+        return {
+            "trained": {n: p.detach() for n, p in self.model.trainable_parameters().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": (torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None),
+            "seconds": self.clock.seconds,
+            "history": self.history,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        copy_tensors(self.model, saved["trained"], "the state of an unfinished run")
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.scaler.load_state_dict(saved["scaler"])
+        on_cpu, on_cuda = saved["random"]
+        torch.set_rng_state(on_cpu)
+        if on_cuda is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(on_cuda)
+        self.clock.seconds = saved["seconds"]
+        self.history, self.steps = saved["history"], saved["steps"]
+
+    def facts(self, train: Split) -> dict[str, Any]:
+        """What run.json says of training on `train`, the peak of its memory so far included."""
+        epochs, seconds, best = self.history[-1]["epoch"], self.clock.seconds, self.best()
+        trainable, total = self.model.count_parameters()
+        return {
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            "trainable_percentage": 100 * trainable / total,
+            "training_seconds": seconds,
+            "frozen_blocks": self.model.frozen_blocks,
+            "examples_per_second": epochs * len(train) / seconds,
+            "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
+            "peak_memory_mib": hardware.peak_memory(self.clock.device),
+            "epochs_run": epochs,
+            "best_epoch": best["epoch"],
+            "best_step": best["step"],
+        }
