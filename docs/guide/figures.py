@@ -336,11 +336,11 @@ def eight_reviews() -> Figure:
         places = [left + wide * share / most for share in moved]
         axes.plot(places, [y] * len(moved), "o", ms=6, color=TRAINED, mec=DARK, mew=0.6, zorder=2)
     bottom = 4.3 - 0.3 * len(names)
-    for k in range(5):
-        x, share = left + wide * k / 4, most * k / 4
+    for ratio in (ratio for ratio in (0, 0.5, 1, 1.5, 2) if ratio <= most):
+        x = left + wide * ratio / most
         axes.plot([x, x], [bottom + 0.12, 4.45], color=FROZEN, lw=0.8, ls=":", zorder=0)
-        write(axes, x, bottom, f"{share:.2f}", fontsize=SMALL)
-    words = "distance moved, as a share of the features' length; a dot for each review"
+        write(axes, x, bottom, f"{ratio:g}", fontsize=SMALL)
+    words = "distance moved / length of the features before; a dot for each review"
     write(axes, left + wide / 2, bottom - 0.24, words, fontsize=SMALL)
     note = "MiniLM, the last 3 blocks: docs/results/eight_reviews.csv"
     write(axes, 7.85, 0.2, note, fontsize=8, ha="right")
