@@ -79,6 +79,7 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
 )
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
 EPOCHS = 3
+HEAD_EPOCHS_FACTOR = 10  # as many times EPOCHS for what trains the head alone: they cost little
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
@@ -243,10 +244,10 @@ def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
 
 def fine_tune(experiment: Experiment, run: Run) -> None:
     """One run of a method around the pretrained classifier, from its seed to its test."""
-    settings = experiment.settings
     gc.collect()
     hardware.reset_peak_memory(experiment.device)
     state = start(experiment, run)
+    settings = settings_for(state.model, experiment.settings)
     splits, seconds = cached_states(state.model, experiment.splits(run.seed), settings)
     train(state, splits, run, settings)
     facts = state.facts(splits["train"])  # before the test: the peak of memory is training's
@@ -259,8 +260,9 @@ def start(experiment: Experiment, run: Run) -> State:
     device, examples = experiment.device, len(experiment.splits(run.seed)["train"])
     torch.manual_seed(run.seed)
     model = experiment.build(run.method)
+    settings = settings_for(model, experiment.settings)
     optimizer, schedule = optimizer_and_schedule(
-        model, examples, experiment.settings, run.method.learning_rate
+        model, examples, settings, run.method.learning_rate
     )
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
     scaler = torch.amp.GradScaler(
@@ -268,6 +270,13 @@ def start(experiment: Experiment, run: Run) -> State:
     )
     scaler.scale(torch.zeros((), device=device))  # a process may have no text in a step
     return State(model, optimizer, schedule, scaler, hardware.Clock(device))
+
+
+def settings_for(model: PeftModel, settings: Settings) -> Settings:
+    """With more epochs for what trains the head alone, so that it converges as a probe does."""
+    if not all(map(model.architecture.in_head, model.trainable_parameters())):
+        return settings
+    return settings.model_copy(update={"epochs": settings.epochs * settings.head_epochs_factor})
 
 
 def evaluate(model, splits: dict[str, Split], settings: Settings) -> tuple[dict, Tensor | None]:

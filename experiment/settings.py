@@ -80,6 +80,7 @@ class Settings(BaseModel):
     contrasts: Annotated[tuple[str, ...], AfterValidator(_distinct)]
     equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     epochs: Count
+    head_epochs_factor: Count
     evaluations_per_epoch: Count
     patience: Count
     batch_size: Count

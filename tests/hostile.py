@@ -204,7 +204,16 @@ def begin(root, model):
     """
     reviews_frame(60).to_csv(root / "reviews.csv", index=False)
     arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
-    arguments += ["--max-tokens", 12, "--epochs", 1, "--learning-rates", "head=0.01"]
+    arguments += [
+        "--max-tokens",
+        12,
+        "--epochs",
+        1,
+        "--head-epochs-factor",
+        1,
+        "--learning-rates",
+        "head=0.01",
+    ]
     arguments += ["--blocks", "all", "--pooling", "first"]
     arguments = [str(part) for part in arguments]
     here = [*arguments, "--results", str(root / "results"), "--methods"]

@@ -40,6 +40,7 @@ def command(model_folder, reviews_csv, tmp_path):
             "--max-tokens": 12,
             "--blocks": "all",
             "--epochs": 2,
+            "--head-epochs-factor": 1,
             "--batch-size": 16,
             "--results": tmp_path / results,
         }
@@ -491,3 +492,12 @@ def test_the_scale_of_the_loss_comes_back_with_the_state():
     states[0].history = [{"step": 1, "epoch": 1.0, "validation_loss": 0.5}]
     states[1].load_state_dict(states[0].state_dict())
     assert states[1].scaler.get_scale() == 2.0**10
+
+
+def test_what_trains_the_head_alone_has_more_epochs():
+    options = settings("--epochs", "3", "--head-epochs-factor", "10")
+    epochs = {
+        name: finetuning.settings_for(METHODS[name](tiny()), options).epochs
+        for name in ("head", "lora", "bitfit", "side")
+    }
+    assert epochs == {"head": 30, "lora": 3, "bitfit": 3, "side": 3}
