@@ -31,7 +31,7 @@ from torch import Tensor
 import hardware
 from boundary import BadInput, reading, reason, replacing, write
 from modeling import Method
-from modeling.checkpoint import ABOUT, TENSORS, load_trained, save_trained
+from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
 from records import RunRecord
 
 from . import processes

@@ -12,7 +12,6 @@ import torch
 import hardware
 from data_utils import Split
 from modeling import PeftModel
-from modeling.checkpoint import copy_tensors
 
 
 @dataclass
@@ -51,7 +50,7 @@ class State:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        copy_tensors(self.model, saved["trained"], "the state of an unfinished run")
+        self.model.load_trained(saved["trained"], "the state of an unfinished run")
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
         self.scaler.load_state_dict(saved["scaler"])

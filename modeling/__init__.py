@@ -5,9 +5,8 @@ from .base import PeftModel
 from .baseline import PROBE, TFIDF, fit_bag_of_words, fit_probe, log_probabilities
 from .bitfit import BitFitModel
 from .changes import changes
-from .checkpoint import save_checkpoint
 from .fast import use_fast_attention, use_folded_lora
-from .finetuned import Finetuned, load_finetuned, load_peft
+from .finetuned import Finetuned, load_finetuned, load_peft, save_checkpoint
 from .full import FullModel
 from .head_only import HeadOnlyModel
 from .loading import fingerprint, load_config, load_pretrained, load_tokenizer, max_positions

@@ -192,6 +192,22 @@ class PeftModel(nn.Module):
         named = self.pretrained.named_parameters()
         return {name: p for name, p in named if p.requires_grad}
 
+    @torch.no_grad()
+    def load_trained(self, stored: dict[str, Tensor], source: object) -> None:
+        """Copy tensors by name into all trainable parameters, or none; `BadInput` if they differ.
+
+        `source` is where they come from, for the message.
+        """
+        trained = self.trainable_parameters()
+        named = (stored, trained)
+        shapes = [{name: tuple(t.shape) for name, t in tensors.items()} for tensors in named]
+        for name in sorted(stored.keys() | trained.keys()):
+            found, expected = (shape.get(name, "nothing") for shape in shapes)
+            if found != expected:
+                raise BadInput(f"{name} in {source} is {found}, expected {expected}")
+        for name, parameter in trained.items():
+            parameter.copy_(stored[name])
+
     def count_parameters(self) -> tuple[int, int]:
         """(trainable, all) parameters of the adapted model, each counted once."""
         trainable = sum(p.numel() for p in self.trainable_parameters().values())

@@ -8,10 +8,8 @@ import copy
 import json
 import re
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -19,14 +17,27 @@ from boundary import BadInput, reading, replacing, write
 
 from .architectures import architecture_of
 from .base import PeftModel
-from .checkpoint import copy_tensors
 from .lora import LoRAModel
 from .merging import fold
 from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
 TENSORS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-REMEDY = "expected a folder as peft's save_pretrained leaves it"
+
+# Of adapter_config.json: options that are read, that change nothing in a trained LoRA, or that show
+# in the names of its tensors. These must have one of some values, and all others must be off.
+READ_OR_HARMLESS = {
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "modules_to_save"),
+    *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
+    *("auto_mapping", "exclude_modules", "eva_config", "layers_to_transform", "layers_pattern"),
+    *("megatron_core", "qalora_group_size"),
+}
+SUPPORTED = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    # These leave the base model's weights as they are; PiSSA, OLoRA, LoftQ and others do not.
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
+}
 
 
 def export_transformers(model: PeftModel, folder: Path) -> None:
@@ -44,7 +55,6 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
             f"transformers has no class with the weights that {method_of(model)} adds; keep the "
             "checkpoint"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     merged.pretrained.save_pretrained(folder)
 
 
@@ -80,30 +90,6 @@ def _check_pooling(model, library):
         )
 
 
-class _Config(BaseModel):
-    """Of adapter_config.json, what a LoRA's equation depends on; all other options must be off."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    peft_type: Literal["LORA"]
-    r: int = Field(ge=1)
-    lora_alpha: float = Field(allow_inf_nan=False)
-    lora_dropout: float = Field(ge=0, lt=1)
-    use_rslora: bool = False  # not in older versions
-    bias: Literal["none"] = "none"
-    # These leave the base model's weights as they are; PiSSA, OLoRA, LoftQ and others do not.
-    init_lora_weights: Literal[True, False, "gaussian", "orthogonal", "eva"] = True
-
-
-# What changes nothing in a trained LoRA, or shows in the names of its tensors, which are read; the
-# last two serve options that must be off.
-OF_NO_EFFECT = {
-    *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
-    *("auto_mapping", "modules_to_save", "exclude_modules", "eva_config", "target_modules"),
-    *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size"),
-}
-
-
 def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
     """A LoRA that peft trained on `pretrained` and saved to `folder`, as this package's class.
 
@@ -111,75 +97,43 @@ def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
     that changes its equation or its base model, targets that are not the same known linear layers
     in each of the last blocks.
     """
-    config = _read_config(folder / CONFIG)
-    with reading(str(folder / TENSORS), REMEDY):
+    with reading(f"the LoRA in {folder}", "expected a folder that peft's save_pretrained wrote"):
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        for option, value in config.items():
+            supported = SUPPORTED.get(option, (None, False, [], {}))
+            if option not in READ_OR_HARMLESS and value not in supported:
+                raise BadInput(f"{folder} has {option} = {value!r}, which is not supported")
         stored = {
             re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
             for name, tensor in load_file(folder / TENSORS).items()
         }
-    targets, blocks = _targets(pretrained, stored, folder)
-    model = LoRAModel(
-        pretrained,
-        rank=config.r,
-        alpha=config.lora_alpha,
-        dropout=config.lora_dropout,
-        targets=targets,
-        rslora=config.use_rslora,
-        blocks=blocks,
-    )
-    _complete_head(model, stored, folder)
-    copy_tensors(model, stored, str(folder))
+        targets, blocks = _targets(pretrained, stored)
+        model = LoRAModel(
+            pretrained,
+            rank=config["r"],
+            alpha=config["lora_alpha"],
+            dropout=config["lora_dropout"],
+            targets=targets,
+            rslora=config.get("use_rslora", False),
+            blocks=blocks,
+        )
+        # What peft was not told to train of the head, such as BERT's pooler, is the base model's;
+        # unless that has none: then it was random in training.
+        random = getattr(pretrained, "new_tensors", ())
+        trained = model.trainable_parameters().items()
+        base = {n: p for n, p in trained if model.architecture.in_head(n) and n not in random}
+        model.load_trained(base | stored, folder)
     return model
 
 
-def _read_config(path):
-    """What adapter_config.json says, once no option in it changes the equation or the base."""
-    with reading(str(path), REMEDY):
-        options = json.loads(path.read_text(encoding="utf-8"))
-        try:
-            config = _Config(**options)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            option, why = wrong["loc"][0], wrong["msg"]
-            raise BadInput(f"{path} has {option} = {options.get(option)!r}: {why}") from error
-    for option, value in config.model_extra.items():
-        if option not in OF_NO_EFFECT and value is not False and value not in (None, [], {}):
-            raise BadInput(f"{path} has {option} = {value!r}, which is not supported")
-    return config
-
-
-def _complete_head(model, stored, folder):
-    """Add to `stored` the parts of the head that peft was not told to train: BERT's pooler.
-
-    They are the base model's, unless its files lack them too: then peft trained on random ones.
-    """
-    trained = model.trainable_parameters()
-    random = getattr(model.pretrained, "new_tensors", ())  # see load_pretrained
-    for name in sorted(trained.keys() - stored.keys()):
-        if name in random:
-            raise BadInput(
-                f"{folder} lacks {name}, and the base model has none: it was random in training; "
-                f"train again with modules_to_save = {list(model.architecture.head)}"
-            )
-        if ".lora_" not in name and not name.startswith(("classifier.", "score.")):
-            stored[name] = trained[name].detach()
-
-
-def _targets(pretrained, stored, folder):
-    """The short names of the layers that the tensors adapt, and in how many of the last blocks."""
-    architecture = architecture_of(pretrained.config)
-    blocks, projections = architecture.blocks, architecture.projections
-    found = {name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")}
-    last = len(pretrained.get_submodule(blocks)) - 1
-    targets = tuple(t for t, path in projections.items() if f"{blocks}.{last}.{path}" in found)
-    paths = {projections[target] for target in targets}
-    count = len(found) // max(1, len(paths))
-    expected = {f"{blocks}.{last - i}.{path}" for i in range(count) for path in paths}
-    if found != expected or not found:
-        known = ", ".join(projections)
-        first = min(found ^ expected, default="no tensor of LoRA")
-        raise BadInput(
-            f"{folder} does not adapt the same choice of {known} in each of the last blocks: see "
-            f"{first}"
-        )
+def _targets(pretrained, stored):
+    """The short names of the last block's layers that have a LoRA, and how many blocks have any."""
+    row = architecture_of(pretrained.config)
+    last = len(pretrained.get_submodule(row.blocks)) - 1
+    places = [f"{row.blocks}.{i}." for i in range(last + 1)]
+    adapted = [name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")]
+    targets = tuple(t for t, path in row.projections.items() if places[last] + path in adapted)
+    if not targets:
+        raise BadInput(f"no LoRA in the last block on any of {', '.join(row.projections)}")
+    count = sum(any(name.startswith(place) for name in adapted) for place in places)
     return targets, None if count > last else count

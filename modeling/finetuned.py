@@ -1,28 +1,36 @@
-"""A fine-tuned classifier of texts, for use: from a run's checkpoint or from peft, and to others.
+"""A fine-tuned classifier of texts: what a run has learnt, in and out, and its use.
 
-classify = load_finetuned("results/quick/lora-seed0")
-classify(["A wonderful film."])                 [("positive", 0.97)]
-classify.probabilities(["A wonderful film."])   [[0.03, 0.97]]
-classify.export("for-peft", format="peft")
+    classify = load_finetuned("results/quick/lora-seed0")
+    classify(["A wonderful film."])                 [("positive", 0.97)]
+    classify.probabilities(["A wonderful film."])   [[0.03, 0.97]]
+    classify.export("for-peft", format="peft")
+
+    trained.safetensors     the trained tensors and nothing else, head included
+    checkpoint.json         method, hyperparameters, pooling, base model and its fingerprint, label
+                            names, length and side of truncation
+
+The frozen weights are the base model's and are not stored again: for LoRA on DistilBERT-base the
+tensors take a few megabytes where the whole model takes 268.
 """
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 import hardware
-from boundary import BadInput, expanded
+from boundary import BadInput, expanded, reading, replacing, write
 
 from .base import PeftModel
-from .checkpoint import load_checkpoint
 from .export import export_peft, export_transformers, import_peft
 from .loading import load_config, load_pretrained, load_tokenizer
+from .methods import Method, method_of
 
-AT_ONCE = 8192  # tokens of a micro-batch, padding included
+TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
+AT_ONCE = 16  # texts of a micro-batch
 
 
 class Finetuned:
@@ -40,35 +48,25 @@ class Finetuned:
         return [(self.label_names[label], probability) for label, probability in pairs]
 
     @torch.no_grad()
-    def probabilities(self, texts: list[str], progress: bool = False) -> Tensor:
-        """(n, C), the labels in the order of `label_names`; of any number of texts.
-
-        In micro-batches, the longest texts first, in the type that training computes in.
-        """
+    def probabilities(self, texts: list[str]) -> Tensor:
+        """(n, C), the labels in the order of `label_names`; of any number of texts."""
         device = self.model.pretrained.device
-        encoded = self.tokenizer(texts, truncation=True)["input_ids"] if texts else []
-        ids = [torch.tensor(each) for each in encoded]
+        ids = self.tokenizer(texts, truncation=True)["input_ids"] if texts else []
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         found = torch.zeros(len(ids), len(self.label_names))
-        bar = tqdm(total=len(ids), unit="text", disable=not progress)
-        while order:
-            count = max(1, AT_ONCE // len(ids[order[0]]))
-            index, order = order[:count], order[count:]
-            lengths = torch.tensor([len(ids[i]) for i in index])
-            padded = pad_sequence([ids[i] for i in index], True, self.tokenizer.pad_token_id)
-            mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+        for start in range(0, len(ids), AT_ONCE):
+            index = order[start : start + AT_ONCE]
+            batch = {"input_ids": [ids[i] for i in index]}
+            batch = self.tokenizer.pad(batch, return_tensors="pt").to(device)
             with hardware.autocast(device):
-                features = self.model.encode(padded.to(device), mask.to(device))
+                features = self.model.encode(batch["input_ids"], batch["attention_mask"])
             found[index] = self.model.classify(features.float()).softmax(1).cpu()
-            bar.update(len(index))
-        bar.close()
         return found
 
     def export(self, folder: str | Path, format: str) -> None:
-        """Write it as `format` "peft" (LoRA) or "transformers" (all but adapters; LoRA merged).
+        """Write it as `format` "peft" or "transformers", with the tokenizer.
 
-        The tokenizer goes with it, and truncates as in training. Raises `BadInput` for a method
-        or a reading that the other library has no form for.
+        Raises `BadInput` for a method or a reading that the other library has no form for.
         """
         formats = {"peft": export_peft, "transformers": export_transformers}
         if format not in formats:
@@ -78,14 +76,57 @@ class Finetuned:
         self.tokenizer.save_pretrained(folder)
 
 
+def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write `model` to `folder`, so that `load_finetuned` can bring it back."""
+    save_trained(model, folder / TENSORS)
+    config = model.pretrained.config
+    about = {
+        "method": method_of(model),
+        "hyperparameters": model.hyperparameters,
+        "pooling": model.pooling,
+        "base_model": config._name_or_path,
+        "fingerprint": model.fingerprint,
+        "label_names": list(config.id2label.values()),
+        "max_tokens": tokenizer.model_max_length,
+        "truncation": tokenizer.truncation_side,
+    }
+    write(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+
+
+def save_trained(model: PeftModel, path: Path) -> None:
+    """Write the trained tensors to `path`, whole or not at all."""
+    trained = model.trainable_parameters()
+    with replacing(path) as file:
+        save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, file)
+
+
+def load_trained(model: PeftModel, path: Path) -> None:
+    """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
+    with reading(str(path)):
+        model.load_trained(load_file(path), path)
+
+
 def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetuned:
     """The classifier that a run left in `results/<experiment>/<method>-seed<k>`.
 
     `base` is the pretrained model (hub name or folder) where it is not at its recorded place.
-    Raises `BadInput` for a checkpoint that is damaged, of another version, or of another base
-    model.
+    Raises `BadInput` for a checkpoint that is damaged, or of another base model.
     """
-    model, tokenizer = load_checkpoint(expanded(folder), str(expanded(base)) if base else None)
+    folder = expanded(folder)
+    with reading(f"the checkpoint {folder}", "expected results/<experiment>/<method>-seed<k>"):
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        source = str(expanded(base or about["base_model"]))
+        config = load_config(source, about["label_names"])
+        tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
+        choice = about["hyperparameters"]
+        method = Method.parse(Method(about["method"], choice, tuple(choice)).text, {})
+        model = method.build(load_pretrained(source, config), about["pooling"])
+        if model.fingerprint != about["fingerprint"]:
+            raise BadInput(
+                f"{source} is not the base model of {folder}, which was trained on "
+                f"{about['base_model']}: its weights or shape differ; give the right one as base="
+            )
+        load_trained(model, folder / TENSORS)
     return Finetuned(model, tokenizer)
 
 

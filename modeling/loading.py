@@ -40,8 +40,6 @@ def load_config(
             name, id2label=labels, label2id=numbers, trust_remote_code=False
         )
         architecture = architecture_of(config)
-        if getattr(config, "quantization_config", None):
-            raise BadInput(f"the weights of {name} are quantised; choose those that are not")
         if encoder_dropout is not None:
             if architecture.head_dropout and getattr(config, architecture.head_dropout) is None:
                 # BERT's head falls back on the encoder's rate: keep the one it would have had.
@@ -81,12 +79,7 @@ def load_tokenizer(
                 f"{config.vocab_size:,} embeddings: they do not belong together"
             )
         if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
-            tokenizer.pad_token = tokenizer.eos_token
-        if tokenizer.pad_token_id is None:
-            raise BadInput(
-                f"the tokenizer of {name} has neither a padding nor an end token; name a "
-                "pad_token in its tokenizer_config.json"
-            )
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
@@ -94,8 +87,7 @@ def load_tokenizer(
 def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     """The pretrained classifier. Its head is random where the files have none: seed torch first.
 
-    Raises `BadInput` where the weights are not those of the config's model: a tensor of the
-    encoder missing, one too many, of another shape, or not finite.
+    Raises `BadInput` where the weights are not those of the config's model, or not finite.
     """
     with _loading("weights", name):
         pretrained, found = AutoModelForSequenceClassification.from_pretrained(
@@ -106,36 +98,19 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
             output_loading_info=True,
             trust_remote_code=False,
         )
-        _check_weights(name, pretrained, found)
+        row = architecture_of(config)
+        blocks = row.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
+        wrong = {tensor for tensor, _, _ in found["mismatched_keys"]}
+        wrong |= {tensor for tensor in found["missing_keys"] if not row.in_head(tensor)}
+        wrong |= {tensor for tensor in found["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
+        if wrong:
+            labels = f"a model of its shape with {config.num_labels} labels"
+            raise BadInput(f"the weights of {name} are not those of {labels}: see {min(wrong)}")
+        for tensor, values in pretrained.named_parameters():
+            if not values.sum(dtype=torch.float64).isfinite():
+                raise BadInput(f"{tensor} in the weights of {name} is not finite")
         pretrained.new_tensors = found["missing_keys"]  # of the head: their values are random
     return pretrained
-
-
-def _check_weights(name, pretrained, found):
-    """`BadInput` unless what transformers `found` in the files is the config's whole encoder."""
-    architecture, labels = architecture_of(pretrained.config), pretrained.config.num_labels
-    for tensor, stored, expected in sorted(found["mismatched_keys"]):
-        if architecture.in_head(tensor) and stored[0] != expected[0] == labels:
-            raise BadInput(
-                f"the weights of {name} have a head for {stored[0]} labels, and there are "
-                f"{labels}; choose the model that it was trained from"
-            )
-        raise BadInput(
-            f"{tensor} in the weights of {name} has shape {tuple(stored)}, its config expects "
-            f"{tuple(expected)}; download both again"
-        )
-    blocks = architecture.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
-    missing = [tensor for tensor in found["missing_keys"] if not architecture.in_head(tensor)]
-    surplus = [tensor for tensor in found["unexpected_keys"] if f".{blocks}." in f".{tensor}"]
-    for tensors, verb in (missing, "lack"), (surplus, "have, beyond its config's model,"):
-        if tensors:
-            raise BadInput(
-                f"the weights of {name} {verb} {len(tensors)} tensors of the encoder, such as "
-                f"{min(tensors)}; download both again"
-            )
-    for tensor, values in pretrained.named_parameters():
-        if not values.sum(dtype=torch.float64).isfinite():
-            raise BadInput(f"{tensor} in the weights of {name} is not finite; download it again")
 
 
 @contextmanager

@@ -188,12 +188,6 @@ def no_tokenizer(folder):
         path.unlink()
 
 
-def no_special_tokens(folder):
-    path = folder / "tokenizer.json"
-    edit(path, added_tokens=[], post_processor=None)
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-
-
 # ---------------------------------------------------------------------------- records
 
 

