@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 DECIMAL = re.compile(r"(?<![\w.,=])[−-]?\d[\d,]*\.\d+(?!\w|\.\d)")
 OTHER_THAN_PROSE = re.compile(
-    r"^```.*?^```|<details>.*?</details>|^    .*?$|\$\$.*?\$\$|\$[^$]*\$"
+    r"^```.*?^```|^    .*?$|\$\$.*?\$\$|\$[^$]*\$"
     r"|`[^`]*`|\]\([^)]*\)|arXiv:\S+|Python 3\.\d+",
     re.DOTALL | re.MULTILINE,
 )
@@ -73,13 +73,6 @@ def test_the_table_of_coverage_is_that_of_its_file():
     assert rows and without_source("docs/statistics.md", text) == []
 
 
-def test_the_answers_are_those_of_their_findings():
-    first, *findings = sections("docs/findings.md")
-    for number, finding in enumerate(findings, 1):
-        (answer,) = re.findall(rf"^\| {number} \|[^|]*\|(.*)$", first, re.MULTILINE)
-        assert decimals(answer).items() <= decimals(finding).items()
-
-
 def test_every_decimal_of_the_readme_stands_in_a_file_that_it_links():
     methods = re.compile(r"^\|.*MB \|$", re.MULTILINE)  # its counts are computed below
     assert without_source("README.md", methods.sub("", text_of("README.md"))) == []
@@ -103,3 +96,13 @@ def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
     table = pd.read_csv(RESULTS / tuned / "tuning.csv")
     chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
     assert chosen.items() <= getattr(finetuning.LEARNING_RATES, preset).items()
+
+
+def test_the_lesson_is_as_long_as_the_readme_says():
+    text = text_of("README.md")
+    lines, lesson = re.search(
+        r"\*\*The lesson\*\*, about ([\d,]+) lines(.*?)\n\n", text, re.S
+    ).groups()
+    files = re.findall(r"\]\(([^)]+)\)", lesson)
+    counted = sum(len(text_of(file).splitlines()) for file in files)
+    assert len(files) == 6 and abs(counted / int(lines.replace(",", "")) - 1) < 0.1

@@ -57,7 +57,8 @@ def test_every_quotation_of_a_chapter_stands_in_its_file(chapter):
 def test_the_decimals_of_a_chapter_are_printed_by_it_or_stand_in_the_files_that_it_links(chapter):
     text = text_of(GUIDE / chapter)
     code = "\n".join(re.findall(r"^```\w+\n.*?^```", text, re.DOTALL | re.MULTILINE))
-    assert without_source(GUIDE / chapter, text, code) == []
+    solutions = re.compile(r"<details>.*?</details>", re.DOTALL)  # they compute their own
+    assert without_source(GUIDE / chapter, solutions.sub("", text), code) == []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
