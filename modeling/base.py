@@ -205,6 +205,8 @@ class PeftModel(nn.Module):
             found, expected = (shape.get(name, "nothing") for shape in shapes)
             if found != expected:
                 raise BadInput(f"{name} in {source} is {found}, expected {expected}")
+            if not stored[name].isfinite().all():
+                raise BadInput(f"{name} in {source} has values that are not finite")
         for name, parameter in trained.items():
             parameter.copy_(stored[name])
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 import hardware
@@ -48,13 +49,14 @@ class Finetuned:
         return [(self.label_names[label], probability) for label, probability in pairs]
 
     @torch.no_grad()
-    def probabilities(self, texts: list[str]) -> Tensor:
+    def probabilities(self, texts: list[str], progress: bool = False) -> Tensor:
         """(n, C), the labels in the order of `label_names`; of any number of texts."""
         device = self.model.pretrained.device
         ids = self.tokenizer(texts, truncation=True)["input_ids"] if texts else []
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         found = torch.zeros(len(ids), len(self.label_names))
-        for start in range(0, len(ids), AT_ONCE):
+        starts = range(0, len(ids), AT_ONCE)
+        for start in tqdm(starts, unit="batch", disable=None if progress else True):
             index = order[start : start + AT_ONCE]
             batch = {"input_ids": [ids[i] for i in index]}
             batch = self.tokenizer.pad(batch, return_tensors="pt").to(device)

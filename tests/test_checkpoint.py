@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import SPECIAL, WORDS, tiny, tokens
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -23,9 +24,10 @@ from modeling import (
     load_peft,
     load_pretrained,
     load_tokenizer,
+    predict,
     save_checkpoint,
 )
-from modeling.finetuned import ABOUT, AT_ONCE
+from modeling.finetuned import ABOUT, AT_ONCE, TENSORS
 
 
 @pytest.fixture(autouse=True)
@@ -233,3 +235,30 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     for text, (label, probability) in zip(TEXTS, together, strict=True):
         [alone] = classify([text])
         assert alone == (label, pytest.approx(probability, abs=1e-6))
+
+
+def test_predict_writes_labels_and_probabilities_of_a_table(checkpoint, tmp_path, capsys):
+    folder, finetuned = checkpoint()
+    table, output = tmp_path / "texts.csv", tmp_path / "p.csv"
+    pd.DataFrame({"n": range(len(TEXTS)), "body": TEXTS}).to_csv(table, index=False)
+    given = [str(folder), str(table), "--output", str(output)]
+    assert predict.main([*given, "--text-column", "body"]) == 0
+    found = pd.read_csv(output)
+    assert found.columns.tolist() == ["label", "probability_bad", "probability_good"]
+    assert found["label"].tolist() == [label for label, _ in finetuned(TEXTS)]
+    expected = finetuned.probabilities(TEXTS)
+    assert found.iloc[:, 1:].to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    assert predict.main([*given, "--text-column", "body"]) == 2
+    assert "p.csv exists; move it" in capsys.readouterr().err
+    output.unlink()
+    assert predict.main(given) == 2
+    assert "has no column 'text'; it has 'n', 'body'; give --text-column" in capsys.readouterr().err
+
+
+def test_tensors_that_are_not_finite_are_refused(checkpoint):
+    folder, finetuned = checkpoint()
+    tensors = load_file(folder / TENSORS)
+    next(iter(tensors.values())).view(-1)[0] = torch.nan
+    save_file(tensors, folder / TENSORS)
+    with pytest.raises(BadInput, match="has values that are not finite"):
+        load_finetuned(folder)
