@@ -85,8 +85,6 @@ def _read_file(path):
     if path.suffix not in READERS:
         raise BadInput(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
     read, expected = READERS[path.suffix]
-    if not path.is_file():  # a pipe may never end
-        raise BadInput(f"{path} is no regular file; expected {expected}")
     with reading(str(path), f"expected {expected}"):
         raw = read(path)
     if not len(raw):

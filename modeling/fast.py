@@ -92,8 +92,7 @@ def _mask(*sizes, **options):
 
 def _every_mask(*sizes, **options):
     """transformers' boolean mask (N, 1, T, T), whatever its values."""
-    never = {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
-    return sdpa_mask(*sizes, **options | never)
+    return _mask(*sizes, **options | {"allow_is_bidirectional_skip": False})
 
 
 def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> None:

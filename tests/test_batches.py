@@ -123,18 +123,6 @@ def test_batch_is_what_pad_sequence_gives(index, pooled, device, tmp_path):
         assert torch.equal(found.cpu(), tensor)
 
 
-def test_a_split_without_states_gives_batches_without():
-    assert split_of([4, 1]).batch(np.array([0, 1])).frozen is None
-
-
-def test_a_split_moves_whole_and_keeps_what_belongs_on_the_host():
-    split = split_of([4, 1, 9])
-    moved = split.to("meta")
-    assert {t.device.type for t in (moved.labels, moved.token_ids)} == {"meta"}
-    assert moved.lengths is split.lengths and moved.texts is split.texts
-    assert len(moved) == len(split) == 3 and split.labels.device.type == "cpu"
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_batch_is_what_the_tokenizer_pads(reviews, tokenizer, side):
     split = tokenise(reviews, tokenizer(9, side))

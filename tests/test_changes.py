@@ -86,7 +86,3 @@ def test_rows_are_of_the_blocks_that_learn(family, method):
     assert rows and {row["block"] for row in rows} == {2}
     none = METHODS[method](tiny(family, layers=3), blocks=0)
     assert changes(none, tiny(family, layers=3), *tokens()) == []
-
-
-def test_head_only_changes_no_block():
-    assert changes(METHODS["head"](tiny()), tiny(), *tokens()) == []

@@ -37,8 +37,7 @@ from modeling.export import (
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 
 
-@pytest.mark.parametrize("truncation", ["left", "right"])
-@pytest.mark.parametrize("method", ["head", "lora", "bitfit", "full"])
+@pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])
 def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
     checkpoint,  # noqa: F811
     tmp_path,
@@ -56,17 +55,6 @@ def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
             assert found["label"] == label
             assert found["score"] == pytest.approx(probability, abs=1e-6)
     assert finetuned(TEXTS) == before  # the export has left the model as it was
-
-
-@pytest.mark.parametrize("truncation", ["left", "right"])
-def test_an_exported_peft_folder_truncates_as_in_training(checkpoint, tmp_path, truncation):  # noqa: F811
-    _, finetuned = checkpoint("lora", truncation)
-    finetuned.export(tmp_path / "p", format="peft")
-    model = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "p").eval()
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "p")
-    logits = model(**tokenizer(LONG, truncation=True, return_tensors="pt")).logits
-    [(_, probability)] = finetuned([LONG])
-    assert logits.softmax(1).max().item() == pytest.approx(probability, abs=1e-6)
 
 
 def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path):
@@ -132,9 +120,7 @@ def test_a_lora_that_peft_trained_loads_into_ours(family, tmp_path):
     assert (by_hand(ids, mask) - expected).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("layers", "blocks"), [(2, 1), ([2], 1), ([2, 1], 2), ([0, 1, 2], None), (None, None)]
-)
+@pytest.mark.parametrize(("layers", "blocks"), [([2], 1), ([2, 1], 2), (None, None)])
 def test_a_lora_that_peft_trained_in_the_last_blocks_loads_into_ours(tmp_path, layers, blocks):
     options = {"target_modules": ["query", "value"], "layers_to_transform": layers}
     by_peft = peft_trained(tiny(layers=3), tmp_path, **options)
@@ -194,15 +180,6 @@ def test_an_initialisation_that_changes_the_base_is_refused_by_name(tmp_path, st
     assert base_is_changed(initialised(start, tmp_path))
     with pytest.raises(BadInput, match=f"init_lora_weights = '{start}'"):
         import_peft(tiny().float(), tmp_path)
-
-
-@pytest.mark.parametrize("start", [True, False, "gaussian"])
-def test_an_initialisation_that_leaves_the_base_loads(tmp_path, start):
-    by_peft = initialised(start, tmp_path)
-    assert not base_is_changed(by_peft)
-    ids, mask = tokens()
-    expected = by_peft(input_ids=ids, attention_mask=mask).logits
-    assert (import_peft(tiny().float(), tmp_path).eval()(ids, mask) - expected).abs().max() < 1e-5
 
 
 def peft_config(folder):

@@ -76,7 +76,7 @@ def test_states_are_transformers_hidden_states(deep, depth):
     assert not states.requires_grad
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("depth", range(1, L))
 def test_logits_and_gradients_are_those_of_the_whole_pass(deep, depth, method):
     model = training_after(depth, method, deep())

@@ -67,7 +67,7 @@ def test_folded_lora_builds_its_matrix_in_float32_under_autocast():
     assert x.grad.dtype == layer.lora_A.grad.dtype == layer.lora_B.grad.dtype == torch.float32
 
 
-@pytest.mark.parametrize("by", ["x", "A", "B"])
+@pytest.mark.parametrize("by", ["x", "A"])
 def test_a_second_derivative_of_folded_lora_is_refused(by):
     layer = LoRALinear(nn.Linear(8, 8), rank=2, alpha=4)
     use_folded_lora(layer)
@@ -76,19 +76,6 @@ def test_a_second_derivative_of_folded_lora_is_refused(by):
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), of, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
-
-
-def test_the_update_computes_in_bf16_under_autocast_and_its_gradients_are_float32():
-    torch.manual_seed(0)
-    layer = LoRALinear(nn.Linear(32, 16), rank=4, alpha=8)
-    nn.init.normal_(layer.lora_B, std=0.1)
-    x = torch.randn(3, 32, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        h = layer(x)
-    assert h.dtype == torch.bfloat16
-    assert torch.allclose(h.float(), layer(x), atol=0.05)
-    h.sum().backward()
-    assert x.grad.dtype == layer.lora_A.grad.dtype == layer.lora_B.grad.dtype == torch.float32
 
 
 def test_dropout_before_a_acts_in_training_alone():
@@ -132,20 +119,6 @@ def test_merging_gives_the_base_models_layers_and_the_same_logits(family):
     assert {type(m) for m in model.pretrained.modules()} == {type(m) for m in base.modules()}
 
 
-def test_merging_twice_changes_nothing_more():
-    model = trained("bert")
-    merge(model, *tokens())
-    weights = {name: p.clone() for name, p in model.named_parameters()}
-    assert merge(model, *tokens()) == (0, 0)
-    assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
-
-
-def test_eval_does_not_merge():
-    model = trained("bert")
-    model.train().eval()
-    assert len(adapted_layers(model)) == 8
-
-
 def test_merging_rounds_once_whatever_the_models_type():
     torch.manual_seed(0)
     layer = LoRALinear(nn.Linear(64, 64).bfloat16(), rank=4, alpha=8)
@@ -156,15 +129,6 @@ def test_merging_rounds_once_whatever_the_models_type():
     assert torch.equal(merged, exact.bfloat16())
 
 
-def test_no_prediction_flips_in_float32():
-    model = trained("bert").float()
-    torch.manual_seed(5)
-    ids = torch.randint(5, 20, (500, 12))
-    report = merge(model, ids, torch.ones_like(ids))
-    assert 0 < report.largest_logit_change < 1e-4
-    assert report.flipped_predictions == 0
-
-
 def test_the_core_has_the_singular_values_of_the_update():
     torch.manual_seed(0)
     layer = LoRALinear(nn.Linear(24, 16), rank=4, alpha=8)
@@ -172,11 +136,6 @@ def test_the_core_has_the_singular_values_of_the_update():
     values = torch.linalg.svdvals(layer.delta())
     assert torch.allclose(torch.linalg.svdvals(layer.core()), values[:4], atol=1e-12)
     assert (values[4:] < 1e-12).all()
-
-
-@pytest.mark.parametrize(("rslora", "scaling"), [(False, 2.0), (True, 4.0)])
-def test_scaling_is_alpha_over_r_or_its_root(rslora, scaling):
-    assert LoRALinear(nn.Linear(9, 9), 4, 8, rslora=rslora).scaling == scaling
 
 
 def test_a_fused_matrix_is_adapted_whole_or_not_at_all():

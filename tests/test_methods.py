@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, DistilBertConfig
 from transformers import AutoModelForSequenceClassification as Classifier
 
-from modeling import METHODS, AdapterModel, HeadOnlyModel, LoRALinear, LoRAModel
+from modeling import METHODS, AdapterModel, HeadOnlyModel, LoRAModel
 from modeling.architectures import ARCHITECTURES, architecture_of
 
 
@@ -46,12 +46,6 @@ def test_encode_then_classify_is_the_transformers_forward_with_its_gradients(fam
 def test_method_starts_as_the_pretrained_model(family, method):
     ids, mask = tokens()
     model = METHODS[method](tiny(family)).eval()
-    assert torch.equal(whole(model), tiny(family)(ids, attention_mask=mask).logits)
-
-
-def test_lora_starts_as_the_pretrained_model(family):
-    ids, mask = tokens()
-    model = LoRAModel(tiny(family), rank=4, targets=("q", "k", "v", "o", "up", "down")).eval()
     assert torch.equal(whole(model), tiny(family)(ids, attention_mask=mask).logits)
 
 
@@ -115,6 +109,17 @@ def test_trainable_names_are_exactly_the_expected_ones():
     assert set(AdapterModel(tiny("distilbert")).trainable_parameters()) == head | adapters | norms
     every = {name for name, _ in tiny("distilbert").named_parameters()}
     assert set(METHODS["full"](tiny("distilbert")).trainable_parameters()) == every
+
+
+def test_bitfit_trains_the_biases_of_the_blocks_and_the_head():
+    model = METHODS["bitfit"](tiny("distilbert"))
+    every = dict(tiny("distilbert").named_parameters())
+    biases = {n for n in every if ".layer." in n and n.endswith(".bias")}
+    assert len(biases) == 2 * 8  # four of attention, two of the feed-forward layer, two norms
+    head = set(METHODS["head"](tiny("distilbert")).trainable_parameters())
+    assert set(model.trainable_parameters()) == head | biases
+    with pytest.raises(ValueError, match="the llama family has no biases"):
+        METHODS["bitfit"](tiny("llama"))
 
 
 def test_counts_match_the_closed_forms_for_distilbert_base():
@@ -211,25 +216,6 @@ def test_adapters_train_themselves_the_blocks_norms_and_the_head_in_every_family
     head = {n for n in before if n.startswith(("classifier.", "pre_classifier.", "score."))}
     head |= {n for n in before if "pooler." in n or n.startswith("head.")}
     assert set(model.trainable_parameters()) == (after - before) | norms | head
-
-
-def test_lora_linear_is_its_equation():
-    torch.manual_seed(0)
-    layer = LoRALinear(nn.Linear(6, 5).double(), rank=2, alpha=3)
-    nn.init.normal_(layer.lora_B)
-    x = torch.randn(4, 6, dtype=torch.float64)
-    merged = layer.linear.weight + 3 / 2 * layer.lora_B @ layer.lora_A
-    expected = x @ merged.T + layer.linear.bias
-    assert (layer(x) - expected).abs().max() < 1e-12
-    assert (layer.linear.weight + layer.delta() - merged).abs().max() < 1e-15
-
-
-def test_layer_norms_train_with_adapters_and_not_with_lora(family):
-    for method, expected in ((AdapterModel, True), (LoRAModel, False)):
-        model = method(tiny(family))
-        norms = [b.get_submodule(p) for b in model.blocks for p in model.architecture.norms]
-        assert len(norms) == 4
-        assert all(p.requires_grad is expected for norm in norms for p in norm.parameters())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import peft
 import pytest
 import torch
 from conftest import tiny, tokens
+from modeling.checkpoint import copy_tensors
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from torch.nn import functional as F
@@ -28,7 +29,6 @@ from modeling import (
     use_folded_lora,
 )
 from modeling.architectures import ARCHITECTURES
-from modeling.checkpoint import copy_tensors
 from modeling.export import export_peft
 from modeling.reft import LoReFT, chosen_tokens
 
