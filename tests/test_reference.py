@@ -11,7 +11,6 @@ import peft
 import pytest
 import torch
 from conftest import tiny, tokens
-from modeling.checkpoint import copy_tensors
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from torch.nn import functional as F
@@ -394,7 +393,7 @@ def test_a_reloaded_pissa_gives_bit_equal_logits():
     """W0 without its principal part is not stored: it is computed again."""
     model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
     fresh = LoRAModel(tiny(), rank=3, pissa=True).eval()
-    copy_tensors(fresh, model.trainable_parameters(), "the other")
+    fresh.load_trained(model.trainable_parameters(), "the other")
     assert torch.equal(fresh(*tokens()), model(*tokens()))
 
 
