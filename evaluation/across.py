@@ -1,10 +1,9 @@
-"""Test accuracy across experiments that differ in one constant, or two: a line for each method.
+"""Test accuracy across experiments that differ in one constant: a line for each method.
 
     python -m evaluation.across results/labels-*     writes results/labels_labels.md, .csv and .png
-    python -m evaluation.across results/ends-*       MAX_TOKENS, a line for each TRUNCATION
 
-The constants are found by comparing experiment.json; learning rates, methods and seeds may differ,
-and so may what has no influence on a number, and how long is trained, which the figure says.
+The constant is found by comparing experiment.json; learning rates, methods and seeds may differ,
+and so may what has no influence on a number, and how long is trained, which the page says.
 """
 
 import os
@@ -31,74 +30,63 @@ MAY_DIFFER = ("experiment", "methods", "seeds", "learning_rates", "results", "tu
 MAY_DIFFER += ("tensorboard", "parallel", "store_states", "micro_batch_tokens", "contrasts")
 MAY_DIFFER += ("equivalence_margin",)
 LENGTH = ("epochs", "evaluations_per_epoch", "patience")  # few reviews need more epochs
+LABELS = "How many labels does each method need?"
 QUESTIONS = {  # constant: the figure's title, its axis
-    "labels": ("How many labels does each method need?", "labelled reviews in all"),
-    "train_examples": ("How many labels does each method need?", "training reviews"),
+    "labels": (LABELS, "labelled reviews in all"),
+    "train_examples": (LABELS, "training reviews"),
     "max_tokens": ("How much of a review does each method need?", "tokens of a review"),
     "blocks": ("How many blocks does each method need?", "last blocks that learn"),
     "batch_size": ("Which batch size suits each method?", "reviews in a batch"),
 }
 
 
-def differing(experiments: Sequence[Results]) -> list[str]:
-    """The constant in which they differ, and a second one where there is one.
-
-    First comes the one with more values. Raises `BadInput` where it is none, or three and more.
-    """
+def differing(experiments: Sequence[Results]) -> str:
+    """The constant in which they differ. Raises `BadInput` where it is none, or several."""
     constants = [results.experiment["constants"] for results in experiments]
-    names = dict.fromkeys(name for values in constants for name in values)
-    counts = {name: len({repr(values.get(name)) for values in constants}) for name in names}
-    found = [name for name in names if name not in MAY_DIFFER and counts[name] > 1]
+    names = dict.fromkeys(name for own in constants for name in own if name not in MAY_DIFFER)
+    found = [name for name in names if len({repr(own.get(name)) for own in constants}) > 1]
     found = [name for name in found if name not in LENGTH] or found
-    if len(found) not in (1, 2):
+    if len(found) != 1:
         what = ", ".join(found) or "no constant"
-        raise BadInput(f"these experiments differ in {what}; expected one constant, or two")
-    return sorted(found, key=lambda name: -counts[name])
+        raise BadInput(f"these experiments differ in {what}; expected one constant")
+    return found[0]
 
 
-def values(results: Results, constants: Sequence[str]) -> dict:
-    """What the constants are in an experiment; a number of reviews where they say how many."""
-    found, data = {}, results.experiment["data"]
-    for name in constants:
-        value = results.experiment["constants"].get(name)
-        if name == "labels":  # None: all there are; or fewer than asked for
-            value = data["train"] + data["validation"]
-        elif name.endswith("_examples"):
-            value = data[name.removesuffix("_examples")]
-        found[name] = as_text(value) if isinstance(value, list | dict) else value
-    return found
+def value(results: Results, axis: str):
+    """What the constant is in an experiment; a number of reviews where it says how many."""
+    data, own = results.experiment["data"], results.experiment["constants"].get(axis)
+    if axis == "labels":  # None: all there are; or fewer than asked for
+        return data["train"] + data["validation"]
+    if axis.endswith("_examples"):
+        return data[axis.removesuffix("_examples")]
+    return own if isinstance(own, int | float) else as_text(own)
 
 
-def varied(method: str, **constants) -> str:
+def varied(method: str, axis: str, own) -> str:
     """The method as a variant: "lora" and max_tokens=64 are "lora(max_tokens=64)"."""
     name, given = parse(method)
-    return f"{name}({', '.join(f'{k}={v!r}' for k, v in (given | constants).items())})"
+    return f"{name}({', '.join(f'{k}={v!r}' for k, v in (given | {axis: own}).items())})"
 
 
-def table(experiments: Sequence[Results], axis: str, *line: str) -> pd.DataFrame:
-    """A row for each method and value of `axis`: accuracy, its interval, seconds.
-
-    A method is named with the value of the second constant, `line`, where there is one.
-    """
+def table(experiments: Sequence[Results], axis: str) -> pd.DataFrame:
+    """A row for each method and value of `axis`: accuracy, its interval, seconds."""
+    drawn = looks([m for results in experiments for m in results.looks], blocks_of(experiments))
     rows = []
     for results in experiments:
         means = results.runs.groupby("method")[["training_seconds", "macro_f1"]].mean()
         points = results.intervals.join(means, on="method")
-        points["method"] = [_line(results, method, line) for method in points["method"]]
-        known = {"experiment": results.folder.name, **values(results, [axis])}
-        known |= {"epochs": results.experiment["constants"]["epochs"]}
-        rows.append(points.assign(**known)[[*known, *points.columns.drop([*known], "ignore")]])
+        known = {"experiment": results.folder.name, axis: value(results, axis)}
+        known["label"] = [drawn[method].label for method in points["method"]]
+        known["epochs"] = results.experiment["constants"]["epochs"]
+        rows.append(points.assign(**known))
     found = pd.concat(rows, ignore_index=True)
-    drawn = looks(found["method"], blocks_of(experiments, line))
-    found.insert(1, "label", [drawn[method].label for method in found["method"]])
-    return found.sort_values(axis, kind="stable", ignore_index=True)
+    front = ["experiment", "label", axis, "epochs"]
+    found = found[[*dict.fromkeys([*front, *found.columns])]]
+    few = len(experiments[0].experiment["label_names"]) == 2  # F1 says little more than accuracy
+    return found.drop(columns="macro_f1") if few else found
 
 
-def _line(results, method, line):
-    return varied(method, **values(results, line)) if line else method
-
-
-def compared(experiments: Sequence[Results], constants: Sequence[str]) -> Results | None:
+def compared(experiments: Sequence[Results], axis: str) -> Results | None:
     """Each method with itself at other values, on the same test reviews, Holm over all pairs.
 
     None where the test reviews are not the same.
@@ -106,45 +94,35 @@ def compared(experiments: Sequence[Results], constants: Sequence[str]) -> Result
     labels = [results.predictions.labels for results in experiments]
     if not all(np.array_equal(labels[0], other) for other in labels):
         return None
-    right, seeds = {}, {}
+    right, seeds, blocks = {}, {}, blocks_of(experiments)
     for results in experiments:
         own = results.predictions.seeds()
         for method, rows in results.predictions.right().items():
-            name = varied(method, **values(results, constants))
+            name = varied(method, axis, value(results, axis))
             right.setdefault(method, {})[name] = rows
-            seeds[name] = own[method]
+            seeds[name], blocks[name] = own[method], blocks[method]
     each = [statistics.compare(of, seeds=seeds) for of in right.values()]
     pairs = statistics.with_verdicts(pd.concat(each, ignore_index=True))
-    drawn = looks(seeds, blocks_of(experiments, constants))
-    return replace(experiments[0], comparisons=pairs, looks=drawn)
+    return replace(experiments[0], comparisons=pairs, looks=looks(seeds, blocks))
 
 
-def blocks_of(experiments: Sequence[Results], constants: Sequence[str]) -> dict:
-    """How many blocks the methods train, where all experiments have the same."""
+def blocks_of(experiments: Sequence[Results]) -> dict:
+    """How many blocks the methods train, "k" where the experiments differ in it."""
     found = {}
-    for results in experiments:
-        for record in results.records:
-            name = _line(results, record.method, constants)
-            found.setdefault(name, set()).add(record.hyperparameters.get("blocks"))
-    return {name: of.pop() if len(of) == 1 else "k" for name, of in found.items()}
+    for record in (record for results in experiments for record in results.records):
+        found.setdefault(record.method, set()).add(record.hyperparameters.get("blocks"))
+    return {method: of.pop() if len(of) == 1 else "k" for method, of in found.items()}
 
 
-def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str, line: Sequence[str]):
+def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str):
     """Accuracy with its interval at each value, and a dot for each seed."""
-    look_of = looks(points["method"], blocks_of(experiments, line))
-    runs = pd.concat(
-        results.runs.assign(
-            experiment=results.folder.name,
-            method=[_line(results, method, line) for method in results.runs["method"]],
-        )
-        for results in experiments
-    )
-    baselines = set(runs.loc[runs["baseline"], "method"])
-    level = points["method"].isin(baselines)
+    drawn = looks(points["method"], blocks_of(experiments))
+    runs = pd.concat(each.runs.assign(experiment=each.folder.name) for each in experiments)
+    level = points["method"].isin(runs.loc[runs["baseline"], "method"])
     shown = points.assign(x=points[axis], line=points["method"], level=level)
-    drawn, handles = accuracy_figure(shown, runs, look_of, question(axis)[1])
-    note = interval_note(replace(experiments[0], intervals=points, looks=look_of))
-    return drawn, f"{note}; small dots: single seeds", handles
+    image, handles = accuracy_figure(shown, runs, drawn, question(axis)[1])
+    note = interval_note(replace(experiments[0], intervals=points, looks=drawn))
+    return image, f"{note}; small dots: single seeds", handles
 
 
 def question(axis: str) -> tuple[str, str]:
@@ -154,17 +132,17 @@ def question(axis: str) -> tuple[str, str]:
 
 def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results | None) -> str:
     """The page: figure, accuracies, and which of them differ significantly."""
+    title, label = question(axis)
     columns = {
         "method": points["label"].map(escape),
-        question(axis)[1]: [escape(str(value)) for value in points[axis]],
+        label: [escape(str(value)) for value in points[axis]],
         "seeds": points["seeds"].map(str),
         "test accuracy, %": points["accuracy"].map(percent),
         "95 % interval": map(interval, points["low"], points["high"]),
         **({"macro-F1, %": points["macro_f1"].map(percent)} if "macro_f1" in points else {}),
         "experiment": points["experiment"].map(lambda name: f"[{name}]({name}/report.md)"),
     }
-    title, about = question(axis)[0], escape(about.replace("\n", "; "))
-    parts = [f"# {title}", about, f"![{title}]({image})", markdown(columns)]
+    parts = [f"# {title}", escape(about), f"![{title}]({image})", markdown(columns)]
     if pairs is None:
         parts.append("The test reviews are not the same, so that no differences are paired.")
     else:
@@ -173,28 +151,24 @@ def page(about: str, image: str, points: pd.DataFrame, axis: str, pairs: Results
     return "\n\n".join(parts) + "\n"
 
 
-def compare(folders: Sequence[Path]) -> list[Path]:
+def compare(*folders: Path) -> list[Path]:
     """Write the page, its table and its figure beside the folders; returns their paths."""
-    folders = [folder.absolute() for folder in folders]
+    folders = sorted(folder.absolute() for folder in folders)
     experiments = [Results.read(folder) for folder in folders]
-    axis, *line = differing(experiments)
-    # A shell lists folders by name: the page must not depend on that.
-    experiments.sort(key=lambda one: [*map(_rank, values(one, [axis, *line]).values())])
-    points = table(experiments, axis, *line)
-    if len(experiments[0].experiment["label_names"]) == 2:  # it says little more than accuracy
-        points = points.drop(columns="macro_f1")
+    axis = differing(experiments)
+    experiments.sort(key=lambda one: (isinstance(value(one, axis), str), value(one, axis)))
+    points = table(experiments, axis)
     common = os.path.commonprefix([folder.name for folder in folders]).rstrip("-_=.0123456789")
-    path = folders[0].parent / "_".join(filter(None, [common or "across", axis]))
+    path = folders[0].parent / f"{common or 'across'}_{axis}"
     about, epochs = experiments[0].experiment, list(points.groupby(axis)["epochs"].first())
     each = ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1]))
     subtitle = (
-        f"{about['model']} on {about['data_set']}\n{about['data']['test']:,} test reviews, "
+        f"{about['model']} on {about['data_set']}; {about['data']['test']:,} test reviews, "
         f"{len(experiments)} experiments; epochs: {each}"
     )
-    pairs = compared(experiments, [*line, axis])
-    text = page(subtitle, f"{path.name}.png", points, axis, pairs)
+    text = page(subtitle, f"{path.name}.png", points, axis, compared(experiments, axis))
     set_style()
-    drawn = figure(experiments, points, axis, line)
+    drawn = figure(experiments, points, axis)
     return [
         write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False)),
@@ -202,15 +176,10 @@ def compare(folders: Sequence[Path]) -> list[Path]:
     ]
 
 
-def _rank(value):
-    """Numbers by size, then texts, then None, which mostly means all."""
-    return value is None, isinstance(value, str), value
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Compare the given folders; returns the exit status, 0 or 2."""
     expected = "give two folders of results or more, such as results/labels-*"
-    return run_command(lambda *folders: compare(folders), arguments, range(2, 1000), expected)
+    return run_command(compare, arguments, range(2, 1000), expected)
 
 
 if __name__ == "__main__":

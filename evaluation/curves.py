@@ -4,15 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import ticker
 
-from .comparisons import interval_note
+from .comparisons import WIDE, interval_note
 from .files import read_table
 from .results import Results
 from .style import (
     Look,
     error_bar,
-    legend_rows,
     line_handle,
     looks,
     parse,
@@ -33,76 +31,45 @@ VARIED = {  # hyperparameters that have a figure where variants differ in them: 
     "rank": "rank",
     "bottleneck": "bottleneck",
 }
-LEAST, WIDE = 3, 8  # variants of a line; largest over smallest value of a logarithmic axis
-TUNING = {"method": str, "learning_rate": float, "status": str, "chosen": bool, "at_edge": bool}
-TUNING |= {"validation_loss": float, "validation_accuracy": float}
+LEAST = 3  # variants of a line
+CURVES = (
+    "training loss: the mean since the evaluation before\n"
+    "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
+    "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
+)
+TUNING = {"method": str, "learning_rate": float, "validation_loss": float, "chosen": bool}
 
 
 def learning_curves(results: Results):
     """Training loss, validation loss and accuracy by epoch.
 
-    The training loss is the mean since the evaluation before. With several seeds: the mean and the
-    range from the lowest to the highest, for as many steps as every seed ran. Beyond, where some
-    stopped early, the others continue singly: a mean over fewer and fewer seeds would bend without
-    any of them learning.
+    With several seeds: the mean and the range from the lowest to the highest, for as many steps as
+    every seed ran; a mean over fewer and fewer seeds would bend without any of them learning.
     """
-    history = results.history
-    if history.empty:
+    if results.history.empty:
         return None
-    shared = [results.looks[method] for method in history["method"].unique()]
-    rows = legend_rows([look.label for look in shared], 3.6 * len(PANELS))
-    size = 3.6 * len(PANELS), 4.2 + 0.235 * rows
-    figure, panels = plt.subplots(1, len(PANELS), figsize=size, sharex=True)
+    figure, panels = plt.subplots(1, len(PANELS), figsize=(3.6 * len(PANELS), 3.6), sharex=True)
     best = results.runs[["method", "seed", "best_step"]].rename(columns={"best_step": "step"})
+    methods = results.history.groupby("method", sort=False)
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
-        values = history.assign(x=history["epoch"], y=history[measure] * unit)
-        for method, seeds in values.groupby("method", sort=False):
-            _curve(axes, seeds, results.looks[method])
+        for method, seeds in methods:
+            look, seeds = results.looks[method], seeds.assign(y=seeds[measure] * unit)
+            steps = seeds.groupby("seed")["step"].max().min()  # what every seed has run
+            together = seeds[seeds["step"] <= steps].groupby("epoch")["y"]
+            middle = together.mean()
+            axes.plot(middle, color=look.colour, ls=look.line, marker=look.marker, ms=4)
+            low, high = together.min(), together.max()
+            axes.fill_between(middle.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
             if measure != "train_loss":
-                _rings(axes, seeds.merge(best), results.looks[method])
+                chosen = seeds.merge(best)
+                axes.plot(chosen["epoch"], chosen["y"], "o", ms=8, mfc="none", color=look.colour)
         axes.set_title(title, fontsize=11)
         axes.set(xlabel="epochs", ylabel=axis)
-        axes.grid(alpha=0.3)
     panels[1].sharey(panels[0])
     panels[0].autoscale(axis="y")
     panels[0].set_xlim(left=0)
-    panels[0].xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    handles = [line_handle(look, markersize=5) for look in shared]
-    return figure, _note(history), [*handles, ring_handle("best point")]
-
-
-def _curve(axes, seeds, look):
-    last = seeds.groupby("seed")["step"].max()
-    together = seeds[seeds["step"] <= last.min()].groupby("step")  # what every seed has run
-    middle = together[["x", "y"]].mean()
-    style = {"color": look.colour, "ls": look.line, "marker": look.marker, "ms": 4}
-    style["markevery"] = max(1, len(middle) // 6)
-    axes.plot(middle["x"], middle["y"], **style)
-    if len(last) == 1:
-        return
-    low, high = together["y"].min(), together["y"].max()
-    axes.fill_between(middle["x"], low, high, color=look.colour, alpha=0.18, linewidth=0)
-    for _, alone in seeds[seeds["step"] >= last.min()].groupby("seed"):
-        if len(alone) > 1:
-            axes.plot(alone["x"], alone["y"], **(style | {"linewidth": 0.8, "ms": 2}))
-
-
-def _rings(axes, best, look):
-    """A ring around each seed's point with the lowest validation loss."""
-    size = 11 if len(best) == 1 else 7
-    axes.plot(best["x"], best["y"], "o", ms=size, mfc="none", color=look.colour)
-
-
-def _note(history):
-    """What the lines, bands and rings are, as far as these runs have them."""
-    notes = ["training loss: the mean since the evaluation before"]
-    notes.append("rings: the point with the lowest validation loss, whose weights are kept")
-    lengths = history.groupby(["method", "seed"])["step"].max()
-    if lengths.groupby("method").size().max() > 1:
-        notes.append("lines: means over the seeds; bands: from lowest to highest seed")
-    if (lengths.groupby("method").nunique() > 1).any():
-        notes.append("thin lines: single seeds after others of the method had stopped")
-    return "\n".join(notes)
+    handles = [line_handle(results.looks[method]) for method, _ in methods]
+    return figure, CURVES, [*handles, ring_handle("best point")]
 
 
 def hyperparameter(results: Results, name: str):
@@ -115,28 +82,21 @@ def hyperparameter(results: Results, name: str):
         record.method: (record.hyperparameters | {"learning_rate": record.learning_rate}).get(name)
         for record in results.records
     }
-    points = results.intervals.assign(experiment="", level=False)
+    level = results.intervals["method"].isin(results.baselines)
+    points = results.intervals.assign(experiment="", level=level)
     points["line"] = [_without(name, method) for method in points["method"]]
     points["x"] = points["method"].map(given).astype(float)
     if name == "blocks":  # None: all of them
         depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
-        points["x"] = points["x"].where(points["x"].notna() | _is_baseline(results), depths.min())
-    varied = points.dropna(subset="x")
-    varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST].sort_values("x")
+        points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
+    varied = points[~level].dropna(subset="x").sort_values("x")
+    varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
     if varied.empty:
         return None
-    level = points[_is_baseline(results)].assign(level=True)
-    level = [level.assign(x=varied["x"].iloc[end]) for end in (0, -1)]
-    runs = results.runs.assign(experiment="")
-    figure, handles = accuracy_figure(
-        pd.concat([varied, *level]), runs, looks([*varied["line"], *level[0]["line"]]), VARIED[name]
-    )
+    ends = [points[level].assign(x=varied["x"].iloc[end]) for end in (0, -1)]
+    shown, runs = pd.concat([varied, *ends]), results.runs.assign(experiment="")
+    figure, handles = accuracy_figure(shown, runs, looks(shown["line"]), VARIED[name])
     return figure, interval_note(replace(results, intervals=varied)), handles
-
-
-def _is_baseline(results):
-    baselines = results.runs.loc[results.runs["baseline"], "method"]
-    return results.intervals["method"].isin(baselines)
 
 
 def _without(name, method):
@@ -152,47 +112,32 @@ def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, L
     Those that are `level`, baselines, are lines alone. Texts stand side by side in their order.
     Returns the figure and the legend's handles.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 5.0))
-    at, numbers = points["x"], pd.api.types.is_numeric_dtype(points["x"])
-    points = points.assign(
-        place=at if numbers else at.map({v: i for i, v in enumerate(at.unique())})
-    )
-    dots = runs.merge(points[["method", "experiment", "place", "line", "level"]])
-    handles = []
+    figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    values, numbers = list(points["x"].unique()), pd.api.types.is_numeric_dtype(points["x"])
+    place = points["x"] if numbers else points["x"].map(values.index)
+    points, handles = points.assign(place=place), []
     for line, part in points.groupby("line", sort=False):
-        look, own = drawn[line], dots[dots["line"] == line]
+        look, mean = drawn[line], 100 * part["accuracy"]
+        style = {"color": look.colour, "ls": look.line}
         if part["level"].all():
-            axes.plot(part["place"], 100 * part["accuracy"], color=look.colour, ls=look.line)
+            axes.plot(part["place"], mean, **style)
             handles.append(line_handle(look, marker=""))
             continue
-        accuracy_line(axes, part["place"], part, look)
-        style = {"color": look.colour, "marker": ".", "ls": "", "ms": 5, "alpha": 0.6}
-        axes.plot(own["place"], 100 * own["test_accuracy"], **style)
+        ends, own = (
+            (100 * part["low"], 100 * part["high"]),
+            runs.merge(part[["method", "experiment", "place"]]),
+        )
+        style |= {"marker": look.marker, "capsize": 3, "elinewidth": 0.8}
+        error_bar(axes, part["place"], mean, ends, **style)
+        axes.plot(own["place"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
-    if numbers and at.min() > 0 and at.max() / at.min() >= WIDE:
+    if numbers and min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
-    ticks = dict(zip(points["place"], at, strict=True))
-    axes.set_xticks([*ticks], [f"{v:,.9g}" if numbers else str(v) for v in ticks.values()])
+    texts = [f"{value:,.9g}" if numbers else str(value) for value in values]
+    axes.set_xticks(values if numbers else range(len(values)), texts)
     axes.minorticks_off()
     axes.set(xlabel=label, ylabel="test accuracy (%)")
-    axes.grid(alpha=0.3)
     return figure, handles
-
-
-def accuracy_line(axes, x: pd.Series, points: pd.DataFrame, look: Look) -> None:
-    """Draw mean accuracies with their intervals at `x`, joined in the order of the rows."""
-    mean, low, high = (100 * points[name] for name in ("accuracy", "low", "high"))
-    style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
-    error_bar(axes, x, mean, (low, high), elinewidth=0.8, **style)
-
-
-def edge_note(tuned: pd.DataFrame) -> str:
-    """Whether a better rate may lie outside those that were tried."""
-    edge = tuned.loc[tuned["chosen"] & tuned["at_edge"], "method"]
-    if edge.empty:
-        return "every chosen rate lies between others that were tried"
-    names = ", ".join(looks(tuned["method"])[method].label for method in edge)
-    return f"at the edge of the rates tried, a better one may lie beyond: {names}"
 
 
 def tuning_figure(folder: Path) -> Path:
@@ -202,28 +147,15 @@ def tuning_figure(folder: Path) -> Path:
     """
     tuned = read_table(folder / "tuning.csv", TUNING)
     drawn = looks(tuned["method"])
-    failed = tuned["validation_loss"].isna() | (tuned["status"] != "finished")
     set_style()
-    figure, axes = plt.subplots(figsize=(7.2, 4.8))
-    for method, runs in tuned[~failed].groupby("method", sort=False):
-        runs, look = runs.sort_values("learning_rate"), drawn[method]
-        style = {"color": look.colour, "linestyle": look.line, "marker": look.marker}
-        axes.plot(runs["learning_rate"], runs["validation_loss"], **style)
-        chosen = runs[runs["chosen"]]
-        ring = {"ms": 13, "mfc": "none", "color": look.colour}
-        axes.plot(chosen["learning_rate"], chosen["validation_loss"], "o", **ring)
-    for row, (method, runs) in enumerate(tuned[failed].groupby("method", sort=False)):
-        height = [0.97 - 0.05 * row] * len(runs)  # along the upper edge: they have no loss
-        style = {"color": drawn[method].colour, "mew": 2, "transform": axes.get_xaxis_transform()}
-        axes.plot(runs["learning_rate"], height, "x", **style)
-    axes.set_xscale("log")
-    axes.margins(0.08)
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("validation loss (nats per review)")
-    axes.grid(alpha=0.3)
+    figure, axes = plt.subplots(figsize=(7.2, 4.0))
+    for method, runs in tuned.groupby("method", sort=False):
+        runs, look = runs.set_index("learning_rate")["validation_loss"].sort_index(), drawn[method]
+        axes.plot(runs, color=look.colour, ls=look.line, marker=look.marker)
+    chosen = tuned[tuned["chosen"]]
+    axes.plot(chosen["learning_rate"], chosen["validation_loss"], "ko", ms=13, mfc="none")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats per review)")
     handles = [*map(line_handle, drawn.values()), ring_handle("chosen")]
-    if failed.any():
-        handles.append(ring_handle("failed", marker="x", fillstyle="full"))
-    subtitle = f"{len(tuned)} runs on the training reviews; chosen by the lowest validation loss"
+    note = "a failed run has no point; chosen by the lowest validation loss"
     title = "Which learning rate suits each method?"
-    return save(folder / "tuning.png", (figure, edge_note(tuned), handles), title, subtitle)
+    return save(folder / "tuning.png", (figure, note, handles), title, "")

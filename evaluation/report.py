@@ -10,21 +10,21 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 
-from boundary import reading
 from boundary import write as write_file
 
 from . import html, tables
 from .curves import VARIED, tuning_figure
 from .files import run_command
-from .findings import findings
-from .markdown import count, escape, percent, size, table
+from .markdown import count, escape, interval, percent, size, table
 from .plots import draw
 from .results import Results, runs_csv
 
 COSTS = ("trainable_percentage", "training_time", "cost_and_benefit")
 COSTS += tuple(f"{name.removesuffix('s')}s" for name in VARIED)
 LEARNING = ("learning_curves_epochs", "train_accuracy", "train_loss", "test_loss")
+NAMED = 12  # labels
 
 
 def write(results: Results) -> list[Path]:
@@ -34,13 +34,11 @@ def write(results: Results) -> list[Path]:
     """
     folder, written = results.folder, []
     if not results.is_compact:
-        collected = {"runs": runs_csv(results.records)}
-        for name in ("history", "changes"):
+        written.append(write_file(folder / "runs.csv", runs_csv(results.records)))
+        for name in ("history", "changes", "misclassified"):
             frame = getattr(results, name)
-            collected |= {name: frame.to_csv(index=False)} if len(frame) else {}
-        if results.misclassified is not None:
-            collected["misclassified"] = results.misclassified.to_csv(index=False)
-        written += [write_file(folder / f"{name}.csv", text) for name, text in collected.items()]
+            if frame is not None and (len(frame) or name == "misclassified"):
+                written.append(write_file(folder / f"{name}.csv", frame.to_csv(index=False)))
     figures = draw(results)
     text = page(results, {path.stem: title for path, title in figures.items()})
     written += [*figures, write_file(folder / "report.md", text)]
@@ -58,96 +56,92 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
             f"![{escape(figures[n])}]({quote(n, safe='=+')}.png)" for n in names if n in figures
         ]
 
-    title = f"Experiment “{escape(results.experiment['constants']['experiment'])}”"
     planned, others = results.contrasts, results.comparisons
-    differences, changed = shown("differences"), [n for n in figures if n.startswith("changes_")]
-    many = len(results.experiment["label_names"]) > 2
+    asked = len(results.experiment["constants"].get("contrasts") or ())
+    missing = f"{count(asked - len(planned), 'planned contrast')} without finished runs."
+    contrasts = (
+        [tables.comparisons(results, planned), *shown("differences")] if len(planned) else []
+    )
     tried = [tables.comparisons(results, others)] if len(others) else []
+    tried += [] if contrasts else shown("differences")
+    many = len(results.experiment["label_names"]) > 2
     wrong = [tables.misclassified(results)] if results.misclassified is not None else []
-    sections = [
-        _section(f"# {title}", _what(results)),
-        _section("## Planned contrasts", *_planned(results), *differences * bool(len(planned))),
-        _section("## Results", tables.accuracies(results), *shown("test_accuracy")),
-        _section("## Findings", *_listed(findings(results))),
-        _section("## Failed runs", *[tables.failed(results)] * bool(len(results.failed))),
-        _folded(
-            f"Exploratory comparisons: {'all other' if len(planned) else 'all'} pairs",
-            *tried,
-            *differences * (not len(planned)),
-        ),
-        _folded("Costs", *shown(*COSTS)),
-        _folded("Learning, and single runs", tables.single_runs(results), *shown(*LEARNING)),
-        _folded("Labels", *[tables.by_label(results)] * many),
-        _folded("Reviews misclassified by every method", *wrong),
-        _folded("Where the methods changed the model", *shown(*changed)),
-        _folded("How it was made", _made(results.experiment)),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    sections = {
+        "## Planned contrasts": contrasts + [missing] * (asked > len(planned)),
+        "## Results": [tables.accuracies(results), *shown("test_accuracy")],
+        "## Findings": [_findings(results)],
+        "## Failed runs": [tables.failed(results)] * bool(len(results.failed)),
+        f"Exploratory comparisons: {'all other' if contrasts else 'all'} pairs": tried,
+        "Costs": shown(*COSTS),
+        "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
+        "Labels": [tables.by_label(results)] if many else [],
+        "Reviews misclassified by every method": wrong,
+        "Where the methods changed the model": shown(*[n for n in figures if "changes_" in n]),
+        "How it was made": _made(results.experiment),
+    }
+    title = f"# Experiment “{escape(results.experiment['constants']['experiment'])}”"
+    parts = [title, _what(results)]
+    for heading, inside in sections.items():
+        if inside and heading.startswith("#"):
+            parts += [heading, *inside]
+        elif inside:  # opened by a click
+            parts += [f"<details>\n<summary>{heading}</summary>", *inside, "</details>"]
+    return "\n\n".join(parts) + "\n"
 
 
-def _section(heading, *parts):
-    """A heading and what is under it; nothing where nothing is."""
-    return "\n\n".join([heading, *parts]) if parts else ""
+def _findings(results):
+    """The highest accuracy, from which it does not differ, and what was not varied."""
+    intervals = results.intervals
+    best = intervals.loc[intervals["accuracy"].idxmax()]
+    what = "mean test accuracy" if best["seeds"] > 1 else "test accuracy"
+    value = f"{_labels(results, [best['method']])}, {percent(best['accuracy'])} %"
+    ends = interval(best["low"], best["high"])
+    lines = [f"- **Highest {what}: {value}** (95 % interval {ends})."]
+    pairs = pd.concat([results.contrasts, results.comparisons])
+    own = pairs[(pairs[["method_a", "method_b"]] == best["method"]).any(axis=1)]
+    alike = own.loc[own["verdict"] != "different", ["method_a", "method_b"]].to_numpy().ravel()
+    if others := [method for method in alike if method != best["method"]]:
+        lines[0] += f" There is **no** significant difference from {_labels(results, others)}."
+    elif len(own):
+        lines[0] += " It is significantly different from every other method."
+    once = intervals.loc[intervals["seeds"] == 1, "method"]
+    if once := [method for method in once if method not in results.baselines]:
+        lines.append(
+            f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
+            "of these trained models on other test reviews, not of training them again."
+        )
+    return "\n".join(lines)
 
 
-def _folded(heading, *parts):
-    """The same, opened by a click."""
-    start, end = f"<details>\n<summary>{heading}</summary>", "</details>"
-    return "\n\n".join([start, *parts, end]) if parts else ""
-
-
-def _listed(sentences):
-    """One list, or none."""
-    return ["\n".join(f"- {sentence}" for sentence in sentences)] if sentences else []
-
-
-def _planned(results):
-    """The contrasts that the experiment was made for, and those that have no result yet."""
-    planned = results.experiment["constants"].get("contrasts") or ()
-    tested = len(results.contrasts)
-    parts = [tables.comparisons(results, results.contrasts)] if tested else []
-    if tested < len(planned):
-        parts.append(f"{count(len(planned) - tested, 'planned contrast')} without finished runs.")
-    return parts
+def _labels(results, methods):
+    return escape(results.labels(methods))
 
 
 def _what(results):
     experiment, runs = results.experiment, results.runs
     constants, data = experiment["constants"], experiment["data"]
-    names = list(map(escape, experiment["label_names"]))
-    counts = np.bincount(results.predictions.labels, minlength=len(names))
-    names = ", ".join(f"{name} {n:,}" for name, n in zip(names[:12], counts, strict=False))
-    more = len(counts) - 12
+    counts = np.bincount(results.predictions.labels, minlength=len(experiment["label_names"]))
+    each = [f"{escape(n)} {k:,}" for n, k in zip(experiment["label_names"], counts, strict=True)]
+    more = f" and {len(each) - NAMED} more labels" if len(each) > NAMED else ""
     labels = data["train"] + data.get("validation", 0)
     redrawn = ", drawn anew for each seed" if constants.get("redraw_labels") else ""
     validate = f", of which {data['validation']:,} validate" if "validation" in data else ""
     lines = [
-        f"**{escape(results.labels(dict.fromkeys(runs['method'])))}**. Model: "
+        f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
         f"{labels:,} labelled reviews in all{validate}{redrawn}; {data['test']:,} test reviews "
-        f"({names}{f' and {more} more labels' if more > 0 else ''}); up to "
+        f"({', '.join(each[:NAMED])}{more}); up to "
         f"{constants['max_tokens']} tokens{_truncated(experiment)}; "
         f"seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
     if data.get("groups"):
-        column = constants.get("group_column")
-        of = f" ({escape(column)})" if column else ""
-        splits = ("train", "validation", "test")
-        each = ", ".join(f"{data['groups'][split]:,} {split}" for split in splits)
-        lines.append(f"Groups{of}: {each}; none is in two splits.")
-    lines += [_frozen(frozen, part) for frozen, part in runs.groupby("frozen_blocks") if frozen]
+        splits = ", ".join(f"{number:,} {split}" for split, number in data["groups"].items())
+        lines.append(f"Groups: {splits}; none is in two splits.")
+    for frozen, part in runs[runs["shared_seconds"] > 0].groupby("frozen_blocks"):
+        seconds, of = size(part["shared_seconds"].max()), count(int(frozen), "frozen block")
+        lines.append(f"Shared pass through {of}: {seconds} s, for {count(len(part), 'run')}.")
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")
-    return "\n".join(filter(None, lines))
-
-
-def _frozen(frozen, runs):
-    """What the frozen blocks took that some runs share; from and to where it was more than once."""
-    seconds = runs["shared_seconds"].dropna()
-    if not seconds.any():
-        return ""
-    took = " to ".join(dict.fromkeys([size(seconds.min()), size(seconds.max())]))
-    of = count(int(frozen), "frozen block")
-    return f"Shared pass through {of}: {took} s, for {count(len(runs), 'run')}."
+    return "\n".join(lines)
 
 
 def _truncated(experiment):
@@ -166,20 +160,17 @@ def _made(experiment):
     lines = [*experiment["data"].get("notes", ())]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
-    return "\n\n".join(
-        [
-            f"    {experiment['command']}",
-            *_listed([escape(line) for line in lines]),
-            table({"constant": [name.upper() for name in constants], "value": values}),
-            "This page, from the files alone: `python -m evaluation.report` and this folder.",
-        ]
-    )
+    return [
+        f"    {experiment['command']}",
+        *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
+        table({"constant": [name.upper() for name in constants], "value": values}),
+        "This page, from the files alone: `python -m evaluation.report` and this folder.",
+    ]
 
 
 def rewrite(folder: Path) -> list[Path]:
     """The figures and the page of a folder anew, or the figure of a tuning."""
-    with reading(str(folder)):
-        tuning = (folder / "tuning.csv").exists()
+    tuning = (folder / "tuning.csv").exists()
     return [tuning_figure(folder)] if tuning else write(Results.read(folder))
 
 

@@ -17,7 +17,6 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +36,6 @@ NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | 
 COLLECTED = ("history", "changes", "predictions")
 MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
 WORDS = 60  # letters of a misclassified review that files and pages show
-ALL_PAIRS = 15  # more of them are too many for a figure
 
 
 class Predictions(NamedTuple):
@@ -103,17 +101,16 @@ class Results:
         records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
         if not any(record.is_finished for record in records):
             raise BadInput(f"{folder} has no finished runs")
-        predictions = _predictions(folder, records, tables["predictions"])
+        predictions = _predictions(folder, tables["predictions"])
         table = _table(records)
         finished = table["status"] == "finished"
-        runs = table[finished].merge(_scores(predictions), on=["method", "seed"])
+        runs = table[finished].merge(_scores(predictions))
         planned, others = _compare(predictions, experiment["constants"])
         if texts is not None:
             wrong = misclassified(predictions, texts, experiment["label_names"])
         else:
             path = folder / "misclassified.csv"
             wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
-            wrong = None if wrong is None else wrong.assign(text=wrong["text"].map(_first_words))
         blocks = {record.method: record.hyperparameters.get("blocks") for record in records}
         return cls(
             folder=folder,
@@ -137,19 +134,14 @@ class Results:
         """Whether any run used a shared pass: pages without one do not speak of it."""
         return bool((self.runs["shared_seconds"] > 0).any())
 
-    def main_pairs(self) -> pd.DataFrame:
-        """The planned contrasts; without any, all pairs, or each method's with the best one."""
-        if len(self.contrasts) or len(self.comparisons) <= ALL_PAIRS:
-            return self.contrasts if len(self.contrasts) else self.comparisons
-        pairs, best = self.comparisons, self.intervals.loc[self.intervals["accuracy"].idxmax()]
-        return pairs[(pairs[["method_a", "method_b"]] == best["method"]).any(axis=1)]
+    @property
+    def baselines(self) -> set[str]:
+        """The methods that train no transformer."""
+        return set(self.runs.loc[self.runs["baseline"], "method"])
 
-    def labels(self, methods: Sequence[str], most: int | None = None) -> str:
-        """The methods' labels, one after the other; of far more than `most`, the first ones."""
-        labels = [self.looks[method].label for method in methods]
-        if most and len(labels) > most + 1:
-            return f"{', '.join(labels[:most])} and {len(labels) - most} more"
-        return ", ".join(labels)
+    def labels(self, methods: Sequence[str]) -> str:
+        """The methods' labels, one after the other."""
+        return ", ".join(self.looks[method].label for method in methods)
 
 
 def misclassified(
@@ -172,21 +164,11 @@ def misclassified(
         by_method.setdefault(method, []).append(softmax(logits.astype(float), axis=1))  # (n, C)
     mean = np.mean([np.mean(seeds, axis=0) for seeds in by_method.values()], axis=0)
     mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
-    names = np.array(label_names, dtype=object)
-    rows = pd.DataFrame(
-        {
-            "review": np.arange(len(labels)),
-            "label": names[labels],
-            "predicted": names[mean.argmax(1)],
-            "confidence": mean.max(1),
-        }
-    )[wrong]
-    rows["text"] = [_first_words(texts[i]) for i in rows["review"]]
+    names, rows = np.array(label_names, dtype=object), pd.DataFrame({"review": np.where(wrong)[0]})
+    rows["label"], rows["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
+    rows["confidence"] = mean[wrong].max(1)
+    rows["text"] = [textwrap.shorten(texts[i], WORDS, placeholder=" …") for i in rows["review"]]
     return rows.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
-
-
-def _first_words(text):
-    return textwrap.shorten(text, WORDS, placeholder=" …")
 
 
 # ---------------------------------------------------------------------------- the files
@@ -203,21 +185,16 @@ def _read_folders(folder, experiment):
     def rank(item):
         return place.get(item[1].method, last), item[1].method, item[1].seed
 
-    order = sorted(paths.items(), key=rank)
-    parts = {name: [] for name in COLLECTED}
-    for path, record in order:
-        for name in COLLECTED if record.is_finished else ():
+    order, tables = sorted(paths.items(), key=rank), {}
+    for name in COLLECTED:
+        parts = []
+        for path, record in order:
             file = path.with_name(f"{name}.csv")
-            if name == "predictions" or file.exists():
+            if record.is_finished and (name == "predictions" or file.exists()):
                 table = read_table(file, columns[name])
-                table.insert(0, "method", record.method)
-                table.insert(1, "seed", record.seed)
-                parts[name].append(table)
-    empty = {name: pd.DataFrame(columns=["method", "seed", *columns[name]]) for name in COLLECTED}
-    tables = {
-        name: pd.concat(parts[name], ignore_index=True) if parts[name] else empty[name]
-        for name in COLLECTED
-    }
+                parts.append(table.assign(method=record.method, seed=record.seed))
+        empty = pd.DataFrame(columns=["method", "seed", *columns[name]])
+        tables[name] = pd.concat(parts, ignore_index=True)[empty.columns] if parts else empty
     return [record for _, record in order], tables
 
 
@@ -250,24 +227,17 @@ def _table(records):
     return table.assign(total_seconds=table["training_seconds"] + table["shared_seconds"].fillna(0))
 
 
-def _predictions(folder, records, table):
+def _predictions(folder, table):
     """The predictions of all finished runs, which are of the same reviews."""
-    groups = dict(iter(table.groupby(["method", "seed"], sort=False)))
-    found = Predictions(np.array([]), {})
-    for one, other in pairwise(records):
-        if (one.method, one.seed) == (other.method, other.seed):
-            raise BadInput(f"{folder} has {one.method} with seed {one.seed} twice")
-    for record in records:
-        if record.is_finished:
-            rows = groups.get((record.method, record.seed))
-            own = np.array([]) if rows is None else rows["label"].to_numpy()
-            found = found if found.logits else Predictions(own, {})
-            if not np.array_equal(own, found.labels):
-                of = f"{record.method} with seed {record.seed}"
-                raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
-            logits = rows.drop(columns=["method", "seed", "label"]).to_numpy(np.float32)
-            found.logits[record.method, record.seed] = logits
-    return found
+    labels, logits = None, {}
+    for (method, seed), rows in table.groupby(["method", "seed"], sort=False):
+        own = rows["label"].to_numpy()
+        labels = own if labels is None else labels
+        if not np.array_equal(own, labels):
+            of = f"{method} with seed {seed}"
+            raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
+        logits[method, seed] = rows.filter(like="logit_").to_numpy(np.float32)
+    return Predictions(labels, logits)
 
 
 # ---------------------------------------------------------------------------- what follows
@@ -288,7 +258,7 @@ def _compare(predictions, constants):
     right, seeds = predictions.right(), predictions.seeds()
     margin = constants.get("equivalence_margin", statistics.MARGIN)
     planned = [tuple(text.split(" - ")) for text in constants.get("contrasts") or ()]
-    planned = [pair for pair in planned if len(pair) == 2 and set(pair) <= set(right)]
+    planned = [pair for pair in planned if set(pair) <= set(right)]
     known = set(map(frozenset, planned))
     others = [pair for pair in statistics.all_pairs(right) if frozenset(pair) not in known]
     tables = [statistics.compare(right, pairs, seeds, margin) for pairs in (planned, others)]

@@ -46,9 +46,7 @@ def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
 
 
 def student(values: np.ndarray) -> tuple[float, float]:
-    """Student's t interval of the mean of independent values, one a seed; NaN for a single one."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
+    """Student's t interval of the mean of independent values, one a seed."""
     half = stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values)
     return np.mean(values) - half, np.mean(values) + half
 

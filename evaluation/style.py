@@ -1,7 +1,6 @@
 """One table of the methods' labels and looks, and the frame around the axes of every figure."""
 
 import ast
-import math
 import textwrap
 import warnings
 from collections import namedtuple
@@ -41,8 +40,7 @@ HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
 DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
-SMALL = 8.5  # points: what stands around the axes
-LINE = 0.165  # inches: a line of that size
+SMALL = 8.5  # points: what stands below the axes
 
 
 def looks(
@@ -51,9 +49,8 @@ def looks(
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
     `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
-    Variants of one method have its colour, from dark to light in their order, and the first has
-    its hatch, line and marker; the others have their own. A method that is not in `METHODS` goes
-    by its own name, in one of `OTHERS`.
+    Variants of one method have its colour, from dark to light, and a marker each. A method that is
+    not in `METHODS` goes by its own name, in one of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
@@ -113,68 +110,41 @@ def _shade(colour, i, count):
 def set_style() -> None:
     """What every figure has in common."""
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
-    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+    common = {"font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+    common |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    common |= {"figure.constrained_layout.use": True}
+    plt.rcParams.update(common)
 
 
 def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
     """Frame what a drawing function returned, (figure, note, legend's handles), and write it.
 
-    From top to bottom: the title, what it was measured on, the axes, a legend of the handles, and
-    a note that says what the marks mean. Lines too long for the figure's width are broken.
+    The title stands above the axes; below are what was measured and what the marks mean, and the
+    legend. They are added to the figure's height.
     """
     figure, note, handles = drawn
     width, height = figure.get_size_inches()
-    heading = textwrap.wrap(title, int(width / 0.112))
-    below = [part for line in subtitle.splitlines() for part in _wrap(line, width)]
-    notes = [part for line in note.splitlines() for part in _wrap(line, width)]
-    foot = 0.06 + LINE * len(notes)
-    rows = _legend(figure, handles, width, foot)
-    top = 0.12 + 0.23 * len(heading) + 0.05
-    figure.text(
-        0.02, 1 - 0.12 / height, "\n".join(heading), va="top", fontsize=13, fontweight="bold"
+    lines = f"{note}\n{subtitle}".strip().splitlines()
+    lines = [part for line in lines for part in textwrap.wrap(line, int(width / 0.066))]
+    longest = max((len(handle.get_label()) for handle in handles), default=0)
+    columns = max(1, int(width / (0.75 + 0.075 * longest)))
+    rows = -(-len(handles) // columns)
+    figure.set_size_inches(width, height + 0.165 * len(lines) + 0.235 * rows)
+    figure.suptitle(textwrap.fill(title, int(width / 0.112)), fontsize=13, fontweight="bold")
+    legend = figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        title="\n".join(lines),
+        title_fontsize=SMALL,
+        fontsize=9.5,
+        alignment="left",
     )
-    grey = {"va": "top", "fontsize": SMALL, "color": "#444444", "parse_math": False}
-    figure.text(0.02, 1 - top / height, "\n".join(below), **grey)
-    figure.text(0.02, foot / height, "\n".join(notes), **grey)
-    top += LINE * len(below) + 0.05
-    low = foot + 0.235 * rows + 0.06
-    rect = (0.01, low / height, 0.98, 1 - (top + low) / height)  # left, bottom, width, height
-    figure.set_layout_engine("constrained", rect=rect, h_pad=0.1)
+    legend.get_title().set_parse_math(False)
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=150)
     plt.close(figure)
     return path
-
-
-def _wrap(line, width):
-    return textwrap.wrap(line, int(width / 0.066)) or [""]
-
-
-def legend_rows(labels: Sequence[str], width: float) -> int:
-    """The fewest rows of a legend, filled column by column, in a figure so many inches wide."""
-    widths = [0.75 + 0.075 * len(label) for label in labels]  # a handle and its text
-    for rows in range(1, len(labels)):
-        columns = (widths[i : i + rows] for i in range(0, len(widths), rows))
-        if sum(map(max, columns)) < 0.95 * width:
-            return rows
-    return len(labels)
-
-
-def _legend(figure, handles, width, foot):
-    """Draw the legend `foot` inches above the lower edge; returns its number of rows."""
-    if not handles:
-        return 0
-    rows = legend_rows([handle.get_label() for handle in handles], width)
-    figure.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, foot / figure.get_figheight()),
-        borderaxespad=0.1,
-        ncols=math.ceil(len(handles) / rows),
-        frameon=False,
-        fontsize=9.5,
-    )
-    return rows
 
 
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
@@ -193,7 +163,6 @@ def line_handle(look: Look, **more) -> plt.Line2D:
     return plt.Line2D([], [], label=look.label, **(style | more))
 
 
-def ring_handle(label: str, **more) -> plt.Line2D:
+def ring_handle(label: str) -> plt.Line2D:
     """A legend's entry for the ring around a chosen point."""
-    ring = {"color": "black", "marker": "o", "markersize": 10, "fillstyle": "none", "ls": ""}
-    return plt.Line2D([], [], label=label, **(ring | more))
+    return plt.Line2D([], [], label=label, color="black", marker="o", fillstyle="none", ls="")

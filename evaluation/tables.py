@@ -1,5 +1,6 @@
 """The tables of an experiment's page, each with what its columns mean below it."""
 
+import numpy as np
 import pandas as pd
 
 from . import statistics
@@ -7,7 +8,6 @@ from .comparisons import interval_note
 from .markdown import count, escape, interval, number, p_value, percent, size, table
 from .results import Results
 from .statistics import wilson
-from .style import parse
 
 SHOWN = 10  # misclassified reviews
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
@@ -82,25 +82,22 @@ def _macro_f1(results, rows):
 def by_label(results: Results) -> str:
     """How many test reviews each label has, and each method's F1 on it; means over the seeds."""
     predictions, names = results.predictions, results.experiment["label_names"]
-    counts = [(predictions.labels == i).sum() for i in range(len(names))]
+    counts = np.bincount(predictions.labels, minlength=len(names))
     columns = {"label": map(escape, names), "test reviews": [f"{n:,}" for n in counts]}
-    if "labels" in results.experiment["data"]:  # of the first seed
-        own = results.experiment["data"]["labels"]
-        labelled = zip(own["train"], own["validation"], strict=True)
-        columns["labelled reviews"] = [f"{a + b:,}" for a, b in labelled]
     scores = {}
     for (method, _), logits in predictions.logits.items():
         f1 = statistics.f1_of_labels(predictions.labels, logits)
         scores.setdefault(method, []).append(f1)
     for method, seeds in scores.items():
         heading = f"{escape(results.looks[method].label)}, F1 %"
-        columns[heading] = map(percent, sum(seeds) / len(seeds))
+        columns[heading] = map(percent, np.mean(seeds, axis=0))
     return table(columns)
 
 
 def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     """Differences of two methods each, from `statistics.compare`."""
     a, b = (_labels(results, pairs[f"method_{side}"]) for side in "ab")
+    better = _labels(results, pairs["method_a"].where(pairs["difference"] > 0, pairs["method_b"]))
     margin = results.experiment["constants"].get("equivalence_margin", statistics.MARGIN)
     within = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     columns = {
@@ -110,7 +107,12 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "minimum detectable effect, points": pairs["minimum_detectable_effect"].map(percent),
-        "verdict": [_verdict(results, row, within) for row in pairs.itertuples()],
+        "verdict": [
+            {"different": f"{one} better", "equivalent": f"equivalent within {within}"}.get(
+                verdict, verdict
+            )
+            for verdict, one in zip(pairs["verdict"], better, strict=True)
+        ],
     }
     return (
         f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
@@ -119,21 +121,6 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "neither; the intervals, each of a single difference, say how large it could be. Minimum "
         "detectable effect: the true difference that a single test at 5 % finds with 80 % power."
     )
-
-
-def _verdict(results, row, within):
-    """In words, with what was not varied; a baseline needs no seeds."""
-    better = row.method_a if row.difference > 0 else row.method_b
-    words = {"different": f"{escape(results.looks[better].label)} better"}
-    words |= {"equivalent": f"equivalent within {within}"}
-    verdict = words.get(row.verdict, "undecided")
-    methods = {row.method_a: row.seeds_a, row.method_b: row.seeds_b}
-    baselines = set(results.runs.loc[results.runs["baseline"], "name"])
-    once = [m for m, n in methods.items() if n == 1 and parse(m)[0] not in baselines]
-    if not once:
-        return verdict
-    of = f" of {escape(results.looks[once[0]].label)}" if len(once) == 1 else " each"
-    return f"{verdict} (one seed{of})"
 
 
 def single_runs(results: Results) -> str:
@@ -169,8 +156,6 @@ def failed(results: Results) -> str:
 
 def misclassified(results: Results) -> str:
     """The first of the reviews in `misclassified.csv`."""
-    if results.misclassified.empty:
-        return "There are none."
     wrong = results.misclassified
     rows = wrong.head(SHOWN)
     columns = {
@@ -180,11 +165,10 @@ def misclassified(results: Results) -> str:
         "confidence, %": rows["confidence"].map(percent),
         "text": rows["text"].map(escape),
     }
-    shown = f"The {SHOWN} most confident of" if len(wrong) > SHOWN else "All"
     return (
-        f"{table(columns)}\n\n{shown} {count(len(wrong), 'review')} wrong in every seed of "
-        "every method. Confidence: the mean probability of the wrong label. Review: its place in "
-        "test order, from 0."
+        f"{table(columns)}\n\nThe most confident of {count(len(wrong), 'review')} wrong in every "
+        "seed of every method. Confidence: the mean probability of the wrong label. Review: its "
+        "place in test order, from 0."
     )
 
 

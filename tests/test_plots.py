@@ -5,12 +5,10 @@ import colorsys
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
+from made_up import EXPERIMENT, TESTS, add, add_depths, begin
 from matplotlib.colors import to_rgb
 
-from boundary import BadInput
 from evaluation import changes, comparisons, curves, plots, statistics, style
-from evaluation.files import read_table
 from evaluation.results import Results
 
 ALWAYS = {
@@ -99,7 +97,7 @@ def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
         assert style.looks([method, "mine"])[method] == look
 
 
-def test_twelve_variants_are_drawn_in_every_figure(tmp_path, drawn):
+def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tmp_path, drawn):
     begin(tmp_path, constants=EXPERIMENT["constants"] | {"methods": VARIANTS})
     for i, method in enumerate(VARIANTS):
         add(tmp_path, method, 0, right=16 + 2 * i)
@@ -107,10 +105,9 @@ def test_twelve_variants_are_drawn_in_every_figure(tmp_path, drawn):
     assert len(results.looks) == 12 and len(results.comparisons) == 66
     figure, note, _ = comparisons.differences(results)
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert len(names) == 11 and all(name.startswith("mine − ") for name in names)
-    assert "each method and the best one; the report has all 66 pairs" in note
-    figures = drawn(tmp_path)
-    assert figures - ALWAYS - COMPARED == {
+    assert len(names) == 15 and names[0] == "mine −\nTF-IDF"
+    assert "the 15 largest differences; the report has all 66 pairs" in note
+    assert drawn(tmp_path) - ALWAYS - COMPARED == {
         *("changes_lora", *(f"changes_lora+rank={rank}" for rank in (1, 4, 64))),
         "changes_lora+targets=+q+v+rank=8",
     }
@@ -134,89 +131,16 @@ def test_error_bars_of_the_test_accuracy_are_the_intervals(tmp_path):
     assert "t over 3 seeds; Wilson, seeds not varied for TF-IDF" in note
 
 
-def test_bars_of_time_are_training_and_on_it_the_shared_pass_with_their_sum(tmp_path):
+def test_times_hold_the_shared_pass_and_say_so_where_there_is_one(tmp_path):
     begin(tmp_path)
+    add(tmp_path, "tfidf", 0)
+    scale = comparisons.BARS["training_time"][2]
+    assert "shared" not in comparisons.bars(Results.read(tmp_path), "total_seconds", scale)[1]
     add_depths(tmp_path, ["lora"])
-    results = Results.read(tmp_path)
-    figure, note, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
-    axes = figure.axes[0]
-    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
-    expected = [(0, 1), (1, 16)]  # head-only, then LoRA, whose last has no frozen block
-    for blocks in range(1, 7):
-        trained = 1 + 4 * blocks
-        expected += [(0, trained), (trained, trained + 2.5 * (6 - blocks))][: 2 - (blocks == 6)]
-    np.testing.assert_allclose(ends, expected)
-    assert [text.get_text() for text in axes.texts] == [
-        *("16", "17.5", "19", "20.5", "22", "23.5", "25")
-    ]
-    assert axes.get_xlabel() == "training, and the shared pass (s)" and "paler" in note
-
-
-def test_every_axis_of_time_says_whether_the_shared_pass_is_in_it(tmp_path):
-    begin(tmp_path)
-    add_depths(tmp_path, ["lora"])
-    results = Results.read(tmp_path)
-    figure, note, _ = comparisons.cost_and_benefit(results)
-    panel = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
-    assert panel.get_xlabel() == "training and shared pass (s)" and "whole shared pass" in note
-    at = [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1]
-    assert {16, 17.5, 25} <= set(at) and min(at) == 16
-
-
-def test_without_a_shared_pass_no_figure_speaks_of_one(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
-    results = Results.read(tmp_path)
-    figures = [comparisons.bars(results, "training_seconds", comparisons.SECONDS)]
-    figures += [comparisons.cost_and_benefit(results)]
-    for figure, note, _ in figures:
-        words = [note, *(axes.get_xlabel() for axes in figure.axes)]
-        assert "shared" not in " ".join(words)
-
-
-def test_long_times_are_written_in_full(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "lora", 0)
-    results = Results.read(tmp_path)
-    results.runs["training_seconds"] = results.runs["total_seconds"] = 12345.6
-    figure, _, _ = comparisons.bars(results, "training_seconds", comparisons.SECONDS)
-    assert "12,346" in [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_long_names_leave_room_for_the_bars_and_the_differences(tmp_path):
-    begin(tmp_path)
-    name = "lora(rank=9, targets=('q', 'k', 'v', 'o', 'up', 'down'), learning_rate="
-    for rate in (0.001, 0.00316):
-        add(tmp_path, f"{name}{rate})", 0), add(tmp_path, f"{name}{rate})", 1)
-    results = Results.read(tmp_path)
-    drawings = [comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)]
-    for figure, *_ in [*drawings, comparisons.differences(results)]:
-        figure.set_layout_engine("constrained")
-        figure.canvas.draw()
-        assert figure.axes[0].get_window_extent().width / figure.dpi > 3  # inches
-
-
-@pytest.mark.parametrize("seconds", [(1321.0, 1433.0), (1.0, 5.0), (1.0, 700.0), (105.0, 139.0)])
-def test_costs_of_every_range_have_ticks(tmp_path, seconds):
-    begin(tmp_path)
-    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
-    results = Results.read(tmp_path)
-    results.runs["total_seconds"] = seconds
-    figure, _, _ = comparisons.cost_and_benefit(results)
-    axes = next(axes for axes in figure.axes if "training" in axes.get_xlabel())
-    left, right = axes.get_xlim()
-    ticks = axes.get_xticks()
-    assert 2 <= len(ticks) <= 5 and left < min(ticks) < max(ticks) < right
-
-
-@pytest.mark.filterwarnings("error")
-def test_methods_of_equal_cost_stand_in_the_middle_of_the_panel(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "head", 0, right=36), add(tmp_path, "lora", 0, right=24)
-    results = Results.read(tmp_path)
-    results.runs[list(comparisons.COSTS)] = 8.0
-    figure, _, _ = comparisons.cost_and_benefit(results)
-    assert [axes.get_xlim() for axes in figure.axes] == [(4, 16)] * 3
+    figure, note, _ = comparisons.bars(Results.read(tmp_path), "total_seconds", scale)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["16", "17.5", "19", "20.5", "22", "23.5", "25", "3"]
+    assert "training holds the whole shared pass" in note
 
 
 class Recorder:
@@ -247,17 +171,6 @@ def test_ordinary_accuracies_have_intervals_and_error_bars_at_their_place():
         style.error_bar(axes, row["difference"], 0, (row["low"], row["high"]), across=True)
 
 
-@pytest.mark.parametrize(("right", "seeds"), [(0, 1), (TESTS, 1), (TESTS, 3), (39, 3)])
-def test_ordinary_accuracies_are_drawn(tmp_path, right, seeds, capsys):
-    begin(tmp_path)
-    for seed in range(seeds):
-        add(tmp_path, "lora", seed, right=right), add(tmp_path, "head", seed, right=right)
-    results = Results.read(tmp_path)
-    for function in (comparisons.cost_and_benefit, comparisons.differences):
-        function(results)
-    comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)
-
-
 # ------------------------------------------------------------------ curves
 
 
@@ -268,15 +181,14 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     history = pd.read_csv(path)
     history["validation_loss"] += 0.2
     history.to_csv(path, index=False)
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path))
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
     axes = next(axes for axes in figure.axes if axes.get_title() == "validation loss")
-    mean, alone, _ = (line.get_xydata() for line in axes.lines)
+    mean, rings = (line.get_xydata() for line in axes.lines)
     np.testing.assert_allclose(mean, [[1 / 3, 0.9 + 0.1], [1, 0.3 + 0.1]])
-    np.testing.assert_allclose(alone[:, 0], [1, 4 / 3, 2, 7 / 3, 3])  # its own points
-    np.testing.assert_allclose(alone[:2, 1], [0.3, 0.9 / 4])
-    assert "bands: from lowest to highest seed" in note and "thin lines" in note
+    np.testing.assert_allclose(rings[:, 0], [3, 1])
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
+    assert axes.get_ylim() == figure.axes[0].get_ylim()  # both losses have one scale
 
 
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
@@ -318,26 +230,7 @@ def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
     assert curves.hyperparameter(Results.read(tmp_path), "rank") is None
 
 
-def test_both_losses_have_one_scale_that_holds_both(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "lora", 0), add(tmp_path, "lora", 1)
-    path = tmp_path / "lora-seed0" / "history.csv"
-    pd.read_csv(path).assign(validation_loss=[5.0, 4.0, 3.0, 2.0]).to_csv(path, index=False)
-    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
-    figure.canvas.draw()
-    training, validation, _ = figure.axes
-    assert training.get_ylim() == validation.get_ylim()
-    assert validation.get_ylim()[0] < 0.2 and validation.get_ylim()[1] > 5
-
-
-def test_one_seed_has_no_band(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "lora", 0)
-    figure, note, _ = curves.learning_curves(Results.read(tmp_path))
-    assert not figure.axes[0].collections and "band" not in note
-
-
-# ------------------------------------------------------------------ matrices and tuning
+# ------------------------------------------------------------------ matrices
 
 
 def test_blocks_that_a_method_leaves_alone_have_no_number(tmp_path):
@@ -349,16 +242,3 @@ def test_blocks_that_a_method_leaves_alone_have_no_number(tmp_path):
     figure, _, _ = changes.changes_map(Results.read(tmp_path), "lora")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert sorted(texts) == ["", "0.0", "10.0", "10.0"]
-
-
-def test_a_choice_at_the_edge_is_warned_of(tmp_path):
-    add_tuning(tmp_path)
-    assert curves.tuning_figure(tmp_path).read_bytes().startswith(b"\x89PNG")
-    tuned = read_table(tmp_path / "tuning.csv", curves.TUNING)
-    assert curves.edge_note(tuned).endswith("head-only")
-    assert "lies between" in curves.edge_note(tuned.assign(at_edge=False))
-
-
-def test_tuning_without_its_table_is_said(tmp_path):
-    with pytest.raises(BadInput, match=r"tuning\.csv is missing"):
-        curves.tuning_figure(tmp_path)

@@ -2,10 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
@@ -69,15 +66,6 @@ def test_every_figure_is_linked_once_and_every_link_leads_to_one(written):
     assert sorted(link.replace("%3D", "=").replace("%2B", "+") for link in links) == sorted(figures)
 
 
-def test_a_sentence_names_few_of_many_methods_and_counts_the_others(tmp_path):
-    begin(tmp_path)
-    for rank in (1, 2, 4, 8, 16, 32):
-        for seed in (0, 1):
-            add(tmp_path, f"lora(rank={rank})", seed, right=30)
-    found = section(page(tmp_path), "Findings")
-    assert "difference from LoRA (rank=16), LoRA (rank=2), LoRA (rank=32) and 2 more." in found
-
-
 def verdicts(text):
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if " − " in line]
     return {row[0]: row[-1] for row in rows}
@@ -119,22 +107,18 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     begin(tmp_path)
     add(tmp_path, "head", 0, right=16), add(tmp_path, "lora", 0, right=38)
     text = page(tmp_path)
-    assert "**Seeds were not varied**: intervals and tests speak of these trained models" in text
+    assert "**Seeds were not varied for head-only, LoRA**: intervals and tests speak of" in text
     assert "t over" not in text and "mean test accuracy" not in text
-    assert "exact McNemar" in text and "| LoRA better (one seed each) |" in text
+    assert "exact McNemar" in text
     add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
-    found = verdicts(section(page(tmp_path), PAIRS))
-    assert found["LoRA − head-only"] == "LoRA better (one seed of head-only)"
-    assert found["LoRA − TF-IDF"] == "LoRA better"  # which another seed would not change
 
 
 def test_one_method_is_compared_with_nothing(tmp_path):
     begin(tmp_path)
     add(tmp_path, "head", 0)
     text = page(tmp_path)
-    assert "There is one method, so nothing is compared." in text
-    assert "omparisons" not in text and "ighest" not in text
+    assert "omparisons" not in text and "significant" not in text
 
 
 def test_more_than_two_labels_have_macro_f1_and_a_table_of_their_own(tmp_path):
@@ -155,12 +139,12 @@ def folder_of(path, labels):
 
 def test_labels_are_counted_in_all_and_groups_are_said(folder):
     data = EXPERIMENT["data"] | {"groups": {"train": 3, "validation": 2, "test": 1234}}
-    constants = EXPERIMENT["constants"] | {"group_column": "film", "redraw_labels": True}
+    constants = EXPERIMENT["constants"] | {"redraw_labels": True}
     begin(folder, data=data, constants=constants)
     text = page(folder)
     said = "14 labelled reviews in all, of which 4 validate, drawn anew for each seed; 40 test"
     assert said in text
-    groups = "Groups (film): 3 train, 2 validation, 1,234 test; none is in two splits.\n"
+    groups = "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n"
     assert groups in text
 
 
@@ -181,7 +165,6 @@ def test_a_baseline_has_a_dash_where_it_has_no_value(folder):
     row = next(x for x in section(text, "Results").splitlines() if "TF-IDF" in x)
     start = "| TF-IDF | 1 | 50.0 | 35.2 to 64.8 | — | 90.0 | 0.500 | "
     assert row.startswith(start) and row.endswith(" | — | — | 3 | 100 |")
-    assert "Fewest trained parameters: head-only, 14;" in text
 
 
 def test_single_runs_have_wilsons_interval(folder):
@@ -207,25 +190,7 @@ def test_other_work_on_the_machine_is_said_once(folder):
     assert page(folder).count("other work") == 1 and said in section(page(folder), "Results")
 
 
-def test_costs_that_one_method_alone_has_are_left_out_and_the_rest_is_a_sentence(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "tfidf", 0), add(tmp_path, "lora", 0)
-    text = section(page(tmp_path), "Findings")
-    assert "- Shortest training: " in text and "trained parameters" not in text
-
-
-def test_seconds_of_several_machines_are_not_compared(folder):
-    text = page(folder)
-    assert "Machine: cpu.\n" in text and "shortest training" in section(text, "Findings")
-    path = folder / "lora-seed0" / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "a GPU"}))
-    text = page(folder)
-    assert "Machine: cpu; a GPU.\n" in text
-    assert "Fewest trained parameters: head-only" in section(text, "Findings")
-    assert "shortest training" not in text and "peak memory" not in section(text, "Findings")
-
-
-def test_the_shared_pass_stands_beside_training_and_is_in_the_shortest_total(tmp_path):
+def test_the_shared_pass_stands_beside_training(tmp_path):
     """Head-only trains for 1 s after a pass of 15; LoRA in the last block for 5 after 12.5."""
     begin(tmp_path)
     add_depths(tmp_path)
@@ -239,16 +204,9 @@ def test_the_shared_pass_stands_beside_training_and_is_in_the_shortest_total(tmp
     cells = {row[0].strip("| "): [row[i] for i in columns] for row in table}
     assert cells["head-only"] == ["1", "15"] and cells["LoRA (blocks=1)"] == ["5", "12.5"]
     assert cells["full fine-tuning"] == ["17.2", "0"] and cells["TF-IDF"] == ["17", "—"]
-    assert "shortest training, with the shared pass: head-only, 16 s" in text
     assert "Shared pass through 5 frozen blocks: 12.5 s, for 6 runs." in text.split("\n## ")[0]
     line = next(x for x in tables.terminal(results).splitlines() if "LoRA (blocks=1)" in x)
     assert line.split()[-3:] == ["5", "12.5", "2"]
-
-
-def test_without_a_shared_pass_nothing_is_said_of_one(folder, without_figures):
-    report.write(Results.read(folder))
-    assert "hared" not in (folder / "report.md").read_text(encoding="utf-8")
-    assert "shared" not in tables.terminal(Results.read(folder))
 
 
 def test_the_terminals_table_has_a_row_for_each_finished_run(folder):
@@ -262,14 +220,10 @@ def test_the_most_confident_mistakes_are_on_the_page(folder):
     texts = list(TEXTS)
     texts[39] = "<script>alert(1)</script> | *loud*\n\n# no heading" + " more" * 9
     text = page(folder, texts)
-    assert "All 1 review wrong in every seed of every method." in text
+    assert "The most confident of 1 review wrong in every seed of every method." in text
     shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading more more …"
     row = f"| 39 | good | bad | 88.1 | {shown} |"
     assert row in section(text, "Reviews misclassified by every method")
-    add(folder, "tfidf", 0, right=40)
-    assert "There are none." in section(
-        page(folder, texts), "Reviews misclassified by every method"
-    )
 
 
 # ------------------------------------------------------------------ report.html
@@ -381,7 +335,7 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
         arguments, message = [str(folder / "missing")], "missing is no folder"
     elif damage == "predictions":
         (folder / "lora-seed1" / "predictions.csv").unlink()
-        message = "predictions.csv is missing"
+        message = "predictions.csv cannot be read"
     elif damage == "json":
         (folder / "experiment.json").write_text("{")
     elif damage == "csv":
@@ -394,13 +348,6 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
     assert report.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-
-
-def test_a_folder_may_be_given_from_the_users_own(tmp_path, capsys, monkeypatch):
-    add_tuning(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path.parent))
-    assert report.main([f"~/{tmp_path.name}"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'tuning.png'}\n"
 
 
 def test_traceback_shows_where_bad_input_was_found(folder, capsys):
@@ -421,10 +368,3 @@ def test_a_figure_that_cannot_be_drawn_costs_a_line_and_not_the_page(folder, mon
     assert len(lines) == 7 and "train_accuracy.png was not drawn (ValueError: a bug)" in lines[0]
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "(differences.png)" in text and "(test_accuracy.png)" not in text
-
-
-def test_the_command_without_a_folder_says_what_to_give():
-    command = [sys.executable, "-m", "evaluation.report"]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    assert ended.returncode == 2 and ended.stdout == ""
-    assert ended.stderr == "error: give one folder of results, such as results/quick\n"
