@@ -1,6 +1,7 @@
 """Runs that are fitted, not trained: word counts, and a probe on the frozen encoder's features."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import hardware
 import modeling
@@ -26,7 +27,8 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
         probed = run.method.name == modeling.PROBE
         return features(encoder, splits[name], settings) if probed else splits[name].texts
 
-    with clock:
+    # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
+    with clock, threadpool_limits(1, "blas"):
         labels = np.concatenate([splits[name].labels.cpu() for name in ("train", "validation")])
         pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels)
     facts = {

@@ -8,7 +8,7 @@
         changes.csv          how far each matrix, or what each adapter adds, has moved
         trained.safetensors  the trained tensors of the best evaluation
         checkpoint.json      what they belong to
-        unfinished.pt        the state of an unfinished run
+        unfinished.safetensors  the state of an unfinished run
         .lock                held by the process that is at work on it
 
 No file is written by two processes, so any number of them may work on one experiment. The lock is
@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
@@ -35,9 +34,9 @@ from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
 from records import RunRecord
 
 from . import processes
-from .training_state import State
+from .training_state import State, read_state, write_state
 
-RECORD, STATE, LOCK, CHANGES = "run.json", "unfinished.pt", ".lock", "changes.csv"
+RECORD, STATE, LOCK, CHANGES = "run.json", "unfinished.safetensors", ".lock", "changes.csv"
 RESULTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", CHANGES, TENSORS, ABOUT)
 ROOM = "make room, or set RESULTS to another disk"
 
@@ -129,7 +128,7 @@ class Run:
         if not path.exists():
             return None
         with reading(str(path), f"delete {self.folder} to start that run anew"):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = read_state(path)
             then = saved["constants"]
         for name, now in self.constants.items():
             if then.get(name) != now:
@@ -180,8 +179,7 @@ class Run:
                 if state.best() is state.history[-1]:
                     save_trained(state.model, self.folder / TENSORS)
                 more = {"constants": self.constants, "started": self.started}
-                with replacing(self.folder / STATE) as part:
-                    torch.save(state.state_dict() | more, part)
+                write_state(state.state_dict() | more, self.folder / STATE)
                 if self.writer:
                     _log(self.writer, state)
         processes.barrier()

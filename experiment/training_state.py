@@ -1,15 +1,24 @@
 """What a run in training has come to: saved at every evaluation, so that a killed run resumes.
 
+One safetensors file: its tensors, and in its header all the rest as JSON. No code can hide in it.
+
 The order of the data depends on seed and epoch alone, and early stopping on the history. The
 trained tensors of the best evaluation stand in a file of their own, trained.safetensors.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 import hardware
+from boundary import replacing
 from data_utils import Split
 from modeling import PeftModel
 
@@ -80,3 +89,45 @@ class State:
             "best_epoch": best["epoch"],
             "best_step": best["step"],
         }
+
+
+def write_state(saved: dict[str, Any], path: Path) -> None:
+    """Write nested dicts and lists of numbers, texts and tensors, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_without_tensors(saved, tensors))
+    with replacing(path) as part:
+        save_file(tensors, part, {"state": text})
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote."""
+    with safe_open(path, "pt") as file:
+        return _with_tensors(json.loads(file.metadata()["state"]), file.get_tensor)
+
+
+def _without_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON can hold it: keys may be numbers, and tensors go to `tensors`."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.cpu().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[k, _without_tensors(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_without_tensors(v, tensors) for v in value]}
+    if isinstance(value, list):
+        return [_without_tensors(v, tensors) for v in value]
+    return value
+
+
+def _with_tensors(value: Any, tensor: Callable[[str], Tensor]) -> Any:
+    """The inverse of `_without_tensors`."""
+    if isinstance(value, list):
+        return [_with_tensors(v, tensor) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensor(value["tensor"])
+    if "tuple" in value:
+        return tuple(_with_tensors(v, tensor) for v in value["tuple"])
+    return {k: _with_tensors(v, tensor) for k, v in value["items"]}

@@ -232,10 +232,6 @@ def files_of(folder):
     }
 
 
-def malicious_state(path):
-    torch.save({"constants": {}, "trained": Intruder()}, path)
-
-
 def records(change, *arguments):
     """The earlier experiment's folder, changed, and asked for one more method."""
 

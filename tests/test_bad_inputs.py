@@ -180,7 +180,7 @@ RUN = "lora-seed0/run.json"
 UNFINISHED = ("--methods", "bitfit")
 FRESH = ("--methods", "head", "--fresh")
 NO_JSON = "run.json cannot be read"
-NO_STATE = "bitfit-seed0/unfinished.pt cannot be read .*delete .*bitfit-seed0"
+NO_STATE = "bitfit-seed0/unfinished.safetensors cannot be read .*delete .*bitfit-seed0"
 
 RECORDS = {
     "other constants": Case(
@@ -198,10 +198,7 @@ RECORDS = {
     ),
     "no experiment": Case(record("experiment.json", lambda f: f.unlink()), "no experiment.json"),
     "truncated unfinished run": Case(
-        record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE
-    ),
-    "unfinished run that runs code": Case(
-        record("bitfit-seed0/unfinished.pt", hostile.malicious_state, *UNFINISHED), NO_STATE
+        record("bitfit-seed0/unfinished.safetensors", cut, *UNFINISHED), NO_STATE
     ),
     "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
     "truncated experiment, started over": Case(
@@ -407,7 +404,7 @@ def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )
     try:
-        while not list(tmp_path.glob("i/*/unfinished.pt")):
+        while not list(tmp_path.glob("i/*/unfinished.safetensors")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)

@@ -108,7 +108,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
         "MODEL",
     ),
     "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
-    "state": ("torch.load", ("--methods", "bitfit"), "unfinished.pt"),
+    "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.safetensors"),
 }
 
 

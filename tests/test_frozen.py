@@ -1,6 +1,9 @@
 """The blocks that do not learn: which they are, and that running them once changes nothing."""
 
 import json
+import multiprocessing
+import os
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -106,9 +109,10 @@ def test_counts_are_blocks_times_those_of_a_block_and_the_heads(family, blocks):
 
 
 @pytest.mark.parametrize("blocks", [-1, L + 1])
-def test_blocks_that_the_model_does_not_have_are_one_line(blocks):
+@pytest.mark.parametrize("method", SIZES)
+def test_blocks_that_the_model_does_not_have_are_one_line(method, blocks):
     with pytest.raises(BadInput, match=f"^blocks is {blocks}; expected 0 to {L}") as error:
-        METHODS["lora"](tiny(layers=L), blocks=blocks)
+        METHODS[method](tiny(layers=L), blocks=blocks)
     assert "\n" not in str(error.value)
 
 
@@ -126,6 +130,32 @@ def test_nothing_is_frozen_where_embeddings_or_shared_positions_learn():
         for name, parameter in model.pretrained.named_parameters():
             parameter.requires_grad_(parameter.requires_grad or shared in name)
         assert model.frozen_blocks == 0
+
+
+def test_the_last_blocks_alone_move(family):
+    split, options = tokenised(12), settings("--batch-size", "6", "--warmup", "0")
+    for method in methods_of(family):
+        model = model_of(method, family, layers=3)
+        before = {name: p.detach().clone() for name, p in model.pretrained.named_parameters()}
+        state = in_training(model, options, 12, rate=0.1)
+        model.train()
+        for index in micro_batches(split.lengths, np.arange(12), 40):
+            finetuning.step(state, split, index, options)
+        after = dict(model.pretrained.named_parameters())
+        moved = {name for name in after if not torch.equal(before[name], after[name])}
+        last = f"{model.architecture.blocks}.2."
+        assert all(name.startswith(last) or model.architecture.in_head(name) for name in moved)
+        assert any(name.startswith(last) for name in moved)
+
+
+def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):  # noqa: F811
+    methods = ["head", *(f"{method}(blocks=0, learning_rate=0.01)" for method in SIZES)]
+    assert finetuning.main(command("--methods", *methods)) == 0
+    folder = tmp_path / "results" / "tiny"
+    found = {path.read_bytes() for path in folder.glob("*/predictions.csv")}
+    assert len(list(folder.glob("*/predictions.csv"))) == 5 and len(found) == 1
+    runs = pd.read_csv(folder / "runs.csv")
+    assert set(runs["frozen_blocks"]) == {2} and runs["trainable_parameters"].nunique() == 1
 
 
 def test_training_from_stored_states_ends_as_training_without_which_writes_none(
@@ -191,7 +221,6 @@ def files(folder):
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("blocks", [0, 1])
-@pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3"])
 def test_the_files_hold_what_frozen_blocks_make_and_no_padding(family, cache, blocks, pooling):
     model, split = model_of("lora", family, blocks, layers=3, pooling=pooling).eval(), tokenised(13)
     found, seconds = stored(model, split)
@@ -237,6 +266,15 @@ def test_methods_of_one_depth_share_files_and_nothing_else_does(cache):
     assert files(cache)[".json"] == 1 + len(others)
 
 
+def test_another_type_computed_in_has_a_file_of_its_own(cache, monkeypatch):
+    model, split = model_of("lora"), tokenised(9)
+    wide = stored(model, split)[0].frozen[0]
+    for module in (hardware, state_cache):
+        monkeypatch.setattr(module, "compute_type", lambda device: torch.bfloat16)
+    narrow = stored(model, split)[0].frozen[0]
+    assert wide.path != narrow.path and wide.bytes == 2 * narrow.bytes
+
+
 def test_methods_seeds_rates_and_experiments_compute_them_once(
     command,  # noqa: F811
     tmp_path,
@@ -262,6 +300,16 @@ def test_methods_seeds_rates_and_experiments_compute_them_once(
     assert counts == {1: reviews, 2: reviews}
 
 
+@pytest.mark.parametrize(("rank", "order"), [(0, [9, 5, 7]), (1, [7, 5, 9])])
+def test_a_second_process_starts_with_the_last_split(rank, order, cache, monkeypatch):
+    splits = {"train": tokenised(9), "validation": tokenised(5), "test": tokenised(7)}
+    monkeypatch.setattr(finetuning.processes, "rank", lambda: rank)
+    found, _ = cached_states(model_of("lora"), splits, settings(*FEW))
+    assert list(found) == list(splits)
+    made = sorted(splits, key=lambda name: found[name].frozen[0].path.stat().st_mtime_ns)
+    assert [len(splits[name]) for name in made] == order
+
+
 def test_a_pass_that_is_stopped_half_way_is_made_anew(cache, monkeypatch):
     model, split = model_of("lora"), tokenised(13)
     whole, calls = type(model).frozen_states, []
@@ -280,24 +328,68 @@ def test_a_pass_that_is_stopped_half_way_is_made_anew(cache, monkeypatch):
     assert ".part" not in files(cache)
 
 
+def rewrite(path, data):
+    path.write_bytes(data)
+    os.utime(path, ns=(1, 1))  # else a change within one tick of the clock would go unnoticed
+
+
 @pytest.mark.parametrize("suffix", [".hidden", ".pooled", ".json"])
-def test_a_file_that_is_gone_or_cut_short_is_made_anew(cache, suffix):
+@pytest.mark.parametrize("damage", ["gone", "shorter", "zeros", "a bit", "empty"])
+def test_damaged_files_are_made_anew(cache, suffix, damage):
     model, split = model_of("lora", pooling="layers"), tokenised(13)
     path = stored(model, split)[0].frozen[0].path.with_suffix(suffix)
     whole = path.read_bytes()
-    if suffix == ".hidden":
-        path.write_bytes(whole[:-1])
-    else:
+    if damage == "gone":
         path.unlink()
+    else:
+        bit = bytes([whole[0] ^ 1]) + whole[1:]
+        damaged = {"shorter": whole[:-1], "zeros": bytes(len(whole)), "a bit": bit, "empty": b""}
+        rewrite(path, damaged[damage])
     assert makes(model, split) == 13
     assert suffix == ".json" or path.read_bytes() == whole
 
 
-def test_a_cache_that_cannot_be_written_is_refused_at_set_up(
+def test_a_file_truncated_while_it_is_read_fails_the_run_in_one_line(cache):
+    split, _ = stored(model_of("lora"), tokenised(13))
+    os.truncate(split.frozen[0].path, 100)
+    with pytest.raises(BadInput, match="hidden has been truncated") as error:
+        split.batch(np.arange(13))
+    assert "\n" not in str(error.value)
+
+
+def _make(folder, number):
+    model, split = model_of("lora"), tokenised(13)
+    whole = type(model).frozen_states
+
+    def slow(model, input_ids, attention_mask):
+        time.sleep(0.1)
+        with (folder / f"{number}").open("a") as file:
+            file.write(f"{len(input_ids)}\n")
+        return whole(model, input_ids, attention_mask)
+
+    type(model).frozen_states = slow
+    stored(model, split)
+
+
+def test_two_processes_at_once_compute_them_once(cache, tmp_path):
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=_make, args=(tmp_path, number)) for number in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    (log,) = [path for number in range(2) if (path := tmp_path / str(number)).exists()]
+    assert sum(map(int, log.read_text().split())) == 13
+    assert makes(model_of("lora"), tokenised(13)) == 0
+
+
+def test_a_cache_that_cannot_be_written_is_refused_at_set_up_unless_all_is_there(
     command,  # noqa: F811
     tmp_path,
     cache,
     capsys,
+    monkeypatch,
 ):
     given = ["--methods", "lora", "--blocks", "1", "--epochs", "1"]
     cache.parent.mkdir()
@@ -307,3 +399,8 @@ def test_a_cache_that_cannot_be_written_is_refused_at_set_up(
     assert error.count("\n") == 1 and "HF_HOME" in error and "STORE_STATES" in error
     assert not (tmp_path / "results" / "tiny").exists()
     assert finetuning.main(command(*given, "--no-store-states")) == 0
+    cache.unlink()
+    assert finetuning.main(command(*given, results="first")) == 0
+    monkeypatch.setattr(state_cache, "replacing", None)  # nothing is written any more
+    monkeypatch.setattr(state_cache, "FileLock", None)
+    assert finetuning.main(command(*given, results="second")) == 0

@@ -21,6 +21,7 @@ import finetuning
 from evaluation import report
 from experiment import State, experiment, parse
 from experiment.runs import LOCK, RECORD, STATE, held
+from experiment.training_state import read_state, write_state
 from modeling import METHODS
 from records import RunRecord
 
@@ -249,7 +250,7 @@ def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(argume
     mine[0].parent.mkdir()
     for path in mine:
         path.write_text("mine")
-    (folder / "lora-seed0" / "unfinished.pt.part").mkdir()  # of a killed process
+    (folder / "lora-seed0" / "unfinished.safetensors.part").mkdir()  # of a killed process
     given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
     assert finetuning.main(given) == 0
     folders = {path.name for path in folder.iterdir() if path.is_dir()}
@@ -436,9 +437,9 @@ def test_state_comes_back_to_the_last_bit(tmp_path):
         parameter.grad = torch.randn_like(parameter)
     one.optimizer.step(), one.schedule.step()
     one.history, one.clock.seconds = [{"step": 1, "validation_loss": 1 / 3}], 0.1 + 0.2
-    torch.save(one.state_dict(), tmp_path / STATE)
+    write_state(one.state_dict(), tmp_path / STATE)
     drawn = torch.rand(3)
-    two.load_state_dict(torch.load(tmp_path / STATE, weights_only=True))
+    two.load_state_dict(read_state(tmp_path / STATE))
     assert torch.equal(torch.rand(3), drawn)
     assert two.history == one.history and two.clock.seconds == 0.1 + 0.2
     for a, b in zip(*(s.model.trainable_parameters().values() for s in states), strict=True):
