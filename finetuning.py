@@ -57,11 +57,11 @@ DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb")  # or a fi
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=1000)  # labelled texts, validation's included
+LABELS = Presets(full=None, base=2000, quick=500)  # labelled texts, validation's included
 VALIDATION_SHARE = 0.2  # of them; None, above: all there are
 TEST_EXAMPLES = Presets(full=None, base=None, quick=1000)
 REDRAW_LABELS = True  # each seed draws its own labels, the same for all methods
-MAX_TOKENS = Presets(full=512, base=128, quick=192)  # longer texts are truncated
+MAX_TOKENS = Presets(full=512, base=128, quick=128)  # longer texts are truncated
 TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tokens
 POOLING = Presets(full="first", base="layers", quick="layers")  # what is read; also "mean"
 BLOCKS = Presets(full=None, base=3, quick=3)  # how many of the last blocks learn, None: all
@@ -75,10 +75,10 @@ SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,))  # of draws, weights
 CONTRASTS = Presets(  # the pairs that the experiment is made for
     full=("lora - probe", "adapter - lora"),
     base=("lora - probe", "lora - full", "adapter - lora"),
-    quick=("lora - probe", "adapter - lora"),
+    quick=("lora - probe", "probe - tfidf", "adapter - lora"),
 )
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
-EPOCHS = 3
+EPOCHS = Presets(full=3, base=3, quick=6)
 HEAD_EPOCHS_FACTOR = 10  # as many times EPOCHS for what trains the head alone: they cost little
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
@@ -87,7 +87,7 @@ MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many a
 LEARNING_RATES = Presets(  # how each was chosen, and with which model: docs/choices.md
     full={"head": 1e-3, "adapter": 3.16e-4, "lora": 3.16e-4, "bitfit": 1e-3, "full": 1e-4},
     base={"head": 1e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 3.16e-4},
-    quick={"head": 1e-3, "adapter": 3.16e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-4},
+    quick={"head": 1e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-4},
 )
 TUNING_RATES = 5  # learning rates that --tune tries for each method, over two decades
 WEIGHT_DECAY = 0.01  # not on biases and norms
