@@ -27,6 +27,7 @@ from test_runs import VARIANT, arguments, contents  # noqa: F401
 
 import finetuning
 import hardware
+import modeling
 from evaluation import report
 from experiment import Run, processes, results_folder, state_cache
 from experiment.runs import LOCK, RECORD, STATE
@@ -149,7 +150,7 @@ def kill(place):
 
 
 def no_dropout(place):
-    load = finetuning.modeling.load_pretrained
+    load = modeling.load_pretrained
 
     def pretrained(*given):
         model = load(*given)
@@ -158,7 +159,7 @@ def no_dropout(place):
                 module.p = 0.0
         return model
 
-    finetuning.modeling.load_pretrained = pretrained
+    modeling.load_pretrained = pretrained
 
 
 def kill_without_dropout(place):
@@ -350,6 +351,7 @@ import os, signal, sys, time
 sys.path[0] = {folder!r}
 import finetuning, torch
 import hardware
+import modeling
 from evaluation import report
 from experiment import Run, processes
 hardware.compute_type = lambda device: torch.float32
