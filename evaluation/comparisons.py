@@ -122,7 +122,7 @@ def differences(results: Results):
         middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
         error_bar(axes, middle, y, (low, high), across=True, **style)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("difference of the test accuracies (points)")
     handles = [
         plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)

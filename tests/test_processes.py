@@ -319,11 +319,11 @@ def test_bad_input_is_one_line_from_all(arguments, tmp_path):  # noqa: F811
 
 
 def other_constants(place):
-    finetuning.EPOCHS += place
+    finetuning.PATIENCE += place
 
 
 def test_processes_with_other_constants_are_refused_together(arguments, tmp_path):  # noqa: F811
-    given = [a for a in arguments("many", "--methods", "head") if a not in ("--epochs", "4")]
+    given = [a for a in arguments("many", "--methods", "head") if a not in ("--patience", "2")]
     assert finish(start(main, 2, tmp_path / "b", given, other_constants)) == [2, 2]
     errors = "".join(said(tmp_path / "b", "stderr"))
     assert "have different constants" in errors and errors.count("\n") == 1

@@ -341,7 +341,7 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
     elif damage == "csv":
         (folder / "lora-seed0" / "history.csv").write_bytes(b"\xff\xfe\x00")
     elif damage == "page":
-        (folder / "report.md.part").mkdir()  # where the page is to be written
+        (folder / "report.md").mkdir()  # where the page is to be written
         message = "cannot be written to"
     else:
         arguments, message = [], "give one folder"

@@ -37,18 +37,8 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 @pytest.fixture
 def arguments(model_folder, reviews_csv, tmp_path):
     fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
-    fixed += [
-        "--max-tokens",
-        "12",
-        "--epochs",
-        "4",
-        "--head-epochs-factor",
-        "1",
-        "--batch-size",
-        "16",
-        "--patience",
-        "2",
-    ]
+    fixed += ["--max-tokens", "12", "--batch-size", "16", "--patience", "2"]
+    fixed += ["--epochs", "4", "--head-epochs-factor", "1"]
     fixed += ["--blocks", "all"]
     fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]
 
