@@ -78,7 +78,7 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
     quick=("lora - probe", "probe - tfidf", "adapter - lora"),
 )
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
-EPOCHS = Presets(full=3, base=3, quick=6)
+EPOCHS = Presets(full=3, base=3, quick=4)
 HEAD_EPOCHS_FACTOR = 10  # as many times EPOCHS for what trains the head alone: they cost little
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
