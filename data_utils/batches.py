@@ -96,6 +96,7 @@ class Split:
     lengths: np.ndarray  # (n,) tokens of each review; on the host, where batches are planned
     pad_id: int
     truncated: float = 0.0  # share of the reviews that were truncated
+    groups: list[str] | None = None  # (n,) of which film, patient or author each review is
     # What a model's frozen blocks make of them: hidden states, pooled features, or both.
     frozen: tuple[Rows | None, Rows | None] | None = None
 
@@ -131,7 +132,7 @@ class Split:
 
 
 def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
-    """Tokenise columns `text`, `label` with a fast transformers tokenizer.
+    """Tokenise the texts, which have a label and perhaps a group, with a fast tokenizer.
 
     A review of more than `tokenizer.model_max_length` tokens is truncated on its
     `truncation_side`.
@@ -149,6 +150,7 @@ def tokenise(reviews: datasets.Dataset, tokenizer) -> Split:
         lengths=np.array([len(review) for review in ids]),
         pad_id=tokenizer.pad_token_id,
         truncated=float(np.mean(truncated)),
+        groups=reviews["group"][:] if "group" in reviews.column_names else None,
     )
 
 

@@ -30,7 +30,7 @@ TEST_SHARE = 0.1  # of the data, where it has no test of its own
 
 @dataclass(frozen=True)
 class Reviews:
-    """Three data sets of columns `text` and `label`, and how they were made."""
+    """Three data sets of columns text, label and perhaps group, and how they were made."""
 
     train: Dataset
     validation: Dataset
@@ -87,6 +87,8 @@ class Task:
                 notes.append(f"{asked:,} {what} asked for, all {used[what]:,} used")
         groups = self.group and {split: f["group"].nunique() for split, f in splits.items()}
         columns = Features(text=Value("string"), label=ClassLabel(names=self.label_names))
+        if self.group:
+            columns["group"] = Value("string")
         data_sets = {
             split: Dataset.from_pandas(frame[list(columns)], columns, preserve_index=False)
             for split, frame in splits.items()

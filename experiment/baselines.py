@@ -29,8 +29,10 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
 
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with clock, threadpool_limits(1, "blas"):
-        labels = np.concatenate([splits[name].labels.cpu() for name in ("train", "validation")])
-        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels)
+        train, validation = splits["train"], splits["validation"]
+        labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
+        groups = train.groups and train.groups + validation.groups
+        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
     facts = {
         "training_seconds": clock.seconds,
         "examples_per_second": len(labels) / clock.seconds,

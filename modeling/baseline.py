@@ -7,18 +7,21 @@
          -> logistic regression, L2 penalty 1 / C                                  log probabilities
 
 Both get all n labels, and choose C by cross-validation within them: the lowest mean loss over five
-folds, stratified by label (fewer where a class has fewer labels; where one has a single label, the
-middle C). Only the regression is fitted anew in each fold: what comes before it sees no labels.
-TF-IDF reads whole reviews: nothing is truncated.
+folds, stratified by label; no group (a film) is in two folds. Where a label has fewer texts or
+groups there are fewer folds; where it has a single one, C is the middle value. Only the regression
+is fitted anew in each fold: what comes before it sees no labels. TF-IDF reads whole reviews:
+nothing is truncated.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -33,17 +36,23 @@ INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small
 FOLDS = 5
 
 
-def fit_bag_of_words(texts: Sequence[str], labels: Sequence[int]) -> Pipeline:
+def fit_bag_of_words(
+    texts: Sequence[str], labels: Sequence[int], groups: Sequence[str] | None = None
+) -> Pipeline:
     """Raises `BadInput` where no word or pair of words occurs in two reviews."""
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     with reading(f"{len(texts)} labelled reviews by tfidf", "leave it out of METHODS"):
         features = words.fit_transform(texts)
-    return make_pipeline(words, _regression(TFIDF, labels).fit(features, labels))
+    return make_pipeline(words, _fit_regression(TFIDF, features, labels, groups))
 
 
-def fit_probe(features: np.ndarray, labels: Sequence[int]) -> Pipeline:
+def fit_probe(
+    features: np.ndarray, labels: Sequence[int], groups: Sequence[str] | None = None
+) -> Pipeline:
     """On the frozen encoder's features (n, R d)."""
-    return make_pipeline(StandardScaler(), _regression(PROBE, labels)).fit(features, labels)
+    scaler = StandardScaler()
+    features = scaler.fit_transform(features)
+    return make_pipeline(scaler, _fit_regression(PROBE, features, labels, groups))
 
 
 def log_probabilities(pipeline: Pipeline, inputs: Sequence[str] | np.ndarray) -> Tensor:
@@ -51,11 +60,21 @@ def log_probabilities(pipeline: Pipeline, inputs: Sequence[str] | np.ndarray) ->
     return torch.from_numpy(pipeline.predict_log_proba(inputs)).float()
 
 
-def _regression(name, labels):
-    """Logistic regression, whose C is chosen by cross-validation where a class has two labels."""
-    folds, values = min(FOLDS, np.bincount(labels).min()), INVERSE_PENALTIES[name]
-    if folds < 2:
-        return LogisticRegression(C=values[len(values) // 2], max_iter=1000)
-    split = StratifiedKFold(folds, shuffle=True, random_state=0)
-    classifier = LogisticRegression(max_iter=1000)
-    return GridSearchCV(classifier, {"C": values}, cv=split, scoring="neg_log_loss")
+def _fit_regression(name, features, labels, groups):
+    """Logistic regression, whose C is chosen by cross-validation where two folds can be made."""
+    values, labels = INVERSE_PENALTIES[name], np.asarray(labels)
+    kind = StratifiedGroupKFold if groups else StratifiedKFold
+    of_label = pd.Series(groups or range(len(labels))).groupby(labels).nunique()
+    classifier, parts = LogisticRegression(max_iter=1000), []
+    if (folds := min(FOLDS, of_label.min())) > 1:
+        parts = kind(folds, shuffle=True, random_state=0).split(features, labels, groups)
+        parts = [(rest, held) for rest, held in parts if len(set(labels[rest])) == len(of_label)]
+    if not parts:
+        return classifier.set_params(C=values[len(values) // 2]).fit(features, labels)
+    search = GridSearchCV(classifier, {"C": values}, cv=parts, scoring=_negative_loss)
+    return search.fit(features, labels)
+
+
+def _negative_loss(classifier, features, labels):
+    """scikit-learn's own refuses a fold that lacks a label."""
+    return -log_loss(labels, classifier.predict_proba(features), labels=classifier.classes_)

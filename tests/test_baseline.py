@@ -6,7 +6,7 @@ import torch
 from conftest import reviews_frame
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from modeling import PROBE, fit_bag_of_words, fit_probe, log_probabilities
 from modeling.baseline import INVERSE_PENALTIES
@@ -60,9 +60,42 @@ def test_a_rare_class_has_fewer_folds_or_the_middle_penalty(counts, folds):
     labels = np.repeat([0, 1, 2], counts)
     model = fit_probe(features(len(labels))[0] + 0.4 * labels[:, None], labels)
     assert getattr(model[-1], "n_splits_", None) == folds
+    assert folds or INVERSE_PENALTIES[PROBE][4] == model[-1].C
     logits = log_probabilities(model, features(4)[0])
     assert logits.shape == (4, 3)
     assert torch.allclose(logits.exp().sum(1), torch.ones(4), atol=1e-5)
+
+
+def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
+    x, labels = features(60)
+    groups = [f"film {i // 6}" for i in range(60)]  # each has six reviews, three of a label
+    x = x + np.random.default_rng(1).normal(size=(10, 6)).repeat(6, axis=0)  # alike within a film
+    z = (x - x.mean(0)) / x.std(0)
+    folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(z, labels, groups))
+    assert all({groups[i] for i in a}.isdisjoint({groups[i] for i in b}) for a, b in folds)
+    losses = {
+        C: np.mean(
+            [
+                log_loss(
+                    labels[held],
+                    LogisticRegression(C=C, max_iter=1000)
+                    .fit(z[rest], labels[rest])
+                    .predict_proba(z[held]),
+                )
+                for rest, held in folds
+            ]
+        )
+        for C in INVERSE_PENALTIES[PROBE]
+    }
+    found = fit_probe(x, labels, groups)[-1]
+    assert found.best_params_ == {"C": min(losses, key=losses.get)}
+    assert -found.best_score_ == pytest.approx(min(losses.values()))
+
+
+def test_a_label_of_a_single_group_has_the_middle_penalty():
+    x, labels = features(40)
+    groups = ["one" if label else f"film {i}" for i, label in enumerate(labels)]
+    assert INVERSE_PENALTIES[PROBE][4] == fit_probe(x, labels, groups)[-1].C
 
 
 def test_logits_of_texts_are_log_probabilities():
