@@ -26,6 +26,7 @@ import hardware
 from boundary import BadInput, expanded, reading, replacing, write
 
 from .base import PeftModel
+from .card import model_card
 from .export import export_peft, export_transformers, import_peft
 from .loading import load_config, load_pretrained, load_tokenizer
 from .methods import Method, method_of
@@ -37,9 +38,12 @@ AT_ONCE = 16  # texts of a micro-batch
 class Finetuned:
     """Call it with a list of texts; it computes where its model is."""
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
+    ):
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.folder = folder  # of the run, if it is one's: the model card reads its record
         self.label_names = list(model.pretrained.config.id2label.values())
 
     def __call__(self, texts: list[str]) -> list[tuple[str, float]]:
@@ -66,16 +70,21 @@ class Finetuned:
         return found
 
     def export(self, folder: str | Path, format: str) -> None:
-        """Write it as `format` "peft" or "transformers", with the tokenizer.
+        """Write it as `format` "peft" or "transformers", with the tokenizer and a model card.
 
-        Raises `BadInput` for a method or a reading that the other library has no form for.
+        The card is README.md; an earlier card is replaced. Raises `BadInput` for a method or a
+        reading that the other library has no form for, and for a README.md that is no card.
         """
         formats = {"peft": export_peft, "transformers": export_transformers}
         if format not in formats:
             raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
         folder = expanded(folder)
+        readme, card = folder / "README.md", model_card(self, format)
+        if readme.exists() and not readme.read_bytes().startswith(b"---"):
+            raise BadInput(f"{readme} is no model card, and stays; choose another folder")
         formats[format](self.model, folder)
         self.tokenizer.save_pretrained(folder)
+        write(readme, card)
 
 
 def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -129,7 +138,7 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
                 f"{about['base_model']}: its weights or shape differ; give the right one as base="
             )
         load_trained(model, folder / TENSORS)
-    return Finetuned(model, tokenizer)
+    return Finetuned(model, tokenizer, folder)
 
 
 def load_peft(
