@@ -30,27 +30,29 @@ def features(n, classes=2):
     return random.normal(size=(n, 6)) * [1, 1, 1, 1, 1, 100] + 0.4 * labels[:, None], labels
 
 
+def penalty_by_hand(z, labels, folds):
+    """The C with the lowest mean loss over the folds, and that loss."""
+    losses = {}
+    for C in INVERSE_PENALTIES[PROBE]:
+        classifiers = [
+            LogisticRegression(C=C, max_iter=1000).fit(z[a], labels[a]) for a, _ in folds
+        ]
+        found = [c.predict_proba(z[b]) for c, (_, b) in zip(classifiers, folds, strict=True)]
+        losses[C] = np.mean(
+            [log_loss(labels[b], p) for p, (_, b) in zip(found, folds, strict=True)]
+        )
+    return min(losses, key=losses.get), min(losses.values())
+
+
 def test_the_probes_penalty_has_the_lowest_mean_loss_over_five_folds_of_standardised_features():
     x, labels = features(60)
     z = (x - x.mean(0)) / x.std(0)
-    losses = {}
-    for C in INVERSE_PENALTIES[PROBE]:
-        folds = StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels)
-        losses[C] = np.mean(
-            [
-                log_loss(
-                    labels[held_out],
-                    LogisticRegression(C=C, max_iter=1000)
-                    .fit(z[rest], labels[rest])
-                    .predict_proba(z[held_out]),
-                )
-                for rest, held_out in folds
-            ]
-        )
-    best = min(losses, key=losses.get)
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
+    best, loss = penalty_by_hand(z, labels, folds)
     assert min(INVERSE_PENALTIES[PROBE]) < best < max(INVERSE_PENALTIES[PROBE])
     model = fit_probe(x, labels)
     assert model[-1].best_params_ == {"C": best}
+    assert -model[-1].best_score_ == pytest.approx(loss)
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
     assert log_probabilities(model, x).numpy() == pytest.approx(expected, abs=1e-6)
 
@@ -73,23 +75,10 @@ def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
     z = (x - x.mean(0)) / x.std(0)
     folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(z, labels, groups))
     assert all({groups[i] for i in a}.isdisjoint({groups[i] for i in b}) for a, b in folds)
-    losses = {
-        C: np.mean(
-            [
-                log_loss(
-                    labels[held],
-                    LogisticRegression(C=C, max_iter=1000)
-                    .fit(z[rest], labels[rest])
-                    .predict_proba(z[held]),
-                )
-                for rest, held in folds
-            ]
-        )
-        for C in INVERSE_PENALTIES[PROBE]
-    }
+    best, loss = penalty_by_hand(z, labels, folds)
     found = fit_probe(x, labels, groups)[-1]
-    assert found.best_params_ == {"C": min(losses, key=losses.get)}
-    assert -found.best_score_ == pytest.approx(min(losses.values()))
+    assert found.best_params_ == {"C": best}
+    assert -found.best_score_ == pytest.approx(loss)
 
 
 def test_a_label_of_a_single_group_has_the_middle_penalty():
