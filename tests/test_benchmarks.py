@@ -9,14 +9,15 @@ import pytest
 import torch
 from conftest import tiny
 from huggingface_hub import constants
+from test_docs import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 import finetuning
 import hardware
-from benchmarks import flops, memory, speed
+from benchmarks import flops, gpu, memory, speed
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.work import Work, as_run, new_states
-from experiment import cached_states
+from experiment import cached_states, parse
 from modeling import METHODS, use_fast_attention
 
 CPU = torch.device("cpu")
@@ -165,3 +166,26 @@ def test_every_claim_is_a_ratio_of_what_was_timed():
     assert all(0 < floor < 2 / 6 for floor in floors)  # the last block's is the smallest of all
     speeds = speed.table(timings, "a machine")
     assert speeds.query("system == 'ours' and blocks == 2")["reviews_per_second"].tolist() == [2, 2]
+
+
+def test_the_profile_of_a_step_names_its_matrix_products():
+    table = gpu.kernels(Work(reviews=4, max_tokens=8, length=8, batch_size=2, blocks=1), CPU)
+    assert "aten::mm" in table or "aten::addmm" in table
+
+
+def test_a_part_that_fails_or_takes_too_long_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "FOLDER", tmp_path)
+    parts = {"fails": (("-c", "print('here'); raise SystemExit(3)"), 60)}
+    parts |= {"hangs": (("-c", "import time; time.sleep(60)"), 1)}
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    assert [gpu.run(name)["status"] for name in parts] == [3, 124]
+    assert (tmp_path / "fails.log").read_text() == "here\n"
+
+
+def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
+    for (first, *others), _ in gpu.PARTS.values():
+        places = [text for text in (first, *others) if text.endswith(".py")]
+        places += [f"{text.replace('.', '/')}.py" for text in others if text.startswith("benchm")]
+        assert all((ROOT / place).is_file() for place in places)
+    for name in ("quick", "base"):
+        parse(vars(finetuning), list(gpu.PARTS[name][0][1:]))
