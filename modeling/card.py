@@ -8,18 +8,16 @@ What neither says is "not known". The interval is Wilson's (1927), at 95 %.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCardData
 from scipy.stats import binomtest
+from transformers import PreTrainedTokenizerBase
 
 from boundary import reading
 from records import RunRecord
 
+from .base import PeftModel
 from .methods import method_of
-
-if TYPE_CHECKING:
-    from .finetuned import Finetuned  # for type hints; circular at run time
 
 ROWS = {
     "Base model": "{model}",
@@ -48,12 +46,18 @@ Not chosen: the user states one, which the licences of the base model and of the
 """
 
 
-def model_card(classifier: "Finetuned", library: str) -> str:
+def model_card(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, run: Path | None, library: str
+) -> str:
     """The text of README.md for the hub's `library_name`, "peft" or "transformers".
 
-    Raises `BadInput` where run.json or experiment.json is damaged.
+    `run`: the folder of the run that trained it, if it is known. Raises `BadInput` where run.json
+    or experiment.json is damaged.
     """
-    facts = _facts(classifier)
+    facts = _facts(model, run) | {
+        "max_tokens": tokenizer.model_max_length,
+        "end": {"left": "last", "right": "first"}[tokenizer.truncation_side],
+    }
     data = ModelCardData(
         base_model=facts["model"],
         library_name=library,
@@ -65,18 +69,15 @@ def model_card(classifier: "Finetuned", library: str) -> str:
     return f"---\n{data.to_yaml()}\n---\n\n{title}\n\n{rows}\n{LIMITS}"
 
 
-def _facts(classifier):
-    model, tokenizer = classifier.model, classifier.tokenizer
-    source = model.pretrained.config._name_or_path
-    facts, folder = {"model": source}, classifier.folder
-    if folder and (about := folder.parent / "experiment.json").exists():
-        with reading(str(about), "delete it to export without it"):
-            about = json.loads(about.read_text(encoding="utf-8"))
-            facts |= (
-                about["constants"] | about["data"] | {k: about[k] for k in ("model", "data_set")}
-            )
-    if folder and (folder / "run.json").exists():
-        facts |= RunRecord.read(folder / "run.json").model_dump(exclude_none=True)
+def _facts(model, run):
+    config, facts = model.pretrained.config, {"model": model.pretrained.config._name_or_path}
+    if run and (path := run.parent / "experiment.json").exists():
+        with reading(str(path), "delete it to export without it"):
+            about = json.loads(path.read_text(encoding="utf-8"))
+            names = {name: about[name] for name in ("model", "data_set")}
+            facts |= about["constants"] | about["data"] | names
+    if run and (run / "run.json").exists():
+        facts |= RunRecord.read(run / "run.json").model_dump(exclude_none=True)
     if {"test", "test_accuracy"} <= facts.keys():
         right = round(facts["test_accuracy"] * facts["test"])
         interval = binomtest(right, facts["test"]).proportion_ci(method="wilson")
@@ -87,9 +88,7 @@ def _facts(classifier):
     return facts | {
         "name": method_of(model),
         "choice": ", ".join(f"{name} = {value}" for name, value in choice.items()),
-        "label_names": ", ".join(classifier.label_names),
-        "max_tokens": tokenizer.model_max_length,
-        "end": {"left": "last", "right": "first"}[tokenizer.truncation_side],
+        "label_names": ", ".join(config.id2label.values()),
     }
 
 

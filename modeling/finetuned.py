@@ -79,7 +79,8 @@ class Finetuned:
         if format not in formats:
             raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
         folder = expanded(folder)
-        readme, card = folder / "README.md", model_card(self, format)
+        readme = folder / "README.md"
+        card = model_card(self.model, self.tokenizer, self.folder, format)
         if readme.exists() and not readme.read_bytes().startswith(b"---"):
             raise BadInput(f"{readme} is no model card, and stays; choose another folder")
         formats[format](self.model, folder)
