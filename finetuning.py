@@ -170,7 +170,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
         epoch = number / steps_per_epoch(len(split), settings)
         row = {"step": number, "epoch": epoch, "seconds": seconds, "loss": loss}
         state.steps.append(row | {"learning_rate": rate, "gradient_norm": norm})
-    reviews = torch.tensor([len(index) for index in batches]).double()
+    reviews = torch.tensor([len(index) for index in batches], dtype=torch.float64)
     return {
         "step": number,
         "epoch": epoch,

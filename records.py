@@ -13,6 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from boundary import reading, write
 
 
+def run_folders(folder: Path) -> list[Path]:
+    """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""
+    made = {path.parent for n in (".lock", "run.json") for path in folder.glob(f"*-seed*/{n}")}
+    return sorted(path for path in made if path.name.rpartition("-seed")[2].isdigit())
+
+
 class RunRecord(BaseModel):
     """One run: what it was, where and when it ran, and what came of it."""
 

@@ -19,7 +19,7 @@ import modeling
 from boundary import BadInput, reading
 from data_utils import ENCODERS, TASKS, Reviews, Split, Task, tokenise
 from modeling import Method, PeftModel
-from records import RunRecord
+from records import RunRecord, run_folders
 
 from . import processes, tuning
 from .runs import LOCK, RECORD, STATE, Run, Series, folder_lock, held, utc
@@ -166,7 +166,7 @@ class Experiment:
         Those that failed are not asked: they may be tried with others.
         """
         earlier = self.earlier()
-        if not earlier or not any(map(_counts, self.folder.glob("*-seed*/"))):
+        if not earlier or not any(map(_counts, run_folders(self.folder))):
             return
         then, now = earlier["constants"], self.settings.shared_constants()
         changed = [k for k in now if now[k] != then.get(k)]

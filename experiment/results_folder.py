@@ -6,10 +6,10 @@ import textwrap
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from boundary import BadInput, write
+from boundary import BadInput, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import RunRecord
+from records import RunRecord, run_folders
 
 from . import processes, tuning
 from .experiment import ABOUT, Experiment
@@ -62,19 +62,17 @@ def _write_about(experiment, figures=()):
 def at_work(folder: Path) -> list[str]:
     """The names of the runs in `folder` that other processes hold."""
     names = []
-    for lock in sorted(folder.glob(f"*-seed*/{LOCK}")):
-        with held(lock) as free:
+    for run in run_folders(folder):
+        with held(run / LOCK) as free:
             if not free:
-                names.append(lock.parent.name)
+                names.append(run.name)
     return names
 
 
 def _delete(experiment):
     """Delete what an experiment leaves, by name, the runs first and experiment.json last."""
     folder = experiment.folder
-    runs = sorted(
-        {p.parent for name in (LOCK, RECORD, STATE) for p in folder.glob(f"*-seed*/{name}")}
-    )
+    runs = run_folders(folder)
     with ExitStack() as stack:
         for run in runs:
             if not stack.enter_context(held(run / LOCK)):
@@ -96,7 +94,8 @@ def _delete(experiment):
 
 def _remove(folder, *names):
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        with reading(str(folder / name), OTHER, "deleted"):
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / f"{name}.part", ignore_errors=True)
 
 
@@ -124,7 +123,8 @@ def summarise(experiment: Experiment) -> int:
 
 def _write_page(experiment):
     folder = experiment.folder
-    if not any(RunRecord.read(path).is_finished for path in folder.glob(f"*-seed*/{RECORD}")):
+    records = [run / RECORD for run in run_folders(folder)]
+    if not any(path.exists() and RunRecord.read(path).is_finished for path in records):
         return
     test = experiment.splits(experiment.settings.seeds[0])["test"]
     results = Results.read(folder, test.texts)

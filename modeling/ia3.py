@@ -46,7 +46,9 @@ class IA3Linear(AdaptedLinear):
     def merged_bias(self) -> Tensor | None:
         """Scaled with the outputs."""
         bias = self.linear.bias
-        return bias if bias is None or self.of_inputs else bias.double() * self.ia3_l
+        if bias is None or self.of_inputs:
+            return bias
+        return bias.cpu().double() * self.ia3_l.cpu().double()
 
 
 class IA3Model(PeftModel):

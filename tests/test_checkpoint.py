@@ -158,6 +158,7 @@ def without(name):
         (lambda f: edit(f, method="lorra"), "unknown method 'lorra'"),
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "lora has no hyperparameter 'rnk'"),
         (lambda f: edit(f, hyperparameters={"rank": "x"}), "the checkpoint .* cannot be read"),
+        (lambda f: edit(f, hyperparameters={"alpha": float("nan")}), "has 'lora.alpha=nan.'"),
         (other_base, "is not the base model of"),
         (other_heads, "is not the base model of"),
         (without("checkpoint.json"), "cannot be read .*No such file.*; expected results/"),
@@ -210,10 +211,13 @@ def test_wrong_tensors_are_refused_and_nothing_is_loaded(change, line):
     assert torch.equal(fresh(*tokens()), before)
 
 
-def test_any_number_of_texts_is_computed_in_micro_batches(checkpoint):
+def test_any_number_of_texts_is_computed_in_micro_batches(checkpoint, monkeypatch):
     _, finetuned = checkpoint()
     texts = [" ".join(["good", "film"] * (i % 5)) for i in range(2 * AT_ONCE + 3)]
+    encode, sizes = finetuned.model.encode, []
+    monkeypatch.setattr(finetuned.model, "encode", lambda *b: sizes.append(len(b[0])) or encode(*b))
     probabilities = finetuned.probabilities(texts)
+    assert sizes == [AT_ONCE, AT_ONCE, 3]
     assert probabilities.sum(1) == pytest.approx(torch.ones(len(texts)), abs=1e-6)
     alone = torch.cat([finetuned.probabilities([text]) for text in texts])
     assert torch.allclose(probabilities, alone, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,8 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert (own / "changes.csv").exists() == (row.name != "head")
     assert len({name for name in runs["name"]}) == 4
     printed = capsys.readouterr()
-    assert "Experiment tiny" in printed.out and "Runs to do: 5" in printed.out
+    assert "Experiment tiny (values of quick): head, " in printed.out
+    assert "Runs to do: 5" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
 
 
@@ -424,6 +426,15 @@ def test_steps_read_no_value_from_the_device(method, family):
     with Reads() as reads:
         torch.ones(1).item()
     assert reads.count == 1
+
+
+def test_float64_is_computed_on_the_cpu_alone():
+    """Apple's devices have none."""
+    root = Path(finetuning.__file__).parent
+    parts = (root.glob(part) for part in ("finetuning.py", "experiment/*.py", "modeling/*.py"))
+    for path in chain.from_iterable(parts):
+        for line in path.read_text().splitlines():
+            assert ".double()" not in line.replace(".cpu().double()", ""), f"{path}: {line}"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from hostile import files_of
 from huggingface_hub import constants
 
 import finetuning
+from boundary import BadInput
 from evaluation import report
 from experiment import State, experiment, parse
 from experiment.runs import LOCK, RECORD, STATE, held
@@ -236,32 +238,50 @@ def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch
 def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(arguments, tmp_path):
     folder = tmp_path / "one" / "tiny"
     assert finetuning.main(arguments("one", "--methods", "head", "lora", "--tensorboard")) == 0
-    mine = [folder / "notes" / "steps.csv", folder / "mine.csv", folder / "head-seed0" / "mine.png"]
-    mine[0].parent.mkdir()
+    mine = [folder / "notes" / "run.json", folder / "mine.csv", folder / "head-seed0" / "mine.png"]
+    mine += [folder / "lora-seed0-old" / "run.json"]
     for path in mine:
+        path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     (folder / "lora-seed0" / "unfinished.safetensors.part").mkdir()  # of a killed process
     given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
     assert finetuning.main(given) == 0
     folders = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert folders == {"notes", "head-seed0", "head-seed5"}
+    assert folders == {"notes", "lora-seed0-old", "head-seed0", "head-seed5"}
     assert [path.name for path in (folder / "head-seed0").iterdir()] == ["mine.png"]
     assert all(path.read_text() == "mine" for path in mine)
 
 
 @pytest.mark.parametrize("fresh", [[], ["--fresh"]])
-@pytest.mark.parametrize("name", ["history.csv", "reviews.csv", "own/reviews.csv"])
-def test_data_in_the_results_folder_is_refused_and_stays(
-    arguments, reviews_csv, tmp_path, capsys, name, fresh
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("dataset", "history.csv"), ("dataset", "own/reviews.csv"), ("model", "lora-seed0")],
+)
+def test_data_or_a_model_in_the_results_folder_is_refused_and_stays(
+    arguments, reviews_csv, model_folder, tmp_path, capsys, what, name, fresh
 ):
-    data = tmp_path / "one" / "tiny" / name
-    data.parent.mkdir(parents=True)
-    data.write_bytes(reviews_csv.read_bytes())
-    given = arguments("one", "--methods", "head", "--dataset", data, *fresh)
-    assert finetuning.main(given) == 2
-    assert data.read_bytes() == reviews_csv.read_bytes()
+    mine = tmp_path / "one" / "tiny" / name
+    mine.parent.mkdir(parents=True)
+    if what == "model":
+        shutil.copytree(model_folder, mine)
+    else:
+        shutil.copy(reviews_csv, mine)
+    before = files_of(mine.parent)
+    assert finetuning.main(arguments("one", "--methods", "head", f"--{what}", mine, *fresh)) == 2
+    assert before.items() <= files_of(mine.parent).items()
     error = capsys.readouterr().err
-    assert "DATASET is in" in error and error.count("\n") == 1
+    assert f"{what.upper()} is in" in error and error.count("\n") == 1
+
+
+def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path, capsys):
+    assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    folder = tmp_path / "one" / "tiny"
+    (folder / "head-seed0" / "steps.csv").unlink()
+    (folder / "head-seed0" / "steps.csv").mkdir()
+    assert finetuning.main(arguments("one", "--methods", "head", "--fresh")) == 2
+    error = capsys.readouterr().err
+    assert "steps.csv cannot be deleted" in error and error.count("\n") == 1
+    assert (folder / "runs.csv").exists() and (folder / "experiment.json").exists()
 
 
 @pytest.mark.parametrize("fresh", [[], ["--fresh"]])
@@ -274,19 +294,21 @@ def test_a_folder_that_is_no_experiments_is_refused(arguments, tmp_path, capsys,
     assert mine.read_text() == "mine"
 
 
-@pytest.mark.parametrize("changed", ["data", "weights"])
+@pytest.mark.parametrize("changed", ["data", "labels", "weights"])
 def test_other_data_or_weights_of_the_same_name_are_not_mixed(
     arguments, model_folder, reviews_csv, tmp_path, capsys, changed
 ):
     model = shutil.copytree(model_folder, tmp_path / "model")
     given = arguments("one", "--model", model, "--methods", "head")
     assert finetuning.main(given) == 0
-    if changed == "data":
-        reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
-    else:
+    if changed == "weights":
         tiny("bert", seed=1).float().save_pretrained(model)
+    else:
+        old, new = ("x7,1", "x7,0") if changed == "labels" else ("good", "fine")
+        reviews_csv.write_text(reviews_csv.read_text().replace(old, new))
     assert finetuning.main([*given, "lora"]) == 2
-    assert f"has runs with other {changed} of the same name" in capsys.readouterr().err
+    what = "weights" if changed == "weights" else "data"
+    assert f"has runs with other {what} of the same name" in capsys.readouterr().err
 
 
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
@@ -300,7 +322,7 @@ def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(argumen
 def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):
     assert finetuning.main(arguments("one", "--methods", "head")) == 0
     free = ["--micro-batch-tokens", "50", "--no-store-states", "--learning-rates"]
-    free += ["head=0.01", "lora=0.02"]
+    free += ["head=0.01", "lora=0.02", "--lora-rank", "2"]
     assert finetuning.main(arguments("one", "--methods", "head", "lora", *free)) == 0
     capsys.readouterr()
     other = arguments("one", "--methods", "head", "--learning-rates", "head=0.5")
@@ -308,8 +330,11 @@ def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, cap
     assert "has head with learning_rate = 0.01, not 0.5; write" in capsys.readouterr().err
 
 
-def test_a_damaged_output_does_not_stop_a_resume(arguments, tmp_path):
+def test_a_damaged_output_or_a_users_own_folder_does_not_stop_a_resume(arguments, tmp_path):
     assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    for name in ("checkpoints", "head-seed0-old"):
+        (tmp_path / "one" / "tiny" / name).mkdir()
+        (tmp_path / "one" / "tiny" / name / "run.json").write_text("mine")
     for name in ("misclassified.csv", "runs.csv", "report.md"):
         (tmp_path / "one" / "tiny" / name).write_bytes(bytes(range(256)))
     assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
@@ -333,6 +358,7 @@ FAILURES = {
     "out of memory on a GPU": torch.OutOfMemoryError("CUDA out of memory."),
     "out of memory on a CPU": RuntimeError(MEMORY),
     "a full disk": OSError(28, "No space left on device"),
+    "a cache that cannot be written": BadInput("the frozen blocks' states cannot be kept"),
 }
 
 

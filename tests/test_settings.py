@@ -131,6 +131,12 @@ def test_a_rate_for_a_baseline_is_refused():
         settings("--learning-rates", "tfidf=0.1")
 
 
+def test_the_command_that_resumes_finds_the_program_from_another_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    program = Path(settings("--experiment", "a").command.split()[1])
+    assert program.resolve() == Path(finetuning.__file__).resolve()
+
+
 def test_the_command_that_resumes_does_not_start_over():
     given = ["--experiment", "a b", "--methods", "lora(rank=4)", "--fresh"]
     assert settings(*given).fresh
