@@ -8,12 +8,15 @@
 
 "first" and "mean" are read by the family's own head. "layers" have one linear layer, as a probe:
 
-    logits = W [LayerNorm(x_0); ...; LayerNorm(x_L)] + b          W (C, (L + 1) d), starts at 0
+    logits = W [LayerNorm(x_0); ...; LayerNorm(x_L)] / (L + 1) + b      W (C, (L + 1) d), from 0
 
-The LayerNorm has no weights: it gives all layers one scale. That middle layers hold what the last
-has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365); its learned mixture, one weight
-a layer before the family's head, had a higher validation loss here (docs/choices.md). The last of
-the L + 1 is what the encoder gives, after its final norm where it has one (ModernBERT, decoders).
+The LayerNorm has no weights: it gives all layers one scale. AdamW moves each number of W by about
+the learning rate; divided by L + 1, a step moves the logits as far as it would with one layer, so
+that the rate that suits what learns in the blocks suits the head too. That middle layers hold what
+the last has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365); its learned mixture, one
+weight a layer before the family's head, had a higher validation loss here (docs/choices.md). The
+last of the L + 1 is what the encoder gives, after its final norm where it has one (ModernBERT,
+decoders).
 """
 
 from collections.abc import Iterator
@@ -35,7 +38,7 @@ def mean_of_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 class LayersHead(nn.Module):
-    """W [LayerNorm(x_0); ...; LayerNorm(x_L)] + b, from `count` = L + 1 vectors to the logits."""
+    """The mean of W_l LayerNorm(x_l) over `count` = L + 1 layers, and b: the logits."""
 
     def __init__(self, count: int, width: int, classes: int):
         super().__init__()
@@ -45,7 +48,7 @@ class LayersHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, count, d) -> (N, C)"""
-        return self.linear(F.layer_norm(x, x.shape[-1:]).flatten(1))
+        return self.linear(F.layer_norm(x, x.shape[-1:]).flatten(1) / x.shape[1])
 
 
 @contextmanager

@@ -57,7 +57,8 @@ def test_the_head_of_layers_is_linear_in_the_normed_means_and_starts_at_zero():
     normed = (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
     W, b = torch.randn(3, L + 1, 8), torch.randn(3)
     head.linear.weight.data, head.linear.bias.data = W.flatten(1), b
-    assert torch.allclose(head(x), torch.einsum("cjd,njd->nc", W, normed) + b, atol=1e-5)
+    expected = torch.einsum("cjd,njd->ncj", W, normed).mean(2) + b
+    assert torch.allclose(head(x), expected, atol=1e-5)
 
 
 def test_means_are_in_float32_whatever_the_hidden_states_are_in():
