@@ -16,7 +16,18 @@ from transformers import PreTrainedModel
 
 from .adapter import AdapterModel
 from .base import PeftModel
+from .lora import LoRALinear
 from .merging import AdaptedLinear
+
+
+def core(B: Tensor, A: Tensor) -> Tensor:
+    """An (r, r) matrix with the singular values of B A, which has no others but zeros.
+
+    B = Q R and A^T = P S with orthonormal columns in Q and P, so B A = Q (R S^T) P^T.
+    """
+    R = torch.linalg.qr(B.cpu().double(), mode="r").R
+    S = torch.linalg.qr(A.cpu().double().T, mode="r").R
+    return R @ S.T
 
 
 def effective_rank(matrix: Tensor) -> float:
@@ -50,8 +61,10 @@ def changes(
             names = [name for name, other in architecture.projections.items() if other == path]
             layer = block.get_submodule(path)
             original = before.get_submodule(path).weight.cpu().double()
-            if isinstance(layer, AdaptedLinear):
-                change = layer.change(original)
+            if isinstance(layer, LoRALinear):
+                change = layer.scaling * core(*layer.factors())
+            elif isinstance(layer, AdaptedLinear):
+                change = layer.merged_weight() - original
             elif isinstance(layer, nn.Linear) and layer.weight.requires_grad:
                 change = layer.weight.cpu().double() - original
             else:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers
+from .merging import AdaptedLinear, adapted_layers, wrap
 
 
 class DoRALinear(AdaptedLinear):
@@ -46,7 +46,6 @@ class DoRALinear(AdaptedLinear):
         h = self.magnitude / lengths * Vx
         return (h if bias is None else h + bias).to(Vx.dtype)
 
-    @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """m V / ||V||"""
         A, B, m = (p.cpu().double() for p in (self.dora_A, self.dora_B, self.magnitude))
@@ -71,9 +70,7 @@ class DoRAModel(PeftModel):
         In the last `blocks` blocks, None: in all. Raises `BadInput` as LoRA does.
         """
         paths = self.architecture.matrices(targets, rank)
-        for block in self.last_blocks(blocks):
-            for path in paths:
-                block.set_submodule(path, DoRALinear(block.get_submodule(path), rank, alpha))
+        wrap(self, blocks, paths, lambda linear: DoRALinear(linear, rank, alpha))
 
     def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
         """peft's config, and its tensors by its names."""

@@ -13,11 +13,10 @@ width of its feed-forward layer.
 Where we differ: ModernBERT keeps q, k and v in one matrix, of which all outputs are scaled.
 """
 
-import torch
 from torch import Tensor, nn
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers
+from .merging import AdaptedLinear, adapted_layers, wrap
 
 
 class IA3Linear(AdaptedLinear):
@@ -36,13 +35,11 @@ class IA3Linear(AdaptedLinear):
         h = self.linear(x)
         return (self.ia3_l * h).to(h.dtype)
 
-    @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """The columns of W0 times l, or its rows."""
         scale = self.ia3_l.cpu().double()
         return self.linear.weight.cpu().double() * (scale if self.of_inputs else scale[:, None])
 
-    @torch.no_grad()
     def merged_bias(self) -> Tensor | None:
         """Scaled with the outputs."""
         bias = self.linear.bias
@@ -58,11 +55,9 @@ class IA3Model(PeftModel):
 
     def adapt(self, blocks: int | None = None) -> None:
         """Put an IA3Linear around k, v and down, in the last `blocks` blocks, None: in all."""
-        projections = self.architecture.projections
-        for block in self.last_blocks(blocks):
-            for path in dict.fromkeys(projections[name] for name in ("k", "v", "down")):
-                linear = block.get_submodule(path)
-                block.set_submodule(path, IA3Linear(linear, path == projections["down"]))
+        k, v, down = (self.architecture.projections[name] for name in ("k", "v", "down"))
+        wrap(self, blocks, {k, v}, lambda linear: IA3Linear(linear, of_inputs=False))
+        wrap(self, blocks, [down], lambda linear: IA3Linear(linear, of_inputs=True))
 
     def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
         """peft's config, and its tensors by its names."""

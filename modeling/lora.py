@@ -11,11 +11,11 @@ Section 4.1. A chosen matrix W0 stays frozen, and learns an update of rank r bes
 
 Section 4.2 adapts the attention projections only; which matrices is a choice here (`targets`).
 Where we differ: A is Kaiming-uniform as in the authors' code, where the text says Gaussian.
+PiSSA, another start of A and B, is pissa.py.
 """
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,42 +23,22 @@ from boundary import BadInput
 
 from .base import PeftModel
 from .fast import FoldedLoRA
-from .merging import AdaptedLinear, adapted_layers
+from .merging import AdaptedLinear, adapted_layers, wrap
 
 
 class LoRALinear(AdaptedLinear):
     """A frozen linear layer with a trainable update of rank `rank` beside it."""
 
-    def __init__(
-        self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False, pissa=False
-    ):
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False):
         super().__init__(linear)
         self.dropout = nn.Dropout(dropout)
         self.folded = False  # see fast.py
         self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
-        self.pissa = pissa
         weight = linear.weight  # (d_out, d_in)
         self.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         # B = 0, so training starts at the pretrained model.
         self.lora_B = nn.Parameter(weight.new_zeros(linear.out_features, rank))
-        if pissa:
-            self.start_at_principal_part()
-
-    @torch.no_grad()
-    def start_at_principal_part(self) -> None:
-        """PiSSA: W0 = U S V^T; (alpha / r) B A is its first r terms, and W0 what is left.
-
-        The sum is the same, so training starts at the pretrained model here too.
-        """
-        U, S, Vt = torch.linalg.svd(self.linear.weight, full_matrices=False)
-        rank = len(self.lora_A)
-        root = (S[:rank] / self.scaling).sqrt()
-        self.lora_A.copy_(root[:, None] * Vt[:rank])
-        self.lora_B.copy_(U[:, :rank] * root)
-        self.linear.weight -= self.scaling * self.lora_B @ self.lora_A
-        self.register_buffer("start_A", self.lora_A.clone(), persistent=False)
-        self.register_buffer("start_B", self.lora_B.clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """h = W0 x + b + (alpha / r) B A x, with dropout before A; (..., d_in) -> (..., d_out)"""
@@ -67,40 +47,10 @@ class LoRALinear(AdaptedLinear):
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
         return self.linear(x) + self.scaling * update
 
-    @torch.no_grad()
-    def delta(self) -> Tensor:
-        """What training has added to W0, (d_out, d_in), in float64 on the CPU."""
-        B, A = self.factors()
-        return self.scaling * (B @ A)
-
-    @torch.no_grad()
     def factors(self) -> tuple[Tensor, Tensor]:
-        """B and A of `delta`, in float64 on the CPU; for PiSSA, which starts at B0 A0, twice r.
+        """B (d_out, r) and A (r, d_in), whose scaled product is what training has added to W0."""
+        return self.lora_B, self.lora_A
 
-        B A - B0 A0 = [B, -B0] [A; A0]
-        """
-        A, B = self.lora_A.cpu().double(), self.lora_B.cpu().double()
-        if self.pissa:
-            A0, B0 = self.start_A.cpu().double(), self.start_B.cpu().double()
-            A, B = torch.cat([A, A0]), torch.cat([B, -B0], 1)
-        return B, A
-
-    @torch.no_grad()
-    def core(self) -> Tensor:
-        """An (r, r) matrix with the singular values of `delta`, which has no others but zeros.
-
-        B = Q R and A^T = P S with orthonormal columns in Q and P, so B A = Q (R S^T) P^T.
-        """
-        B, A = self.factors()
-        R = torch.linalg.qr(B, mode="r").R
-        S = torch.linalg.qr(A.T, mode="r").R
-        return self.scaling * (R @ S.T)
-
-    def change(self, original: Tensor) -> Tensor:
-        """A small matrix with the singular values of `delta`."""
-        return self.core()
-
-    @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """W0 + (alpha / r) B A, (d_out, d_in), in float64 on the CPU."""
         A, B = self.lora_A.cpu().double(), self.lora_B.cpu().double()
@@ -129,16 +79,13 @@ class LoRAModel(PeftModel):
         unknown target, no target, a part of a fused matrix, a rank below 1 or, with `pissa`, above
         a matrix's, a `b_rate` that is not above 0, or more blocks than there are.
         """
+        from .pissa import PiSSALinear  # not above: it is made of this file's layer
+
         if not b_rate > 0:
             raise BadInput(f"b_rate is {b_rate}; expected a number above 0")
+        layer = PiSSALinear if pissa else LoRALinear
         paths = self.architecture.matrices(targets, rank)
-        for block in self.last_blocks(blocks):
-            for path in paths:
-                linear = block.get_submodule(path)
-                if pissa and rank > (most := min(linear.weight.shape)):
-                    raise BadInput(f"rank is {rank}; PiSSA has {most} at most in {path}")
-                adapted = LoRALinear(linear, rank, alpha, dropout, rslora, pissa)
-                block.set_submodule(path, adapted)
+        wrap(self, blocks, paths, lambda linear: layer(linear, rank, alpha, dropout, rslora))
 
     def relative_rate(self, parameter: str) -> float:
         """How many times as fast as the head a parameter of this name learns."""
@@ -148,8 +95,7 @@ class LoRAModel(PeftModel):
         """peft's config, and its tensors by its names; PiSSA as a LoRA of twice the rank."""
         layers, choice, tensors = adapted_layers(self), self.hyperparameters, {}
         for path, layer in layers.items():
-            for letter, factor in zip("BA", layer.factors(), strict=True):
-                tensors[f"{path}.lora_{letter}.weight"] = factor.to(layer.lora_A.dtype)
+            tensors[f"{path}.lora_B.weight"], tensors[f"{path}.lora_A.weight"] = layer.factors()
         config = {"peft_type": "LORA", "r": choice["rank"], "lora_alpha": choice["alpha"]}
         if choice["pissa"]:
             config["r"] *= 2

@@ -2,10 +2,11 @@
 
     x --> AdaptedLinear: W0 (frozen), and what is learnt --> h        h = W x + b, for some W and b
 
-A method whose layers are `AdaptedLinear` can be merged: `merge` puts plain linear layers with the
-learnt W and b in their place, so that the model has the base model's own layers and speed.
+`wrap` puts such layers into a model. `merge` puts plain linear layers with the learnt W and b in
+their place, so that the model has the base model's own layers and speed.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -38,17 +39,24 @@ class AdaptedLinear(nn.Module):
             self.linear.bias.copy_(bias)
         return self.linear
 
-    @torch.no_grad()
-    def change(self, original: Tensor) -> Tensor:
-        """A matrix with the singular values of W - W0, for the pretrained W0 (d_out, d_in)."""
-        return self.merged_weight() - original
-
 
 class MergeReport(NamedTuple):
     """What merging changed on a batch: by rounding alone, since the two forms are equal."""
 
     largest_logit_change: float
     flipped_predictions: int
+
+
+def wrap(
+    model: PeftModel,
+    blocks: int | None,
+    paths: Iterable[str],
+    adapted: Callable[[nn.Linear], AdaptedLinear],
+) -> None:
+    """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`."""
+    for block in model.last_blocks(blocks):
+        for path in paths:
+            block.set_submodule(path, adapted(block.get_submodule(path)))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:

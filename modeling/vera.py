@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers
+from .merging import AdaptedLinear, adapted_layers, wrap
 
 
 class SharedProjections(nn.Module):
@@ -56,7 +56,6 @@ class VeRALinear(AdaptedLinear):
         h = self.linear(x)
         return (h + self.vera_b * F.linear(self.vera_d * F.linear(x, A), B)).to(h.dtype)
 
-    @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """W0 + diag(b) B diag(d) A"""
         A, B, d, b = (p.cpu().double() for p in (*self.projections(), self.vera_d, self.vera_b))
@@ -78,12 +77,10 @@ class VeRAModel(PeftModel):
 
         In the last `blocks` blocks, None: in all. Raises `BadInput` as LoRA does.
         """
-        paths, chosen = self.architecture.matrices(targets, rank), self.last_blocks(blocks)
-        linears = [block.get_submodule(path) for block in chosen for path in paths]
+        paths = self.architecture.matrices(targets, rank)
+        linears = [b.get_submodule(path) for b in self.last_blocks(blocks) for path in paths]
         shared = SharedProjections(linears, rank).to(self.pretrained.device, self.pretrained.dtype)
-        for block in chosen:
-            for path in paths:
-                block.set_submodule(path, VeRALinear(block.get_submodule(path), shared))
+        wrap(self, blocks, paths, lambda linear: VeRALinear(linear, shared))
 
     def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
         """peft's config, and its tensors by its names; it draws the same A and B."""

@@ -6,7 +6,7 @@ from conftest import tiny, tokens
 from torch import nn
 
 from modeling import METHODS, AdapterModel, LoRAModel, adapted_layers, changes
-from modeling.changes import effective_rank, relative_size
+from modeling.changes import core, effective_rank, relative_size
 
 
 def matrix(*singular_values, size=6):
@@ -31,13 +31,21 @@ def test_relative_size_is_the_ratio_of_frobenius_norms():
     assert relative_size(matrix(3.0, 4.0), matrix(6.0, 8.0)) == pytest.approx(0.5)
 
 
+def test_the_core_has_the_singular_values_of_the_product():
+    torch.manual_seed(0)
+    B, A = torch.randn(16, 4).double(), torch.randn(4, 24).double()
+    values = torch.linalg.svdvals(B @ A)
+    assert torch.allclose(torch.linalg.svdvals(core(B, A)), values[:4], atol=1e-12)
+    assert (values[4:] < 1e-12).all()
+
+
 def test_lora_rows_are_its_updates(family):
     model = LoRAModel(tiny(family), rank=2, alpha=2, targets=("o",))
     for layer in adapted_layers(model).values():  # dW = two equal directions, as large as W0
         q, _ = torch.linalg.qr(torch.randn(max(layer.linear.weight.shape), 2).double())
         layer.lora_B.data = q[: layer.lora_B.shape[0]].clone()
         layer.lora_A.data = q[: layer.lora_A.shape[1]].T.clone()
-        size = layer.linear.weight.norm() / layer.delta().norm()
+        size = layer.linear.weight.norm() / (layer.lora_B @ layer.lora_A).norm() / layer.scaling
         layer.lora_B.data *= size
     rows = changes(model, tiny(family), *tokens())
     assert [(row["block"], row["place"]) for row in rows] == [(0, "o"), (1, "o")]

@@ -1,5 +1,10 @@
 """What holds for every method, and what each adds."""
 
+import ast
+import inspect
+import io
+import tokenize
+
 import pytest
 import torch
 from conftest import tiny, tokens
@@ -10,6 +15,7 @@ from transformers import AutoModelForSequenceClassification as Classifier
 
 from modeling import METHODS, AdapterModel, HeadOnlyModel, LoRAModel
 from modeling.architectures import ARCHITECTURES, architecture_of
+from modeling.pissa import PiSSALinear
 
 
 def step(model):
@@ -236,3 +242,34 @@ def test_unknown_family_lists_the_known_ones():
     known = ", ".join(ARCHITECTURES)
     with pytest.raises(ValueError, match=f"'gpt2'; choose a model of {known}, or add a row"):
         architecture_of(AutoConfig.for_model("gpt2"))
+
+
+NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+
+
+def lines_of_code(source):
+    """The numbers of the lines that are neither blank, nor comment, nor docstring."""
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in (*NO_CODE, tokenize.ENDMARKER):
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        if documented and ast.get_docstring(node) is not None:
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return lines
+
+
+def test_lines_of_code_are_those_that_do_something():
+    source = (
+        '"""Doc.\n\nMore."""\n\n# why\nx = """a\nb"""\n\ndef f():\n    """Doc."""\n    return x\n'
+    )
+    assert lines_of_code(source) == {6, 7, 9, 11}
+
+
+@pytest.mark.parametrize(
+    "file", [*(inspect.getfile(m) for m in METHODS.values()), inspect.getfile(PiSSALinear)]
+)
+def test_a_methods_file_has_at_most_60_lines_of_code(file):
+    with open(file, encoding="utf-8") as source:
+        assert 0 < len(lines_of_code(source.read())) <= 60
