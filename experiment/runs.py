@@ -178,10 +178,10 @@ class Run:
                 _write_table(self.folder / "history.csv", state.history)
                 if state.best() is state.history[-1]:
                     save_trained(state.model, self.folder / TENSORS)
-                more = {"constants": self.constants, "started": self.started}
-                write_state(state.state_dict() | more, self.folder / STATE)
                 if self.writer:
                     _log(self.writer, state)
+                more = {"constants": self.constants, "started": self.started}
+                write_state(state.state_dict() | more, self.folder / STATE)
         processes.barrier()
         processes.reseed(self.seed, len(state.history))
 

@@ -224,6 +224,18 @@ def test_any_number_of_texts_is_computed_in_micro_batches(checkpoint, monkeypatc
     assert finetuned([]) == []
 
 
+def test_a_classifier_computes_in_the_type_of_training(checkpoint, monkeypatch):
+    _, finetuned = checkpoint()
+    encode, cast = finetuned.model.encode, []
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
+    monkeypatch.setattr(
+        finetuned.model,
+        "encode",
+        lambda *batch: cast.append(torch.is_autocast_enabled("cpu")) or encode(*batch),
+    )
+    assert len(finetuned(TEXTS)) == len(TEXTS) and cast == [True]
+
+
 def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batch(tmp_path):
     tiny("llama").float().save_pretrained(tmp_path)
     words = Tokenizer(WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, "[UNK]"))

@@ -18,7 +18,7 @@ import finetuning
 import hardware
 from data_utils import Split, training_batches
 from evaluation import plots, report
-from experiment import Run, Series, State, cached_states, parse
+from experiment import Run, Series, State, cached_states, parse, runs
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
 CPU = torch.device("cpu")
@@ -245,9 +245,22 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
     assert error.count("\n") == 1
 
 
-def test_tensorboard_shows_the_numbers_of_the_tables(command, tmp_path):
+@pytest.mark.parametrize("moment", ["before its state is written", "after it"])
+def test_tensorboard_shows_the_numbers_of_the_tables(command, tmp_path, monkeypatch, moment):
+    """Of a run with a dozen evaluations, killed at the fourth."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    assert finetuning.main(command("--methods", "lora", "--tensorboard")) == 0
+    given = command("--methods", "lora", "--tensorboard", "--evaluations-per-epoch", "6")
+    write_state, calls = runs.write_state, []
+
+    def write_or_stop(*what):
+        calls.append(what)
+        if len(calls) != 4 or moment == "after it":
+            write_state(*what)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "write_state", write_or_stop)
+    assert (finetuning.main(given), finetuning.main(given)) == (130, 0)
     own = tmp_path / "results" / "tiny" / "lora-seed0"
     events = accumulator.EventAccumulator(str(own))
     events.Reload()

@@ -89,6 +89,7 @@ def test_blocks_that_no_model_has_are_one_line(value):
     [
         (["lora", "lora(rank=16)"], "METHODS has 'lora' and 'lora(rank=16)', which are the same"),
         (["lora(rank=4)", "lora( rank = 4 )"], "which are the same; keep one"),
+        (["lora(targets=('q', 'v'))", "lora(targets=('v', 'q'))"], "which are the same; keep one"),
         (
             ["lora(rank=0)"],
             "'lora(rank=0)', whose rank is 0; it should be greater than or",
