@@ -31,6 +31,7 @@ class Work:
     length: int | None = None  # tokens of each review, made up; None: real reviews
     shape: str = "minilm"  # or "mpnet"; a width: of random weights
     blocks: int | None = None  # how many of the last blocks learn; None: all
+    pooling: str = "first"  # what the head reads
 
     @property
     def sizes(self) -> Shape:
@@ -78,9 +79,12 @@ class Work:
             labels = torch.from_numpy(random.integers(0, 2, self.reviews))
             lengths = np.full(self.reviews, self.length)
             return data_utils.Split([], labels, torch.from_numpy(ids), lengths, pad_id=0)
-        data = data_utils.load_task("imdb").split()
-        some = data.train.select(range(self.reviews))
-        return data_utils.tokenise(some, self.tokenizer)
+        return data_utils.tokenise(_train().select(range(self.reviews)), self.tokenizer)
+
+
+@cache
+def _train():
+    return data_utils.load_task("imdb").split().train
 
 
 @cache
@@ -108,7 +112,7 @@ def as_run(work: Work, device: torch.device) -> tuple[Experiment, Run]:
         "--epochs": 100,  # the learning rate never reaches 0
     }
     fixed = [str(part) for pair in fixed.items() for part in pair]
-    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks}, fixed)
+    settings = parse(vars(finetuning) | {"BLOCKS": work.blocks, "POOLING": work.pooling}, fixed)
     config = work.config(settings.encoder_dropout)
     base = ""  # the model of each run computes it
     experiment = WorkExperiment(settings, device, config, base, work.tokenizer, work)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import finetuning
 import hardware
-from benchmarks import flops, gpu, memory, speed
+from benchmarks import flops, gpu, memory, methods, speed
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.work import Work, as_run, new_states
 from experiment import cached_states, parse
@@ -146,6 +146,18 @@ def test_activations_held_are_what_the_shapes_say():
         assert held["optimizer"] == pytest.approx(computed["optimizer"], rel=1e-3)
         if hardware.compute_type(CPU) is torch.bfloat16:
             assert held["activations"] == pytest.approx(computed["activations"], rel=0.1)
+
+
+def test_each_methods_cost_is_a_row(monkeypatch):
+    monkeypatch.setattr(methods, "SECONDS", 0)
+    with new_states():
+        work = replace(SMALL, blocks=2, pooling="layers")
+        lora = methods.Training(work, CPU)
+        for method in ("lora", "side", "head"):
+            row = methods.measure(replace(work, method=method), lora, CPU)
+            assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+            assert row["ratio_low"] > 0 and row["pairs"] >= 2
+            assert 0 < row["checkpoint_mb"] - 4e-6 * row["trained_parameters"] < 0.02  # the header
 
 
 def test_every_claim_is_a_ratio_of_what_was_timed():

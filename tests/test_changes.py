@@ -87,7 +87,27 @@ def test_adapter_rows_are_what_it_adds_on_real_tokens_alone(family):
         assert row["relative_size"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3"])
+def test_rows_of_adapted_layers_are_those_of_their_merged_weights(method):
+    model = METHODS[method](tiny(), blocks=1)
+    torch.manual_seed(2)
+    for parameter in model.trainable_parameters().values():
+        nn.init.normal_(parameter, std=0.3)
+    rows, layers = changes(model, tiny(), *tokens()), adapted_layers(model)
+    assert len(rows) == len(layers)
+    matrices = [(x.merged_weight(), tiny().get_submodule(p).weight) for p, x in layers.items()]
+    expected = [(relative_size(W - W0, W0), effective_rank(W - W0)) for W, W0 in matrices]
+    found = [(row["relative_size"], row["effective_rank"]) for row in rows]
+    assert sorted(found) == [pytest.approx(pair, abs=1e-10) for pair in sorted(expected)]
+
+
+@pytest.mark.parametrize("method", ["head", "ln", "reft", "side", "bitfit"])
+def test_methods_that_change_no_matrix_have_no_rows(method):
+    choice = {"width": 4} if method == "side" else {}
+    assert changes(METHODS[method](tiny(), **choice), tiny(), *tokens()) == []
+
+
+@pytest.mark.parametrize("method", ["adapter", "lora", "dora", "vera", "ia3", "full"])
 def test_rows_are_of_the_blocks_that_learn(family, method):
     model = METHODS[method](tiny(family, layers=3), blocks=1)
     rows = changes(model, tiny(family, layers=3), *tokens())

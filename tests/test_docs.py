@@ -91,6 +91,20 @@ def test_readmes_counts_of_parameters_are_the_models():
         assert f"({file}) | {trained:,} | {share} | {size} MB |" in text
 
 
+def test_the_costs_on_the_page_of_methods_are_those_of_its_file():
+    page = text_of("docs/methods.md")
+    table = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
+    for method in METHODS:
+        cells = re.search(rf"^\| `{method}` \|.*$", page, re.MULTILINE)[0].split(" | ")[6:8]
+        for cell, column in zip(cells, ("ratio", "checkpoint_mb"), strict=True):
+            assert cell == " / ".join(
+                f"{table.loc[(method, encoder), column]:.2g}" for encoder in ("minilm", "mpnet")
+            )
+    text = re.search(r"\*\*step\*\*.*?\n\n", page, re.DOTALL)[0]
+    own = table.loc["lora", ["ratio_low", "ratio_high"]].to_numpy()
+    assert list(decimals(text).values()) == [own.min().round(2), own.max().round(2)]
+
+
 @pytest.mark.parametrize(("tuned", "preset"), [("tuning", "full"), ("base-tuning", "base")])
 def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
     table = pd.read_csv(RESULTS / tuned / "tuning.csv")

@@ -249,7 +249,14 @@ def test_a_pooler_that_peft_did_not_save_is_the_bases_or_refused(
     ("method", "format", "line"),
     [
         ("adapter", "transformers", "no class with the weights that adapter adds"),
+        ("reft", "transformers", "no class with the weights that reft adds"),
+        ("side", "transformers", "no class with the weights that side adds"),
         ("head", "peft", "peft has no form for HeadOnlyModel"),
+        ("adapter", "peft", "peft has no form for AdapterModel"),
+        ("reft", "peft", "peft has no form for ReFTModel"),
+        ("side", "peft", "peft has no form for SideModel"),
+        ("bitfit", "peft", "peft has no form for BitFitModel"),
+        ("full", "peft", "peft has no form for FullModel"),
         ("lora", "onnx", "unknown format 'onnx'; choose from peft, transformers"),
     ],
 )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +101,20 @@ def said(folder, name):
 # ---------------------------------------------------------------- all share each run
 
 
-def steps(place, count, port, folder, method):
-    """A dozen steps in float64, the last batches of one review; predictions; the weights."""
+def steps(place, count, port, folder, methods):
+    """A dozen steps of each method in float64; predictions; the weights."""
     if count > 1:
         enter(place, count, port, folder)
         processes.join()
+        assert dist.get_world_size() == count
     torch.set_default_dtype(torch.float64)
     finetuning.logits_of = lambda model, batch: model(*batch.tokens)
+    for method in methods:
+        save_file(after_steps(method), folder / f"{method}-{place}")
+
+
+def after_steps(method):
+    """The last batches are of one review."""
     options = settings("--batch-size", "4", "--micro-batch-tokens", "24", "--epochs", "3")
     model = METHODS[method](tiny(seed=1, classifier_dropout=0.0))
     split, few = tokenised(17), tokenised(2)  # fewer than there are processes
@@ -117,20 +125,17 @@ def steps(place, count, port, folder, method):
         measured += [finetuning.step(state, split, index, options) for index in batches]
     tensors = dict(model.trainable_parameters()) | {"measured": torch.stack(measured)}
     tensors |= {f"{len(s)}": finetuning.predict(model, s, options) for s in (split, few)}
-    if count > 1:
-        assert dist.get_world_size() == count
-    save_file({k: t.detach().contiguous() for k, t in tensors.items()}, folder / f"{place}")
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_steps_on_shared_batches_are_those_of_one_process(tmp_path, method, count):
-    one = start(steps, 1, tmp_path / "one", method)
-    many = start(steps, count, tmp_path / "many", method)
+@pytest.mark.parametrize(("count", "methods"), [(2, tuple(METHODS)), (3, ("lora", "full"))])
+def test_steps_on_shared_batches_are_those_of_one_process(tmp_path, count, methods):
+    one = start(steps, 1, tmp_path / "one", methods)
+    many = start(steps, count, tmp_path / "many", methods)
     assert finish(one + many) == [0] * (1 + count)
-    expected = load_file(tmp_path / "one" / "0")
-    for place in range(count):
-        found = load_file(tmp_path / "many" / f"{place}")
+    for method, place in product(methods, range(count)):
+        expected = load_file(tmp_path / "one" / f"{method}-0")
+        found = load_file(tmp_path / "many" / f"{method}-{place}")
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
             assert tensor.dtype == torch.float64
