@@ -57,7 +57,7 @@ DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb")  # or a fi
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=500)  # labelled texts, validation's included
+LABELS = Presets(full=None, base=2000, quick=200)  # labelled texts, validation's included
 VALIDATION_SHARE = 0.2  # of them; None, above: all there are
 TEST_EXAMPLES = Presets(full=None, base=None, quick=1000)
 REDRAW_LABELS = True  # each seed draws its own labels, the same for all methods
@@ -78,7 +78,7 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
     quick=("lora - probe", "probe - tfidf", "adapter - lora"),
 )
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
-EPOCHS = Presets(full=3, base=3, quick=4)
+EPOCHS = Presets(full=3, base=3, quick=8)
 HEAD_EPOCHS_FACTOR = 10  # as many times EPOCHS for what trains the head alone: they cost little
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
