@@ -1,6 +1,6 @@
 """Figures that compare the methods: accuracies, losses and costs, and their differences."""
 
-from .markdown import size
+from .markdown import count, size
 from .results import Results
 from .statistics import MARGIN
 from .style import error_bar, line_handle, plt
@@ -108,8 +108,8 @@ def differences(results: Results):
     notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
     notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
     if len(pairs) < every:
-        of = "planned contrasts" if len(results.contrasts) else "largest differences"
-        notes.append(f"the {len(pairs)} {of}; the report has all {every} pairs")
+        of = "planned contrast" if len(results.contrasts) else "largest difference"
+        notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
     a, b = ([results.looks[m].label for m in pairs[side]] for side in ("method_a", "method_b"))
     names = [f"{one} −\n{other}" for one, other in zip(a, b, strict=True)]
     width = 4.6 + LETTER * max(map(len, a + b))
