@@ -15,8 +15,14 @@ from boundary import reading, write
 
 def run_folders(folder: Path) -> list[Path]:
     """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""
-    made = {path.parent for n in (".lock", "run.json") for path in folder.glob(f"*-seed*/{n}")}
+    names = (".lock", "run.json", "unfinished.safetensors")
+    made = {path.parent for name in names for path in folder.glob(f"*-seed*/{name}")}
     return sorted(path for path in made if path.name.rpartition("-seed")[2].isdigit())
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The run.json of each run in `folder` that has one."""
+    return [path for run in run_folders(folder) if (path := run / "run.json").exists()]
 
 
 class RunRecord(BaseModel):

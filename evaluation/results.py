@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from boundary import BadInput, reading
-from records import RunRecord, run_folders
+from records import RunRecord, record_files
 
 from . import statistics, style
 from .files import TABLES, read_json, read_table
@@ -93,7 +93,7 @@ class Results:
         cannot be read, and where there is no finished run.
         """
         folder = Path(folder)
-        is_compact = not _records(folder)
+        is_compact = not record_files(folder)
         if is_compact and not (folder / "predictions.parquet").exists():
             what = "has no finished runs" if folder.is_dir() else "is no folder"
             raise BadInput(f"{folder} {what}")
@@ -174,15 +174,11 @@ def misclassified(
 # ---------------------------------------------------------------------------- the files
 
 
-def _records(folder):
-    return [path for run in run_folders(folder) if (path := run / "run.json").exists()]
-
-
 def _read_folders(folder, experiment):
     """The records of all runs, and the tables of the finished ones, from the runs' folders."""
     logits = [f"logit_{label}" for label in experiment["label_names"]]
     columns = TABLES | {"predictions": {"label": int} | dict.fromkeys(logits, np.float32)}
-    paths = {path: RunRecord.read(path) for path in _records(folder)}
+    paths = {path: RunRecord.read(path) for path in record_files(folder)}
     place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
     last = len(place)  # others come after those of the experiment, by name
 

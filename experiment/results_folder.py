@@ -9,11 +9,11 @@ from pathlib import Path
 from boundary import BadInput, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import RunRecord, run_folders
+from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
 from .experiment import ABOUT, Experiment
-from .runs import LOCK, RECORD, RESULTS, STATE, folder_lock, held
+from .runs import LOCK, RESULTS, STATE, folder_lock, held
 
 # Written beside the runs' folders; the figures stand in experiment.json.
 FILES = ("runs.csv", "history.csv", "changes.csv", "misclassified.csv", "tuning.csv", "report.md")
@@ -123,8 +123,7 @@ def summarise(experiment: Experiment) -> int:
 
 def _write_page(experiment):
     folder = experiment.folder
-    records = [run / RECORD for run in run_folders(folder)]
-    if not any(path.exists() and RunRecord.read(path).is_finished for path in records):
+    if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     test = experiment.splits(experiment.settings.seeds[0])["test"]
     results = Results.read(folder, test.texts)

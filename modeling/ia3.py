@@ -56,7 +56,7 @@ class IA3Model(PeftModel):
     def adapt(self, blocks: int | None = None) -> None:
         """Put an IA3Linear around k, v and down, in the last `blocks` blocks, None: in all."""
         k, v, down = (self.architecture.projections[name] for name in ("k", "v", "down"))
-        wrap(self, blocks, {k, v}, lambda linear: IA3Linear(linear, of_inputs=False))
+        wrap(self, blocks, dict.fromkeys((k, v)), lambda linear: IA3Linear(linear, of_inputs=False))
         wrap(self, blocks, [down], lambda linear: IA3Linear(linear, of_inputs=True))
 
     def to_peft(self) -> tuple[dict, dict[str, Tensor]]:

@@ -244,6 +244,8 @@ def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(argume
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     (folder / "lora-seed0" / "unfinished.safetensors.part").mkdir()  # of a killed process
+    (folder / "bitfit-seed0").mkdir()
+    (folder / "bitfit-seed0" / "unfinished.safetensors").touch()  # a copy may have lost its lock
     given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
     assert finetuning.main(given) == 0
     folders = {path.name for path in folder.iterdir() if path.is_dir()}
