@@ -31,7 +31,7 @@ from modeling.finetuned import save_trained
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
 SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
-PAIRS, SECONDS = 5, 18  # of each method, undisturbed; seconds after which two of any are enough
+PAIRS, SECONDS = 7, 45  # of each method, undisturbed; seconds after which two of any are enough
 
 
 class Training:
