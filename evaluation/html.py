@@ -14,10 +14,12 @@ HEAD = """<!doctype html>
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
-body {{ margin: auto; padding: 1rem; max-width: 62rem; font: 16px/1.5 sans-serif }}
+:root {{ color-scheme: light dark }}
+body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif }}
 img {{ max-width: 100% }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
-th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #ccc; vertical-align: top }}
+th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top }}
+td:first-child {{ min-width: 7rem }}
 pre {{ overflow-x: auto }}
 summary {{ cursor: pointer; font-weight: 600 }}
 </style>

@@ -95,7 +95,7 @@ def test_the_costs_on_the_page_of_methods_are_those_of_its_file():
     page = text_of("docs/methods.md")
     table = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
     for method in METHODS:
-        cells = re.search(rf"^\| `{method}` \|.*$", page, re.MULTILINE)[0].split(" | ")[6:8]
+        cells = re.search(rf"^\| \[`{method}`\].*$", page, re.MULTILINE)[0].split(" | ")[6:8]
         for cell, column in zip(cells, ("ratio", "checkpoint_mb"), strict=True):
             assert cell == " / ".join(
                 f"{table.loc[(method, encoder), column]:.2g}" for encoder in ("minilm", "mpnet")

@@ -469,7 +469,7 @@ def test_nothing_of_the_encoder_is_in_side_tunings_backward_pass():
 
 def test_counts_on_the_page_of_methods_are_the_models():
     page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
-    rows = {line.split(" | ")[0].strip("| `"): line.split(" | ") for line in page.splitlines()}
+    rows = {line.split("`")[1]: line.split(" | ") for line in page.splitlines() if "| [`" in line}
     for name, method in METHODS.items():
         with torch.device("meta"):
             trained, total = method(Classifier.from_config(DistilBertConfig())).count_parameters()
