@@ -29,7 +29,8 @@ VERDICTS = {  # colour, marker's face, in words
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
     "undecided": ("#777777", "white", "undecided"),
 }
-MOST, WIDE = 15, 8  # differences in a figure; largest over smallest value of a logarithmic axis
+MOST = 15  # differences in a figure
+WIDE, WIDER = 8, 30  # largest over smallest value of a logarithmic axis: own ticks, matplotlib's
 LETTER = 0.085  # width of a label's letter, in inches
 
 
@@ -86,7 +87,7 @@ def cost_and_benefit(results: Results):
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, 3.4), sharey=True)
     costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
     for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
-        scale = "log" if costs[column].max() > WIDE * costs[column].min() else "linear"
+        scale = "log" if costs[column].max() > WIDER * costs[column].min() else "linear"
         axes.set(xscale=scale, xlabel=label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
             look, ends = results.looks[method], (100 * row["low"], 100 * row["high"])

@@ -32,6 +32,7 @@ VARIED = {  # hyperparameters that have a figure where variants differ in them: 
     "bottleneck": "bottleneck",
 }
 LEAST = 3  # variants of a line
+ROOM = 4  # percentage points between the outermost seed and an axis that cuts a long interval
 CURVES = (
     "training loss: the mean since the evaluation before\n"
     "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
@@ -95,7 +96,10 @@ def hyperparameter(results: Results, name: str):
         return None
     ends = [points[level].assign(x=varied["x"].iloc[end]) for end in (0, -1)]
     shown, runs = pd.concat([varied, *ends]), results.runs.assign(experiment="")
-    figure, handles = accuracy_figure(shown, runs, looks(shown["line"]), VARIED[name])
+    depths = {record.method: record.hyperparameters.get("blocks") for record in results.records}
+    lines = zip(shown["line"], shown["method"], strict=True)
+    blocks = {line: "k" if name == "blocks" else depths[method] for line, method in lines}
+    figure, handles = accuracy_figure(shown, runs, looks(shown["line"], blocks), VARIED[name])
     return figure, interval_note(replace(results, intervals=varied)), handles
 
 
@@ -109,10 +113,12 @@ def _without(name, method):
 def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, Look], label: str):
     """Mean accuracies and intervals of each `line` by `x`, and a dot for each of their `runs`.
 
-    Those that are `level`, baselines, are lines alone. Texts stand side by side in their order.
+    Those that are `level`, baselines, are lines alone. Texts stand side by side in their order. The
+    axis has room for all means and seeds; it cuts an interval that would squeeze them.
     Returns the figure and the legend's handles.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    seen = [100 * points["accuracy"]]
     values, numbers = list(points["x"].unique()), pd.api.types.is_numeric_dtype(points["x"])
     place = points["x"] if numbers else points["x"].map(values.index)
     points, handles = points.assign(place=place), []
@@ -120,7 +126,8 @@ def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, L
         look, mean = drawn[line], 100 * part["accuracy"]
         style = {"color": look.colour, "ls": look.line}
         if part["level"].all():
-            axes.plot(part["place"], mean, **style)
+            alone = len(part) == 1
+            axes.axhline(mean.item(), **style) if alone else axes.plot(part["place"], mean, **style)
             handles.append(line_handle(look, marker=""))
             continue
         ends, own = (
@@ -130,13 +137,18 @@ def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, L
         style |= {"marker": look.marker, "capsize": 3, "elinewidth": 0.8}
         error_bar(axes, part["place"], mean, ends, **style)
         axes.plot(own["place"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
+        seen.append(100 * own["test_accuracy"])
         handles.append(line_handle(look))
+    bottom, top = axes.get_ylim()
+    least, most = pd.concat(seen).min() - ROOM, pd.concat(seen).max() + ROOM
+    axes.set_ylim(max(bottom, least), min(top, most))
     if numbers and min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
     texts = [f"{value:,.9g}" if numbers else str(value) for value in values]
     axes.set_xticks(values if numbers else range(len(values)), texts)
     axes.minorticks_off()
-    axes.set(xlabel=label, ylabel="test accuracy (%)")
+    cut = ", axis cut" if bottom < least or top > most else ""
+    axes.set(xlabel=label, ylabel=f"test accuracy (%){cut}")
     return figure, handles
 
 

@@ -230,6 +230,24 @@ def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
     assert curves.hyperparameter(Results.read(tmp_path), "rank") is None
 
 
+def test_a_broken_run_squeezes_no_other(tmp_path):
+    begin(tmp_path)
+    for rate in (0.001, 0.01, 0.1):
+        for seed in range(3):
+            right = 36 + seed if rate < 0.1 else (20, 37, 20)[seed]
+            record = {"learning_rate": rate, "hyperparameters": {"blocks": 3}}
+            add(tmp_path, f"full(learning_rate={rate})", seed, right, record=record)
+    results = Results.read(tmp_path)
+    assert results.intervals["low"].min() < 0.2  # t over three seeds that differ much
+    figure, _, handles = curves.hyperparameter(results, "learning_rate")
+    (axes,) = figure.axes
+    accuracies = 100 * results.runs["test_accuracy"]
+    ends = accuracies.min() - curves.ROOM, accuracies.max() + curves.ROOM
+    np.testing.assert_allclose(axes.get_ylim(), ends)
+    assert "axis cut" in axes.get_ylabel()
+    assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]
+
+
 # ------------------------------------------------------------------ matrices
 
 
