@@ -1,6 +1,6 @@
 """Compare parameter-efficient fine-tuning methods on labelled reviews.
 
-    python finetuning.py                                    the whole comparison
+    python finetuning.py                                    the preset's comparison
     python finetuning.py --methods lora --seeds 0 1 2       any constant below, in lower case
 
 Edit the constants, or give them on the command line; read `results/<experiment>/` afterwards.
@@ -57,8 +57,8 @@ DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb")  # or a fi
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=200)  # labelled texts, validation's included
-VALIDATION_SHARE = 0.2  # of them; None, above: all there are
+LABELS = Presets(full=None, base=2000, quick=200)  # with validation's; None: all there are
+VALIDATION_SHARE = 0.2  # of LABELS
 TEST_EXAMPLES = Presets(full=None, base=None, quick=1000)
 REDRAW_LABELS = True  # each seed draws its own labels, the same for all methods
 MAX_TOKENS = Presets(full=512, base=128, quick=128)  # longer texts are truncated
@@ -66,7 +66,7 @@ TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tok
 POOLING = Presets(full="first", base="layers", quick="layers")  # what is read; also "mean"
 BLOCKS = Presets(full=None, base=3, quick=3)  # how many of the last blocks learn, None: all
 STORE_STATES = True  # cache the output of the blocks before them; False: compute it each time
-METHODS = Presets(  # also "bitfit"; variants: "lora(rank=4)"
+METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"
     full=("tfidf", "probe", "head", "adapter", "lora"),
     base=("tfidf", "probe", "head", "lora", "adapter", "full"),
     quick=("tfidf", "probe", "head", "adapter", "lora"),
@@ -100,7 +100,7 @@ LORA_RSLORA = False  # scale by alpha / sqrt(r) instead
 LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down, gate: feed-forward
 ADAPTER_BOTTLENECK = 64  # m
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
-SPLIT_SEED = 0  # decides the test, and of which texts labels are drawn: the same for all runs
+SPLIT_SEED = 0  # decides which texts are the test's; labels are drawn from the others
 PARALLEL = "runs"  # of processes under torchrun: each takes runs; "data": all share each run
 TENSORBOARD = False  # also write what TensorBoard shows: tensorboard --logdir results
 RESULTS = "results"
@@ -143,7 +143,7 @@ def steps_per_epoch(examples: int, settings: Settings) -> int:
 
 
 def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[np.ndarray]]:
-    """The batches of all epochs, in parts: one from each evaluation on validation to the next."""
+    """The batches of all epochs, split where validation is evaluated."""
     for epoch in range(1, settings.epochs + 1):
         batches = training_batches(lengths, settings.batch_size, seed, epoch)
         parts = min(settings.evaluations_per_epoch, len(batches))
@@ -152,7 +152,7 @@ def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[n
 
 
 def train_part(state: State, split: Split, batches, settings: Settings, bar: tqdm) -> dict:
-    """Step over `batches`, and record each step; the beginning of the history's next row."""
+    """Step over `batches`, record each step, and return the history's next row but validation."""
     rates, measured = [], []
     with state.clock:
         state.model.train()

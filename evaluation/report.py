@@ -138,8 +138,9 @@ def _what(results):
         splits = ", ".join(f"{number:,} {split}" for split, number in data["groups"].items())
         lines.append(f"Groups: {splits}; none is in two splits.")
     for frozen, part in runs[runs["shared_seconds"] > 0].groupby("frozen_blocks"):
-        seconds, of = size(part["shared_seconds"].max()), count(int(frozen), "frozen block")
-        lines.append(f"Shared pass through {of}: {seconds} s, for {count(len(part), 'run')}.")
+        seconds, of = size(part["shared_seconds"].mean()), count(int(frozen), "frozen block")
+        draw = " for each draw of labels" if redrawn else ""
+        lines.append(f"Shared pass through {of}: {seconds} s{draw}, for {count(len(part), 'run')}.")
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")
     return "\n".join(lines)
 

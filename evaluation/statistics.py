@@ -143,11 +143,11 @@ def _compare_two(pair, right, seeds, margin):
     half = np.quantile(abs(errors), 1 - LEVEL)
     larger = (abs(errors) >= abs(difference)).sum()
     too_large = max((errors <= difference - margin).sum(), (errors >= difference + margin).sum())
-    p, test = (1 + larger) / (1 + RESAMPLES), "bootstrap over reviews and seeds"
+    p, test = (1 + larger) / (1 + RESAMPLES), "bootstrap over reviews, Welch's t over seeds"
     if len(a) == len(b) == 1:
         p, test = _mcnemar(a[0], b[0]), "exact McNemar"
     elif len(parts) == 1:
-        test = f"bootstrap over reviews and {len(parts[0])} seeds, paired by seed"
+        test = f"bootstrap over reviews, t over {len(parts[0])} seeds, paired by seed"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
         "seeds_a": len(a),
         "seeds_b": len(b),

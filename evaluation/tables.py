@@ -13,7 +13,7 @@ SHOWN = 10  # misclassified reviews
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
 PASS = (
     "Shared pass: frozen blocks give the same output every epoch, so it is computed once for all "
-    "reviews and all runs with the same frozen blocks, and is in no run's training seconds. "
+    "runs with the same reviews and frozen blocks, and is in no run's training seconds. "
 )
 
 
@@ -117,7 +117,8 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     return (
         f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
         f"{'; '.join(dict.fromkeys(pairs['test']))}. Better: p < 0.05 after Holm's correction over "
-        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %. Undecided: "
+        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %, "
+        "not corrected. Undecided: "
         "neither; the intervals, each of a single difference, say how large it could be. Minimum "
         "detectable effect: the true difference that a single test at 5 % finds with 80 % power."
     )

@@ -1,5 +1,6 @@
 """The FLOPs that the benchmarks hold speeds against, and that every system trains."""
 
+import copy
 import os
 from dataclasses import replace
 
@@ -12,13 +13,15 @@ from huggingface_hub import constants
 from test_docs import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
+import data_utils
 import finetuning
 import hardware
-from benchmarks import flops, gpu, memory, methods, speed
+from benchmarks import flops, gpu, memory, methods, readings, speed
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.work import Work, as_run, new_states
 from experiment import cached_states, parse
 from modeling import METHODS, use_fast_attention
+from modeling.pooling import POOLINGS
 
 CPU = torch.device("cpu")
 D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
@@ -158,6 +161,19 @@ def test_each_methods_cost_is_a_row(monkeypatch):
             assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
             assert row["ratio_low"] > 0 and row["pairs"] >= 2
             assert 0 < row["checkpoint_mb"] - 4e-6 * row["trained_parameters"] < 0.02  # the header
+
+
+@pytest.mark.parametrize("family", ["distilbert", "mpnet", "modernbert"])
+def test_a_reading_is_what_the_head_reads(family):
+    pretrained = tiny(family).eval()
+    lengths = np.array([7, 2, 5])
+    ids = torch.arange(lengths.sum(), dtype=torch.int32) % 15 + 5
+    split = data_utils.Split([], torch.zeros(3, dtype=int), ids, lengths, pad_id=1)
+    read = readings.read(pretrained, split)
+    for reading in POOLINGS:
+        model = METHODS["head"](copy.deepcopy(pretrained), reading).eval()
+        features = model.encode(*split.batch(np.arange(3)).tokens).flatten(1)
+        np.testing.assert_allclose(read[reading], features.detach(), atol=1e-6)
 
 
 def test_every_claim_is_a_ratio_of_what_was_timed():

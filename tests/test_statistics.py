@@ -149,9 +149,9 @@ def test_seeds_are_paired_by_their_number_and_a_method_with_one_run_is_the_same_
     seeds = {"a": [0, 1, 2], "b": [2, 0], "c": [7], "d": [3, 4, 5]}
     table = statistics.compare(right, [("a", "b"), ("a", "c"), ("a", "d")], seeds)
     assert table["test"].tolist() == [
-        "bootstrap over reviews and 2 seeds, paired by seed",
-        "bootstrap over reviews and 3 seeds, paired by seed",
-        "bootstrap over reviews and seeds",  # none in common
+        "bootstrap over reviews, t over 2 seeds, paired by seed",
+        "bootstrap over reviews, t over 3 seeds, paired by seed",
+        "bootstrap over reviews, Welch's t over seeds",  # none in common
     ]
     common = a[[0, 2]].mean() - b[[0, 2]].mean()
     expected = [common, a.mean() - b[0].mean(), a.mean() - b.mean()]
