@@ -60,7 +60,8 @@ def bars(results: Results, column: str, scale: tuple):
     axes.grid(visible=False)
     axes.margins(x=0.14)
     axes.set_xlabel(axis_label)
-    notes = ["bars: means over the seeds; white dots: single seeds"]
+    many = max(seeds.nunique() for seeds in values.values()) > 1
+    notes = ["bars: means over the seeds; white dots: single seeds"] * many
     if unit == 100:
         classes = len(results.experiment["label_names"])
         axes.set_xlim(0, 109)
