@@ -24,7 +24,7 @@ def before_libraries() -> None:
     early, unless the user has decided.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class BadInput(ValueError):
