@@ -15,35 +15,33 @@ import numpy as np
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 import data_utils
+import finetuning
 import hardware
 import modeling
+from experiment import compute_all, parse
 from modeling.architectures import architecture_of
-from modeling.pooling import POOLINGS, mean_of_tokens
+from modeling.pooling import mean_of_tokens
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "readings.csv"
 LABELS, MAX_TOKENS = 1000, 128
 
 
-@torch.no_grad()
 def read(model, split: data_utils.Split) -> dict[str, np.ndarray]:
     """What a head would read of each text, (n, d) or, of all layers, (n, (L + 1) d)."""
-    own = architecture_of(model.config).own_pooling
-    order, found = [], {reading: [] for reading in POOLINGS}
-    with tqdm(total=len(split), unit="text") as bar:
-        for rows in data_utils.micro_batches(split.lengths, np.arange(len(split)), 4096):
-            ids, mask = split.batch(rows).tokens
-            layers = model.base_model(ids, mask, output_hidden_states=True).hidden_states
-            means = torch.stack([mean_of_tokens(hidden, mask) for hidden in layers], 1)
-            read = own(model.config, layers[-1], mask), means[:, -1], means.flatten(1)
-            for reading, features in zip(POOLINGS, read, strict=True):
-                found[reading].append(features)
-            order.append(rows)
-            bar.update(len(rows))
-    order = np.argsort(np.concatenate(order))
-    return {reading: torch.cat(parts).numpy()[order] for reading, parts in found.items()}
+    config, d = model.config, model.config.hidden_size
+    own = architecture_of(config).own_pooling
+
+    def compute(batch):
+        ids, mask = batch.tokens
+        layers = model.base_model(ids, mask, output_hidden_states=True).hidden_states
+        means = [mean_of_tokens(hidden, mask) for hidden in layers]
+        return torch.stack([own(config, layers[-1], mask), *means], 1)
+
+    into = torch.zeros(len(split), (config.num_hidden_layers + 2) * d, dtype=model.dtype)
+    found = compute_all(into, compute, split, parse(vars(finetuning), [])).numpy()
+    return {"first": found[:, :d], "mean": found[:, -d:], "layers": found[:, d:]}
 
 
 def losses(encoder: str, task: str) -> dict[str, float]:
@@ -59,7 +57,7 @@ def losses(encoder: str, task: str) -> dict[str, float]:
     groups = splits[0].groups and splits[0].groups + splits[1].groups
     found = {}
     with threadpool_limits(1, "blas"):
-        for reading in POOLINGS:
+        for reading in parts[0]:
             features = np.concatenate([part[reading] for part in parts])
             search = modeling.fit_probe(features, labels, groups)[-1]
             found[reading] = -search.best_score_

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
+from records import RunRecord
 
 from . import statistics, tables
 from .comparisons import interval_note
@@ -23,7 +24,7 @@ from .curves import accuracy_figure
 from .files import run_command
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
-from .results import Results
+from .results import Results, blocks_of
 from .style import as_text, looks, parse, save, set_style
 
 MAY_DIFFER = ("experiment", "methods", "seeds", "learning_rates", "results", "tuning_rates")
@@ -70,7 +71,9 @@ def varied(method: str, axis: str, own) -> str:
 
 def table(experiments: Sequence[Results], axis: str) -> pd.DataFrame:
     """A row for each method and value of `axis`: accuracy, its interval, seconds."""
-    drawn = looks([m for results in experiments for m in results.looks], blocks_of(experiments))
+    drawn = looks(
+        [m for results in experiments for m in results.looks], blocks_of(records_of(experiments))
+    )
     rows = []
     for results in experiments:
         means = results.runs.groupby("method")[["training_seconds", "macro_f1"]].mean()
@@ -94,7 +97,7 @@ def compared(experiments: Sequence[Results], axis: str) -> Results | None:
     labels = [results.predictions.labels for results in experiments]
     if not all(np.array_equal(labels[0], other) for other in labels):
         return None
-    right, seeds, blocks = {}, {}, blocks_of(experiments)
+    right, seeds, blocks = {}, {}, blocks_of(records_of(experiments))
     for results in experiments:
         own = results.predictions.seeds()
         for method, rows in results.predictions.right().items():
@@ -106,17 +109,14 @@ def compared(experiments: Sequence[Results], axis: str) -> Results | None:
     return replace(experiments[0], comparisons=pairs, looks=looks(seeds, blocks))
 
 
-def blocks_of(experiments: Sequence[Results]) -> dict:
-    """How many blocks the methods train, "k" where the experiments differ in it."""
-    found = {}
-    for record in (record for results in experiments for record in results.records):
-        found.setdefault(record.method, set()).add(record.hyperparameters.get("blocks"))
-    return {method: of.pop() if len(of) == 1 else "k" for method, of in found.items()}
+def records_of(experiments: Sequence[Results]) -> list[RunRecord]:
+    """Of all their runs."""
+    return [record for results in experiments for record in results.records]
 
 
 def figure(experiments: Sequence[Results], points: pd.DataFrame, axis: str):
     """Accuracy with its interval at each value, and a dot for each seed."""
-    drawn = looks(points["method"], blocks_of(experiments))
+    drawn = looks(points["method"], blocks_of(records_of(experiments)))
     runs = pd.concat(each.runs.assign(experiment=each.folder.name) for each in experiments)
     level = points["method"].isin(runs.loc[runs["baseline"], "method"])
     shown = points.assign(x=points[axis], line=points["method"], level=level)

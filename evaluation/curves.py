@@ -1,13 +1,14 @@
 """Curves: how methods learn, and what a hyperparameter or each learning rate gives."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from .comparisons import WIDE, interval_note
 from .files import read_table
-from .results import Results
+from .results import Results, blocks_of
 from .style import (
     Look,
     error_bar,
@@ -96,9 +97,7 @@ def hyperparameter(results: Results, name: str):
         return None
     ends = [points[level].assign(x=varied["x"].iloc[end]) for end in (0, -1)]
     shown, runs = pd.concat([varied, *ends]), results.runs.assign(experiment="")
-    depths = {record.method: record.hyperparameters.get("blocks") for record in results.records}
-    lines = zip(shown["line"], shown["method"], strict=True)
-    blocks = {line: "k" if name == "blocks" else depths[method] for line, method in lines}
+    blocks = blocks_of(results.records, partial(_without, name))
     figure, handles = accuracy_figure(shown, runs, looks(shown["line"], blocks), VARIED[name])
     return figure, interval_note(replace(results, intervals=varied)), handles
 
@@ -118,38 +117,41 @@ def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, L
     Returns the figure and the legend's handles.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
-    seen = [100 * points["accuracy"]]
     values, numbers = list(points["x"].unique()), pd.api.types.is_numeric_dtype(points["x"])
     place = points["x"] if numbers else points["x"].map(values.index)
     points, handles = points.assign(place=place), []
+    dots = runs.merge(points.loc[~points["level"], ["line", "method", "experiment", "place"]])
     for line, part in points.groupby("line", sort=False):
         look, mean = drawn[line], 100 * part["accuracy"]
         style = {"color": look.colour, "ls": look.line}
         if part["level"].all():
-            alone = len(part) == 1
-            axes.axhline(mean.item(), **style) if alone else axes.plot(part["place"], mean, **style)
+            if len(part) == 1:
+                axes.axhline(mean.item(), **style)
+            else:
+                axes.plot(part["place"], mean, **style)
             handles.append(line_handle(look, marker=""))
             continue
-        ends, own = (
-            (100 * part["low"], 100 * part["high"]),
-            runs.merge(part[["method", "experiment", "place"]]),
-        )
+        ends, own = (100 * part["low"], 100 * part["high"]), dots[dots["line"] == line]
         style |= {"marker": look.marker, "capsize": 3, "elinewidth": 0.8}
         error_bar(axes, part["place"], mean, ends, **style)
         axes.plot(own["place"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
-        seen.append(100 * own["test_accuracy"])
         handles.append(line_handle(look))
-    bottom, top = axes.get_ylim()
-    least, most = pd.concat(seen).min() - ROOM, pd.concat(seen).max() + ROOM
-    axes.set_ylim(max(bottom, least), min(top, most))
+    cut = _cut(axes, 100 * pd.concat([points["accuracy"], dots["test_accuracy"]]))
     if numbers and min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
     texts = [f"{value:,.9g}" if numbers else str(value) for value in values]
     axes.set_xticks(values if numbers else range(len(values)), texts)
     axes.minorticks_off()
-    cut = ", axis cut" if bottom < least or top > most else ""
-    axes.set(xlabel=label, ylabel=f"test accuracy (%){cut}")
+    axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if cut else ""))
     return figure, handles
+
+
+def _cut(axes, values):
+    """Whether the upright axis, which has room for these values, cuts an interval."""
+    bottom, top = axes.get_ylim()
+    least, most = values.min() - ROOM, values.max() + ROOM
+    axes.set_ylim(max(bottom, least), min(top, most))
+    return bottom < least or top > most
 
 
 def tuning_figure(folder: Path) -> Path:

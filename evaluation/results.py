@@ -15,7 +15,7 @@ terminal table are views of a `Results`. Folders without a run.json are unfinish
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +111,6 @@ class Results:
         else:
             path = folder / "misclassified.csv"
             wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
-        blocks = {record.method: record.hyperparameters.get("blocks") for record in records}
         return cls(
             folder=folder,
             experiment=experiment,
@@ -125,7 +124,7 @@ class Results:
             contrasts=planned,
             comparisons=others,
             misclassified=wrong,
-            looks=style.looks(table["method"], blocks),
+            looks=style.looks(table["method"], blocks_of(records)),
             is_compact=is_compact,
         )
 
@@ -169,6 +168,14 @@ def misclassified(
     rows["confidence"] = mean[wrong].max(1)
     rows["text"] = [textwrap.shorten(texts[i], WORDS, placeholder=" …") for i in rows["review"]]
     return rows.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def blocks_of(records: Iterable[RunRecord], name: Callable[[str], str] = str) -> dict:
+    """How many blocks each method trains, by the `name` of it; "k" where the runs differ in it."""
+    found = {}
+    for record in records:
+        found.setdefault(name(record.method), set()).add(record.hyperparameters.get("blocks"))
+    return {method: of.pop() if len(of) == 1 else "k" for method, of in found.items()}
 
 
 # ---------------------------------------------------------------------------- the files

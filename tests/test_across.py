@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 
 from evaluation import across, statistics
 from evaluation.results import Results
+from evaluation.style import METHODS
+
+TFIDF = METHODS["tfidf"].colour
 
 
 def experiments(tmp_path, constant="max_tokens", values=(64, 128, 512), **more):
@@ -82,8 +86,29 @@ def test_baselines_are_lines_and_others_have_a_dot_a_seed(tmp_path):
     assert "small dots: single seeds" in note
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
     assert sorted(len(line.get_xdata()) for line in dots) == [6, 6]
-    (level,) = [line for line in figure.axes[0].lines if line.get_marker() == "None"][-1:]
-    assert 100 * 10 / TESTS in level.get_ydata() or len(dots) == 2
+    (level,) = [line for line in figure.axes[0].lines if line.get_color() == TFIDF]
+    np.testing.assert_allclose(level.get_ydata(), [100 * (10 + i) / TESTS for i in range(3)])
+
+
+def test_a_baseline_of_one_experiment_is_a_line_across_the_figure(tmp_path):
+    folders = experiments(tmp_path)
+    add(folders[0], "tfidf", 0, 10, record={"experiment": "tokens-0"})
+    read = [Results.read(folder) for folder in folders]
+    figure, *_ = across.figure(read, across.table(read, "max_tokens"), "max_tokens")
+    (level,) = [line for line in figure.axes[0].lines if line.get_color() == TFIDF]
+    assert level.get_xdata() == [0, 1]  # shares of the axis
+    np.testing.assert_allclose(level.get_ydata(), 100 * 10 / TESTS)
+
+
+def test_fine_tuning_is_of_the_last_k_blocks_where_experiments_differ_in_them(tmp_path):
+    folders = experiments(tmp_path)
+    for i, folder in enumerate(folders):
+        record = {"experiment": f"tokens-{i}", "hyperparameters": {"blocks": 1 + i}}
+        add(folder, "full", 0, record=record)
+    read = [Results.read(folder) for folder in folders]
+    drawn = across.figure(read, across.table(read, "max_tokens"), "max_tokens")
+    labels = [handle.get_label() for handle in drawn[2]]
+    assert "fine-tuning of the last k blocks" in labels
 
 
 def test_experiments_that_do_not_differ_in_one_constant_are_refused(tmp_path, capsys):

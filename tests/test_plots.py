@@ -129,13 +129,24 @@ def test_error_bars_of_the_test_accuracy_are_the_intervals(tmp_path):
     mean, half = 31 / 40, 4.302652729911275 / 40 / 3**0.5  # t with 2 d.f., sd 1 review
     np.testing.assert_allclose(ends[0], [100 * (mean - half), 100 * (mean + half)])
     assert "t over 3 seeds; Wilson, seeds not varied for TF-IDF" in note
+    assert "white dots: single seeds" in note
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(1300, "linear"), (3100, "log")])
+def test_an_axis_of_costs_is_logarithmic_where_matplotlib_can_label_it(tmp_path, largest, scale):
+    begin(tmp_path)
+    for method, parameters in (("head", 100), ("lora", largest)):
+        add(tmp_path, method, 0, record={"trainable_parameters": parameters})
+    figure, *_ = comparisons.cost_and_benefit(Results.read(tmp_path))
+    assert figure.axes[0].get_xscale() == scale
 
 
 def test_times_hold_the_shared_pass_and_say_so_where_there_is_one(tmp_path):
     begin(tmp_path)
     add(tmp_path, "tfidf", 0)
     scale = comparisons.BARS["training_time"][2]
-    assert "shared" not in comparisons.bars(Results.read(tmp_path), "total_seconds", scale)[1]
+    note = comparisons.bars(Results.read(tmp_path), "total_seconds", scale)[1]
+    assert "shared" not in note and "dots" not in note  # one run has no mean
     add_depths(tmp_path, ["lora"])
     figure, note, _ = comparisons.bars(Results.read(tmp_path), "total_seconds", scale)
     texts = [text.get_text() for text in figure.axes[0].texts]
