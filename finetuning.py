@@ -35,7 +35,6 @@ from experiment import (
     Run,
     Settings,
     State,
-    cached_states,
     compute_all,
     features_of,
     fit_baseline,
@@ -248,7 +247,7 @@ def fine_tune(experiment: Experiment, run: Run) -> None:
     hardware.reset_peak_memory(experiment.device)
     state = start(experiment, run)
     settings = settings_for(state.model, experiment.settings)
-    splits, seconds = cached_states(state.model, experiment.splits(run.seed), settings)
+    splits, seconds = experiment.states(state.model, run.seed)
     train(state, splits, run, settings)
     facts = state.facts(splits["train"])  # before the test: the peak of memory is training's
     scores, logits = evaluate(state.model, splits, settings)
@@ -274,7 +273,7 @@ def start(experiment: Experiment, run: Run) -> State:
 
 def settings_for(model: PeftModel, settings: Settings) -> Settings:
     """With more epochs for what trains the head alone, so that it converges as a probe does."""
-    if not all(map(model.architecture.in_head, model.trainable_parameters())):
+    if not model.trains_head_alone:
         return settings
     return settings.model_copy(update={"epochs": settings.epochs * settings.head_epochs_factor})
 

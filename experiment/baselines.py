@@ -10,7 +10,6 @@ from modeling import Method
 from .experiment import Experiment
 from .inference import features, score
 from .runs import Run
-from .state_cache import cached_states
 
 
 def fit_baseline(experiment: Experiment, run: Run) -> None:
@@ -21,7 +20,7 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
     clock = hardware.Clock(experiment.device)
     if run.method.name == modeling.PROBE:
         encoder, fit = experiment.build(Method("head", {})), modeling.fit_probe
-        splits, seconds = cached_states(encoder, splits, settings)
+        splits, seconds = experiment.states(encoder, run.seed)
 
     def inputs(name):
         probed = run.method.name == modeling.PROBE

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from records import RunRecord, run_folders
 from . import processes, tuning
 from .runs import LOCK, RECORD, STATE, Run, Series, folder_lock, held, utc
 from .settings import Settings
+from .state_cache import cached_states
 
 ABOUT = "experiment.json"
 
@@ -40,6 +41,7 @@ class Experiment:
     task: Task
     drawn: dict[int, Reviews] = field(default_factory=dict)  # by the seed of the draw
     tokenised: dict[tuple, Split] = field(default_factory=dict)  # by name and seed of the draw
+    depths: set[int] = field(default_factory=set)  # how many blocks are frozen in its runs
 
     @property
     def folder(self) -> Path:
@@ -95,6 +97,14 @@ class Experiment:
             split = tokenise(getattr(self.reviews(seed), name), self.tokenizer)
             self.tokenised[key] = split.to(self.device)
         return self.tokenised[key]
+
+    def states(self, model: PeftModel, seed: int) -> tuple[dict[str, Split], float]:
+        """Its splits with what the frozen blocks make of them, and the seconds that it took."""
+        depths, halfway = [k for k in self.depths if 0 < k < model.frozen_blocks], None
+        if depths and model.trains_head_alone:
+            blocks = len(model.blocks) - max(depths)
+            halfway = partial(self.build, Method("full", {"blocks": blocks}))
+        return cached_states(model, self.splits(seed), self.settings, halfway)
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -54,6 +54,7 @@ def prepare(settings: Settings) -> Experiment:
     models = _build_without_weights(experiment)
     splits = (split for seed in settings.seeds for split in experiment.splits(seed).values())
     check_cache(models.values(), splits, settings)
+    experiment.depths.update(model.frozen_blocks for model in models.values())
     open_folder(experiment)
     if processes.leads():
         _print_data(experiment, models)

@@ -16,7 +16,7 @@ import hashlib
 import json
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -40,13 +40,17 @@ REMEDY = "set HF_HOME to another folder, or STORE_STATES to False: they are then
 
 
 def cached_states(
-    model: PeftModel, splits: dict[str, Split], settings: Settings
+    model: PeftModel,
+    splits: dict[str, Split],
+    settings: Settings,
+    halfway: Callable[[], PeftModel] | None = None,
 ) -> tuple[dict[str, Split], float]:
     """The splits with what the model's frozen blocks make of them, and the seconds that it took.
 
-    It is computed where it is not there, and the seconds are those of then. The splits as they are
-    where no block is frozen, or STORE_STATES is False. Raises `BadInput` where the cache cannot be
-    written.
+    It is computed where it is not there, and the seconds are those of then. `halfway` builds the
+    same encoder, of which fewer blocks are frozen: a model that trains its head alone goes on from
+    the states of these. The splits as they are where no block is frozen, or STORE_STATES is False.
+    Raises `BadInput` where the cache cannot be written.
     """
     if not (model.frozen_blocks and settings.store_states):
         return splits, 0.0
@@ -56,8 +60,9 @@ def cached_states(
         names.reverse()
     for name in names:
         states = _States(model, splits[name], settings)
-        seconds = states.seconds()
-        total += states.make(f"frozen blocks, {name}") if seconds is None else seconds
+        if (seconds := states.seconds()) is None:
+            seconds = states.make(name, halfway)
+        total += seconds
         found[name] = replace(splits[name], frozen=states.rows)
     return found, total
 
@@ -83,7 +88,7 @@ class _States:
     @torch.no_grad()
     def __init__(self, model: PeftModel, split: Split, settings: Settings):
         config, device = model.pretrained.config, split.token_ids.device
-        self.model, self.split = model, split
+        self.model, self.split, self.settings = model, split, settings
         self.most_tokens = tokens_at_once(settings, device)
         stored, computed_in = model.stored_vectors, compute_type(device)
         versions = torch.__version__, transformers.__version__
@@ -114,8 +119,14 @@ class _States:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def make(self, what: str) -> float:
+    def make(self, name: str, halfway: Callable[[], PeftModel] | None) -> float:
         """Compute and write them, unless another process has; the seconds that it took."""
+        before = 0.0
+        if halfway and compute_type(self.split.token_ids.device) is torch.float32:
+            self.model = halfway()  # only float32 is stored as it was computed
+            found, before = cached_states(self.model, {name: self.split}, self.settings)
+            self.split = found[name]
+            self.model.requires_grad_(False)  # PyTorch's kernels differ where something learns
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
@@ -124,22 +135,27 @@ class _States:
                 clock = Clock(self.split.token_ids.device)
                 with clock, ExitStack() as stack:
                     parts = [stack.enter_context(replacing(rows.path)) for rows in self.files()]
-                    self._compute([stack.enter_context(part.open("wb")) for part in parts], what)
+                    self._compute([stack.enter_context(part.open("wb")) for part in parts], name)
                 about = {rows.path.suffix: _checksum(rows.path) for rows in self.files()}
-                write(self.about, json.dumps({"seconds": clock.seconds} | about))
-                return clock.seconds
+                write(self.about, json.dumps({"seconds": before + clock.seconds} | about))
+                return before + clock.seconds
         except OSError as error:  # all else, such as too little memory, is of the computation
             raise _refused(error) from error
 
     @torch.no_grad()
-    def _compute(self, files, what):
+    def _compute(self, files, name):
         split, index = self.split, np.arange(len(self.split))
+        what = f"frozen blocks, {name}"
         bar = tqdm(total=len(split), desc=what, unit="review", disable=processes.quiet())
         self.model.eval()
         for part in micro_batches(split.lengths, index, self.most_tokens):
             batch = split.batch(part)
             with autocast(split.token_ids.device):
-                frozen = self.model.frozen_states(*batch.tokens)
+                if batch.frozen:  # all other blocks, from the states of halfway
+                    features = self.model.encode(*batch.tokens, batch.frozen)
+                    frozen = [features.view(len(part), -1, features.shape[-1])]
+                else:
+                    frozen = self.model.frozen_states(*batch.tokens)
             tensors = [tensor for tensor in frozen if tensor is not None]
             for rows, file, tensor in zip(self.files(), files, tensors, strict=True):
                 rows.put(file, part, tensor.to(rows.dtype).cpu())

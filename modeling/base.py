@@ -111,6 +111,11 @@ class PeftModel(nn.Module):
         return learns.index(True) if True in learns else len(learns)
 
     @property
+    def trains_head_alone(self) -> bool:
+        """Whether all that learns is the head."""
+        return all(map(self.architecture.in_head, self.trainable_parameters()))
+
+    @property
     def stored_vectors(self) -> tuple[int, int]:
         """How many vectors of width d `frozen_states` has for each token, and for each text."""
         k, L = self.frozen_blocks, len(self.blocks)

@@ -266,6 +266,32 @@ def test_methods_of_one_depth_share_files_and_nothing_else_does(cache):
     assert files(cache)[".json"] == 1 + len(others)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_features_from_states_half_way_are_those_of_the_whole_pass(family, cache, pooling):
+    def model(method, **choice):
+        torch.manual_seed(0)
+        return METHODS[method](tiny(family).float(), pooling, **choice).eval()
+
+    head, split, blocks = model("head"), tokenised(13), Counter()
+    whole = stored(head, split)[0].frozen[1].path.read_bytes()
+    for path in cache.iterdir():
+        path.unlink()
+    halfway = model("full", blocks=1)
+    for index, block in enumerate(halfway.blocks):
+        block.register_forward_pre_hook(lambda *_, index=index: blocks.update([index]))
+    found, _ = cached_states(head, {"train": split}, settings(*FEW), lambda: halfway)
+    assert found["train"].frozen[1].path.read_bytes() == whole
+    assert blocks[0] == blocks[1] > 0  # the last block on the states of the first
+    assert makes(halfway, split) == 0  # and they are there for what trains the last block
+
+
+def test_stored_states_that_are_rounded_are_no_start(cache, monkeypatch):
+    for module in (hardware, state_cache):
+        monkeypatch.setattr(module, "compute_type", lambda device: torch.bfloat16)
+    head = METHODS["head"](tiny())
+    cached_states(head, {"train": tokenised(5)}, settings(*FEW), lambda: pytest.fail("built"))
+
+
 def test_another_type_computed_in_has_a_file_of_its_own(cache, monkeypatch):
     model, split = model_of("lora"), tokenised(9)
     wide = stored(model, split)[0].frozen[0]
@@ -294,10 +320,11 @@ def test_methods_seeds_rates_and_experiments_compute_them_once(
     assert finetuning.main(command(*given, "--seeds", "0", "1")) == 0
     reviews = json.loads((tmp_path / "results" / "tiny" / "experiment.json").read_text())["data"]
     reviews = sum(reviews[name] for name in ("train", "validation", "test"))
-    assert counts == {1: reviews, 2: reviews}
+    assert counts == {1: reviews}  # the probe and head-only go on from its states
+    assert files(cache)[".json"] == 6
     other = ["--methods", "full(learning_rate=0.01)", "--encoder-dropout", "0.5"]
     assert finetuning.main(command(*given, *other, results="other")) == 0
-    assert counts == {1: reviews, 2: reviews}
+    assert counts == {1: reviews}
 
 
 @pytest.mark.parametrize(("rank", "order"), [(0, [9, 5, 7]), (1, [7, 5, 9])])
