@@ -54,7 +54,7 @@ def cached_states(
     """
     if not (model.frozen_blocks and settings.store_states):
         return splits, 0.0
-    found, total = dict(splits), 0.0
+    found, total, halfway = dict(splits), 0.0, halfway and cache(halfway)
     names = list(splits)
     if processes.rank() % 2:  # so that a second process does not wait for the first one's
         names.reverse()
@@ -123,7 +123,8 @@ class _States:
         """Compute and write them, unless another process has; the seconds that it took."""
         before = 0.0
         if halfway and compute_type(self.split.token_ids.device) is torch.float32:
-            self.model = halfway()  # only float32 is stored as it was computed
+            with torch.random.fork_rng():  # a run's numbers are the same with a cache and without
+                self.model = halfway()  # only float32 is stored as it was computed
             found, before = cached_states(self.model, {name: self.split}, self.settings)
             self.split = found[name]
             self.model.requires_grad_(False)  # PyTorch's kernels differ where something learns

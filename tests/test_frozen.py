@@ -279,7 +279,14 @@ def test_features_from_states_half_way_are_those_of_the_whole_pass(family, cache
     halfway = model("full", blocks=1)
     for index, block in enumerate(halfway.blocks):
         block.register_forward_pre_hook(lambda *_, index=index: blocks.update([index]))
-    found, _ = cached_states(head, {"train": split}, settings(*FEW), lambda: halfway)
+
+    def build():
+        torch.rand(1)  # as a new head does
+        return halfway
+
+    random = torch.get_rng_state()
+    found, _ = cached_states(head, {"train": split}, settings(*FEW), build)
+    assert torch.equal(torch.get_rng_state(), random)
     assert found["train"].frozen[1].path.read_bytes() == whole
     assert blocks[0] == blocks[1] > 0  # the last block on the states of the first
     assert makes(halfway, split) == 0  # and they are there for what trains the last block
