@@ -1,11 +1,16 @@
 """What a CUDA GPU should show of this package, in one command of about ten minutes.
 
     python -m benchmarks.gpu                into results/gpu: a log of each part, and parts.csv
+    python -m benchmarks.gpu tests speed    some parts
+
+It needs the bundled MiniLM and the reviews alone (benchmarks/offline.py). Speeds are those of an
+encoder of DistilBERT's shape with random weights.
 
     tests      those of the device, of float16's scaled loss, of batches and the loop
     quick      the preset, end to end; its accuracies should be a CPU's, within what a seed does
-    base       600 labels, one seed
+    base       the preset with MiniLM, one seed
     speed      steps beside peft and Trainer: texts a second, model FLOPs utilisation, peak memory
+    methods    each method's step and memory beside LoRA's
     profile    where a LoRA step's time goes, kernel by kernel
 
 A part that fails, or takes longer than its limit, costs no other part.
@@ -23,22 +28,24 @@ from torch.profiler import ProfilerActivity, profile
 import data_utils
 import finetuning
 import hardware
+from benchmarks import methods
 from benchmarks.work import Work, as_run, new_states
 from boundary import write
 from experiment import cached_states
 
 FOLDER = Path("results/gpu")
 RUN = ("finetuning.py", "--fresh", "--results", str(FOLDER), "--experiment")
-LORA = Work(reviews=256, max_tokens=128, shape="mpnet", blocks=3)
+LORA = Work(reviews=256, max_tokens=128, shape="768", blocks=3)
 PARTS = {  # arguments of Python, and the most seconds
     "tests": (
         ("-m", "pytest", "-n", "0", "tests/test_finetuning.py", "tests/test_batches.py"),
         180,
     ),
     "quick": ((*RUN, "quick"), 120),
-    "base": ((*RUN, "base", "--labels", "600", "--seeds", "0", "--test-examples", "1000"), 240),
-    "speed": (("-m", "benchmarks.speed", "--quick", "--model", "mpnet", "--blocks", "3"), 240),
-    "profile": (("-m", "benchmarks.gpu", "profile"), 120),
+    "base": ((*RUN, "base", "--model", "minilm", "--seeds", "0"), 180),
+    "speed": (("-m", "benchmarks.speed", "--quick", "--model", "768", "--blocks", "3"), 240),
+    "methods": (("-m", "benchmarks.gpu", "here", "methods"), 180),
+    "profile": (("-m", "benchmarks.gpu", "here", "profile"), 120),
 }
 
 
@@ -75,17 +82,21 @@ def kernels(work: Work, device: torch.device) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all parts, or the profile alone; returns 0, 1 where one failed, 2 without a GPU."""
+    """Run these parts, or all; returns 0, 1 where one failed, 2 without a GPU."""
     device = hardware.choose_device()
     if device.type != "cuda":
         print("error: no CUDA GPU is available; this is for one", file=sys.stderr)
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if arguments == ["profile"]:
+    if arguments == ["here", "profile"]:
         print(write(FOLDER / "profile.txt", kernels(LORA, device)).read_text())
         return 0
+    if arguments == ["here", "methods"]:
+        methods.TABLE = FOLDER / "methods.csv"
+        methods.main([LORA.shape])
+        return 0
     rows = []
-    for name in PARTS:
+    for name in arguments or PARTS:
         rows.append(run(name) | {"device": hardware.describe(device)})
         print("{part}: exit status {status}, {seconds} s".format(**rows[-1]), flush=True)
     write(FOLDER / "parts.csv", pd.DataFrame(rows).to_csv(index=False))

