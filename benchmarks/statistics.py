@@ -73,7 +73,6 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
         "claims": (table["p"] < 0.05).mean(),
         "experiments_with_a_claim": np.mean([(t["p_holm"] < 0.05).any() for t in tables]),
         "half_width_points": 50 * (table["high"] - table["low"]).mean(),
-        "minimum_detectable_points": 100 * table["minimum_detectable_effect"].mean(),
         "equivalent": (table["p_equivalent"] < 0.05).mean(),
     }
 

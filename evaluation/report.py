@@ -105,7 +105,8 @@ def _findings(results):
     elif len(own):
         lines[0] += " It is significantly different from every other method."
     once = intervals.loc[intervals["seeds"] == 1, "method"]
-    if once := [method for method in once if method not in results.baselines]:
+    redrawn = results.experiment["constants"].get("redraw_labels")
+    if once := [method for method in once if redrawn or method not in results.baselines]:
         lines.append(
             f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
             "of these trained models on other test reviews, not of training them again."

@@ -7,31 +7,32 @@ difference of two methods' accuracies, over S seeds and the same n reviews,
 
 The first part, given the reviews, is a mean over independent seeds. Both methods of a pair have the
 same training labels and their order for a seed, so it is a mean of S differences, one a seed:
-Student's t with S - 1 degrees of freedom. A method with one run is the same for every seed. Where
+Student's t with S - 1 degrees of freedom. A method with one run is taken as that one model. Where
 no two seeds are the same, it is a difference of two means: Welch's t. The second part is a mean
 over n reviews: a bootstrap that draws reviews, each with its right and wrong of both methods. Its
 variance holds, besides, the share of the seeds by reviews interaction that the first part counts
 already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
 section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
-Sums of draws of both are the errors D could have had; interval and p come from them.
+Sums of draws of both are the errors D could have had: the interval. p needs no draws of t, whose
+distribution is known.
 `docs/statistics.md` says how well it holds its claim, by simulation.
 """
 
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
-POWER = 0.8  # with which a difference of the size `minimum_detectable_effect` is found
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
-RESAMPLES = 4_999  # so that p is a multiple of 1 / 5,000
+RESAMPLES = 4_999
 BINS = 15  # of confidence, for the calibration error
 COLUMNS = ["method_a", "method_b", "seeds_a", "seeds_b", "difference", "low", "high", "p"]
-COLUMNS += ["p_holm", "p_equivalent", "minimum_detectable_effect", "test", "verdict"]
+COLUMNS += ["p_holm", "p_equivalent", "test", "verdict"]
 
 
 def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
@@ -107,11 +108,10 @@ def compare(
     """The differences a - b of the pairs (all, where none are given), a row each.
 
     `right` holds a bool array (S, n) a method, a row for each of its `seeds` (0, 1, ...).
-    `difference`, `low`, `high` and `minimum_detectable_effect` are shares. With one seed each, p
-    is McNemar's exact one (1947), and all speak of these two trained models alone. `p_holm` is
-    Holm's (1979), over these pairs. `p_equivalent` is that of two one-sided tests (Schuirmann
-    1987) that the difference is smaller than `margin`. The minimum detectable effect is the true
-    difference that a single test at 5 % (before Holm) would have found with 80 % power.
+    `difference`, `low` and `high` are shares. With one seed each, p is McNemar's exact one (1947),
+    and all speak of these two trained models alone. `p_equivalent` is that of two one-sided tests
+    (Schuirmann 1987) that the difference is smaller than `margin`. `p_holm` is Holm's (1979), over
+    these pairs, and so are the verdicts, of difference and of equivalence.
     """
     seeds = seeds or {method: list(range(len(rows))) for method, rows in right.items()}
     pairs = all_pairs(right) if pairs is None else pairs
@@ -122,8 +122,8 @@ def compare(
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """The table with Holm's correction over its rows, and what it says of each pair."""
-    corrected = holm(table["p"].to_numpy(float))
-    found = [corrected < LEVEL, table["p_equivalent"].to_numpy(float) < LEVEL]
+    corrected, equivalent = (holm(table[p].to_numpy(float)) for p in ("p", "p_equivalent"))
+    found = [corrected < LEVEL, equivalent < LEVEL]
     verdicts = np.select(found, ["different", "equivalent"], "undecided")
     return table.assign(p_holm=corrected, verdict=verdicts)
 
@@ -140,14 +140,15 @@ def _compare_two(pair, right, seeds, margin):
     parts = _parts(a, b, *(seeds[method] for method in pair))
     difference = sum(part.mean() for part in parts)
     errors = _errors(parts)
-    half = np.quantile(abs(errors), 1 - LEVEL)
-    larger = (abs(errors) >= abs(difference)).sum()
-    too_large = max((errors <= difference - margin).sum(), (errors >= difference + margin).sum())
-    p, test = (1 + larger) / (1 + RESAMPLES), "bootstrap over reviews, Welch's t over seeds"
+    half = np.quantile(abs(errors.drawn), 1 - LEVEL)
+    p = min(1.0, errors.at_most(-abs(difference)) + errors.at_least(abs(difference)))
+    equal = max(errors.at_most(difference - margin), errors.at_least(difference + margin))
+    test = "bootstrap over reviews, Welch's t over seeds"
     if len(a) == len(b) == 1:
         p, test = _mcnemar(a[0], b[0]), "exact McNemar"
     elif len(parts) == 1:
-        test = f"bootstrap over reviews, t over {len(parts[0])} seeds, paired by seed"
+        how = "paired by seed" if min(len(a), len(b)) > 1 else "against one run"
+        test = f"bootstrap over reviews, t over {len(parts[0])} seeds, {how}"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
         "seeds_a": len(a),
         "seeds_b": len(b),
@@ -155,8 +156,7 @@ def _compare_two(pair, right, seeds, margin):
         "low": max(difference - half, -1.0),
         "high": min(difference + half, 1.0),
         "p": p,
-        "p_equivalent": (1 + too_large) / (1 + RESAMPLES),
-        "minimum_detectable_effect": min(half - np.quantile(errors, 1 - POWER), 1.0),
+        "p_equivalent": equal,
         "test": test,
     }
 
@@ -177,8 +177,27 @@ def _mcnemar(a, b):
     return stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
 
 
+class _Errors(NamedTuple):
+    """The errors that a difference could have: those of `reviews` + `scale` * t, a draw of each."""
+
+    reviews: np.ndarray
+    scale: float  # 0: no seed makes a difference
+    freedom: float
+    drawn: np.ndarray
+
+    def at_most(self, x: float) -> float:
+        """The share of all errors that are `x` or less."""
+        if self.scale:
+            return stats.t.cdf((x - self.reviews) / self.scale, self.freedom).mean()
+        return (1 + (self.reviews <= x).sum()) / (1 + len(self.reviews))
+
+    def at_least(self, x: float) -> float:
+        """The share of all errors that are `x` or more."""
+        return self._replace(reviews=-self.reviews).at_most(-x)
+
+
 def _errors(parts):
-    """Draws of the error of the sum of the means of `parts`, arrays (S, n) of whole numbers.
+    """Those of the sum of the means of `parts`, arrays (S, n) of whole numbers.
 
     Two reviews are added, one that the first method alone gets right and one that the second alone
     does (Bonett and Price 2012): methods that agree on all n reviews may still differ on others.
@@ -193,10 +212,12 @@ def _errors(parts):
     seeds = [_seed_part(part) for part in parts if len(part) > 1]
     variance = sum(part[0] for part in seeds)
     if variance == 0:  # one seed each, or seeds that make no difference
-        return errors
+        return _Errors(errors, 0.0, math.inf, errors)
     errors *= np.sqrt(max(0.0, 1 - sum(part[1] for part in seeds) / errors.var()))
     freedom = variance**2 / sum(v**2 / degrees for v, _, degrees in seeds)  # Satterthwaite
-    return errors + np.sqrt(variance) * rng.standard_t(freedom, RESAMPLES)
+    scale = np.sqrt(variance)
+    drawn = errors + scale * rng.standard_t(freedom, RESAMPLES)
+    return _Errors(errors, scale, freedom, drawn)
 
 
 def _seed_part(values):

@@ -106,7 +106,6 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
-        "minimum detectable effect, points": pairs["minimum_detectable_effect"].map(percent),
         "verdict": [
             {"different": f"{one} better", "equivalent": f"equivalent within {within}"}.get(
                 verdict, verdict
@@ -117,10 +116,9 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     return (
         f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
         f"{'; '.join(dict.fromkeys(pairs['test']))}. Better: p < 0.05 after Holm's correction over "
-        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %, "
-        "not corrected. Undecided: "
-        "neither; the intervals, each of a single difference, say how large it could be. Minimum "
-        "detectable effect: the true difference that a single test at 5 % finds with 80 % power."
+        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %, corrected "
+        "likewise. Undecided: neither; the intervals, each of a single difference, say how large "
+        "it could be."
     )
 
 

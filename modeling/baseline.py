@@ -2,7 +2,7 @@
 
     tfidf    text -> words and pairs of neighbouring words (at least 2 reviews have it)
                   -> (1 + log count) * log inverse share of reviews, rows of length 1     (n, V)
-    probe    what the frozen encoder gives, all of POOLING side by side, each number
+    probe    what the head would read of the frozen encoder, each number
              standardised                                                            (n, R d)
          -> logistic regression, L2 penalty 1 / C                                  log probabilities
 
