@@ -17,11 +17,9 @@ from pathlib import Path
 
 
 def before_libraries() -> None:
-    """What must be set before torch is loaded.
+    """Have waiting OpenMP threads spin less, unless the user has decided; before torch is loaded.
 
-    The threads of OpenMP spin while they wait for one another. Beside other work on the machine
-    the one that they wait for may have no core, and they take it from each other: they give it up
-    early, unless the user has decided.
+    Beside other work they take cores, even from the thread that they wait for.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

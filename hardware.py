@@ -124,17 +124,12 @@ def synchronise(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
-def keep_freed_memory() -> bool:
-    """Have the C library keep what tensors free, for the next ones; True where it can (glibc).
-
-    By default it hands large blocks back to the system, which gives out and zeroes new pages for
-    the next tensor: on a CPU that costs more than many an operation on them.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    tune = ctypes.CDLL(None).mallopt
-    return bool(tune(mmap_threshold, 2**30) and tune(trim_threshold, 2**31 - 1))
+def keep_freed_memory() -> None:
+    """Have glibc keep what tensors free for the next ones, which else get new pages to zero."""
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+        tune = ctypes.CDLL(None).mallopt
+        tune(mmap_threshold, 2**30), tune(trim_threshold, 2**31 - 1)
 
 
 def other_load(device: torch.device) -> float | None:

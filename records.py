@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boundary import reading, write
 
+# Constants that change no finished run's numbers, or are recorded with each run.
+FREE = ("experiment", "methods", "seeds", "contrasts", "equivalence_margin", "learning_rates")
+FREE += ("tuning_rates", "store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
+
 
 def run_folders(folder: Path) -> list[Path]:
     """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""

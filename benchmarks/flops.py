@@ -49,14 +49,11 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
 
     forward = (blocks - 1) * whole_block(T) + 2 * T * square
     forward += read * (2 * square + feed_forward) + 4 * T * read * d
-    if method == "lora":
-        added = 2 * 2 * d * size  # FLOPs a token and matrix, A and B
-        forward += added * ((blocks - 1) * 4 * T + 2 * T + 2 * read)
-    elif method == "adapter":
-        added = 2 * 2 * d * size
-        forward += added * ((blocks - 1) * 2 * T + 2 * read)
-    else:
-        added = 0
+    added = 2 * 2 * d * size  # FLOPs a token: A and B of one matrix, or one adapter's two
+    places = {"lora": (4 * T, 2 * T + 2 * read), "adapter": (2 * T, 2 * read)}  # tokens: all, last
+    each, last = places.get(method, (0 * T, 0 * T))
+    own = added * ((blocks - 1) * each + last)
+    forward += own
     if forward_only or method == "head":
         return forward.sum()
     attention = 4 * d * ((blocks - 1) * T * T + T)
@@ -67,12 +64,10 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
         return (forward + backward + forward - attention).sum()
     if method == "lora":
         backward -= to_first_block  # nothing below the first block learns
-        backward += added * ((blocks - 1) * 4 * T + 2 * T + 2 * read)
     elif method == "adapter":
         # nor below the first one's first adapter
         backward -= 2 * T * square + queries * (2 * square + added / 2 + 2 * 4 * T * d)
-        backward += added * ((blocks - 1) * 2 * T + 2 * read)
-    return (forward + backward).sum()
+    return (forward + backward + own).sum()
 
 
 def matrix_rate(device: torch.device) -> float:

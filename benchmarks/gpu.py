@@ -25,13 +25,10 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-import data_utils
-import finetuning
 import hardware
 from benchmarks import methods
-from benchmarks.work import Work, as_run, new_states
+from benchmarks.work import Training, Work, new_states
 from boundary import write
-from experiment import cached_states
 
 FOLDER = Path("results/gpu")
 RUN = ("finetuning.py", "--fresh", "--results", str(FOLDER), "--experiment")
@@ -66,18 +63,12 @@ def run(name: str) -> dict:
 
 def kernels(work: Work, device: torch.device) -> str:
     """A table of what one pass of LoRA over the reviews of `work` spends its time on."""
-    hardware.prepare_device(device)
-    experiment, one = as_run(work, device)
-    state, settings = finetuning.start(experiment, one), experiment.settings
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with new_states():
-        split = cached_states(state.model, experiment.splits(0), settings)[0]["train"]
-        batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
-        finetuning.step(state, split, batches[0], settings)  # the first one is slow
+        training = Training(work, device)
+        training()  # the first pass is slow
         with profile(activities=activities) as found:
-            for index in batches:
-                finetuning.step(state, split, index, settings)
-            hardware.synchronise(device)
+            training()
     return found.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=25)
 
 

@@ -19,36 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 import data_utils
-import finetuning
 import hardware
-from benchmarks.work import Work, as_run, new_states
-from experiment import cached_states
+from benchmarks.work import Training, Work, new_states
 from modeling import METHODS
 from modeling.finetuned import save_trained
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
 SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
 PAIRS, SECONDS = 7, 45  # of each method, undisturbed; seconds after which two of any are enough
-
-
-class Training:
-    """A method's training: call it for the seconds of a step."""
-
-    def __init__(self, work: Work, device):
-        experiment, run = as_run(work, device)
-        self.state, self.settings = finetuning.start(experiment, run), experiment.settings
-        splits = cached_states(self.state.model, experiment.splits(0), self.settings)[0]
-        self.split = splits["train"]
-        self.batches = data_utils.training_batches(self.split.lengths, work.batch_size, 0, 1)
-
-    def __call__(self) -> float:
-        clock = self.state.clock
-        before, bar = clock.seconds, tqdm(disable=True)
-        finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
-        return (clock.seconds - before) / len(self.batches)
 
 
 def busy() -> tuple[float, float]:
@@ -107,7 +87,6 @@ def main(encoders: list[str]) -> None:
     device, rows = hardware.choose_device(), []
     table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"encoder": []})
     kept = table[~table["encoder"].isin(encoders)]
-    hardware.prepare_device(device)
     for encoder in encoders:
         base = Work(shape=encoder, blocks=3, reviews=32, max_tokens=128, pooling="layers")
         with new_states():

@@ -14,9 +14,10 @@ import subprocess
 import torch
 
 import hardware
-import modeling
 from benchmarks.turns import train_in_turns
 from benchmarks.work import Work
+from data_utils import Split
+from modeling.architectures import architecture_of
 
 
 def peft_defaults(work: Work, device, turn):
@@ -31,37 +32,38 @@ def peft_tuned(work: Work, device, turn):
 
 
 def _trainer(work, turn, dropout, **options):
-    import peft
     from transformers import DataCollatorWithPadding
 
     pretrained = work.pretrained(dropout)
-    architecture = modeling.architectures.architecture_of(pretrained.config)
     if work.method == "lora":
-        blocks = range(work.frozen, work.frozen + work.sizes.blocks)
-        config = peft.LoraConfig(
-            task_type="SEQ_CLS",
-            r=work.size,
-            lora_alpha=2 * work.size,
-            target_modules=[architecture.projections[name] for name in ("q", "k", "v", "o")],
-            layers_to_transform=list(blocks),
-        )
-        pretrained = peft.get_peft_model(pretrained, config)
+        pretrained = lora(pretrained, work.size, work.sizes.blocks, task_type="SEQ_CLS")
     collator = DataCollatorWithPadding(work.tokenizer)
     options["per_device_train_batch_size"] = work.batch_size
-    train_in_turns(turn, pretrained, _rows(work), collator, **options)
+    train_in_turns(turn, pretrained, rows_of(work.split()), collator, **options)
 
 
-def _rows(work):
-    reviews = work.split()
+def lora(pretrained, rank: int, blocks: int, **options):
+    """peft's LoRA on q, k, v, o of the last blocks, with alpha = 2 r, as ours."""
+    import peft
+
+    row, L = architecture_of(pretrained.config), pretrained.config.num_hidden_layers
+    options["target_modules"] = [row.projections[name] for name in ("q", "k", "v", "o")]
+    options["layers_to_transform"] = list(range(L - blocks, L))
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, **options)
+    return peft.get_peft_model(pretrained, config)
+
+
+def rows_of(reviews: Split) -> list[dict]:
+    """The reviews as Trainer reads them."""
     ids = reviews.token_ids.split(reviews.lengths.tolist())
-    pairs = zip(ids, reviews.labels, strict=True)
-    return [{"input_ids": ids.tolist(), "labels": int(label)} for ids, label in pairs]
+    pairs = zip(ids, reviews.labels.tolist(), strict=True)
+    return [{"input_ids": ids.tolist(), "labels": label} for ids, label in pairs]
 
 
 def adapterhub(work: Work, device, turn):
     """AdapterHub's trainer, in the environment of the interpreter ADAPTERS_PYTHON."""
     names = ("folder", "method", "size", "batch_size", "frozen")
-    facts = {name: getattr(work, name) for name in names} | {"rows": _rows(work)}
+    facts = {name: getattr(work, name) for name in names} | {"rows": rows_of(work.split())}
     end = turn.pipe.fileno()  # it answers the parent itself
     command = [os.environ["ADAPTERS_PYTHON"], "-m", "benchmarks.adapterhub", str(end)]
     subprocess.run(command, input=json.dumps(facts).encode(), pass_fds=[end], check=True)

@@ -12,38 +12,27 @@ import multiprocessing
 import warnings
 
 import torch
-from tqdm import tqdm
 
-import data_utils
-import finetuning
 import hardware
 from benchmarks.peers import adapterhub, peft_defaults, peft_tuned
 from benchmarks.turns import Turn
-from benchmarks.work import Work, as_run, new_states
-from experiment import cached_states
+from benchmarks.work import Training, Work, new_states
 
 
 def ours(work: Work, device, turn):
     """`finetuning.py`'s model and loop."""
-    hardware.prepare_device(device)
-    experiment, run = as_run(work, device)
-    state, settings = finetuning.start(experiment, run), experiment.settings
     with new_states():
-        split = cached_states(state.model, experiment.splits(0), settings)[0]["train"]
-        batches = data_utils.training_batches(split.lengths, work.batch_size, seed=0, epoch=1)
+        training = Training(work, device)
         while turn():
-            finetuning.train_part(state, split, batches, settings, tqdm(disable=True))
+            training()
 
 
 def evaluation(work: Work, device, turn):
     """`finetuning.py`'s pass over reviews that are not trained on; whole where all blocks learn."""
-    hardware.prepare_device(device)
-    experiment, run = as_run(work, device)
-    model = finetuning.start(experiment, run).model
     with new_states():
-        splits = cached_states(model, experiment.splits(0), experiment.settings)[0]
+        training = Training(work, device)
         while turn():
-            finetuning.predict(model, splits["train"], experiment.settings)
+            training.evaluate()
 
 
 SYSTEMS = {

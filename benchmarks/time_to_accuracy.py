@@ -23,6 +23,8 @@ from tqdm import tqdm
 import finetuning
 import hardware
 import modeling
+from benchmarks.peers import lora, rows_of
+from benchmarks.turns import train as train_by_trainer
 from benchmarks.work import new_states
 from boundary import write
 from evaluation import style
@@ -56,9 +58,8 @@ def probe(experiment, method) -> list[dict]:
     """Fitted to all labels; a single row."""
     splits, settings = experiment.splits(0), experiment.settings
     encoder, watch = experiment.build(modeling.Method("head", {})), Stopwatch("probe")
-    parts = [
-        cached_states(encoder, {n: splits[n]}, settings)[0][n] for n in ("train", "validation")
-    ]
+    known = {name: splits[name] for name in ("train", "validation")}
+    parts = cached_states(encoder, known, settings)[0].values()
     inputs = np.concatenate([features(encoder, part, settings) for part in parts])
     pipeline = modeling.fit_probe(inputs, np.concatenate([part.labels for part in parts]))
 
@@ -109,26 +110,13 @@ class PeftClassifier(nn.Module):
 
 def peft_tuned(experiment, method) -> list[dict]:
     """The same LoRA by peft and Trainer."""
-    import peft
-    from transformers import (
-        DataCollatorWithPadding,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-    )
+    from transformers import DataCollatorWithPadding, TrainerCallback
 
-    settings, splits, device = experiment.settings, experiment.splits(0), experiment.device
+    settings, splits = experiment.settings, experiment.splits(0)
     pretrained, choice = experiment.pretrained(), method.hyperparameters
-    row = modeling.architectures.architecture_of(pretrained.config)
-    last = pretrained.config.num_hidden_layers
-    config = peft.LoraConfig(
-        r=choice["rank"],
-        lora_alpha=choice["alpha"],
-        target_modules=[row.projections[name] for name in choice["targets"]],
-        layers_to_transform=list(range(last - choice["blocks"], last)),
-    )
     classes = pretrained.config.num_labels
-    model = PeftClassifier(peft.get_peft_model(pretrained.base_model, config), classes)
+    encoder = lora(pretrained.base_model, choice["rank"], choice["blocks"])
+    model = PeftClassifier(encoder, classes)
     train, watch = splits["train"], Stopwatch("peft tuned, lora")
     steps = finetuning.steps_per_epoch(len(train), settings)
     per_part = max(1, steps // settings.evaluations_per_epoch)
@@ -146,32 +134,20 @@ def peft_tuned(experiment, method) -> list[dict]:
             if state.global_step % per_part == 0:
                 watch.note(accuracy)
 
-    ids = train.token_ids.split(train.lengths.tolist())
-    pairs = zip(ids, train.labels.tolist(), strict=True)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            folder,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            learning_rate=method.learning_rate,
-            warmup_steps=settings.warmup,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.gradient_clip,
-            train_sampling_strategy="group_by_length",
-            bf16=hardware.compute_type(device) is torch.bfloat16,
-            use_cpu=device.type == "cpu",
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
-        Trainer(
-            model,
-            arguments,
-            data_collator=DataCollatorWithPadding(experiment.tokenizer),
-            train_dataset=[{"input_ids": one.tolist(), "labels": label} for one, label in pairs],
-            callbacks=[AtEachPart()],
-        ).train()
+    train_by_trainer(
+        model,
+        rows_of(train),
+        DataCollatorWithPadding(experiment.tokenizer),
+        AtEachPart(),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=method.learning_rate,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.gradient_clip,
+        train_sampling_strategy="group_by_length",
+        bf16=hardware.compute_type(experiment.device) is torch.bfloat16,
+    )
     return watch.rows
 
 

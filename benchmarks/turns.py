@@ -51,10 +51,14 @@ def train_in_turns(turn, model, rows, collator, trainer=Trainer, **options) -> N
         def on_epoch_begin(self, *_, **__):
             turn()
 
+    train(model, rows, collator, Turns(), trainer, num_train_epochs=1000, **options)
+
+
+def train(model, rows, collator, callback, trainer=Trainer, **options) -> None:
+    """The trainer over `rows`; it writes nothing, and prints nothing."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            num_train_epochs=1000,
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
@@ -63,5 +67,5 @@ def train_in_turns(turn, model, rows, collator, trainer=Trainer, **options) -> N
             **options,
         )
         trainer(
-            model, arguments, data_collator=collator, train_dataset=rows, callbacks=[Turns()]
+            model, arguments, data_collator=collator, train_dataset=rows, callbacks=[callback]
         ).train()

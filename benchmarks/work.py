@@ -10,13 +10,15 @@ from unittest import mock
 import numpy as np
 import torch
 from huggingface_hub import constants
+from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification
 
 import data_utils
 import finetuning
+import hardware
 import modeling
 from benchmarks.flops import Shape
-from experiment import Experiment, Run, parse
+from experiment import Experiment, Run, cached_states, parse
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,27 @@ def as_run(work: Work, device: torch.device) -> tuple[Experiment, Run]:
     experiment = WorkExperiment(settings, device, config, base, work.tokenizer, work)
     experiment.tokenised["train"] = work.split().to(device)
     return experiment, Run(experiment.series, settings.methods[0], seed=0)
+
+
+class Training:
+    """The work in training, from stored states; call it for the seconds of a pass."""
+
+    def __init__(self, work: Work, device: torch.device):
+        hardware.prepare_device(device)
+        experiment, run = as_run(work, device)
+        self.state, self.settings = finetuning.start(experiment, run), experiment.settings
+        splits, _ = cached_states(self.state.model, experiment.splits(0), self.settings)
+        self.split = splits["train"]
+        self.batches = data_utils.training_batches(self.split.lengths, work.batch_size, 0, 1)
+
+    def __call__(self) -> float:
+        before, bar = self.state.clock.seconds, tqdm(disable=True)
+        finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
+        return self.state.clock.seconds - before
+
+    def evaluate(self) -> None:
+        """Predict its reviews."""
+        finetuning.predict(self.state.model, self.split, self.settings)
 
 
 @contextmanager

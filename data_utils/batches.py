@@ -52,11 +52,6 @@ class Rows:
     width: int  # d
     dtype: torch.dtype
 
-    @property
-    def bytes(self) -> int:
-        """The size of the file."""
-        return int(self.lengths.sum()) * self.width * self.dtype.itemsize
-
     @cached_property
     def places(self) -> np.ndarray:
         """(n,) the byte at which each review begins."""

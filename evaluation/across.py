@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
-from records import RunRecord
+from records import FREE, RunRecord
 
 from . import statistics, tables
 from .comparisons import interval_note
@@ -27,9 +27,6 @@ from .markdown import table as markdown
 from .results import Results, blocks_of
 from .style import as_text, looks, parse, save, set_style
 
-MAY_DIFFER = ("experiment", "methods", "seeds", "learning_rates", "results", "tuning_rates")
-MAY_DIFFER += ("tensorboard", "parallel", "store_states", "micro_batch_tokens", "contrasts")
-MAY_DIFFER += ("equivalence_margin",)
 LENGTH = ("epochs", "evaluations_per_epoch", "patience")  # few reviews need more epochs
 LABELS = "How many labels does each method need?"
 QUESTIONS = {  # constant: the figure's title, its axis
@@ -44,7 +41,7 @@ QUESTIONS = {  # constant: the figure's title, its axis
 def differing(experiments: Sequence[Results]) -> str:
     """The constant in which they differ. Raises `BadInput` where it is none, or several."""
     constants = [results.experiment["constants"] for results in experiments]
-    names = dict.fromkeys(name for own in constants for name in own if name not in MAY_DIFFER)
+    names = dict.fromkeys(name for own in constants for name in own if name not in FREE)
     found = [name for name in names if len({repr(own.get(name)) for own in constants}) > 1]
     found = [name for name in found if name not in LENGTH] or found
     if len(found) != 1:

@@ -124,9 +124,9 @@ def _what(results):
     counts = np.bincount(results.predictions.labels, minlength=len(experiment["label_names"]))
     each = [f"{escape(n)} {k:,}" for n, k in zip(experiment["label_names"], counts, strict=True)]
     more = f" and {len(each) - NAMED} more labels" if len(each) > NAMED else ""
-    labels = data["train"] + data.get("validation", 0)
+    labels = data["train"] + data["validation"]
     redrawn = ", drawn anew for each seed" if constants.get("redraw_labels") else ""
-    validate = f", of which {data['validation']:,} validate" if "validation" in data else ""
+    validate = f", of which {data['validation']:,} validate"
     lines = [
         f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
@@ -147,9 +147,7 @@ def _what(results):
 
 
 def _truncated(experiment):
-    share = experiment["data"].get("test_share_truncated")
-    if share is None:
-        return ""
+    share = experiment["data"]["test_share_truncated"]
     end = "beginning" if experiment["constants"].get("truncation") == "left" else "end"
     return f" ({percent(share)} % of the test reviews are longer, and truncated at the {end})"
 

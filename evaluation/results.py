@@ -1,16 +1,7 @@
 """Everything that an experiment's files say, read once and computed once.
 
-    results/<experiment>/
-        experiment.json         every constant, the versions, the machine, the counts of the data
-        <run>/                  a folder for each (method, seed), such as lora-rank=4-seed0
-            run.json            its RunRecord, written last: a run with one is complete
-            history.csv         a row for each evaluation on the validation reviews
-            changes.csv         how far each block and matrix has moved
-            predictions.csv     labels and logits of the test reviews, in test order
-
-An experiment that is kept as evidence has tables of all its runs in the place of their folders:
-runs.csv, history.parquet, changes.parquet, predictions.parquet (see compact.py). Figures, page and
-terminal table are views of a `Results`. Folders without a run.json are unfinished and left out.
+The files are those of its runs' folders (experiment/runs.py) or, of evidence, tables of all runs
+(compact.py). Figures, page and terminal table are views of a `Results`.
 """
 
 import json
@@ -146,13 +137,10 @@ class Results:
 def misclassified(
     predictions: Predictions, texts: Sequence[str], label_names: Sequence[str]
 ) -> pd.DataFrame:
-    """The test reviews that every method gets wrong in all its finished runs.
+    """The test reviews that every method gets wrong in all its runs, most confident first.
 
-    `texts` are the test reviews, in test order. Columns: review (its place in test order, from
-    0), label, predicted, confidence and its first words, most confident first. A run's
-    probabilities are the softmax of its logits; they are averaged over a method's seeds, then over
-    the methods, and the wrong label with the highest average is the predicted one, which is its
-    confidence. Raises `BadInput` where there are not as many texts as predictions.
+    `predicted` is the wrong label with the highest probability, averaged over a method's seeds and
+    then over methods; that is its `confidence`. Raises `BadInput` for another number of `texts`.
     """
     labels = predictions.labels
     if len(texts) != len(labels):
@@ -185,24 +173,20 @@ def _read_folders(folder, experiment):
     """The records of all runs, and the tables of the finished ones, from the runs' folders."""
     logits = [f"logit_{label}" for label in experiment["label_names"]]
     columns = TABLES | {"predictions": {"label": int} | dict.fromkeys(logits, np.float32)}
-    paths = {path: RunRecord.read(path) for path in record_files(folder)}
+    runs, tables = [(path, RunRecord.read(path)) for path in record_files(folder)], {}
     place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
-    last = len(place)  # others come after those of the experiment, by name
-
-    def rank(item):
-        return place.get(item[1].method, last), item[1].method, item[1].seed
-
-    order, tables = sorted(paths.items(), key=rank), {}
+    # Methods that are not the experiment's come after its own, by name.
+    runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
     for name in COLLECTED:
         parts = []
-        for path, record in order:
+        for path, record in runs:
             file = path.with_name(f"{name}.csv")
             if record.is_finished and (name == "predictions" or file.exists()):
                 table = read_table(file, columns[name])
                 parts.append(table.assign(method=record.method, seed=record.seed))
         empty = pd.DataFrame(columns=["method", "seed", *columns[name]])
         tables[name] = pd.concat(parts, ignore_index=True)[empty.columns] if parts else empty
-    return [record for _, record in order], tables
+    return [record for _, record in runs], tables
 
 
 def _read_compact(folder):

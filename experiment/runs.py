@@ -17,7 +17,7 @@ the operating system's: a crash gives it back.
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 import hardware
-from boundary import BadInput, reading, reason, replacing, write
+from boundary import BadInput, reading, reason, write
 from modeling import Method
 from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
 from records import RunRecord
@@ -45,16 +45,13 @@ ROOM = "make room, or set RESULTS to another disk"
 def held(lock: Path) -> Iterator[bool]:
     """Hold a lock file if no other process does; yields whether it could."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    holder = FileLock(lock, timeout=0)
-    try:
-        holder.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        holder.release()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(lock, timeout=0))
+        except Timeout:
+            yield False
+        else:
+            yield True
 
 
 def folder_lock(folder: Path):
@@ -104,12 +101,6 @@ class Run:
         """What run.json says; None without one: the run is unfinished."""
         path = self.folder / RECORD
         return RunRecord.read(path) if path.exists() else None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is nothing left to do."""
-        record = self.record()
-        return record is not None and record.is_finished
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -174,8 +165,8 @@ class Run:
         """Write what is known after an evaluation; no process goes on before it is written."""
         if processes.leads():
             with reading(str(self.folder), ROOM, "written"):
-                _write_table(self.folder / "steps.csv", state.steps)
-                _write_table(self.folder / "history.csv", state.history)
+                write(self.folder / "steps.csv", pd.DataFrame(state.steps).to_csv(index=False))
+                write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
                 if state.best() is state.history[-1]:
                     save_trained(state.model, self.folder / TENSORS)
                 if self.writer:
@@ -207,7 +198,7 @@ class Run:
                 table.insert(0, "label", labels.numpy())
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
             if changes:
-                _write_table(self.folder / CHANGES, changes)
+                write(self.folder / CHANGES, pd.DataFrame(changes).to_csv(index=False))
             if (self.folder / ABOUT).exists():
                 facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
             self._write_record("finished", facts)
@@ -270,11 +261,6 @@ class Run:
     def _delete(self, *names):
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
-
-
-def _write_table(path, rows):
-    with replacing(path) as part:
-        pd.DataFrame(rows).to_csv(part, index=False)
 
 
 def _log(writer, state):

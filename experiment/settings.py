@@ -24,6 +24,7 @@ from boundary import BadInput
 from modeling import Method
 from modeling.methods import METHODS, hyperparameters_of
 from modeling.pooling import POOLINGS
+from records import FREE
 
 from . import processes
 
@@ -139,9 +140,6 @@ class Settings(BaseModel):
         return {k: v for k, v in self.constants().items() if k not in (*FREE, *own)}
 
 
-# change no finished run's numbers, or are recorded with each run
-FREE = ("experiment", "methods", "seeds", "contrasts", "equivalence_margin", "learning_rates")
-FREE += ("tuning_rates", "store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
 OPTIONS = ("preset", "fresh", "tune", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 

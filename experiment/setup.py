@@ -4,6 +4,7 @@ Bad input is refused here, in one line, before anything is trained or deleted.
 """
 
 import sys
+from importlib.util import find_spec
 
 import datasets
 import torch
@@ -37,8 +38,9 @@ def prepare(settings: Settings) -> Experiment:
     hardware.prepare_device(device)
     if processes.leads():
         _print_title(settings, device)
-    if settings.tensorboard:
-        _check_tensorboard()
+    if settings.tensorboard and not find_spec("tensorboard"):
+        what = "TENSORBOARD is True and the package tensorboard is not installed"
+        raise BadInput(f"{what}; run: pip install tensorboard")
     task = data_utils.load_task(
         settings.dataset, settings.text_column, settings.label_column, settings.group_column
     )
@@ -61,16 +63,6 @@ def prepare(settings: Settings) -> Experiment:
     if settings.parallel == "runs":
         processes.leave()
     return experiment
-
-
-def _check_tensorboard():
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise BadInput(
-            "TENSORBOARD is True and the package tensorboard is not installed; "
-            "run: pip install tensorboard"
-        ) from None
 
 
 def _build_without_weights(experiment) -> dict[str, PeftModel]:
@@ -121,8 +113,8 @@ def _print_data(experiment, models):
     frozen_somewhere = any(model.frozen_blocks for model in models.values())
     if settings.encoder_dropout != 0 and frozen_somewhere:
         print("  ENCODER_DROPOUT acts in the blocks that learn; those before them have no dropout")
-    runs = experiment.runs()
-    todo = sum(not run.is_finished for run in runs)
+    runs = [run.record() for run in experiment.runs()]
+    todo = sum(not (record and record.is_finished) for record in runs)
     finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"
     what = "Learning rates to try" if settings.tune else "Runs to do"
     print(f"{what}: {todo}{finished if todo < len(runs) else ''}")

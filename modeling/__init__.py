@@ -9,7 +9,7 @@ from .fast import use_fast_attention, use_folded_lora
 from .finetuned import Finetuned, load_finetuned, load_peft, save_checkpoint
 from .full import FullModel
 from .head_only import HeadOnlyModel
-from .loading import fingerprint, load_config, load_pretrained, load_tokenizer, max_positions
+from .loading import fingerprint, load_config, load_pretrained, load_tokenizer
 from .lora import LoRALinear, LoRAModel
 from .merging import adapted_layers, merge
 from .methods import BASELINES, METHODS, Method

@@ -59,18 +59,12 @@ class PeftModel(nn.Module):
         self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
-        for path in self.architecture.head:
-            pretrained.get_submodule(path).requires_grad_(True)
+        for path in self.architecture.head:  # layers have a head of their own instead
+            pretrained.get_submodule(path).requires_grad_(pooling != "layers")
         if pooling == "layers":
-            self._replace_head()
-
-    def _replace_head(self):
-        """Layers have a head of their own; the family's reads nothing, and learns nothing."""
-        for path in self.architecture.head:
-            self.pretrained.get_submodule(path).requires_grad_(False)
-        config = self.pretrained.config
-        head = LayersHead(len(self.blocks) + 1, config.hidden_size, config.num_labels)
-        self.pretrained.layers_head = head.to(next(self.pretrained.parameters()))
+            config = pretrained.config
+            head = LayersHead(len(self.blocks) + 1, config.hidden_size, config.num_labels)
+            pretrained.layers_head = head.to(next(pretrained.parameters()))
 
     def adapt(self) -> None:
         """Add or unfreeze what the method trains besides the head."""

@@ -61,10 +61,8 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
 def export_peft(model: PeftModel, folder: Path) -> None:
     """What peft loads, head included, on the base model's hub name or folder.
 
-    peft's folder has no place for the labels: with more than two, or to have their names, give
-    `AutoPeftModelForSequenceClassification.from_pretrained` all of them, as
-    id2label={0: "bad", 1: "fair", 2: "good"}. Raises `BadInput` for a method
-    that peft has no form for.
+    It has no place for the labels (docs/your-own.md). Raises `BadInput` for a method that peft has
+    no form for.
     """
     _check_pooling(model, "peft")
     config, tensors = model.to_peft()

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -59,10 +58,10 @@ def load_tokenizer(
     Its padding token's id goes into `config`, which decoders need to be told. Raises `BadInput`,
     for more tokens than the model has positions as well.
     """
-    if max_tokens > max_positions(config):
+    most = config.max_position_embeddings - architecture_of(config).reserved_positions
+    if max_tokens > most:
         raise BadInput(
-            f"MAX_TOKENS is {max_tokens}, but {name} has {max_positions(config)} positions; "
-            f"set it to {max_positions(config)} or less"
+            f"MAX_TOKENS is {max_tokens}, but {name} has {most} positions; set it to {most} or less"
         )
     sides = {"padding_side": "right", "truncation_side": truncation}
     with _loading("tokenizer", name):
@@ -133,11 +132,6 @@ def _loading(part: str, name: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def max_positions(config: PretrainedConfig) -> int:
-    """The most tokens that a text may have."""
-    return config.max_position_embeddings - architecture_of(config).reserved_positions
-
-
 def fingerprint(pretrained: PreTrainedModel) -> str:
     """A digest of a base model's shape and encoder weights; the head is left out, it is new.
 
@@ -147,15 +141,9 @@ def fingerprint(pretrained: PreTrainedModel) -> str:
         return ""
     config = pretrained.config
     shape = (config.model_type, config.num_hidden_layers, config.num_attention_heads)
-    in_head = architecture_of(config).in_head
-    encoder = {name: p for name, p in pretrained.named_parameters() if not in_head(name)}
-    return digest_of(encoder, repr(shape))
-
-
-def digest_of(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 of a text and of tensors with their names, in the order of the dict."""
-    digest = hashlib.sha256(text.encode())
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    digest, in_head = hashlib.sha256(repr(shape).encode()), architecture_of(config).in_head
+    for name, tensor in pretrained.named_parameters():
+        if not in_head(name):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

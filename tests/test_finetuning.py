@@ -277,7 +277,7 @@ def test_tensorboard_shows_the_numbers_of_the_tables(command, tmp_path, monkeypa
 
 
 def test_tensorboard_that_is_not_installed_is_one_line(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
     assert finetuning.main(command("--methods", "lora", "--tensorboard")) == 2
     error = capsys.readouterr().err
     assert "pip install tensorboard" in error and error.count("\n") == 1

@@ -158,7 +158,11 @@ def test_predictions_of_other_reviews_are_refused(folder):
 def test_misclassified_are_the_reviews_that_every_seed_of_every_method_gets_wrong(tmp_path):
     """Review 1 is right once and 3 twice; of review 4, the mean of all would say the truth."""
     names = ("a", "b", "None")
-    begin(tmp_path, label_names=list(names), data={"train": 9, "validation": 3, "test": 5})
+    begin(
+        tmp_path,
+        label_names=list(names),
+        data={"train": 9, "validation": 3, "test": 5} | {"test_share_truncated": 0.0},
+    )
     doubt, other = [2, 2.1, 0], [2, 0, 2.1]
     first = np.array([[0, 1, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], doubt])
     second = np.array([[0, 0, 3], [0, 2, 0], [9, 0, 0], [0, 1, 0], other])
