@@ -172,7 +172,7 @@ def figure(points: pd.DataFrame, note: str) -> Path:
             part["seconds"], 100 * part["test_accuracy"], color=look.colour, marker=look.marker
         )
         handles.append(style.line_handle(look))
-    axes.set(xscale="log", xlabel="seconds from a cold start", ylabel="test accuracy (%)")
+    axes.set(xlabel="seconds from a cold start", ylabel="test accuracy (%)")
     title = "How long does each accuracy take?"
     return style.save(FOLDER / "time_to_accuracy.png", (drawn, note, handles), title, "")
 
