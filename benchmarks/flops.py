@@ -51,7 +51,7 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
     forward += read * (2 * square + feed_forward) + 4 * T * read * d
     added = 2 * 2 * d * size  # FLOPs a token: A and B of one matrix, or one adapter's two
     places = {"lora": (4 * T, 2 * T + 2 * read), "adapter": (2 * T, 2 * read)}  # tokens: all, last
-    each, last = places.get(method, (0 * T, 0 * T))
+    each, last = places.get(method, (0, 0))
     own = added * ((blocks - 1) * each + last)
     forward += own
     if forward_only or method == "head":

@@ -13,8 +13,7 @@ over n reviews: a bootstrap that draws reviews, each with its right and wrong of
 variance holds, besides, the share of the seeds by reviews interaction that the first part counts
 already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
 section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
-Sums of draws of both are the errors D could have had: the interval. p needs no draws of t, whose
-distribution is known.
+The interval comes from sums of draws of both; p from the draws of reviews, and t's distribution.
 `docs/statistics.md` says how well it holds its claim, by simulation.
 """
 

@@ -59,9 +59,16 @@ def cached_states(
     if processes.rank() % 2:  # so that a second process does not wait for the first one's
         names.reverse()
     for name in names:
-        states = _States(model, splits[name], settings)
+        states, start = _States(model, splits[name], settings), splits[name]
         if (seconds := states.seconds()) is None:
-            seconds = states.make(name, halfway)
+            encoder, before = model, 0.0
+            if halfway and states.exact:
+                with torch.random.fork_rng():  # a run's numbers are those of a run with the cache
+                    encoder = halfway()
+                nearer, before = cached_states(encoder, {name: start}, settings)
+                start = nearer[name]
+                encoder.requires_grad_(False)  # PyTorch's kernels differ where something learns
+            seconds = states.make(encoder, start, before, name)
         total += seconds
         found[name] = replace(splits[name], frozen=states.rows)
     return found, total
@@ -88,7 +95,6 @@ class _States:
     @torch.no_grad()
     def __init__(self, model: PeftModel, split: Split, settings: Settings):
         config, device = model.pretrained.config, split.token_ids.device
-        self.model, self.split, self.settings = model, split, settings
         self.most_tokens = tokens_at_once(settings, device)
         stored, computed_in = model.stored_vectors, compute_type(device)
         versions = torch.__version__, transformers.__version__
@@ -101,6 +107,7 @@ class _States:
         self.about = self.path.with_suffix(".json")
         # float16 has no room for the large values of a decoder's states; features are few.
         dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
+        self.exact = computed_in is torch.float32  # they are stored as they were computed
         places, d = [self.path.with_suffix(s) for s in (".hidden", ".pooled")], config.hidden_size
         hidden = Rows(places[0], split.lengths, stored[0] * d, dtype)
         pooled = Rows(places[1], np.full_like(split.lengths, stored[1]), d, torch.float32)
@@ -119,24 +126,21 @@ class _States:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def make(self, name: str, halfway: Callable[[], PeftModel] | None) -> float:
-        """Compute and write them, unless another process has; the seconds that it took."""
-        before = 0.0
-        if halfway and compute_type(self.split.token_ids.device) is torch.float32:
-            with torch.random.fork_rng():  # a run's numbers are the same with a cache and without
-                self.model = halfway()  # only float32 is stored as it was computed
-            found, before = cached_states(self.model, {name: self.split}, self.settings)
-            self.split = found[name]
-            self.model.requires_grad_(False)  # PyTorch's kernels differ where something learns
+    def make(self, encoder: PeftModel, start: Split, before: float, name: str) -> float:
+        """Compute and write them, unless another process has; the seconds that it took.
+
+        `start` may hold the states of the encoder's frozen blocks, which took `before` seconds.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 if (seconds := self.seconds()) is not None:
                     return seconds
-                clock = Clock(self.split.token_ids.device)
+                clock = Clock(start.token_ids.device)
                 with clock, ExitStack() as stack:
                     parts = [stack.enter_context(replacing(rows.path)) for rows in self.files()]
-                    self._compute([stack.enter_context(part.open("wb")) for part in parts], name)
+                    files = [stack.enter_context(part.open("wb")) for part in parts]
+                    self._compute(encoder, start, files, name)
                 about = {rows.path.suffix: _checksum(rows.path) for rows in self.files()}
                 write(self.about, json.dumps({"seconds": before + clock.seconds} | about))
                 return before + clock.seconds
@@ -144,19 +148,18 @@ class _States:
             raise _refused(error) from error
 
     @torch.no_grad()
-    def _compute(self, files, name):
-        split, index = self.split, np.arange(len(self.split))
-        what = f"frozen blocks, {name}"
-        bar = tqdm(total=len(split), desc=what, unit="review", disable=processes.quiet())
-        self.model.eval()
-        for part in micro_batches(split.lengths, index, self.most_tokens):
-            batch = split.batch(part)
-            with autocast(split.token_ids.device):
-                if batch.frozen:  # all other blocks, from the states of halfway
-                    features = self.model.encode(*batch.tokens, batch.frozen)
+    def _compute(self, encoder, start, files, name):
+        bar = {"total": len(start), "desc": f"frozen blocks, {name}", "unit": "review"}
+        bar = tqdm(**bar, disable=processes.quiet())
+        encoder.eval()
+        for part in micro_batches(start.lengths, np.arange(len(start)), self.most_tokens):
+            batch = start.batch(part)
+            with autocast(start.token_ids.device):
+                if batch.frozen:  # all other blocks
+                    features = encoder.encode(*batch.tokens, batch.frozen)
                     frozen = [features.view(len(part), -1, features.shape[-1])]
                 else:
-                    frozen = self.model.frozen_states(*batch.tokens)
+                    frozen = encoder.frozen_states(*batch.tokens)
             tensors = [tensor for tensor in frozen if tensor is not None]
             for rows, file, tensor in zip(self.files(), files, tensors, strict=True):
                 rows.put(file, part, tensor.to(rows.dtype).cpu())

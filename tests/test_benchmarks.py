@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import data_utils
 import finetuning
 import hardware
-from benchmarks import flops, gpu, memory, methods, offline, readings, speed
+from benchmarks import flops, gpu, memory, methods, offline, readings, speed, time_to_accuracy
 from benchmarks.systems import SYSTEMS, Worker
 from benchmarks.work import Work, as_run, new_states
 from data_utils import bundled
@@ -237,6 +237,23 @@ def test_a_wheel_taken_offline_has_the_same_files_but_for_its_weights(tmp_path):
         assert {name: archive.read(name) for name in archive.namelist()} == files | {
             "m/model.safetensors": safetensors.torch.save({"w": torch.ones(2).half()})
         }
+
+
+def test_a_target_is_reached_at_the_first_point_that_has_it(monkeypatch):
+    monkeypatch.setattr(time_to_accuracy, "TARGETS", (80, 85))
+    points = [("a", 3.0, 0.79), ("a", 5.0, 0.8), ("a", 8.0, 0.9), ("b", 4.0, 0.81), ("b", 6.0, 0.7)]
+    points = pd.DataFrame(points, columns=["system", "seconds", "test_accuracy"])
+    found = time_to_accuracy.first_reached(points)
+    assert found.loc["a"].tolist() == [5.0, 8.0]
+    assert found.loc["b", "80 %"] == 4.0 and np.isnan(found.loc["b", "85 %"])
+
+
+def test_the_clock_to_an_accuracy_stops_while_the_test_is_predicted(monkeypatch):
+    now = iter([10.0, 13.0, 20.0, 21.0, 40.0])  # started, 3 s of work, 7 of test, 1 of work
+    monkeypatch.setattr(time_to_accuracy.time, "perf_counter", lambda: next(now))
+    watch = time_to_accuracy.Stopwatch("a")
+    watch.note(lambda: 0.5), watch.note(lambda: 0.75)
+    assert [(row["seconds"], row["test_accuracy"]) for row in watch.rows] == [(3, 0.5), (4, 0.75)]
 
 
 def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():

@@ -112,6 +112,8 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     assert "exact McNemar" in text
     add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
+    begin(tmp_path, constants=EXPERIMENT["constants"] | {"redraw_labels": True})
+    assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
 
 
 def test_one_method_is_compared_with_nothing(tmp_path):
