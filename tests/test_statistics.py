@@ -146,7 +146,7 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance(paired):
         )
 
 
-def test_seeds_are_paired_by_their_number_and_a_method_with_one_run_is_the_same_for_each():
+def test_seeds_are_paired_by_their_number_and_a_method_with_one_run_is_that_model():
     rng = np.random.default_rng(4)
     a, b = experiment(rng, 400, (0.8, 0.8), (3, 3), (0.02, 0.02)).values()
     right = {"a": a, "b": b[[2, 0]], "c": b[:1], "d": b}
