@@ -2,14 +2,9 @@
 
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder
-    adapterhub      AdapterHub's `adapters`, tuned likewise (benchmarks/adapterhub.py)
 
 A peer can choose which blocks to adapt, and runs all.
 """
-
-import json
-import os
-import subprocess
 
 import torch
 
@@ -58,12 +53,3 @@ def rows_of(reviews: Split) -> list[dict]:
     ids = reviews.token_ids.split(reviews.lengths.tolist())
     pairs = zip(ids, reviews.labels.tolist(), strict=True)
     return [{"input_ids": ids.tolist(), "labels": label} for ids, label in pairs]
-
-
-def adapterhub(work: Work, device, turn):
-    """AdapterHub's trainer, in the environment of the interpreter ADAPTERS_PYTHON."""
-    names = ("folder", "method", "size", "batch_size", "frozen")
-    facts = {name: getattr(work, name) for name in names} | {"rows": rows_of(work.split())}
-    end = turn.pipe.fileno()  # it answers the parent itself
-    command = [os.environ["ADAPTERS_PYTHON"], "-m", "benchmarks.adapterhub", str(end)]
-    subprocess.run(command, input=json.dumps(facts).encode(), pass_fds=[end], check=True)

@@ -8,19 +8,15 @@ Every system takes its turn in every round, so that a machine that slows down sl
 Each number is the median over the rounds, a ratio that of the ratios within rounds. Rates count
 real tokens; padding counts for nothing. Where the last blocks alone learn, ours reads the output
 of the others from a file; the peers adapt the same blocks, and run all. The floor of a ratio is
-that of the required FLOPs (benchmarks/flops.py). AdapterHub's `adapters` takes part where
-ADAPTERS_PYTHON names an interpreter that has it (benchmarks/adapterhub.py).
+that of the required FLOPs (benchmarks/flops.py).
 """
 
 import argparse
-import os
 import platform
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-import matplotlib
-import numpy as np
 import pandas as pd
 import torch
 
@@ -30,14 +26,10 @@ from benchmarks import flops, memory
 from benchmarks.systems import Worker
 from benchmarks.work import Work
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
 METHODS = tuple(SIZES)
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
-PEERS = ("peft defaults", "peft tuned", "adapterhub")
-NAMES = {"lora": "LoRA", "adapter": "adapters", "full": "full fine-tuning"}
+PEERS = ("peft defaults", "peft tuned")
 
 
 def systems(work: Work, depths: list[int]) -> list[tuple[str, Work]]:
@@ -49,8 +41,6 @@ def systems(work: Work, depths: list[int]) -> list[tuple[str, Work]]:
     for blocks in depths:
         rows += [("ours", method, blocks) for method in METHODS]
         rows += [("ours, evaluation", "lora", blocks), ("peft tuned", "lora", blocks)]
-        if os.environ.get("ADAPTERS_PYTHON"):
-            rows.append(("adapterhub", "adapter", blocks))
     works = []
     for system, method, blocks in rows:  # few reviews where batches are not grouped by length
         reviews = min(32, work.reviews) if system == "peft defaults" else work.reviews
@@ -139,32 +129,6 @@ def memory_table(device: torch.device) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "component", "computed_mib", "measured_mib"])
 
 
-def figure(speeds: pd.DataFrame, path: Path) -> None:
-    """Reviews per second of each system, and ours at an MFU of 100 % as a line."""
-    training = speeds[~speeds["system"].str.contains("evaluation")].iloc[::-1]
-    labels = [f"{r.system}: {NAMES[r.method]}, {r.blocks} blocks" for r in training.itertuples()]
-    ours = training["system"] == "ours"
-    drawn, axes = plt.subplots(figsize=(7.2, 1.6 + 0.36 * len(training)))
-    axes.barh(labels, training["reviews_per_second"], color=np.where(ours, "#009E73", "#999999"))
-    for y, row in enumerate(training.itertuples()):
-        end = row.reviews_per_second
-        if row.system == "ours":
-            end /= row.model_flops_utilisation
-            axes.plot([end, end], [y - 0.4, y + 0.4], color="black", linewidth=1.5)
-        text = f"  {row.reviews_per_second:.3g}/s, {row.peak_memory_mib / 1024:.1f} GiB"
-        axes.text(end, y, text, va="center", fontsize=9)
-    note = "real reviews per second of training\nbeside it, peak memory above the loaded model\n"
-    note += "black line: a model FLOPs utilisation (MFU) of 100 %"
-    axes.set_xlabel(note, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    title = f"How fast is training?\n{speeds['device'].iloc[0]}\nup to 512 tokens, batches of 32"
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.margins(x=0.3)
-    drawn.tight_layout()
-    drawn.savefig(path, dpi=100)
-    plt.close(drawn)
-
-
 def main():
     """Time everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -197,7 +161,6 @@ def main():
     for kind, rows in tables.items():
         rows.to_csv(folder / f"{name}_{kind}.csv", index=False, float_format="%.4g")
         print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
-    figure(speeds, folder / f"{name}_speed.png")
     print("Written:", *sorted(folder.glob(f"{name}_*")), sep="\n  ")
 
 

@@ -14,7 +14,7 @@ import warnings
 import torch
 
 import hardware
-from benchmarks.peers import adapterhub, peft_defaults, peft_tuned
+from benchmarks.peers import peft_defaults, peft_tuned
 from benchmarks.turns import Turn
 from benchmarks.work import Training, Work, new_states
 
@@ -38,7 +38,6 @@ def evaluation(work: Work, device, turn):
 SYSTEMS = {
     "peft defaults": peft_defaults,
     "peft tuned": peft_tuned,
-    "adapterhub": adapterhub,
     "ours": ours,
     "ours, evaluation": evaluation,
 }

@@ -1,7 +1,4 @@
-"""One pass at a time, when it is one's turn; and transformers' Trainer in such turns.
-
-No more is imported than AdapterHub's environment has too (benchmarks/adapterhub.py).
-"""
+"""One pass at a time, when it is one's turn; and transformers' Trainer in such turns."""
 
 import sys
 import tempfile

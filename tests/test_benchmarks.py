@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import os
 import zipfile
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ import data_utils
 import finetuning
 import hardware
 from benchmarks import flops, gpu, memory, methods, offline, readings, speed, time_to_accuracy
-from benchmarks.systems import SYSTEMS, Worker
+from benchmarks.systems import SYSTEMS
 from benchmarks.work import Work, as_run, new_states
 from data_utils import bundled
 from experiment import cached_states, parse
@@ -94,23 +93,13 @@ class Turns:
 
 
 @pytest.mark.parametrize("blocks", [None, 2])
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "adapterhub"])
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_makes_its_passes(system, blocks):
     turn, before = Turns(), constants.HF_HOME
     with pytest.raises(Done):
         SYSTEMS[system](replace(SMALL, blocks=blocks), CPU, turn)
     assert turn.passes == 2
     assert before == constants.HF_HOME
-
-
-@pytest.mark.skipif("ADAPTERS_PYTHON" not in os.environ, reason="no environment with adapters")
-@pytest.mark.parametrize("method", ["lora", "adapter"])
-def test_adapterhub_makes_its_passes(method):
-    worker = Worker("adapterhub", replace(SMALL, method=method, blocks=2))
-    assert worker() > 0
-    assert worker() > 0
-    worker.close()
-    assert not worker.process.is_alive()
 
 
 def test_states_that_are_timed_are_new_and_go():

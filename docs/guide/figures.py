@@ -322,33 +322,8 @@ def families() -> Figure:
     return axes.figure
 
 
-def eight_reviews() -> Figure:
-    """How far fifty steps move the features of eight reviews, for each method."""
-    title = "Fifty steps on the same eight reviews: how far do the features move?"
-    axes, rows, left, wide = canvas(4.9, title), read("eight_reviews.csv"), 1.3, 6.3
-    most = max(float(row["features_moved"]) for row in rows)
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    for i, name in enumerate(names):
-        y = 4.3 - 0.3 * i
-        write(axes, left - 0.15, y, name, ha="right")
-        axes.plot([left, left + wide], [y, y], color=FROZEN, lw=0.8, zorder=1)
-        moved = [float(row["features_moved"]) for row in rows if row["method"] == name]
-        places = [left + wide * share / most for share in moved]
-        axes.plot(places, [y] * len(moved), "o", ms=6, color=TRAINED, mec=DARK, mew=0.6, zorder=2)
-    bottom = 4.3 - 0.3 * len(names)
-    for ratio in (ratio for ratio in (0, 0.5, 1, 1.5, 2) if ratio <= most):
-        x = left + wide * ratio / most
-        axes.plot([x, x], [bottom + 0.12, 4.45], color=FROZEN, lw=0.8, ls=":", zorder=0)
-        write(axes, x, bottom, f"{ratio:g}", fontsize=SMALL)
-    words = "distance moved / length of the features before; a dot for each review"
-    write(axes, left + wide / 2, bottom - 0.24, words, fontsize=SMALL)
-    note = "MiniLM, the last 3 blocks: docs/results/eight_reviews.csv"
-    write(axes, 7.85, 0.2, note, fontsize=8, ha="right")
-    return axes.figure
-
-
 FIGURES = (frozen_model, block, head_only, adapter, lora, low_rank, memory, frozen_blocks)
-FIGURES += (families, eight_reviews)
+FIGURES += (families,)
 
 if __name__ == "__main__":
     print("\n".join(map(str, draw())))
