@@ -22,7 +22,7 @@ import torch
 
 import data_utils
 import hardware
-from benchmarks import flops, memory
+from benchmarks import flops
 from benchmarks.systems import Worker
 from benchmarks.work import Work
 
@@ -120,15 +120,6 @@ def checks(timings: pd.DataFrame, work: Work) -> list[tuple[str, float, float | 
     return rows
 
 
-def memory_table(device: torch.device) -> pd.DataFrame:
-    """A row for each method and component of memory: computed and measured."""
-    rows = []
-    for method in ("lora", "full"):
-        held, computed = memory.measured(Work(method=method, size=SIZES.get(method, 0)), device)
-        rows += [(method, part, computed[part] / 2**20, held[part] / 2**20) for part in held]
-    return pd.DataFrame(rows, columns=["method", "component", "computed_mib", "measured_mib"])
-
-
 def main():
     """Time everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -155,8 +146,6 @@ def main():
         claims += [(*claim[:1], own.sizes.blocks, *claim[1:]) for claim in checks(timings, own)]
     facts = pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"])
     tables = {"speed": speeds, "checks": facts}
-    if not asked.blocks and device.type == "cpu":
-        tables["memory"] = memory_table(device)
     name = ("frozen_blocks" if asked.blocks else "training") + ("_base" if base else "")
     for kind, rows in tables.items():
         rows.to_csv(folder / f"{name}_{kind}.csv", index=False, float_format="%.4g")

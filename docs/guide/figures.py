@@ -261,26 +261,6 @@ def low_rank() -> Figure:
     return axes.figure
 
 
-def memory() -> Figure:
-    """What training holds of each component, for LoRA and for full fine-tuning."""
-    axes = canvas(3.4, "What does training hold in memory?", FROZEN, TRAINED, NONE)
-    rows, scale = read("training_memory.csv"), 2.4 / 220  # inches a MiB
-    for left, method, label in ((1.15, "lora", "LoRA"), (4.75, "full", "full fine-tuning")):
-        held = {r["component"]: float(r["measured_mib"]) for r in rows if r["method"] == method}
-        write(axes, left, 2.8, label, ha="left", fontsize=11, fontweight="bold")
-        for i, (component, mib) in enumerate(held.items()):
-            y = 2.4 - 0.45 * i  # of the trained weights there are as many as of gradients
-            frozen = mib - held["gradients"] if component == "weights" else 0
-            colour, line = (NONE, 1) if component == "activations" else (TRAINED, 0)
-            axes.barh(y, scale * mib, 0.3, left=left, color=colour, ec=DARK, lw=line)
-            axes.barh(y, scale * frozen, 0.3, left=left, color=FROZEN, lw=0)
-            write(axes, left + scale * mib + 0.08, y, f"{mib:.3g} MiB", fontsize=SMALL, ha="left")
-            write(axes, left - 0.1, y, component if method == "lora" else "", ha="right")
-    note = "MiniLM, one micro-batch, measured: docs/results/training_memory.csv"
-    write(axes, 7.85, 0.2, note, fontsize=8, ha="right")
-    return axes.figure
-
-
 def frozen_blocks() -> Figure:
     """The first blocks run once, into a file; the last ones learn from it."""
     title = "LoRA in the last 3 of 6 blocks: what runs once, what at every step?"
@@ -322,8 +302,7 @@ def families() -> Figure:
     return axes.figure
 
 
-FIGURES = (frozen_model, block, head_only, adapter, lora, low_rank, memory, frozen_blocks)
-FIGURES += (families,)
+FIGURES = (frozen_model, block, head_only, adapter, lora, low_rank, frozen_blocks, families)
 
 if __name__ == "__main__":
     print("\n".join(map(str, draw())))
