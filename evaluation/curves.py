@@ -84,10 +84,9 @@ def hyperparameter(results: Results, name: str):
         record.method: (record.hyperparameters | {"learning_rate": record.learning_rate}).get(name)
         for record in results.records
     }
-    level = results.intervals["method"].isin(results.baselines)
-    points = results.intervals.assign(experiment="", level=level)
+    points = results.intervals.assign(x=results.intervals["method"].map(given).astype(float))
     points["line"] = [_without(name, method) for method in points["method"]]
-    points["x"] = points["method"].map(given).astype(float)
+    level = points["method"].isin(results.baselines)
     if name == "blocks":  # None: all of them
         depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
         points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
@@ -95,10 +94,9 @@ def hyperparameter(results: Results, name: str):
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
     if varied.empty:
         return None
-    ends = [points[level].assign(x=varied["x"].iloc[end]) for end in (0, -1)]
-    shown, runs = pd.concat([varied, *ends]), results.runs.assign(experiment="")
     blocks = blocks_of(results.records, partial(_without, name))
-    figure, handles = accuracy_figure(shown, runs, looks(shown["line"], blocks), VARIED[name])
+    lines = looks([*varied["line"], *points.loc[level, "line"]], blocks)
+    figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
     return figure, interval_note(replace(results, intervals=varied)), handles
 
 
@@ -109,38 +107,31 @@ def _without(name, method):
     return f"{family}({', '.join(texts)})" if texts else family
 
 
-def accuracy_figure(points: pd.DataFrame, runs: pd.DataFrame, drawn: dict[str, Look], label: str):
-    """Mean accuracies and intervals of each `line` by `x`, and a dot for each of their `runs`.
+def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
+    """Mean accuracies and intervals of each `line` by `x`, and a dot for each run of theirs.
 
-    Those that are `level`, baselines, are lines alone. Texts stand side by side in their order. The
-    axis has room for all means and seeds; it cuts an interval that would squeeze them.
+    The axis has room for all means and seeds; it cuts an interval that would squeeze them.
     Returns the figure and the legend's handles.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
-    values, numbers = list(points["x"].unique()), pd.api.types.is_numeric_dtype(points["x"])
-    place = points["x"] if numbers else points["x"].map(values.index)
-    points, handles = points.assign(place=place), []
-    dots = runs.merge(points.loc[~points["level"], ["line", "method", "experiment", "place"]])
+    handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
-        look, mean = drawn[line], 100 * part["accuracy"]
-        style = {"color": look.colour, "ls": look.line}
-        if part["level"].all():
-            if len(part) == 1:
-                axes.axhline(mean.item(), **style)
-            else:
-                axes.plot(part["place"], mean, **style)
-            handles.append(line_handle(look, marker=""))
-            continue
-        ends, own = (100 * part["low"], 100 * part["high"]), dots[dots["line"] == line]
-        style |= {"marker": look.marker, "capsize": 3, "elinewidth": 0.8}
-        error_bar(axes, part["place"], mean, ends, **style)
-        axes.plot(own["place"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
+        look, own = drawn[line], dots[dots["line"] == line]
+        style = {"color": look.colour, "ls": look.line, "marker": look.marker}
+        ends = 100 * part["low"], 100 * part["high"]
+        style |= {"capsize": 3, "elinewidth": 0.8}
+        error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
+        axes.plot(own["x"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
-    cut = _cut(axes, 100 * pd.concat([points["accuracy"], dots["test_accuracy"]]))
-    if numbers and min(values) > 0 and max(values) / min(values) >= WIDE:
+    for row in baselines.itertuples():
+        look = drawn[row.line]
+        axes.axhline(100 * row.accuracy, color=look.colour, ls=look.line)
+        handles.append(line_handle(look, marker=""))
+    shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
+    cut, values = _cut(axes, 100 * pd.concat(shown)), sorted(points["x"].unique())
+    if min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
-    texts = [f"{value:,.9g}" if numbers else str(value) for value in values]
-    axes.set_xticks(values if numbers else range(len(values)), texts)
+    axes.set_xticks(values, [f"{value:,.9g}" for value in values])
     axes.minorticks_off()
     axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if cut else ""))
     return figure, handles

@@ -114,9 +114,19 @@ def compare(
     """
     seeds = seeds or {method: list(range(len(rows))) for method, rows in right.items()}
     pairs = all_pairs(right) if pairs is None else pairs
-    rows = [_compare_two(pair, right, seeds, margin) for pair in pairs]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return with_verdicts(table)
+    return compare_over_tasks([(right, seeds)], pairs, margin)
+
+
+def compare_over_tasks(
+    tasks: Sequence[tuple[dict, dict]], pairs: Sequence[tuple[str, str]], margin: float = MARGIN
+) -> pd.DataFrame:
+    """The same of the mean over tasks, each with its `right` and `seeds`, as `compare` has them.
+
+    Every task counts alike. Their reviews and draws are independent, so errors add up in squares;
+    the tasks are these, and no sample of others.
+    """
+    rows = [_compare_two(pair, tasks, margin) for pair in pairs]
+    return with_verdicts(pd.DataFrame(rows, columns=COLUMNS))
 
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -134,23 +144,26 @@ def holm(p: np.ndarray) -> np.ndarray:
     return raised[np.argsort(order)]
 
 
-def _compare_two(pair, right, seeds, margin):
-    a, b = (right[method] for method in pair)
-    parts = _parts(a, b, *(seeds[method] for method in pair))
-    difference = sum(part.mean() for part in parts)
-    errors = _errors(parts)
+def _compare_two(pair, tasks, margin):
+    each = [
+        _parts(*(right[method] for method in pair), *(seeds[method] for method in pair))
+        for right, seeds in tasks
+    ]
+    difference = np.mean([sum(part.mean() for part in parts) for parts in each])
+    errors = _errors(each)
     half = np.quantile(abs(errors.drawn), 1 - LEVEL)
     p = min(1.0, errors.at_most(-abs(difference)) + errors.at_least(abs(difference)))
     equal = max(errors.at_most(difference - margin), errors.at_least(difference + margin))
+    a, b = ([len(right[method]) for right, _ in tasks] for method in pair)
     test = "bootstrap over reviews, Welch's t over seeds"
-    if len(a) == len(b) == 1:
-        p, test = _mcnemar(a[0], b[0]), "exact McNemar"
-    elif len(parts) == 1:
-        how = "paired by seed" if min(len(a), len(b)) > 1 else "against one run"
-        test = f"bootstrap over reviews, t over {len(parts[0])} seeds, {how}"
+    if max(a + b) == len(tasks) == 1:
+        p, test = _mcnemar(*(tasks[0][0][method][0] for method in pair)), "exact McNemar"
+    elif {len(parts) for parts in each} == {1}:
+        how = "paired by seed" if min(a + b) > 1 else "against one run"
+        test = f"bootstrap over reviews, t over {len(each[0][0])} seeds, {how}"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
-        "seeds_a": len(a),
-        "seeds_b": len(b),
+        "seeds_a": min(a),
+        "seeds_b": min(b),
         "difference": difference,
         "low": max(difference - half, -1.0),
         "high": min(difference + half, 1.0),
@@ -195,25 +208,30 @@ class _Errors(NamedTuple):
         return self._replace(reviews=-self.reviews).at_most(-x)
 
 
-def _errors(parts):
-    """Those of the sum of the means of `parts`, arrays (S, n) of whole numbers.
+def _errors(tasks):
+    """Those of the mean over tasks of the sum of the means of each one's parts (S, n), whole.
 
     Two reviews are added, one that the first method alone gets right and one that the second alone
     does (Bonett and Price 2012): methods that agree on all n reviews may still differ on others.
     """
     rng = np.random.default_rng(0)  # anew for each pair: no other method changes its numbers
-    unit = math.prod(map(len, parts))
-    differences = sum(part.sum(axis=0) * (unit // len(part)) for part in parts)  # (n,), whole
-    values, counts = np.unique(np.append(differences, [unit, -unit]), return_counts=True)
-    shares = counts / counts.sum()
-    means = rng.multinomial(counts.sum(), shares, RESAMPLES) @ values / counts.sum() / unit
-    errors = means - shares @ values / unit
-    seeds = [_seed_part(part) for part in parts if len(part) > 1]
+    errors, seeds = np.zeros(RESAMPLES), []
+    for parts in tasks:
+        unit = math.prod(map(len, parts))
+        differences = sum(part.sum(axis=0) * (unit // len(part)) for part in parts)  # (n,), whole
+        values, counts = np.unique(np.append(differences, [unit, -unit]), return_counts=True)
+        shares = counts / counts.sum()
+        means = rng.multinomial(counts.sum(), shares, RESAMPLES) @ values / counts.sum() / unit
+        own = means - shares @ values / unit
+        found = [_seed_part(part) for part in parts if len(part) > 1]
+        if any(variance for variance, _, _ in found):  # else no seed makes a difference
+            own *= np.sqrt(max(0.0, 1 - sum(part[1] for part in found) / own.var()))
+            seeds += [(variance / len(tasks) ** 2, degrees) for variance, _, degrees in found]
+        errors += own / len(tasks)
     variance = sum(part[0] for part in seeds)
-    if variance == 0:  # one seed each, or seeds that make no difference
+    if variance == 0:
         return _Errors(errors, 0.0, math.inf, errors)
-    errors *= np.sqrt(max(0.0, 1 - sum(part[1] for part in seeds) / errors.var()))
-    freedom = variance**2 / sum(v**2 / degrees for v, _, degrees in seeds)  # Satterthwaite
+    freedom = variance**2 / sum(v**2 / degrees for v, degrees in seeds)  # Satterthwaite
     scale = np.sqrt(variance)
     drawn = errors + scale * rng.standard_t(freedom, RESAMPLES)
     return _Errors(errors, scale, freedom, drawn)

@@ -1,7 +1,7 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
 Where pages are to change: python -m evaluation.report docs/results/base, and so on for each, and
-python -m evaluation.across with the folders below.
+python -m evaluation.tasks with the folders below.
 """
 
 import shutil
@@ -10,23 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import across, plots, report
+from evaluation import plots, report, tasks
 from evaluation.results import Results
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/predictions.parquet"))
-ACROSS = {
-    "base_blocks": ("base", "base-six"),
-    "base_train_examples": ("base", "base-300", "base-4000"),
-    "labels_train_examples": ("labels-100", "labels-1000", "labels-all"),
-}
+TASKS = {"base": ("base-films", "base-rotten")}
 
 
 @pytest.fixture(autouse=True)
 def no_pixels(monkeypatch):
     """Figures are drawn, but not written: their bytes are those of a version of matplotlib."""
-    for module in (plots, across):
+    for module in (plots, tasks):
         monkeypatch.setattr(module, "save", lambda path, *_: path)
 
 
@@ -37,17 +33,17 @@ def test_a_page_is_made_again_from_the_files_beside_it(name, tmp_path):
     assert (copy / "report.md").read_bytes() == (RESULTS / name / "report.md").read_bytes()
 
 
-@pytest.mark.parametrize("page", ACROSS)
-def test_a_page_across_experiments_is_made_again_from_theirs(page, tmp_path):
-    for name in ACROSS[page]:
+@pytest.mark.parametrize("page", TASKS)
+def test_a_page_of_several_tasks_is_made_again_from_theirs(page, tmp_path):
+    for name in TASKS[page]:
         (tmp_path / name).symlink_to(RESULTS / name)
-    across.main([str(tmp_path / name) for name in ACROSS[page]])
+    tasks.main([str(tmp_path / name) for name in TASKS[page]])
     for end in (".md", ".csv"):
         assert (tmp_path / (page + end)).read_bytes() == (RESULTS / (page + end)).read_bytes()
 
 
-def test_no_page_across_experiments_is_forgotten():
-    assert sorted(path.stem for path in RESULTS.glob("*.md")) == sorted(ACROSS)
+def test_no_page_of_several_tasks_is_forgotten():
+    assert sorted(path.stem for path in RESULTS.glob("*.md")) == sorted(TASKS)
 
 
 def committed(*places):

@@ -130,7 +130,7 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance(paired):
         expected += seeds
         degrees += seeds**2 / (s - 1)
     t = stats.t(expected**2 / degrees)
-    errors = statistics._errors(parts)
+    errors = statistics._errors([parts])
     drawn = errors.drawn
     for x in np.quantile(drawn, [0.05, 0.5, 0.95]):  # p is the share of draws, without their noise
         assert errors.at_most(x) == pytest.approx((drawn <= x).mean(), abs=0.02)

@@ -1,0 +1,101 @@
+"""The page of several tasks: methods by tasks, and contrasts of their mean."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import EXPERIMENT, TESTS, add, begin
+
+from evaluation import statistics, tasks
+from evaluation.results import Results
+
+PLANNED = ["lora - head", "lora - adapter"]
+
+
+def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED):
+    """A folder for each task; LoRA gets 30, 31, ... test reviews right, head-only 20."""
+    folders = []
+    for i, name in enumerate(names):
+        own = {"experiment": f"few-{name}", "dataset": name, "contrasts": contrasts}
+        begin(tmp_path / f"few-{name}", constants=EXPERIMENT["constants"] | own)
+        for method, right in (("head", 20), ("lora", 30 + i), ("adapter", 29)):
+            for seed in (0, 1):
+                add(tmp_path / f"few-{name}", method, seed, right, record=own)
+        folders.append(tmp_path / f"few-{name}")
+    return folders
+
+
+def test_each_task_is_a_column_with_its_accuracies(tmp_path, capsys):
+    folders = experiments(tmp_path)
+    assert tasks.main([*map(str, folders)]) == 0
+    page, csv, png = capsys.readouterr().out.split()
+    assert [page, csv, png] == [str(tmp_path / f"few.{end}") for end in ("md", "csv", "png")]
+    points = pd.read_csv(csv).set_index(["task", "method"])
+    assert points.loc[("r8", "lora"), "accuracy"] == pytest.approx(31 / TESTS)
+    assert points.loc[("r8", "lora"), "place"] == "best"
+    text = Path(page).read_text()
+    assert "| method | imdb | r8 |" in text and "[r8](few-r8/report.md)" in text
+    assert Path(png).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_differs_from_the_best_of_its_task_is_marked(tmp_path):
+    read = [Results.read(folder) for folder in experiments(tmp_path)]
+    points = tasks.accuracies(read).set_index(["task", "method"])["place"]
+    for results in read:
+        pairs = pd.concat([results.contrasts, results.comparisons])
+        two = pairs[["method_a", "method_b"]].apply(set, axis=1)
+        (pair,) = pairs[two == {"lora", "head"}].itertuples()
+        marked = points[tasks.task_of(results), "head"] == "worse"
+        assert marked == (pair.verdict == "different")
+    assert (points == "worse").any()
+
+
+def test_the_mean_counts_every_task_alike_and_has_holm_of_its_own(tmp_path):
+    read = [Results.read(folder) for folder in experiments(tmp_path)]
+    pairs = tasks.contrasts(read)
+    means = pairs[pairs["task"] == tasks.MEAN]
+    each = pairs[(pairs["task"] != tasks.MEAN) & (pairs["method_b"] == "head")]
+    assert means["difference"].iloc[0] == pytest.approx(each["difference"].mean())
+    assert means["p_holm"].tolist() == statistics.holm(means["p"].to_numpy()).tolist()
+    assert means["difference_of"].iloc[0] == "LoRA − head-only"
+
+
+def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
+    folders = experiments(tmp_path)
+    about = Results.read(folders[1]).experiment
+    begin(folders[1], constants=about["constants"] | {"contrasts": PLANNED[:1]})
+    pairs = tasks.contrasts([Results.read(folder) for folder in folders])
+    assert set(pairs["method_b"]) == {"head"}
+
+
+def test_without_planned_contrasts_the_page_has_accuracies_alone(tmp_path):
+    page, csv = tasks.write_page(*experiments(tmp_path, contrasts=[]))
+    assert "Planned" not in page.read_text() and csv.exists()
+
+
+def test_two_experiments_on_one_task_are_refused(tmp_path, capsys):
+    folders = experiments(tmp_path)
+    begin(folders[1], constants=Results.read(folders[0]).experiment["constants"])
+    assert tasks.main([*map(str, folders)]) == 2
+    assert "imdb is the DATASET of two" in capsys.readouterr().err
+
+
+def test_the_mean_over_one_task_is_that_task():
+    rng = np.random.default_rng(0)
+    right = {name: rng.random((3, 200)) < 0.8 for name in "ab"}
+    seeds = {name: [0, 1, 2] for name in "ab"}
+    alone = statistics.compare(right, [("a", "b")], seeds)
+    pd.testing.assert_frame_equal(
+        alone, statistics.compare_over_tasks([(right, seeds)], [("a", "b")])
+    )
+
+
+def test_errors_of_independent_tasks_add_up_in_squares():
+    """Two tasks of the same spread: the mean's error is smaller by the root of two."""
+    rng = np.random.default_rng(1)
+    parts = (rng.random((4, 3000)) < 0.8).astype(int) - (rng.random((4, 3000)) < 0.8).astype(int)
+    one, two = (statistics._errors([[parts]] * count) for count in (1, 2))
+    assert two.scale == pytest.approx(one.scale / 2**0.5)
+    assert two.reviews.std() == pytest.approx(one.reviews.std() / 2**0.5, rel=0.05)
+    assert (one.freedom, two.freedom) == (pytest.approx(3), pytest.approx(6))
