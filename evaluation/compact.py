@@ -5,7 +5,6 @@
     experiment.json, runs.csv       as they are
     predictions.parquet             method, seed, label and the exact logits of every test review
     history.parquet                 a row for each evaluation on the validation reviews
-    changes.parquet                 how far each block and matrix has moved, where that was measured
     misclassified.csv               row numbers and a few words
     report.md                       the page, made anew from these; with the figures that are there
 
@@ -43,7 +42,7 @@ def compact(source: Path, target: Path) -> list[Path]:
         table.insert(2, "label", results.predictions.labels)
         rows.append(table)
     tables = {"predictions": pd.concat(rows), "history": results.history}
-    for name, table in (tables | {"changes": results.changes}).items():
+    for name, table in tables.items():
         if len(table):
             written.append(_write_parquet(target / f"{name}.parquet", table))
     return [*written, *report.write(Results.read(target))]

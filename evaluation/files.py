@@ -12,10 +12,7 @@ from boundary import BadInput, expanded, reading, reason, refuse
 
 LEARNT = ("epoch", "seconds", "train_loss", "train_accuracy")
 LEARNT += ("validation_loss", "validation_accuracy")
-TABLES = {  # of a run: its columns and their types
-    "history": {"step": int} | dict.fromkeys(LEARNT, float),
-    "changes": {"block": int, "place": str, "relative_size": float, "effective_rank": float},
-}
+HISTORY = {"step": int} | dict.fromkeys(LEARNT, float)  # its columns and their types
 
 
 def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import base64
 from html import escape
 from pathlib import Path
-from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 
@@ -36,7 +35,7 @@ def page(text: str, folder: Path) -> str:
     tokens = reader.parse(text)
     for image in (child for token in tokens for child in token.children or ()):
         if image.type == "image":
-            figure = (folder / unquote(image.attrs["src"])).read_bytes()
+            figure = (folder / image.attrs["src"]).read_bytes()
             image.attrs["src"] = f"data:image/png;base64,{base64.b64encode(figure).decode()}"
     title = reader.renderer.renderInlineAsText(tokens[1].children, reader.options, {})
     return HEAD.format(title=escape(title)) + reader.renderer.render(tokens, reader.options, {})

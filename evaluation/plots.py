@@ -1,6 +1,5 @@
 """Which figures an experiment has: one question each."""
 
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 from boundary import reason
 
 from . import comparisons
-from .changes import changes_map
 from .curves import VARIED, hyperparameter, learning_curves
 from .markdown import count
 from .results import Results
@@ -24,7 +22,7 @@ def draw(results: Results) -> dict[Path, str]:
     """
     set_style()
     drawn = {}
-    for name, title, function in _figures(results):
+    for name, title, function in _figures():
         path = results.folder / f"{name}.png"
         if results.is_compact and not path.exists():
             continue
@@ -37,7 +35,7 @@ def draw(results: Results) -> dict[Path, str]:
     return drawn
 
 
-def _figures(results):
+def _figures():
     """Name, title and drawing function, which returns None where there is nothing to draw."""
     for name, (column, title, scale) in comparisons.BARS.items():
         yield name, title, partial(comparisons.bars, column=column, scale=scale)
@@ -47,10 +45,6 @@ def _figures(results):
         yield f"{name.removesuffix('s')}s", title, partial(hyperparameter, name=name)
     yield "differences", "Which differences are more than chance?", comparisons.differences
     yield "learning_curves_epochs", "How do the methods learn?", learning_curves
-    for method in results.changes["method"].unique():
-        title = f"Where did {results.looks[method].label} change the model?"
-        name = re.sub(r"[^\w.=-]+", "+", method).strip("+")
-        yield f"changes_{name}", title, partial(changes_map, method=method)
 
 
 def subtitle(results: Results) -> str:

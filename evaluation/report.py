@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,7 @@ def write(results: Results) -> list[Path]:
     folder, written = results.folder, []
     if not results.is_compact:
         written.append(write_file(folder / "runs.csv", runs_csv(results.records)))
-        for name in ("history", "changes", "misclassified"):
+        for name in ("history", "misclassified"):
             frame = getattr(results, name)
             if frame is not None and (len(frame) or name == "misclassified"):
                 written.append(write_file(folder / f"{name}.csv", frame.to_csv(index=False)))
@@ -52,9 +51,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     """
 
     def shown(*names):
-        return [
-            f"![{escape(figures[n])}]({quote(n, safe='=+')}.png)" for n in names if n in figures
-        ]
+        return [f"![{figures[name]}]({name}.png)" for name in names if name in figures]
 
     planned, others = results.contrasts, results.comparisons
     asked = len(results.experiment["constants"].get("contrasts") or ())
@@ -76,7 +73,6 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
         "Labels": [tables.by_label(results)] if many else [],
         "Reviews misclassified by every method": wrong,
-        "Where the methods changed the model": shown(*[n for n in figures if "changes_" in n]),
         "How it was made": _made(results.experiment),
     }
     title = f"# Experiment “{escape(results.experiment['constants']['experiment'])}”"

@@ -19,12 +19,12 @@ from boundary import BadInput, reading
 from records import RunRecord, record_files
 
 from . import statistics, style
-from .files import TABLES, read_json, read_table
+from .files import HISTORY, read_json, read_table
 
 ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
-COLLECTED = ("history", "changes", "predictions")
+COLLECTED = ("history", "predictions")
 MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
 WORDS = 60  # letters of a misclassified review that files and pages show
 
@@ -55,7 +55,7 @@ class Results:
     """An experiment's files, and what is computed from them.
 
     `records` are in the experiment's order of methods, then by seed; `runs` are the finished ones
-    with their scores, `failed` the others. `history` and `changes` have method and seed in front.
+    with their scores, `failed` the others. `history` has method and seed in front.
     `contrasts` are the planned pairs, `comparisons` all others. `misclassified` is None where it
     was not looked for.
     """
@@ -66,7 +66,6 @@ class Results:
     runs: pd.DataFrame
     failed: pd.DataFrame
     history: pd.DataFrame
-    changes: pd.DataFrame
     predictions: Predictions
     intervals: pd.DataFrame
     contrasts: pd.DataFrame
@@ -109,7 +108,6 @@ class Results:
             runs=runs,
             failed=table[~finished],
             history=tables["history"],
-            changes=tables["changes"],
             predictions=predictions,
             intervals=statistics.by_method(runs, len(predictions.labels)),
             contrasts=planned,
@@ -172,7 +170,8 @@ def blocks_of(records: Iterable[RunRecord], name: Callable[[str], str] = str) ->
 def _read_folders(folder, experiment):
     """The records of all runs, and the tables of the finished ones, from the runs' folders."""
     logits = [f"logit_{label}" for label in experiment["label_names"]]
-    columns = TABLES | {"predictions": {"label": int} | dict.fromkeys(logits, np.float32)}
+    predicted = {"label": int} | dict.fromkeys(logits, np.float32)
+    columns = {"history": HISTORY, "predictions": predicted}
     runs, tables = [(path, RunRecord.read(path)) for path in record_files(folder)], {}
     place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
     # Methods that are not the experiment's come after its own, by name.
@@ -200,9 +199,8 @@ def _read_compact(folder):
     for name in COLLECTED:
         path = folder / f"{name}.parquet"
         with reading(str(path)):
-            columns = ["method", "seed", *TABLES.get(name, ())]
-            there = path.exists()
-            tables[name] = pd.read_parquet(path) if there else pd.DataFrame(columns=columns)
+            empty = pd.DataFrame(columns=["method", "seed", *HISTORY])
+            tables[name] = pd.read_parquet(path) if path.exists() else empty
     return records, tables
 
 

@@ -198,18 +198,12 @@ class Experiment:
             return about
 
     def finish(self, run: Run, facts: dict, logits: Tensor | None, model: PeftModel | None = None):
-        """End a run: write the test's logits (n, C), the model and where it has changed, if any."""
-        labels, changed = None, []
-        if logits is not None:
-            labels = self.splits(run.seed)["test"].labels.cpu()
-            if model and processes.leads():
-                modeling.save_checkpoint(model, run.folder, self.tokenizer)
-                validation = self.splits(run.seed)["validation"]
-                some = validation.batch(np.arange(min(32, len(validation))))
-                base = self.pretrained().to(self.device)
-                changed = modeling.changes(model, base, some.input_ids, some.attention_mask)
+        """End a run: write the test's logits (n, C) and the model, if any."""
+        labels = None if logits is None else self.splits(run.seed)["test"].labels.cpu()
+        if model and logits is not None and processes.leads():
+            modeling.save_checkpoint(model, run.folder, self.tokenizer)
         facts["other_load"] = hardware.other_load(self.device)
-        run.finish(facts, labels, logits, changed)
+        run.finish(facts, labels, logits)
 
     # ------------------------------------------------------------------------ in words
 

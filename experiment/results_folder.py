@@ -16,8 +16,7 @@ from .experiment import ABOUT, Experiment
 from .runs import LOCK, RESULTS, STATE, folder_lock, held
 
 # Written beside the runs' folders; the figures stand in experiment.json.
-FILES = ("runs.csv", "history.csv", "changes.csv", "misclassified.csv", "tuning.csv", "report.md")
-FILES += ("report.html",)
+FILES = ("runs.csv", "history.csv", "misclassified.csv", "tuning.csv", "report.md", "report.html")
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
 
 

@@ -5,7 +5,6 @@
         steps.csv            a row for each step of the optimizer
         history.csv          a row for each evaluation on validation
         predictions.csv      labels and logits of the test texts, in test order
-        changes.csv          how far each matrix, or what each adapter adds, has moved
         trained.safetensors  the trained tensors of the best evaluation
         checkpoint.json      what they belong to
         unfinished.safetensors  the state of an unfinished run
@@ -36,8 +35,8 @@ from records import RunRecord
 from . import processes
 from .training_state import State, read_state, write_state
 
-RECORD, STATE, LOCK, CHANGES = "run.json", "unfinished.safetensors", ".lock", "changes.csv"
-RESULTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", CHANGES, TENSORS, ABOUT)
+RECORD, STATE, LOCK = "run.json", "unfinished.safetensors", ".lock"
+RESULTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, ABOUT)
 ROOM = "make room, or set RESULTS to another disk"
 
 
@@ -183,11 +182,11 @@ class Run:
 
     # ------------------------------------------------------------------------ its end
 
-    def finish(self, facts: dict, labels: Tensor, logits: Tensor | None, changes=()) -> None:
+    def finish(self, facts: dict, labels: Tensor, logits: Tensor | None) -> None:
         """Write the record that ends the run.
 
         Before it the test's labels (n,) and logits (n, C), if there was a test: else a learning
-        rate was tried, and nothing is kept of the model. `changes`: the rows of changes.csv.
+        rate was tried, and nothing is kept of the model.
         """
         if not processes.leads():
             return
@@ -197,8 +196,6 @@ class Run:
                 table = pd.DataFrame(logits.numpy(), columns=names)
                 table.insert(0, "label", labels.numpy())
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
-            if changes:
-                write(self.folder / CHANGES, pd.DataFrame(changes).to_csv(index=False))
             if (self.folder / ABOUT).exists():
                 facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
             self._write_record("finished", facts)

@@ -70,8 +70,6 @@ def add_run(folder, method, seed, predictions, **more):
         if not baseline:
             _learning(epochs, seed).to_csv(run / "history.csv", index=False)
             _steps(epochs).to_csv(run / "steps.csv", index=False)
-        if name == "lora":
-            _changes().to_csv(run / "changes.csv", index=False)
     (run / "run.json").write_text(json.dumps(record | more.get("record", {})))
     return run
 
@@ -116,15 +114,6 @@ def _steps(epochs):
     steps = np.arange(1, STEPS * epochs + 1)
     table = pd.DataFrame({"step": steps, "epoch": steps / STEPS, "seconds": steps / 9})
     return table.assign(loss=1 / steps, learning_rate=0.01, gradient_norm=1.0)
-
-
-def _changes():
-    rows = [
-        {"block": b, "place": p, "relative_size": 0.1 * b, "effective_rank": 2.0}
-        for b in (0, 1)
-        for p in ("q", "o")
-    ]
-    return pd.DataFrame(rows)
 
 
 def add_tuning(folder):

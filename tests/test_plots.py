@@ -8,7 +8,7 @@ import pytest
 from made_up import EXPERIMENT, TESTS, add, add_depths, begin
 from matplotlib.colors import to_rgb
 
-from evaluation import changes, comparisons, curves, plots, statistics, style
+from evaluation import comparisons, curves, plots, statistics, style
 from evaluation.results import Results
 
 ALWAYS = {
@@ -41,7 +41,7 @@ def test_every_figure_is_drawn_and_failed_runs_are_left_out(tmp_path):
     written = plots.draw(Results.read(tmp_path))
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert {path.name for path in written} == {path.name for path in tmp_path.glob("*.png")}
-    assert {path.stem for path in written} == ALWAYS | COMPARED | {"changes_lora"}
+    assert {path.stem for path in written} == ALWAYS | COMPARED
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -107,10 +107,7 @@ def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tm
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(names) == 15 and names[0] == "mine −\nTF-IDF"
     assert "the 15 largest differences; the report has all 66 pairs" in note
-    assert drawn(tmp_path) - ALWAYS - COMPARED == {
-        *("changes_lora", *(f"changes_lora+rank={rank}" for rank in (1, 4, 64))),
-        "changes_lora+targets=+q+v+rank=8",
-    }
+    assert drawn(tmp_path) == ALWAYS | COMPARED
 
 
 # ------------------------------------------------------------------ bars and points
@@ -257,17 +254,3 @@ def test_a_broken_run_squeezes_no_other(tmp_path):
     np.testing.assert_allclose(axes.get_ylim(), ends)
     assert "axis cut" in axes.get_ylabel()
     assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]
-
-
-# ------------------------------------------------------------------ matrices
-
-
-def test_blocks_that_a_method_leaves_alone_have_no_number(tmp_path):
-    begin(tmp_path)
-    run = tmp_path / "lora-seed0"
-    add(tmp_path, "lora", 0)
-    table = pd.read_csv(run / "changes.csv")
-    table[1:].to_csv(run / "changes.csv", index=False)
-    figure, _, _ = changes.changes_map(Results.read(tmp_path), "lora")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert sorted(texts) == ["", "0.0", "10.0", "10.0"]

@@ -70,7 +70,6 @@ def test_collected_tables_have_method_and_seed_in_front(folder):
     add(folder, "tfidf", 0)
     results = Results.read(folder)
     assert len(results.history) == 4 * 4 and set(results.history["method"]) == {"head", "lora"}
-    assert set(results.changes["method"]) == {"lora"}
     report.write(results)
     assert pd.read_csv(folder / "history.csv").columns[:2].tolist() == ["method", "seed"]
 
@@ -132,14 +131,11 @@ def test_texts_that_look_like_nothing_stay_texts(tmp_path):
     begin(tmp_path, label_names=names, constants=constants)
     for method in constants["methods"]:
         add(tmp_path, method, 0, right=0, labels=names)
-    for path in (tmp_path / "lora-seed0").glob("changes.csv"):
-        path.write_text(path.read_text().replace(",q,", ",NA,").replace(",o,", ",,"))
     report.write(Results.read(tmp_path, (names * TESTS)[:TESTS]))
     for results in (Results.read(tmp_path), again(tmp_path)):
         wrong = results.misclassified.sort_values("review")
         assert wrong["text"].tolist() == wrong["label"].tolist() == (names * TESTS)[:TESTS]
         assert set(wrong["predicted"]) == set(names)
-        assert set(results.changes["place"]) == {"NA", ""}
         assert results.runs["method"].tolist() == ["None", "nan", "lora"]
 
 
@@ -196,10 +192,10 @@ def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
     results, kept = Results.read(folder), again(folder)
     assert {path.name for path in kept.folder.iterdir()} == {
         *("experiment.json", "runs.csv", "misclassified.csv", "report.md", "report.html"),
-        *("predictions.parquet", "history.parquet", "changes.parquet"),
+        *("predictions.parquet", "history.parquet"),
     }
     assert kept.records == results.records
-    for name in ("runs", "history", "changes", "comparisons"):
+    for name in ("runs", "history", "comparisons"):
         pd.testing.assert_frame_equal(getattr(kept, name), getattr(results, name))
     for key, logits in results.predictions.logits.items():
         assert np.array_equal(kept.predictions.logits[key], logits)

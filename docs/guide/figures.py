@@ -118,7 +118,8 @@ def read(name: str) -> list[dict[str, str]]:
 def frozen_model() -> Figure:
     """The classifier four times, from token ids up to logits, with what each method trains."""
     axes = canvas(6.3, "What does each method train?", FROZEN, TRAINED)
-    shares = {row["name"]: row["trainable_percentage"] for row in read("imdb/runs.csv")}
+    runs = [row for row in read("depth/runs.csv") if row["method"].endswith(("head", "=6)"))]
+    shares = {row["name"]: row["trainable_percentage"] for row in runs} | {"full": 100}
     columns = (
         ("head", "head-only", "the head alone", ()),
         ("adapter", "adapters", "in each block 2 adapters\nand 2 LayerNorms; the head", ADAPTERS),
@@ -138,7 +139,7 @@ def frozen_model() -> Figure:
     for y, words in zip((1.25, gaps[4], gaps[7]), labels, strict=True):
         write(axes, 0.65, y, words, fontsize=SMALL)
     write(axes, 0.65, centres[-1], "logits\n(N, C)", fontsize=SMALL)
-    write(axes, 7.85, 0.2, "shares: docs/results/imdb/runs.csv, MiniLM", fontsize=8, ha="right")
+    write(axes, 7.85, 0.2, "shares: docs/results/depth/runs.csv, MiniLM", fontsize=8, ha="right")
     return axes.figure
 
 
