@@ -110,32 +110,9 @@ def interrupt_once() -> None:
         signal.signal(number, interrupt)
 
 
-class Steady:
-    """An output that may go away, or not know a letter: neither ends the work."""
-
-    def __init__(self, stream):
-        self.stream = stream
-
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        self._try(self.stream.write, text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self.stream.flush)
-
-    def _try(self, act, *arguments):
-        try:
-            act(*arguments)
-        except OSError:  # a broken pipe, a full disk
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-
-
 def steady_output() -> None:
-    """Let training go on where standard output or error is closed, or breaks later."""
+    """Letters that an output cannot show become "?"; what goes to a closed output is dropped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
         stream.reconfigure(errors="replace")
-        setattr(sys, name, Steady(stream))
+        setattr(sys, name, stream)

@@ -378,17 +378,27 @@ def test_a_bug_in_a_method_of_ones_own_shows_its_traceback(earlier, tmp_path, mo
         finetuning.main([str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("how", ["| head -1", "> /dev/full", ">&- 2>&-"])
-def test_an_output_that_goes_away_ends_nothing(earlier, tmp_path, how):
+def shell(earlier, tmp_path, how):
     arguments = [*earlier[1], "--methods", "head", "--results", tmp_path]
-    command = subprocess.list2cmdline([sys.executable, str(COMMAND), *map(str, arguments)])
-    shell = f"{command} {how}; exit ${{PIPESTATUS[0]}}"
-    started = subprocess.run(
-        ["bash", "-c", shell], env=os.environ | ENVIRONMENT, capture_output=True, text=True
+    command = subprocess.list2cmdline([sys.executable, "-u", str(COMMAND), *map(str, arguments)])
+    return subprocess.run(
+        ["bash", "-c", f"{command} {how}; exit ${{PIPESTATUS[0]}}"],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
+
+
+def test_a_closed_output_ends_nothing(earlier, tmp_path):
+    started = shell(earlier, tmp_path, ">&- 2>&-")
     assert (started.returncode, started.stderr) == (0, "")
     assert (tmp_path / "tiny" / "report.md").exists()
-    assert (tmp_path / "tiny" / "head-seed0" / "run.json").exists()
+
+
+def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path):
+    started = shell(earlier, tmp_path, "| true")
+    assert started.returncode == 1 and started.stderr.count("\n") == 1
+    assert started.stderr.startswith("stopped (BrokenPipeError: Broken pipe): what is finished")
 
 
 def test_an_interrupt_while_libraries_load_shows_no_traceback(tmp_path):

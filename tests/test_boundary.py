@@ -19,7 +19,6 @@ import boundary
 import finetuning
 from boundary import (
     BadInput,
-    Steady,
     before_libraries,
     expanded,
     interrupt_once,
@@ -253,27 +252,6 @@ def test_a_second_interrupt_is_heard_ten_seconds_after_the_first(monkeypatch):
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
-
-
-def test_a_broken_pipe_ends_no_writing():
-    source, sink = os.pipe()
-    stream = Steady(os.fdopen(sink, "w"))
-    stream.write("heard\n")
-    stream.flush()
-    assert os.read(source, 100) == b"heard\n"
-    os.close(source)
-    for _ in range(3):
-        assert stream.write("x" * 100_000) == 100_000
-        stream.flush()
-    stream.close()
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-def test_a_full_disk_ends_no_writing():
-    stream = Steady(Path("/dev/full").open("w"))  # noqa: SIM115
-    print("x" * 100_000, file=stream, flush=True)
-    print("x", file=stream, flush=True)
-    stream.close()
 
 
 def test_a_closed_output_and_odd_letters_are_no_errors(monkeypatch, tmp_path):
