@@ -10,7 +10,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a l
 
 
 LEFT = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
-LEFT += ("constant", "value", "started")  # columns of words; numbers stand to the right
+LEFT += ("constant", "value", "started", "task")  # columns of words; numbers stand to the right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:

@@ -34,7 +34,7 @@ BARS = "bars: 95 % intervals of single differences, of other seeds and other tes
 
 
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
-    """A row for each task and method: accuracy, its interval, macro-F1, and `place`.
+    """A row for each task and method: accuracy, interval, macro-F1, calibration error, `place`.
 
     `place` is "best" for the highest accuracy of a task, "worse" for what differs from that.
     """
@@ -42,7 +42,8 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     for results in experiments:
         points = results.intervals.assign(task=task_of(results), place="")
         points["label"] = [results.looks[method].label for method in points["method"]]
-        points["macro_f1"] = points["method"].map(results.runs.groupby("method")["macro_f1"].mean())
+        means = results.runs.groupby("method")[["macro_f1", "calibration_error"]].mean()
+        points = points.join(means, on="method")
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
         pairs = pairs.loc[pairs["verdict"] == "different", ["method_a", "method_b"]]
@@ -91,6 +92,8 @@ def page(experiments: Sequence[Results], points, pairs, image: str) -> str:
     if many:
         rows = points[points["task"].isin(many)]
         parts += ["## Macro-F1, %", grid(rows, "label", lambda row: percent(row.macro_f1))]
+    trust = grid(points, "label", lambda row: percent(row.calibration_error))
+    parts += ["## Expected calibration error, points", trust]
     if len(pairs):
         alone = pairs[pairs["task"] != MEAN]
         parts += ["## Planned contrasts of each task", grid(alone, "difference_of", _difference)]
@@ -120,7 +123,7 @@ def _difference(row):
 def _tasks(experiments):
     data = [results.experiment["data"] for results in experiments]
     columns = {
-        "label": [f"[{escape(task_of(r))}]({r.folder.name}/report.md)" for r in experiments],
+        "task": [f"[{escape(task_of(r))}]({r.folder.name}/report.md)" for r in experiments],
         "classes": [str(len(r.experiment["label_names"])) for r in experiments],
         "labelled reviews": [f"{each['train'] + each['validation']:,}" for each in data],
         "test reviews": [f"{each['test']:,}" for each in data],
