@@ -3,12 +3,7 @@
     python -m benchmarks.broken         results/broken, twenty minutes on two cores
 
 Any option of finetuning.py may follow; the same command resumes. One mistake is a learning rate,
-which is a variant; the others are methods that the package itself does not carry:
-
-    lora_frozen_head        the new head, random as it is, does not learn
-    lora_normal             A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))
-    adapter_no_residual     W_up f(W_down h + b_down) + b_up, without h: not near the identity
-    adapter_frozen_norms    the LayerNorms do not learn
+which is a variant; the others are methods that the package itself does not carry.
 """
 
 import sys
@@ -26,7 +21,7 @@ from modeling.merging import adapted_layers
 
 
 class FrozenHeadLoRA(LoRAModel):
-    """LoRA around a random classifier, which stays as it is."""
+    """LoRA around a new head that stays as it is, random."""
 
     def __init__(self, pretrained, **hyperparameters):
         super().__init__(pretrained, **hyperparameters)
@@ -35,7 +30,7 @@ class FrozenHeadLoRA(LoRAModel):
 
 
 class NormalLoRA(LoRAModel):
-    """LoRA whose A starts with a variance of 1."""
+    """LoRA whose A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))."""
 
     @wraps(LoRAModel.adapt)
     def adapt(self, **hyperparameters):
@@ -45,7 +40,7 @@ class NormalLoRA(LoRAModel):
 
 
 class AdapterWithoutResidual(BottleneckAdapter):
-    """W_up f(W_down h + b_down) + b_up"""
+    """W_up f(W_down h + b_down) + b_up, without h: not near the identity."""
 
     def forward(self, h):
         return self.up(F.gelu(self.down(h)))

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 
 import hardware
 
@@ -76,11 +77,7 @@ def matrix_rate(device: torch.device) -> float:
     dtype = hardware.compute_type(device)
     a = torch.randn(rows, 768, device=device, dtype=dtype)
     b = torch.randn(768, 768, device=device, dtype=dtype)
-    seconds = []
-    for _ in range(10):  # the fastest: the first warms up, and others may use the machine too
-        clock = hardware.Clock(device)
-        with clock:
-            for _ in range(3):
-                a @ b
-        seconds.append(clock.seconds)
-    return 3 * 2 * a.numel() * b.shape[1] / min(seconds)
+    product = Timer("a @ b", globals={"a": a, "b": b}, num_threads=torch.get_num_threads())
+    # The fastest: the first warms up, and others may use the machine too.
+    seconds = min(product.timeit(3).mean for _ in range(10))
+    return 2 * a.numel() * b.shape[1] / seconds

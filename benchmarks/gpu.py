@@ -6,66 +6,65 @@
 It needs the bundled MiniLM and the reviews alone (benchmarks/offline.py). Speeds are those of an
 encoder of DistilBERT's shape with random weights.
 
-    tests      those of the device, of float16's scaled loss, of batches and the loop
-    quick      the preset, end to end; its accuracies should be a CPU's, within what a seed does
-    base       the preset with MiniLM, one seed
-    speed      steps beside peft and Trainer: texts a second, model FLOPs utilisation, peak memory
-    methods    each method's step and memory beside LoRA's
-    profile    where a LoRA step's time goes, kernel by kernel
-
 A part that fails, or takes longer than its limit, costs no other part.
 """
 
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, AutoModel
 
+import data_utils
 import hardware
 from benchmarks import methods
-from benchmarks.work import Training, Work, new_states
+from benchmarks.work import Training, prepared
 from boundary import write
 
 FOLDER = Path("results/gpu")
-RUN = ("finetuning.py", "--fresh", "--results", str(FOLDER), "--experiment")
-LORA = Work(reviews=256, max_tokens=128, shape="768", blocks=3)
-PARTS = {  # arguments of Python, and the most seconds
-    "tests": (
-        ("-m", "pytest", "-n", "0", "tests/test_finetuning.py", "tests/test_batches.py"),
-        180,
-    ),
-    "quick": ((*RUN, "quick"), 120),
-    "base": ((*RUN, "base", "--model", "minilm", "--seeds", "0"), 180),
-    "speed": (("-m", "benchmarks.speed", "--quick", "--model", "768", "--blocks", "3"), 240),
-    "methods": (("-m", "benchmarks.gpu", "here", "methods"), 180),
-    "profile": (("-m", "benchmarks.gpu", "here", "profile"), 120),
+ENCODER = FOLDER / "encoder"
+RUN = f"finetuning.py --fresh --results {FOLDER} --experiment"
+SPEED = f"-m benchmarks.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 3"
+LIMIT = 240  # seconds of each part
+PARTS = {  # arguments of Python
+    "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_batches.py",
+    "quick": f"{RUN} quick",  # its accuracies should be a CPU's, within what a seed does
+    "base": f"{RUN} base --model minilm --seeds 0",
+    "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer
+    "methods": "-m benchmarks.gpu here methods",  # each method's step beside LoRA's
+    "profile": "-m benchmarks.gpu here profile",  # where a LoRA step's time goes, by kernel
 }
 
 
 def run(name: str) -> dict:
     """Run one part; its exit status (124: it took too long) and seconds. Its output is a file."""
-    arguments, limit = PARTS[name]
-    start = time.perf_counter()
+    command, start = [sys.executable, *PARTS[name].split()], time.perf_counter()
     with (FOLDER / f"{name}.log").open("w") as log:
+        output = {"stdout": log, "stderr": subprocess.STDOUT}
         try:
-            output = {"stdout": log, "stderr": subprocess.STDOUT}
-            status = subprocess.run(
-                [sys.executable, *arguments], timeout=limit, **output
-            ).returncode
+            status = subprocess.run(command, timeout=LIMIT, **output).returncode
         except subprocess.TimeoutExpired:
             status = 124
     return {"part": name, "status": status, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def kernels(work: Work, device: torch.device) -> str:
-    """A table of what one pass of LoRA over the reviews of `work` spends its time on."""
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with new_states():
-        training = Training(work, device)
+def make_encoder(folder: Path) -> None:
+    """Write one of DistilBERT's shape, with random weights and MiniLM's tokenizer."""
+    shutil.copytree(data_utils.encoder_folder(), folder, dirs_exist_ok=True)
+    config = AutoConfig.from_pretrained(folder, hidden_size=768, intermediate_size=3072)
+    AutoModel.from_config(config).save_pretrained(folder)
+
+
+def kernels(*options: str) -> str:
+    """A table of what one pass of LoRA over the training texts spends its time on."""
+    with prepared(*options) as experiment:
+        device = experiment.device
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+        training = Training(experiment, experiment.runs()[0])
         training()  # the first pass is slow
         with profile(activities=activities) as found:
             training()
@@ -80,12 +79,13 @@ def main(arguments: list[str]) -> int:
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments == ["here", "profile"]:
-        print(write(FOLDER / "profile.txt", kernels(LORA, device)).read_text())
+        print(kernels("--experiment", "quick", "--methods", "lora", "--model", str(ENCODER)))
         return 0
     if arguments == ["here", "methods"]:
         methods.TABLE = FOLDER / "methods.csv"
-        methods.main([LORA.shape])
+        methods.main([str(ENCODER)])
         return 0
+    make_encoder(ENCODER)
     rows = []
     for name in arguments or PARTS:
         rows.append(run(name) | {"device": hardware.describe(device)})

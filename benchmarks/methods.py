@@ -5,99 +5,65 @@
 
 A batch of 32 IMDB reviews of up to 128 tokens, the head reading all layers, the last 3 blocks from
 stored hidden states, as in the presets `quick` and `base`. LoRA and one other method take their
-steps in turn, and a ratio is the median of the ratios within pairs. A pair during which other
-processes took more than a tenth of the machine is repeated, as long as its method has time left;
-`others_share` is the most that they took in the pairs that count.
+steps in turn, and a ratio is the median of the ratios within pairs.
 """
 
-import gc
-import os
 import sys
 import tempfile
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 import data_utils
 import hardware
-from benchmarks.work import Training, Work, new_states
+from benchmarks.work import Training, peak_memory, prepared
 from modeling import METHODS
 from modeling.finetuned import save_trained
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
-SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
-PAIRS, SECONDS = 7, 45  # of each method, undisturbed; seconds after which two of any are enough
+OPTIONS = ("--experiment", "quick", "--labels", "40", "--test-examples", "2", "--epochs", "100")
+PAIRS = 7  # of steps, for each method
 
 
-def busy() -> tuple[float, float]:
-    """Seconds of all cores since the start: of all processes, and of this one."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    idle = int(fields[3]) + int(fields[4])
-    return (sum(map(int, fields[:8])) - idle) / 100, time.process_time()
-
-
-def pairs(lora: Training, other: Training) -> pd.DataFrame:
-    """Steps of both in turn: their seconds, and the share of the machine that others took."""
-    rows, end = [], time.perf_counter() + SECONDS
-    while sum(row["others"] < 0.1 for row in rows) < PAIRS:
-        if len(rows) >= 2 and time.perf_counter() > end:
-            break
-        start, (all_before, own_before) = time.perf_counter(), busy()
-        row = {"lora": lora(), "other": other()}
-        all_after, own_after = busy()
-        taken = (all_after - all_before) - (own_after - own_before)
-        rows.append(row | {"others": taken / (time.perf_counter() - start) / os.cpu_count()})
-    return pd.DataFrame(rows).nsmallest(PAIRS, "others")
-
-
-def measure(work: Work, lora: Training, device) -> dict:
+def measure(experiment, run, lora: Training) -> dict:
     """A row of the table."""
-    other = Training(work, device)
-    gc.collect()
-    hardware.reset_peak_memory(device)
-    resting = hardware.peak_memory(device)
-    other()
-    peak = hardware.peak_memory(device) - resting
-    timed = pairs(lora, other)
+    other = Training(experiment, run)
+    _, peak = peak_memory(experiment.device, other)
+    timed = pd.DataFrame([{"lora": lora(), "other": other()} for _ in range(PAIRS)])
     ratios = timed["other"] / timed["lora"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trained.safetensors"
         save_trained(other.state.model, path)
         size = path.stat().st_size
     return {
-        "encoder": work.shape,
-        "method": work.method,
+        "encoder": experiment.settings.model,
+        "method": run.method.name,
         "step_seconds": timed["other"].median(),
         "lora_step_seconds": timed["lora"].median(),
         "ratio": ratios.median(),
         "ratio_low": ratios.min(),
         "ratio_high": ratios.max(),
-        "pairs": len(timed),
-        "others_share": timed["others"].max(),
+        "pairs": PAIRS,
         "peak_memory_mib": peak,
         "checkpoint_mb": size / 1e6,
         "trained_parameters": other.state.model.count_parameters()[0],
+        "device": hardware.describe(experiment.device),
     }
 
 
 def main(encoders: list[str]) -> None:
     """Measure every method on these encoders, and write their rows of the table."""
-    device, rows = hardware.choose_device(), []
     table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"encoder": []})
-    kept = table[~table["encoder"].isin(encoders)]
     for encoder in encoders:
-        base = Work(shape=encoder, blocks=3, reviews=32, max_tokens=128, pooling="layers")
-        with new_states():
-            lora = Training(base, device)
-            lora()
-            for method in METHODS:
-                own = replace(base, method=method, size=SIZES.get(method, 0))
-                row = measure(own, lora, device)
-                rows.append(row | {"device": hardware.describe(device)})
+        table = table[table["encoder"] != encoder]
+        with prepared(*OPTIONS, "--model", encoder, "--methods", *METHODS) as experiment:
+            runs = {run.method.name: run for run in experiment.runs()}
+            lora = Training(experiment, runs["lora"])
+            lora()  # the first step is slow
+            for method, run in runs.items():
+                row = measure(experiment, run, lora)
                 print(f"{encoder} {method}: {row['ratio']:.3g} of LoRA's step", flush=True)
-                table = pd.concat([kept, pd.DataFrame(rows)])
+                table = pd.concat([table, pd.DataFrame([row])])
                 table.to_csv(TABLE, index=False, float_format="%.4g")
 
 

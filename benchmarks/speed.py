@@ -1,84 +1,116 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.speed                  all blocks learn: docs/results/training_*, 20 min
+    python -m benchmarks.speed                  all blocks learn: docs/results/training_*
     python -m benchmarks.speed --blocks 3 2     the last 3, and 2: docs/results/frozen_blocks_*
-    python -m benchmarks.speed --quick          a glance, into results/benchmarks, 3 min
+    python -m benchmarks.speed --reviews 16 --rounds 1 --into results       a glance
 
-Every system takes its turn in every round, so that a machine that slows down slows all of them.
-Each number is the median over the rounds, a ratio that of the ratios within rounds. Rates count
-real tokens; padding counts for nothing. Where the last blocks alone learn, ours reads the output
-of the others from a file; the peers adapt the same blocks, and run all. The floor of a ratio is
-that of the required FLOPs (benchmarks/flops.py).
+Every system takes its turn in every round, in a new process, so that a machine that slows down
+slows all of them; the second of two passes is timed. Each number is the median over the rounds, a
+ratio that of the ratios within rounds. Where the last blocks alone learn, ours reads the output of
+the others from a file; peft adapts the same blocks, and runs all. The floor of a ratio is that of
+the required FLOPs (benchmarks/flops.py).
+
+    peft defaults   peft and transformers' Trainer as they come
+    peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder
 """
 
 import argparse
+import multiprocessing
 import platform
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
+from unittest import mock
 
 import pandas as pd
 import torch
 
-import data_utils
+import finetuning
 import hardware
-from benchmarks import flops
-from benchmarks.systems import Worker
-from benchmarks.work import Work
+from benchmarks import flops, peers
+from benchmarks.work import Training, peak_memory, prepared
 
-SIZES = {"lora": 16, "adapter": 64}  # LoRA's rank, the adapters' bottleneck
-METHODS = tuple(SIZES)
+METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
-PEERS = ("peft defaults", "peft tuned")
+OPTIONS = ("--experiment", "quick", "--blocks", "all", "--max-tokens", "512", "--pooling", "first")
+OPTIONS += ("--epochs", "100")  # the learning rate never reaches 0
 
 
-def systems(work: Work, depths: list[int]) -> list[tuple[str, Work]]:
-    """What is timed, in the order of its turns."""
-    rows = [("ours", method, None) for method in ("full", *METHODS)]
-    if not depths:
-        rows = [(peer, "lora", None) for peer in ("peft defaults", "peft tuned")] + rows
-    rows.append(("ours, evaluation", "lora", None))
-    for blocks in depths:
-        rows += [("ours", method, blocks) for method in METHODS]
-        rows += [("ours, evaluation", "lora", blocks), ("peft tuned", "lora", blocks)]
-    works = []
-    for system, method, blocks in rows:  # few reviews where batches are not grouped by length
-        reviews = min(32, work.reviews) if system == "peft defaults" else work.reviews
-        size = SIZES.get(method, 0)
-        own = replace(work, method=method, size=size, blocks=blocks, reviews=reviews)
-        works.append((system, own))
-    return works
+def systems(depths: list[int]) -> list[tuple[str, str]]:
+    """What is timed, in the order of its turns: the system, and the method as one types it."""
+    rows = [("ours", "full")] if depths else [("peft defaults", "lora"), ("ours", "full")]
+    for last in ("", *(f"(blocks={blocks})" for blocks in depths)):
+        rows += [("ours", "lora" + last), ("ours", "adapter" + last), ("peft tuned", "lora" + last)]
+    return rows
 
 
-def time_systems(device, works: list[tuple[str, Work]], rounds: int) -> pd.DataFrame:
-    """A row for each system and round; the second of two passes is timed."""
-    workers, rows = [Worker(system, work) for system, work in works], []
-    for number in range(rounds):
-        rate = median(flops.matrix_rate(device) for _ in range(5))
-        for worker in workers:
-            worker()  # a process that has waited for minutes is slow at first
-            system, work, lengths, seconds = worker.system, worker.work, worker.lengths, worker()
-            row = {"round": number, "system": system, "method": work.method}
-            row |= {"blocks": work.sizes.blocks, "seconds": seconds, "reviews": len(lengths)}
-            row |= {"tokens": int(lengths.sum()), "memory": worker.peak_memory()}
-            forward_only = system == "ours, evaluation"
-            needed = flops.required(work.sizes, lengths, work.method, work.size, forward_only)
-            rows.append(row | {"utilisation": needed / seconds / rate})
-            print(f"  round {number + 1}: {system}, {work.method}: {seconds:.1f} s", flush=True)
-    for worker in workers:
-        worker.close()
+def measure(system: str, method: str, model: str, reviews: int) -> dict:
+    """One pass over the reviews: seconds and required FLOPs of each, and memory (MiB)."""
+    own = ["--methods", method, "--model", model, "--test-examples", "2"]
+    if system == "peft defaults":  # few: it takes long, in batches that are not grouped by length
+        reviews, own = min(32, reviews), [*own, "--encoder-dropout", "own"]
+    own += ["--labels", str(round(reviews / 0.8))]  # with validation's
+    mine = system == "ours"  # no other system keeps what tensors free
+    memory_as_usual = nullcontext() if mine else mock.patch.object(hardware, "keep_freed_memory")
+    with memory_as_usual, prepared(*OPTIONS, *own) as experiment:
+        (run,) = experiment.runs()
+        two_passes = ours(experiment, run) if mine else with_peft(experiment, run, system)
+        seconds, memory = peak_memory(experiment.device, two_passes)
+        config, chosen = experiment.config, run.method.hyperparameters
+        lengths = experiment.splits(0)["train"].lengths
+    blocks, stored = chosen["blocks"] or config.num_hidden_layers, chosen["blocks"] is not None
+    shape = flops.Shape(config.hidden_size, config.intermediate_size, blocks, stored)
+    size = chosen.get("rank") or chosen.get("bottleneck", 0)
+    needed = flops.required(shape, lengths, run.method.name, size)
+    row = {"system": system, "method": run.method.name, "blocks": blocks, "memory": memory}
+    return row | {"seconds": seconds / len(lengths), "flops": needed / len(lengths)}
+
+
+def ours(experiment, run) -> Callable[[], float]:
+    """Two passes of `finetuning.py`'s loop; the seconds of the second."""
+    training = Training(experiment, run)
+    return lambda: [training(), training()][-1]
+
+
+def with_peft(experiment, run, system) -> Callable[[], float]:
+    """The same LoRA by peft and Trainer."""
+    device, ends = experiment.device, []
+    model = peers.lora(experiment.pretrained().to(device), run.method, task_type="SEQ_CLS")
+    options = peers.tuned(device) if system == "peft tuned" else {}
+    steps = finetuning.steps_per_epoch(len(experiment.splits(0)["train"]), experiment.settings)
+
+    def note():
+        hardware.synchronise(device)
+        ends.append(time.perf_counter())
+
+    def two_passes():
+        peers.train(experiment, model, steps, note, num_train_epochs=2, **options)
+        return ends[1] - ends[0]
+
+    return two_passes
+
+
+def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFrame:
+    """A row for each system and round."""
+    context, rows = multiprocessing.get_context("forkserver"), []
+    context.set_forkserver_preload(["benchmarks.peers", "benchmarks.work"])  # imports once
+    for number in range(asked.rounds):
+        rate = flops.matrix_rate(device)
+        for system, method in systems(asked.blocks):
+            with ProcessPoolExecutor(1, context) as pool:
+                row = pool.submit(measure, system, method, asked.model, asked.reviews).result()
+            row |= {"round": number, "utilisation": row["flops"] / row["seconds"] / rate}
+            rows.append(row | {"reviews_a_second": 1 / row["seconds"]})
+            print(f"{number + 1}: {system}, {method}: {row['seconds']:.3g} s a review", flush=True)
     return pd.DataFrame(rows)
 
 
 def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     """A row for each system: rates, model FLOPs utilisation and peak memory, over the rounds."""
-    seconds = timings["seconds"]
-    timings = timings.assign(
-        rate=timings["reviews"] / seconds, token_rate=timings["tokens"] / seconds
-    )
     found = timings.groupby(KEY, sort=False).agg(
-        reviews_per_second=("rate", "median"),
-        tokens_per_second=("token_rate", "median"),
+        reviews_per_second=("reviews_a_second", "median"),
         model_flops_utilisation=("utilisation", "median"),
         peak_memory_mib=("memory", "max"),
         repeats=("round", "count"),
@@ -86,37 +118,25 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     return found.reset_index().assign(device=device)
 
 
-def checks(timings: pd.DataFrame, work: Work) -> list[tuple[str, float, float | None]]:
-    """What is claimed of training `work.blocks` blocks: the measured value, and its floor."""
-    each = timings.assign(each=timings["seconds"] / timings["reviews"])
-    each = each.pivot(index="round", columns=KEY, values="each")
-    peak, lengths = timings.groupby(KEY)["memory"].max(), work.split().lengths
-    whole = replace(work, blocks=None)
-    last, every = work.sizes.blocks, whole.sizes.blocks
+def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, float | None]]:
+    """What is claimed of training so many blocks: the measured ratio, and its floor."""
+    each = timings.pivot(index="round", columns=KEY)
+    every, rows = timings["blocks"].max(), []
 
-    def required(work, method, forward_only=False):
-        return flops.required(work.sizes, lengths, method, SIZES.get(method, 0), forward_only)
+    def claim(what, one, other, value="seconds", floor=True):
+        found = [(each[column][one] / each[column][other]).median() for column in (value, "flops")]
+        rows.append((what, blocks, found[0], found[1] if floor else None))
 
-    def ratio(one, other):
-        return (each[one] / each[other]).median()
-
-    rows = []
     for method in METHODS:
-        mine = ("ours", method, last)
-        same = {method: "the same on all"} if work.blocks else {}
-        for other, what in (same | {"full": "full fine-tuning of all"}).items():
-            theirs, floor = ("ours", other, every), required(work, method) / required(whole, other)
-            rows.append((f"{method}: an epoch, against {what}", ratio(mine, theirs), floor))
-            share = peak[mine] / peak[theirs]
-            rows.append((f"{method}: peak memory, against {what}", share, None))
-        for peer in PEERS:
-            if (peer, method, last) in each:
-                measured = ratio((peer, method, last), mine)
-                rows.append((f"{method}: times as fast as {peer}", measured, None))
-    if work.blocks:
-        floor = required(work, "lora", True) / required(whole, "lora", True)
-        pair = [("ours, evaluation", "lora", blocks) for blocks in (last, every)]
-        rows.append(("evaluation, against whole", ratio(*pair), floor))
+        mine = "ours", method, blocks
+        others = {"the same on all": ("ours", method, every)} if blocks < every else {}
+        for what, other in (others | {"full fine-tuning of all": ("ours", "full", every)}).items():
+            claim(f"{method}: an epoch, against {what}", mine, other)
+            claim(f"{method}: peak memory, against {what}", mine, other, "memory", floor=False)
+        for peer in ("peft defaults", "peft tuned"):
+            if (peer, method, blocks) in each["seconds"]:
+                theirs = peer, method, blocks
+                claim(f"{method}: times as fast as {peer}", theirs, mine, floor=False)
     return rows
 
 
@@ -124,33 +144,25 @@ def main():
     """Time everything, print it, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, nargs="*", default=[], help="of the last blocks")
-    models = (*data_utils.ENCODERS, "768")  # a width: DistilBERT's shape, random weights
-    parser.add_argument("--model", choices=models, default="minilm")
+    parser.add_argument("--model", default="minilm", help="as finetuning.py's")
+    parser.add_argument("--reviews", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="less, into results/benchmarks")
+    parser.add_argument("--into", type=Path, default=Path("docs/results"), help="a folder")
     asked = parser.parse_args()
-    folder = Path("results/benchmarks" if asked.quick else "docs/results")
-    folder.mkdir(parents=True, exist_ok=True)
-    device, base = hardware.choose_device(), asked.model != "minilm"
+    device = hardware.choose_device()
     where = f"{hardware.describe(device)}, {platform.system()}, torch {torch.__version__}"
-    reviews, rounds = (16, 1) if asked.quick else (64 if base else 512, asked.rounds)
-    if device.type == "cuda":
-        reviews, rounds = 1024, 3
-    work = Work(reviews=reviews, shape=asked.model)
-    print(f"{where}; {asked.model}, {reviews} reviews, {rounds} rounds")
-
-    timings = time_systems(device, systems(work, asked.blocks), rounds)
-    speeds, claims = table(timings, where), []
-    for blocks in asked.blocks or [None]:
-        own = replace(work, blocks=blocks)
-        claims += [(*claim[:1], own.sizes.blocks, *claim[1:]) for claim in checks(timings, own)]
-    facts = pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"])
-    tables = {"speed": speeds, "checks": facts}
-    name = ("frozen_blocks" if asked.blocks else "training") + ("_base" if base else "")
+    timings = time_systems(device, asked)
+    claims = [row for k in asked.blocks or [timings["blocks"].max()] for row in checks(timings, k)]
+    tables = {
+        "speed": table(timings, where),
+        "checks": pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"]),
+    }
+    name = "frozen_blocks" if asked.blocks else "training"
+    name += "" if asked.model == "minilm" else "_base"
+    asked.into.mkdir(parents=True, exist_ok=True)
     for kind, rows in tables.items():
-        rows.to_csv(folder / f"{name}_{kind}.csv", index=False, float_format="%.4g")
+        rows.to_csv(asked.into / f"{name}_{kind}.csv", index=False, float_format="%.4g")
         print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
-    print("Written:", *sorted(folder.glob(f"{name}_*")), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """The FLOPs that the benchmarks hold speeds against, and that every system trains."""
 
-import copy
 import hashlib
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,19 +9,17 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import tiny
-from huggingface_hub import constants
 from test_docs import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 import data_utils
 import finetuning
-from benchmarks import flops, gpu, methods, offline, readings, speed, time_to_accuracy
-from benchmarks.systems import SYSTEMS
-from benchmarks.work import Work, as_run, new_states
+import hardware
+from benchmarks import flops, gpu, methods, offline, peers, readings, speed, time_to_accuracy
+from benchmarks.work import Training, prepared
 from data_utils import bundled
-from experiment import cached_states, parse
-from modeling import METHODS, use_fast_attention
-from modeling.pooling import POOLINGS
+from experiment import parse
+from modeling import METHODS, Method, use_fast_attention
 
 CPU = torch.device("cpu")
 D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
@@ -71,122 +67,131 @@ def test_the_required_flops_are_what_pytorch_counts(method, size, hyperparameter
     assert counted(method, blocks, **hyperparameters) == required + pooling
 
 
-class Done(Exception):
-    pass
+@pytest.fixture
+def options(model_folder, reviews_csv):
+    """Of a tiny experiment."""
+    where = "--model", str(model_folder), "--dataset", str(reviews_csv)
+    sizes = "--blocks", "1", "--labels", "40", "--max-tokens", "16", "--batch-size", "4"
+    return "--experiment", "quick", *where, *sizes
 
 
-SMALL = Work(size=2, batch_size=2, reviews=4, length=8, shape="24", max_tokens=16)
+@pytest.fixture
+def measure(model_folder, reviews_csv, monkeypatch):
+    """Times a system and a method on tiny reviews."""
+    own = "--dataset", str(reviews_csv), "--max-tokens", "16", "--batch-size", "4"
+    monkeypatch.setattr(speed, "OPTIONS", (*speed.OPTIONS, *own))
+    return lambda system, method: speed.measure(system, method, str(model_folder), 32)
 
 
-class Turns:
-    """Two passes, and an end."""
-
-    def __init__(self):
-        self.passes = -1
-
-    def __call__(self):
-        self.passes += 1
-        if self.passes == 2:
-            raise Done
-        return True
+@pytest.mark.parametrize("last", ["", "(blocks=1)"])
+@pytest.mark.parametrize(
+    ("system", "method"),
+    [("ours", "adapter"), ("ours", "lora"), ("peft defaults", "lora"), ("peft tuned", "lora")],
+)
+def test_every_system_makes_its_passes(system, method, last, measure):
+    row = measure(system, method + last)
+    assert row["seconds"] > 0 and row["flops"] > 0
+    assert row["blocks"] == (1 if last else 2)
 
 
-@pytest.mark.parametrize("blocks", [None, 2])
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_every_system_makes_its_passes(system, blocks):
-    turn, before = Turns(), constants.HF_HOME
-    with pytest.raises(Done):
-        SYSTEMS[system](replace(SMALL, blocks=blocks), CPU, turn)
-    assert turn.passes == 2
-    assert before == constants.HF_HOME
+def test_peft_is_timed_without_our_setting_of_the_allocator(measure, monkeypatch):
+    kept = []
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: kept.append(True))
+    measure("peft tuned", "lora")
+    assert not kept
+    measure("ours", "lora")
+    assert kept
 
 
-def test_states_that_are_timed_are_new_and_go():
-    experiment, run = as_run(replace(SMALL, blocks=2), CPU)
-    model = finetuning.start(experiment, run).model
-    with new_states():
-        splits, _ = cached_states(model, experiment.splits(0), experiment.settings)
-        rows = splits["train"].frozen[0]
-        size = 4 * 8 * 24 * rows.dtype.itemsize  # reviews, tokens, width, bytes
+def test_states_that_are_timed_are_new_and_go(options):
+    with prepared(*options, "--methods", "lora(blocks=1)") as experiment:
+        rows = Training(experiment, experiment.runs()[0]).split.frozen[0]
+        size = experiment.splits(0)["train"].lengths.sum() * 8 * rows.dtype.itemsize  # tokens, d
         assert rows.path.stat().st_size == size
     assert not rows.path.exists()
 
 
-@pytest.mark.parametrize(("blocks", "adapted"), [(None, 6), (2, 2)])
-def test_the_tuned_peer_adapts_the_same_matrices_as_ours(monkeypatch, blocks, adapted):
-    names = []
-
-    def note(model, *_, **__):
-        names.extend(name for name, p in model.named_parameters() if p.requires_grad)
-        raise Done
-
-    monkeypatch.setattr("transformers.Trainer.__init__", lambda self, model, *a, **k: note(model))
-    work = replace(SMALL, blocks=blocks)
-    with pytest.raises(Done):
-        SYSTEMS["peft tuned"](work, CPU, None)
-    peer = {name for name in names if "lora" in name}
-    mine = finetuning.start(*as_run(work, CPU)).model.trainable_parameters()
-    mine = {name for name in mine if "lora" in name}
+@pytest.mark.parametrize(("method", "adapted"), [("lora(blocks=None)", 2), ("lora(blocks=1)", 1)])
+def test_the_peer_adapts_the_same_matrices_as_ours(method, adapted, options):
+    with prepared(*options, "--methods", method) as experiment:
+        (run,) = experiment.runs()
+        ours, theirs = experiment.build(run.method), peers.lora(experiment.pretrained(), run.method)
+    mine = {name for name in ours.trainable_parameters() if "lora" in name}
+    peer = {name for name, p in theirs.named_parameters() if p.requires_grad}
     peer = {name.removeprefix("base_model.model.").replace(".default.weight", "") for name in peer}
     assert peer == mine
     assert len(peer) == adapted * 4 * 2  # blocks, matrices, A and B
 
 
-def test_each_methods_cost_is_a_row(monkeypatch):
-    monkeypatch.setattr(methods, "SECONDS", 0)
-    with new_states():
-        work = replace(SMALL, blocks=2, pooling="layers")
-        lora = methods.Training(work, CPU)
-        for method in ("lora", "side", "head"):
-            row = methods.measure(replace(work, method=method), lora, CPU)
-            assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
-            assert row["ratio_low"] > 0 and row["pairs"] >= 2
+def test_trainer_calls_back_after_each_pass(options):
+    calls = []
+    with prepared(*options, "--methods", "lora") as experiment:
+        steps = finetuning.steps_per_epoch(32, experiment.settings)
+        model = peers.lora(experiment.pretrained(), experiment.settings.methods[0])
+        peers.train(experiment, model, steps, lambda: calls.append(1), num_train_epochs=2)
+    assert len(calls) == 2
+
+
+def test_each_methods_cost_is_a_row(options, monkeypatch):
+    monkeypatch.setattr(methods, "PAIRS", 2)
+    with prepared(*options, "--methods", "lora", "side", "head") as experiment:
+        lora = Training(experiment, experiment.runs()[0])
+        for run in experiment.runs():
+            row = methods.measure(experiment, run, lora)
+            assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
             assert 0 < row["checkpoint_mb"] - 4e-6 * row["trained_parameters"] < 0.02  # the header
-
-
-@pytest.mark.parametrize("family", ["distilbert", "mpnet", "modernbert"])
-def test_a_reading_is_what_the_head_reads(family):
-    pretrained = tiny(family).eval()
-    lengths = np.array([7, 2, 5])
-    ids = torch.arange(lengths.sum(), dtype=torch.int32) % 15 + 5
-    split = data_utils.Split([], torch.zeros(3, dtype=int), ids, lengths, pad_id=1)
-    read = readings.read(pretrained, split)
-    for reading in POOLINGS:
-        model = METHODS["head"](copy.deepcopy(pretrained), reading).eval()
-        features = model.encode(*split.batch(np.arange(3)).tokens).flatten(1)
-        np.testing.assert_allclose(read[reading], features.detach(), atol=1e-6)
 
 
 def test_every_claim_is_a_ratio_of_what_was_timed():
     """Where a system's seconds are known, so is each number of the table."""
-    rows = []
-    for system, work in speed.systems(SMALL, [2]):
-        seconds, memory = (2.0, 1.0) if work.blocks else (8.0, 4.0)
-        rows.append((0, system, work.method, work.sizes.blocks, seconds, 4, 32, memory, 0.5))
-    columns = ["round", *speed.KEY, "seconds", "reviews", "tokens", "memory", "utilisation"]
-    timings = pd.DataFrame(rows, columns=columns)
-    found = speed.checks(timings, replace(SMALL, blocks=2))
-    measured = {what: value for what, value, _ in found}
+    names, rows = {"lora": 16, "adapter": 64, "full": 0}, []
+    for system, method in speed.systems([2]):
+        name, last = method.removesuffix("(blocks=2)"), "blocks" in method
+        seconds, memory = (2.0, 1.0) if last else (8.0, 4.0)
+        shape = flops.Shape(24, 96, 2 if last else 6, stored=last)
+        required = flops.required(shape, np.array([8]), name, names[name])
+        rows.append((0, system, name, shape.blocks, seconds, 1 / seconds, required, memory, 0.5))
+    columns = ["seconds", "reviews_a_second", "flops", "memory", "utilisation"]
+    timings = pd.DataFrame(rows, columns=["round", *speed.KEY, *columns])
+    found = speed.checks(timings, 2)
+    measured = {what: value for what, _, value, _ in found}
     assert measured["lora: an epoch, against the same on all"] == 0.25
     assert measured["lora: peak memory, against full fine-tuning of all"] == 0.25
     assert measured["lora: times as fast as peft tuned"] == 1
     floors = [floor for *_, floor in found if floor is not None]
-    assert len(floors) == 5
+    assert len(floors) == 4
     assert all(0 < floor < 2 / 6 for floor in floors)  # the last block's is the smallest of all
-    speeds = speed.table(timings, "a machine")
-    assert speeds.query("system == 'ours' and blocks == 2")["reviews_per_second"].tolist() == [2, 2]
+    speeds = speed.table(timings, "a machine").query("system == 'ours' and blocks == 2")
+    assert speeds["reviews_per_second"].tolist() == [0.5, 0.5]
 
 
-def test_the_profile_of_a_step_names_its_matrix_products():
-    table = gpu.kernels(Work(reviews=4, max_tokens=8, length=8, batch_size=2, blocks=1), CPU)
+def test_a_probe_is_fitted_to_the_labels_of_validation_too(options):
+    with prepared(*options, "--methods", "probe") as experiment:
+        scaler, _ = readings.fit_probe(experiment, experiment.build(Method("head", {})))
+    assert scaler.n_samples_seen_ == 40
+
+
+def test_the_profile_of_a_step_names_its_matrix_products(options):
+    table = gpu.kernels(*options, "--methods", "lora")
     assert "aten::mm" in table or "aten::addmm" in table
+
+
+def test_the_encoder_of_the_gpus_speeds_has_distilberts_shape(tmp_path, reviews_csv):
+    gpu.make_encoder(tmp_path)
+    data = "--dataset", str(reviews_csv), "--labels", "40"
+    with prepared("--experiment", "quick", "--model", str(tmp_path), *data) as experiment:
+        config = experiment.config
+    sizes = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    assert sizes == (768, 3072, 6)
 
 
 def test_a_part_that_fails_or_takes_too_long_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "FOLDER", tmp_path)
-    parts = {"fails": (("-c", "print('here'); raise SystemExit(3)"), 60)}
-    parts |= {"hangs": (("-c", "import time; time.sleep(60)"), 1)}
+    (tmp_path / "fails.py").write_text("print('here'); raise SystemExit(3)")
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(60)")
+    parts = {name: str(tmp_path / f"{name}.py") for name in ("fails", "hangs")}
     monkeypatch.setattr(gpu, "PARTS", parts)
+    monkeypatch.setattr(gpu, "LIMIT", 2)
     assert [gpu.run(name)["status"] for name in parts] == [3, 124]
     assert (tmp_path / "fails.log").read_text() == "here\n"
 
@@ -216,15 +221,6 @@ def test_a_wheel_taken_offline_has_the_same_files_but_for_its_weights(tmp_path):
         }
 
 
-def test_a_target_is_reached_at_the_first_point_that_has_it(monkeypatch):
-    monkeypatch.setattr(time_to_accuracy, "TARGETS", (80, 85))
-    points = [("a", 3.0, 0.79), ("a", 5.0, 0.8), ("a", 8.0, 0.9), ("b", 4.0, 0.81), ("b", 6.0, 0.7)]
-    points = pd.DataFrame(points, columns=["system", "seconds", "test_accuracy"])
-    found = time_to_accuracy.first_reached(points)
-    assert found.loc["a"].tolist() == [5.0, 8.0]
-    assert found.loc["b", "80 %"] == 4.0 and np.isnan(found.loc["b", "85 %"])
-
-
 def test_the_clock_to_an_accuracy_stops_while_the_test_is_predicted(monkeypatch):
     now = iter([10.0, 13.0, 20.0, 21.0, 40.0])  # started, 3 s of work, 7 of test, 1 of work
     monkeypatch.setattr(time_to_accuracy.time, "perf_counter", lambda: next(now))
@@ -234,9 +230,10 @@ def test_the_clock_to_an_accuracy_stops_while_the_test_is_predicted(monkeypatch)
 
 
 def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
-    for (first, *others), _ in gpu.PARTS.values():
+    for part in gpu.PARTS.values():
+        first, *others = part.split()
         places = [text for text in (first, *others) if text.endswith(".py")]
         places += [f"{text.replace('.', '/')}.py" for text in others if text.startswith("benchm")]
         assert all((ROOT / place).is_file() for place in places)
     for name in ("quick", "base"):
-        parse(vars(finetuning), list(gpu.PARTS[name][0][1:]))
+        parse(vars(finetuning), gpu.PARTS[name].split()[1:])
