@@ -54,9 +54,9 @@ def prepare(settings: Settings) -> Experiment:
         experiment.reviews(seed)  # too few labels are refused before anything is trained
     experiment.splits(settings.seeds[0])
     models = _build_without_weights(experiment)
-    splits = (split for seed in settings.seeds for split in experiment.splits(seed).values())
-    check_cache(models.values(), splits, settings)
     experiment.depths.update(model.frozen_blocks for model in models.values())
+    if settings.store_states and any(experiment.depths):
+        check_cache()
     open_folder(experiment)
     if processes.leads():
         _print_data(experiment, models)
@@ -76,7 +76,6 @@ def _build_without_weights(experiment) -> dict[str, PeftModel]:
             if not run.method.is_baseline and run.method.text not in models:
                 classifier = _without_weights(experiment.config)
                 models[run.method.text] = run.method.build(classifier, pooling)
-                models[run.method.text].fingerprint = experiment.base
     return models
 
 

@@ -3,8 +3,7 @@
     <HF_HOME>/frozen_blocks/<digest>.hidden  hidden states (tokens, d), one review after another,
                                              where some blocks learn
     <HF_HOME>/frozen_blocks/<digest>.pooled  their part of the features, (reviews, R, d)
-    <HF_HOME>/frozen_blocks/<digest>.json    the seconds that it took, and each file's CRC-32;
-                                             written last
+    <HF_HOME>/frozen_blocks/<digest>.json    the seconds that it took; written last
 
 The digest is of all that the values depend on: the base model and its config, how many of its
 blocks, what is stored of each text, what the head reads, the token ids, the size of micro-batches,
@@ -15,8 +14,7 @@ processes find them again. That folder holds nothing else: delete it to free the
 import hashlib
 import json
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -74,19 +72,13 @@ def cached_states(
     return found, total
 
 
-def check_cache(models: Iterable[PeftModel], splits: Iterable[Split], settings: Settings) -> None:
-    """Raise `BadInput` where the cache cannot be written, and what a run will need is not there."""
-    models = [model for model in models if model.frozen_blocks]
-    if not (models and settings.store_states):
-        return
+def check_cache() -> None:
+    """Raise `BadInput` where the cache cannot be written."""
     try:
         _folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=_folder()):
-            return
+        tempfile.TemporaryFile(dir=_folder()).close()
     except OSError as error:
-        for split in splits:
-            if any(_States(model, split, settings).seconds() is None for model in models):
-                raise _refused(error) from error
+        raise _refused(error) from error
 
 
 class _States:
@@ -118,13 +110,9 @@ class _States:
         return [rows for rows in self.rows if rows]
 
     def seconds(self) -> float | None:
-        """What it took to make them; None where they are not there, or not as they were written."""
-        try:
-            about = json.loads(self.about.read_text(encoding="utf-8"))
-            whole = all(_checksum(rows.path) == about[rows.path.suffix] for rows in self.files())
-            return float(about["seconds"]) if whole else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        """What it took to make them; None where they are not there."""
+        there = all(path.exists() for path in (self.about, *(rows.path for rows in self.files())))
+        return json.loads(self.about.read_text())["seconds"] if there else None
 
     def make(self, encoder: PeftModel, start: Split, before: float, name: str) -> float:
         """Compute and write them, unless another process has; the seconds that it took.
@@ -141,8 +129,7 @@ class _States:
                     parts = [stack.enter_context(replacing(rows.path)) for rows in self.files()]
                     files = [stack.enter_context(part.open("wb")) for part in parts]
                     self._compute(encoder, start, files, name)
-                about = {rows.path.suffix: _checksum(rows.path) for rows in self.files()}
-                write(self.about, json.dumps({"seconds": before + clock.seconds} | about))
+                write(self.about, json.dumps({"seconds": before + clock.seconds}))
                 return before + clock.seconds
         except OSError as error:  # all else, such as too little memory, is of the computation
             raise _refused(error) from error
@@ -171,21 +158,6 @@ def _form(config):
     """What a config says of how the blocks compute: all but names, labels and dropout."""
     apart = ("_name_or_path", "architectures", "dtype", "id2label", "label2id")
     return {k: v for k, v in config.to_dict().items() if k not in apart and "drop" not in k}
-
-
-def _checksum(path):
-    stat = path.stat()
-    return _crc32(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _crc32(path, size, time):
-    """CRC-32 of a file, read once by each process as long as its size and time do not change."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(2**24):
-            crc = zlib.crc32(block, crc)
-    return crc
 
 
 def _folder():

@@ -362,23 +362,12 @@ def test_a_pass_that_is_stopped_half_way_is_made_anew(cache, monkeypatch):
     assert ".part" not in files(cache)
 
 
-def rewrite(path, data):
-    path.write_bytes(data)
-    os.utime(path, ns=(1, 1))  # else a change within one tick of the clock would go unnoticed
-
-
 @pytest.mark.parametrize("suffix", [".hidden", ".pooled", ".json"])
-@pytest.mark.parametrize("damage", ["gone", "shorter", "zeros", "a bit", "empty"])
-def test_damaged_files_are_made_anew(cache, suffix, damage):
+def test_files_that_are_gone_are_made_anew(cache, suffix):
     model, split = model_of("lora", pooling="layers"), tokenised(13)
     path = stored(model, split)[0].frozen[0].path.with_suffix(suffix)
     whole = path.read_bytes()
-    if damage == "gone":
-        path.unlink()
-    else:
-        bit = bytes([whole[0] ^ 1]) + whole[1:]
-        damaged = {"shorter": whole[:-1], "zeros": bytes(len(whole)), "a bit": bit, "empty": b""}
-        rewrite(path, damaged[damage])
+    path.unlink()
     assert makes(model, split) == 13
     assert suffix == ".json" or path.read_bytes() == whole
 
@@ -418,7 +407,7 @@ def test_two_processes_at_once_compute_them_once(cache, tmp_path):
     assert makes(model_of("lora"), tokenised(13)) == 0
 
 
-def test_a_cache_that_cannot_be_written_is_refused_at_set_up_unless_all_is_there(
+def test_a_cache_that_cannot_be_written_is_refused_at_set_up(
     command,  # noqa: F811
     tmp_path,
     cache,
@@ -435,6 +424,6 @@ def test_a_cache_that_cannot_be_written_is_refused_at_set_up_unless_all_is_there
     assert finetuning.main(command(*given, "--no-store-states")) == 0
     cache.unlink()
     assert finetuning.main(command(*given, results="first")) == 0
-    monkeypatch.setattr(state_cache, "replacing", None)  # nothing is written any more
+    monkeypatch.setattr(state_cache, "replacing", None)  # nothing is written a second time
     monkeypatch.setattr(state_cache, "FileLock", None)
     assert finetuning.main(command(*given, results="second")) == 0
