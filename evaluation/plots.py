@@ -47,6 +47,9 @@ def _figures():
     yield "learning_curves_epochs", "How do the methods learn?", learning_curves
 
 
+FILES = tuple(f"{name}.png" for name, *_ in _figures())
+
+
 def subtitle(results: Results) -> str:
     """What every figure was measured on."""
     experiment, seeds = results.experiment, results.runs["seed"].nunique()

@@ -181,8 +181,8 @@ class Experiment:
         then, now = earlier["constants"], self.settings.shared_constants()
         changed = [k for k in now if now[k] != then.get(k)]
         what = [f"{k.upper()} = {then.get(k)}, not {now[k]}" for k in changed]
-        then, now = earlier.get("digests", {}), self.digests
-        what += [f"other {k} of the same name" for k in now if now[k] != then.get(k)]
+        then, now = earlier["digests"], self.digests
+        what += [f"other {k} of the same name" for k in now if now[k] != then[k]]
         if what:
             remedy = "choose another EXPERIMENT name, or start over with --fresh"
             raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
@@ -194,7 +194,7 @@ class Experiment:
             return None
         with reading(str(path), "choose another EXPERIMENT name, or start over with --fresh"):
             about = json.loads(path.read_text(encoding="utf-8"))
-            about["constants"]["methods"], about["command"]
+            about["constants"]["methods"], about["command"], about["digests"], about["started"]
             return about
 
     def finish(self, run: Run, facts: dict, logits: Tensor | None, model: PeftModel | None = None):
@@ -230,15 +230,14 @@ class Experiment:
             **self.names,
             "label_names": self.label_names,
         }
-        about |= {"data": data, "digests": self.digests, "command": settings.command, "figures": []}
+        about |= {"data": data, "digests": self.digests, "command": settings.command}
         if earlier := self.earlier():
             for name in ("methods", "seeds"):
                 then = earlier["constants"][name]
                 constants[name] = then + [new for new in constants[name] if new not in then]
             commands = earlier["command"].split(" && ")
             commands += [settings.command] if settings.command not in commands else []
-            about |= {k: earlier[k] for k in ("started", "figures") if k in earlier}
-            about["command"] = " && ".join(commands)
+            about |= {"started": earlier["started"], "command": " && ".join(commands)}
         return about | hardware.environment(self.device)
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from boundary import BadInput, reading, write
-from evaluation import report, tables
+from evaluation import plots, report, tables
 from evaluation.results import Results
 from records import RunRecord, record_files, run_folders
 
@@ -15,17 +15,18 @@ from . import processes, tuning
 from .experiment import ABOUT, Experiment
 from .runs import LOCK, RESULTS, STATE, folder_lock, held
 
-# Written beside the runs' folders; the figures stand in experiment.json.
-FILES = ("runs.csv", "history.csv", "misclassified.csv", "tuning.csv", "report.md", "report.html")
+# Written beside the runs' folders.
+FILES = ("runs.csv", "history.csv", "misclassified.csv", "report.md", "report.html", *plots.FILES)
+FILES += ("tuning.csv", "tuning.png")
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
 
 
 def open_folder(experiment: Experiment) -> None:
     """Start the experiment in its folder, or resume it; --fresh deletes what it left before.
 
-    Raises `BadInput` where the folder is not an experiment's, holds the data or the model, or has
-    runs of other constants, and where --fresh would delete what another process is at work on. The
-    first of the processes that torchrun has started opens it for all.
+    Raises `BadInput` where the folder is not an experiment's, or has runs of other constants, and
+    where --fresh would delete what another process is at work on. The first of the processes that
+    torchrun has started opens it for all.
     """
     processes.barrier()  # before anything is deleted
     if processes.leads():
@@ -36,9 +37,6 @@ def open_folder(experiment: Experiment) -> None:
 def _open(experiment):
     folder, settings = experiment.folder, experiment.settings
     with folder_lock(folder):
-        for constant in ("dataset", "model"):
-            if Path(getattr(settings, constant)).resolve().is_relative_to(folder.resolve()):
-                raise BadInput(f"{constant.upper()} is in {folder}, the results' folder; {OTHER}")
         found = [name for name in FILES if (folder / name).exists()]
         if found and not (folder / ABOUT).exists():
             raise BadInput(f"{folder} has {found[0]} and no {ABOUT}: no experiment; {OTHER}")
@@ -49,13 +47,7 @@ def _open(experiment):
         for run in experiment.runs():
             if run.name not in busy:
                 run.check()
-        _write_about(experiment)
-
-
-def _write_about(experiment, figures=()):
-    about = experiment.about()
-    about["figures"] = sorted({*about["figures"], *figures})  # what --fresh may delete
-    write(experiment.folder / ABOUT, json.dumps(about, indent=2) + "\n")
+        write(folder / ABOUT, json.dumps(experiment.about(), indent=2) + "\n")
 
 
 def at_work(folder: Path) -> list[str]:
@@ -85,10 +77,7 @@ def _delete(experiment):
         _remove(run, LOCK)
         with suppress(OSError):  # it holds something of the user's
             run.rmdir()
-    figures = []
-    with suppress(BadInput):  # its experiment.json may be damaged
-        figures = experiment.earlier().get("figures", [])
-    _remove(folder, *(Path(name).name for name in figures), *FILES, ABOUT)
+    _remove(folder, *FILES, ABOUT)
 
 
 def _remove(folder, *names):
@@ -127,8 +116,6 @@ def _write_page(experiment):
     test = experiment.splits(experiment.settings.seeds[0])["test"]
     results = Results.read(folder, test.texts)
     written = report.write(results)
-    figures = {path.name for path in written if path.suffix == ".png"}
-    _write_about(experiment, sorted(figures))
     print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")

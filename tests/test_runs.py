@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
-from hostile import files_of
 from huggingface_hub import constants
 
 import finetuning
@@ -252,27 +251,6 @@ def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(argume
     assert folders == {"notes", "lora-seed0-old", "head-seed0", "head-seed5"}
     assert [path.name for path in (folder / "head-seed0").iterdir()] == ["mine.png"]
     assert all(path.read_text() == "mine" for path in mine)
-
-
-@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
-@pytest.mark.parametrize(
-    ("what", "name"),
-    [("dataset", "history.csv"), ("dataset", "own/reviews.csv"), ("model", "lora-seed0")],
-)
-def test_data_or_a_model_in_the_results_folder_is_refused_and_stays(
-    arguments, reviews_csv, model_folder, tmp_path, capsys, what, name, fresh
-):
-    mine = tmp_path / "one" / "tiny" / name
-    mine.parent.mkdir(parents=True)
-    if what == "model":
-        shutil.copytree(model_folder, mine)
-    else:
-        shutil.copy(reviews_csv, mine)
-    before = files_of(mine.parent)
-    assert finetuning.main(arguments("one", "--methods", "head", f"--{what}", mine, *fresh)) == 2
-    assert before.items() <= files_of(mine.parent).items()
-    error = capsys.readouterr().err
-    assert f"{what.upper()} is in" in error and error.count("\n") == 1
 
 
 def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path, capsys):
