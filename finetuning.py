@@ -249,7 +249,7 @@ def fine_tune(experiment: Experiment, run: Run) -> None:
     settings = settings_for(state.model, experiment.settings)
     splits, seconds = experiment.states(state.model, run.seed)
     train(state, splits, run, settings)
-    facts = state.facts(splits["train"])  # before the test: the peak of memory is training's
+    facts = state.facts()  # before the test: the peak of memory is training's
     scores, logits = evaluate(state.model, splits, settings)
     experiment.finish(run, facts | scores | {"shared_seconds": seconds}, logits, state.model)
 

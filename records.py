@@ -40,7 +40,7 @@ class RunRecord(BaseModel):
     method: str  # as one types it: "lora(rank=4)"
     name: str  # "lora"
     baseline: bool  # without training by gradients
-    seed: int = Field(ge=0)
+    seed: int
     status: str = Field(pattern=r"^(finished$|failed: )")
     started: str | None = None  # UTC, ISO 8601
     code: str | None = None  # the git commit, with "+" where files differ from it
@@ -49,24 +49,21 @@ class RunRecord(BaseModel):
     hyperparameters: dict[str, Any] = {}
 
     validation_loss: float | None = None
-    validation_accuracy: float | None = Field(None, ge=0, le=1)
+    validation_accuracy: float | None = None
     train_loss: float | None = None
-    train_accuracy: float | None = Field(None, ge=0, le=1)
+    train_accuracy: float | None = None
     test_loss: float | None = None
-    test_accuracy: float | None = Field(None, ge=0, le=1)
-    trainable_parameters: int | None = Field(None, ge=0)
-    total_parameters: int | None = Field(None, ge=0)
-    trainable_percentage: float | None = Field(None, ge=0, le=100)
-    frozen_blocks: int | None = Field(None, ge=0)
-    training_seconds: float | None = Field(None, ge=0)
-    shared_seconds: float | None = Field(None, ge=0)  # of the frozen blocks, once for all runs
-    examples_per_second: float | None = None
-    tokens_per_second: float | None = None
+    test_accuracy: float | None = None
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    trainable_percentage: float | None = None
+    frozen_blocks: int | None = None
+    training_seconds: float | None = None
+    shared_seconds: float | None = None  # of the frozen blocks, once for all runs
     peak_memory_mib: float | None = None
     epochs_run: float | None = None
     best_epoch: float | None = None
     best_step: int | None = None
-    trained_bytes: int | None = None
     other_load: float | None = None  # threads of other processes in the run's last minute
 
     @property

@@ -34,7 +34,6 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
         pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
     facts = {
         "training_seconds": clock.seconds,
-        "examples_per_second": len(labels) / clock.seconds,
         "peak_memory_mib": hardware.peak_memory(experiment.device),
         "shared_seconds": seconds,
     }

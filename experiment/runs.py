@@ -196,8 +196,6 @@ class Run:
                 table = pd.DataFrame(logits.numpy(), columns=names)
                 table.insert(0, "label", labels.numpy())
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
-            if (self.folder / ABOUT).exists():
-                facts["trained_bytes"] = (self.folder / TENSORS).stat().st_size
             self._write_record("finished", facts)
             self._delete(STATE, *([TENSORS] if logits is None else []))
         measured = "validation_accuracy" if logits is None else "test_accuracy"

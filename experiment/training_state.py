@@ -19,7 +19,6 @@ from torch import Tensor
 
 import hardware
 from boundary import replacing
-from data_utils import Split
 from modeling import PeftModel
 
 
@@ -70,22 +69,19 @@ class State:
         self.clock.seconds = saved["seconds"]
         self.history, self.steps = saved["history"], saved["steps"]
 
-    def facts(self, train: Split) -> dict[str, Any]:
-        """What run.json says of training on `train`, the peak of its memory so far included."""
-        epochs, seconds, best = self.history[-1]["epoch"], self.clock.seconds, self.best()
-        trainable, total = self.model.count_parameters()
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of training, the peak of its memory so far included."""
+        best, (trainable, total) = self.best(), self.model.count_parameters()
         return {
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
             "trainable_parameters": trainable,
             "total_parameters": total,
             "trainable_percentage": 100 * trainable / total,
-            "training_seconds": seconds,
+            "training_seconds": self.clock.seconds,
             "frozen_blocks": self.model.frozen_blocks,
-            "examples_per_second": epochs * len(train) / seconds,
-            "tokens_per_second": epochs * int(train.lengths.sum()) / seconds,
             "peak_memory_mib": hardware.peak_memory(self.clock.device),
-            "epochs_run": epochs,
+            "epochs_run": self.history[-1]["epoch"],
             "best_epoch": best["epoch"],
             "best_step": best["step"],
         }

@@ -109,7 +109,6 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert row.test_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-6)
         percentage = 100 * row.trainable_parameters / row.total_parameters
         assert row.trainable_percentage == pytest.approx(percentage)
-        assert row.trained_bytes == (own / "trained.safetensors").stat().st_size
         history, steps = read(own, "history.csv"), read(own, "steps.csv")
         assert history["epoch"].tolist()[1::2] == [1, 2] and len(history) == 4
         best = history.loc[history["validation_loss"].idxmin()]

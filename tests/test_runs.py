@@ -27,7 +27,7 @@ from modeling import METHODS
 from records import RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
-TIMES = ["training_seconds", "examples_per_second", "tokens_per_second", "peak_memory_mib"]
+TIMES = ["training_seconds", "peak_memory_mib"]
 TIMES += ["other_load", "seconds", "shared_seconds", "started"]
 VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
