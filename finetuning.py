@@ -8,7 +8,6 @@ Edit the constants, or give them on the command line; read `results/<experiment>
 
 import gc
 import math
-import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +16,6 @@ from itertools import islice
 import boundary
 
 boundary.before_libraries()
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends imports without a traceback
 
 import numpy as np
 import torch

@@ -1,10 +1,7 @@
 """One experiment on many processes, which torchrun starts; one process is the plain case.
 
-    PARALLEL = "runs"   each process takes the next run that nobody holds; they meet in set-up alone
-    PARALLEL = "data"   all share each run: every batch is divided, and the gradients are added up,
-                        so that a step is that of one process on the whole batch
-
-In a process that is alone, or shares no run, these functions change nothing.
+docs/many-processes.md says what they share. In a process that is alone, or shares no run, these
+functions change nothing.
 
 Processes wait for one another in `barrier`, `broadcast` and `all_reduce`, all in the same order.
 One that fails says so in its next `barrier`, with which each of the three begins: none waits for it
@@ -12,7 +9,6 @@ in vain. One that ends closes its connections, which is a `ConnectionError` in t
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,7 +19,6 @@ import torch
 import torch.distributed as dist
 from joblib import cpu_count
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import hardware
 from boundary import BadInput
@@ -86,12 +81,6 @@ def describe(device: torch.device) -> str:
     """The device, and how many of them share a run, in words."""
     each = hardware.describe(device)
     return f"{world_size()} processes, each {each}" if world_size() > 1 else each
-
-
-def print_line(line: str) -> None:
-    """Print a line; the progress bar of another process may stand in its place."""
-    over = "\r\x1b[K" if launched() and sys.stdout.isatty() else ""
-    tqdm.write(over + line)
 
 
 # ---------------------------------------------------------------------------- set-up

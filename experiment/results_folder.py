@@ -28,26 +28,22 @@ def open_folder(experiment: Experiment) -> None:
     where --fresh would delete what another process is at work on. The first of the processes that
     torchrun has started opens it for all.
     """
+    folder = experiment.folder
     processes.barrier()  # before anything is deleted
     if processes.leads():
-        _open(experiment)
+        with folder_lock(folder):
+            found = [name for name in FILES if (folder / name).exists()]
+            if found and not (folder / ABOUT).exists():
+                raise BadInput(f"{folder} has {found[0]} and no {ABOUT}: no experiment; {OTHER}")
+            if experiment.settings.fresh and (folder / ABOUT).exists():
+                _delete(experiment)
+            experiment.check_same()
+            busy = at_work(folder)
+            for run in experiment.runs():
+                if run.name not in busy:
+                    run.check()
+            write(folder / ABOUT, json.dumps(experiment.about(), indent=2) + "\n")
     processes.barrier()
-
-
-def _open(experiment):
-    folder, settings = experiment.folder, experiment.settings
-    with folder_lock(folder):
-        found = [name for name in FILES if (folder / name).exists()]
-        if found and not (folder / ABOUT).exists():
-            raise BadInput(f"{folder} has {found[0]} and no {ABOUT}: no experiment; {OTHER}")
-        if settings.fresh and (folder / ABOUT).exists():
-            _delete(experiment)
-        experiment.check_same()
-        busy = at_work(folder)
-        for run in experiment.runs():
-            if run.name not in busy:
-                run.check()
-        write(folder / ABOUT, json.dumps(experiment.about(), indent=2) + "\n")
 
 
 def at_work(folder: Path) -> list[str]:

@@ -1,17 +1,8 @@
 """A run: one method with one seed, a folder that one process at a time may hold.
 
-    results/<experiment>/<run>/
-        run.json             what the run was and what came of it; written last
-        steps.csv            a row for each step of the optimizer
-        history.csv          a row for each evaluation on validation
-        predictions.csv      labels and logits of the test texts, in test order
-        trained.safetensors  the trained tensors of the best evaluation
-        checkpoint.json      what they belong to
-        unfinished.safetensors  the state of an unfinished run
-        .lock                held by the process that is at work on it
-
-No file is written by two processes, so any number of them may work on one experiment. The lock is
-the operating system's: a crash gives it back.
+docs/what-a-run-leaves.md lists its files. An unfinished run also has its state, in
+unfinished.safetensors. No file is written by two processes, so any number of them may work on one
+experiment. The lock is the operating system's: a crash gives it back.
 """
 
 import sys
@@ -25,6 +16,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 from torch import Tensor
+from tqdm import tqdm
 
 import hardware
 from boundary import BadInput, reading, reason, write
@@ -205,7 +197,7 @@ class Run:
         parts.append(f"{facts['training_seconds']:.3g} s of training")
         if facts.get("shared_seconds"):
             parts.append(f"{facts['shared_seconds']:.3g} s of frozen blocks, once for all runs")
-        processes.print_line(f"{self.method.text} seed {self.seed}: {', '.join(parts)}")
+        tqdm.write(f"{self.method.text} seed {self.seed}: {', '.join(parts)}")
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ Bad input is refused here, in one line, before anything is trained or deleted.
 """
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import datasets
@@ -15,7 +16,6 @@ import data_utils
 import hardware
 import modeling
 from boundary import BadInput, reading
-from modeling import PeftModel
 
 from . import processes
 from .experiment import Experiment
@@ -53,34 +53,26 @@ def prepare(settings: Settings) -> Experiment:
     for seed in settings.seeds:
         experiment.reviews(seed)  # too few labels are refused before anything is trained
     experiment.splits(settings.seeds[0])
-    models = _build_without_weights(experiment)
-    experiment.depths.update(model.frozen_blocks for model in models.values())
+    experiment.depths.update(_frozen_blocks(experiment))
     if settings.store_states and any(experiment.depths):
         check_cache()
     open_folder(experiment)
     if processes.leads():
-        _print_data(experiment, models)
+        _print_data(experiment)
     if settings.parallel == "runs":
         processes.leave()
     return experiment
 
 
-def _build_without_weights(experiment) -> dict[str, PeftModel]:
-    """Each method's model, of shapes alone; a config or a choice that cannot be is refused."""
-    models, pooling = {}, experiment.settings.pooling
+def _frozen_blocks(experiment) -> set[int]:
+    """How many each method has, by models of shapes alone. Raises `BadInput`."""
+    pretrained = partial(AutoModelForSequenceClassification.from_config, experiment.config)
+    methods = {run.method.text: run.method for run in experiment.runs()}.values()
     with torch.device("meta"):
-        what = f"the config of MODEL {experiment.settings.model}"
-        with reading(what, "choose another MODEL"):
-            modeling.METHODS["head"](_without_weights(experiment.config))
-        for run in experiment.runs():
-            if not run.method.is_baseline and run.method.text not in models:
-                classifier = _without_weights(experiment.config)
-                models[run.method.text] = run.method.build(classifier, pooling)
-    return models
-
-
-def _without_weights(config):
-    return AutoModelForSequenceClassification.from_config(config)
+        with reading(f"the config of MODEL {experiment.settings.model}", "choose another MODEL"):
+            modeling.METHODS["head"](pretrained())
+        built = [method for method in methods if not method.is_baseline]
+        return {m.build(pretrained(), experiment.settings.pooling).frozen_blocks for m in built}
 
 
 def _print_title(settings, device):
@@ -93,12 +85,9 @@ def _print_title(settings, device):
         f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
         f"{processes.describe(device)}"
     )
-    if processes.launched():
-        what = "they take runs in turn" if settings.parallel == "runs" else "they share each run"
-        print(f"PARALLEL is {settings.parallel}: {what}")
 
 
-def _print_data(experiment, models):
+def _print_data(experiment):
     settings = experiment.settings
     splits, reviews = experiment.splits(settings.seeds[0]), experiment.reviews(settings.seeds[0])
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
@@ -109,9 +98,6 @@ def _print_data(experiment, models):
         f"  {splits['train'].truncated:.0%} of the training reviews truncated to their {side} "
         f"{settings.max_tokens} tokens"
     )
-    frozen_somewhere = any(model.frozen_blocks for model in models.values())
-    if settings.encoder_dropout != 0 and frozen_somewhere:
-        print("  ENCODER_DROPOUT acts in the blocks that learn; those before them have no dropout")
     runs = [run.record() for run in experiment.runs()]
     todo = sum(not (record and record.is_finished) for record in runs)
     finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"

@@ -5,12 +5,7 @@
     classify.probabilities(["A wonderful film."])   [[0.03, 0.97]]
     classify.export("for-peft", format="peft")
 
-    trained.safetensors     the trained tensors and nothing else, head included
-    checkpoint.json         method, hyperparameters, pooling, base model and its fingerprint, label
-                            names, length and side of truncation
-
-The frozen weights are the base model's and are not stored again: for LoRA on DistilBERT-base the
-tensors take a few megabytes where the whole model takes 268.
+The trained tensors are stored, head included; the frozen weights are the base model's.
 """
 
 import json
@@ -130,8 +125,7 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
         source = str(expanded(base or about["base_model"]))
         config = load_config(source, about["label_names"])
         tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
-        choice = about["hyperparameters"]
-        method = Method.parse(Method(about["method"], choice, tuple(choice)).text, {})
+        method = Method(about["method"], about["hyperparameters"])
         model = method.build(load_pretrained(source, config), about["pooling"])
         if model.fingerprint != about["fingerprint"]:
             raise BadInput(

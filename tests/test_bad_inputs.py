@@ -401,17 +401,6 @@ def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path):
     assert started.stderr.startswith("stopped (BrokenPipeError: Broken pipe): what is finished")
 
 
-def test_an_interrupt_while_libraries_load_shows_no_traceback(tmp_path):
-    (tmp_path / "numpy.py").write_text("import os\nos.kill(os.getpid(), 2)\n")
-    done = subprocess.run(
-        [sys.executable, COMMAND],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
-
-
 def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp_path):
     reviews_frame(60).to_csv(tmp_path / "reviews.csv", index=False)
     arguments = ["--model", model_folder, "--dataset", tmp_path / "reviews.csv"]
