@@ -20,7 +20,7 @@ from boundary import BadInput, reading
 from . import processes
 from .experiment import Experiment
 from .results_folder import open_folder
-from .settings import Presets, Settings
+from .settings import Settings
 from .state_cache import check_cache
 
 
@@ -77,10 +77,8 @@ def _frozen_blocks(experiment) -> set[int]:
 
 def _print_title(settings, device):
     what = "Tuning for experiment" if settings.tune else "Experiment"
-    own = settings.experiment != settings.preset
-    preset = f"values of {settings.preset}" if own else f"of {', '.join(Presets._fields)}"
     print(
-        f"{what} {settings.experiment} ({preset}): "
+        f"{what} {settings.experiment} (values of {settings.preset}): "
         f"{', '.join(method.text for method in settings.methods)} on {settings.model} model and "
         f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
         f"{processes.describe(device)}"

@@ -18,7 +18,7 @@ from boundary import BadInput, reading, replacing, write
 from .architectures import architecture_of
 from .base import PeftModel
 from .lora import LoRAModel
-from .merging import fold
+from .merging import merge
 from .methods import method_of
 
 PREFIX = "base_model.model."  # peft's, before every name
@@ -47,7 +47,7 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
     """
     _check_pooling(model, "transformers")
     merged = copy.deepcopy(model)
-    fold(merged)
+    merge(merged)
     with torch.device("meta"):
         plain = type(model.pretrained)(model.pretrained.config)
     if merged.pretrained.state_dict().keys() != plain.state_dict().keys():

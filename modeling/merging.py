@@ -7,7 +7,6 @@ their place, so that the model has the base model's own layers and speed.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +39,6 @@ class AdaptedLinear(nn.Module):
         return self.linear
 
 
-class MergeReport(NamedTuple):
-    """What merging changed on a batch: by rounding alone, since the two forms are equal."""
-
-    largest_logit_change: float
-    flipped_predictions: int
-
-
 def wrap(
     model: PeftModel,
     blocks: int | None,
@@ -65,22 +57,10 @@ def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:
     return {path: layer for path, layer in layers if isinstance(layer, AdaptedLinear)}
 
 
-def fold(model: PeftModel) -> None:
-    """Put plain linear layers, with what was learnt, in the place of the adapted ones."""
+def merge(model: PeftModel) -> None:
+    """Put plain linear layers, with what was learnt, in the place of the adapted ones.
+
+    Logits change by rounding alone. To undo it, load the checkpoint again.
+    """
     for path, layer in adapted_layers(model).items():
         model.pretrained.set_submodule(path, layer.merged())
-
-
-@torch.no_grad()
-def merge(model: PeftModel, input_ids: Tensor, attention_mask: Tensor) -> MergeReport:
-    """Fold every update into its matrix: the base model's own layers and speed again.
-
-    Reports what that changes on a batch (N, T). Merging twice changes nothing more; to undo it,
-    load the checkpoint again.
-    """
-    model.eval()
-    before = model(input_ids, attention_mask)
-    fold(model)
-    after = model(input_ids, attention_mask)
-    flipped = (before.argmax(1) != after.argmax(1)).sum().item()
-    return MergeReport((before - after).abs().max().item(), flipped)

@@ -107,11 +107,8 @@ def test_gradients_of_the_adapter_pass_gradcheck():
 def test_merging_gives_the_base_models_layers_and_the_same_logits(family):
     model = trained(family, targets=tuple(ARCHITECTURES[family].projections))
     before = model(*tokens()).detach()
-    report = merge(model, *tokens())
-    after = model(*tokens())
-    assert (before - after).abs().max() < 1e-10
-    assert report.largest_logit_change == (before - after).abs().max()
-    assert report.flipped_predictions == 0
+    merge(model)
+    assert (before - model(*tokens())).abs().max() < 1e-10
     base = tiny(family)
     assert [n for n, _ in model.pretrained.named_parameters()] == [
         n for n, _ in base.named_parameters()
