@@ -182,7 +182,7 @@ class Experiment:
         changed = [k for k in now if now[k] != then.get(k)]
         what = [f"{k.upper()} = {then.get(k)}, not {now[k]}" for k in changed]
         then, now = earlier["digests"], self.digests
-        what += [f"other {k} of the same name" for k in now if now[k] != then[k]]
+        what += [f"other {k} of the same name" for k in now if now[k] != then.get(k)]
         if what:
             remedy = "choose another EXPERIMENT name, or start over with --fresh"
             raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
