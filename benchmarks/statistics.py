@@ -16,6 +16,8 @@ from evaluation import statistics
 
 FILE = Path("docs/results/statistics.csv")
 SEEDS = ((1, 1), (2, 2), (3, 3), (5, 5), (3, 1), (3, 3, 3, 3))  # of each method
+SEVERAL = ((3, 3), (5, 5))  # the same, where the difference is a mean over `TASKS` tasks
+TASKS = 4
 REVIEWS = (500, 2500)
 SEED_SDS = (0.005, 0.015)  # of a method's accuracy: half a point, and one and a half
 SIMULATIONS = 500
@@ -50,6 +52,7 @@ class Setting(NamedTuple):
     seeds: tuple[int, ...]  # of each method
     seed_sd: float
     accuracies: tuple[float, ...] | None = None
+    tasks: int = 1  # whose mean is compared
 
 
 def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMULATIONS) -> dict:
@@ -57,12 +60,15 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
 
     A method with one seed is judged as the trained model that it is: its seed is no chance.
     """
-    n, seeds, seed_sd, accuracies = setting
+    n, seeds, seed_sd, accuracies, tasks = setting
     accuracies = accuracies or (0.8,) * len(seeds)
+    numbers = {str(name): list(range(count)) for name, count in enumerate(seeds)}
     seed_sds = [seed_sd if count > 1 else 0.0 for count in seeds]
     tables = []
     for _ in tqdm(range(simulations), desc=f"{seeds} {n} {seed_sd}", disable=None):
-        tables.append(statistics.compare(experiment(rng, n, accuracies, seeds, seed_sds)))
+        made = [experiment(rng, n, accuracies, seeds, seed_sds) for _ in range(tasks)]
+        of = [(right, numbers) for right in made]
+        tables.append(statistics.compare_over_tasks(of, statistics.all_pairs(made[0])))
         tables[-1]["truth"] = [
             accuracies[int(a)] - accuracies[int(b)]
             for a, b in zip(tables[-1]["method_a"], tables[-1]["method_b"], strict=True)
@@ -77,17 +83,22 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
     }
 
 
+def both(n: int, seeds: tuple[int, ...], sd: float, tasks: int = 1) -> dict:
+    """A row of the table: equal methods, and two that are a margin apart."""
+    setting = {"tasks": tasks, "seeds": " ".join(map(str, seeds)), "reviews": n}
+    setting |= {"seed_sd_points": 100 * sd, "simulations": SIMULATIONS}
+    equal = measure(np.random.default_rng(0), Setting(n, seeds, sd, tasks=tasks))
+    apart = (0.8 + statistics.MARGIN, 0.8)
+    margin = measure(np.random.default_rng(1), Setting(n, seeds[:2], sd, apart, tasks))
+    return setting | equal | {"equivalent_at_the_margin": margin["equivalent"]}
+
+
 if __name__ == "__main__":
     statistics.RESAMPLES = 499
     rows = []
     for seeds in SEEDS:
         for n in REVIEWS:
             for sd in SEED_SDS if max(seeds) > 1 else (0.0,):
-                setting = {"seeds": " ".join(map(str, seeds)), "reviews": n}
-                setting |= {"seed_sd_points": 100 * sd, "simulations": SIMULATIONS}
-                equal = measure(np.random.default_rng(0), Setting(n, seeds, sd))
-                apart = (0.8 + statistics.MARGIN,) + (0.8,) * (len(seeds) - 1)
-                margin = measure(np.random.default_rng(1), Setting(n, seeds[:2], sd, apart[:2]))
-                equal["equivalent_at_the_margin"] = margin["equivalent"]
-                rows.append(setting | equal)
+                rows.append(both(n, seeds, sd))
+    rows += [both(REVIEWS[-1], seeds, sd, TASKS) for seeds in SEVERAL for sd in SEED_SDS]
     pd.DataFrame(rows).to_csv(FILE, index=False, float_format="%.4g")

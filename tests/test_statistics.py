@@ -253,17 +253,18 @@ def test_one_method_has_no_pair():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "n", "seed_sd", "most"),
+    ("setting", "most"),
     [
-        ((1, 1), 500, 0.0, 0.95),
-        ((3, 3), 500, 0.005, 0.97),
-        ((3, 3), 2500, 0.015, 0.97),
-        ((3, 1), 1000, 0.01, 0.98),  # Student's t with 2 degrees of freedom and more: too wide
+        (Setting(500, (1, 1), 0.0), 0.95),
+        (Setting(500, (3, 3), 0.005), 0.97),
+        (Setting(2500, (3, 3), 0.015), 0.97),
+        (Setting(1000, (3, 1), 0.01), 0.98),  # t with 2 degrees of freedom and more: too wide
+        (Setting(500, (3, 3), 0.015, tasks=4), 0.97),
     ],
 )
-def test_intervals_of_differences_hold_the_truth(few_resamples, seeds, n, seed_sd, most):
-    rng = np.random.default_rng(n)
-    got = measure(rng, Setting(n, seeds, seed_sd, (0.82, 0.80)), SIMULATIONS)
+def test_intervals_of_differences_hold_the_truth(few_resamples, setting, most):
+    rng = np.random.default_rng(setting.reviews)
+    got = measure(rng, setting._replace(accuracies=(0.82, 0.80)), SIMULATIONS)
     assert got["coverage"] >= 0.95 - error(0.05, SIMULATIONS)
     assert got["coverage"] <= most + error(1 - most, SIMULATIONS)
 
