@@ -68,7 +68,7 @@ def test_every_decimal_of_a_section_stands_in_a_file_that_it_links(page):
 
 
 def test_the_table_of_coverage_is_that_of_its_file():
-    rows = re.findall(r"^\| \d, .*$", text_of("docs/statistics.md"), re.MULTILINE)
+    rows = re.findall(r"^\| \d \| \d, .*$", text_of("docs/statistics.md"), re.MULTILINE)
     text = "\n".join(["[table](results/statistics.csv)", *rows])
     assert rows and without_source("docs/statistics.md", text) == []
 
