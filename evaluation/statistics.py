@@ -160,7 +160,9 @@ def _compare_two(pair, tasks, margin):
         p, test = _mcnemar(*(tasks[0][0][method][0] for method in pair)), "exact McNemar"
     elif {len(parts) for parts in each} == {1}:
         how = "paired by seed" if min(a + b) > 1 else "against one run"
-        test = f"bootstrap over reviews, t over {len(each[0][0])} seeds, {how}"
+        counts = sorted({len(parts[0]) for parts in each})
+        seeds = " to ".join(map(str, counts[:1] + counts[1:][-1:]))
+        test = f"bootstrap over reviews, t over {seeds} seeds, {how}"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
         "seeds_a": min(a),
         "seeds_b": min(b),

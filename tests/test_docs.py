@@ -105,7 +105,10 @@ def test_the_costs_on_the_page_of_methods_are_those_of_its_file():
     assert list(decimals(text).values()) == [own.min().round(2), own.max().round(2)]
 
 
-@pytest.mark.parametrize(("tuned", "preset"), [("tuning", "full"), ("rotten-tuning", "base")])
+@pytest.mark.parametrize(
+    ("tuned", "preset"),
+    [("tuning", "full"), ("rotten-tuning", "base"), ("few-imdb-tuning", "quick")],
+)
 def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
     table = pd.read_csv(RESULTS / tuned / "tuning.csv")
     chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()

@@ -16,7 +16,10 @@ from evaluation.results import Results
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/predictions.parquet"))
-TASKS = {"base": ("base-films", "base-rotten")}
+TASKS = {
+    "base": ("base-films", "base-rotten"),
+    "few": ("few-imdb", "few-rotten", "few-r8", "few-20newsgroups"),
+}
 
 
 @pytest.fixture(autouse=True)
