@@ -61,9 +61,10 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
         **{"blocks": 2, "learning_rate": 0.5},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
-    rate = finetuning.LEARNING_RATES.quick["adapter"]
-    assert adapter.hyperparameters == {"bottleneck": 32, "blocks": 2, "learning_rate": rate}
-    assert head.hyperparameters == {"learning_rate": 1e-3}
+    rates = finetuning.LEARNING_RATES.quick
+    expected = {"bottleneck": 32, "blocks": 2, "learning_rate": rates["adapter"]}
+    assert adapter.hyperparameters == expected
+    assert head.hyperparameters == {"learning_rate": rates["head"]}
     assert full.learning_rate == 1e-5 and full.text == "full(learning_rate=1e-05)"
 
 
