@@ -2,7 +2,6 @@
 
 from .markdown import count, size
 from .results import Results
-from .statistics import MARGIN
 from .style import error_bar, line_handle, plt
 
 TIME = "training (s)"
@@ -105,7 +104,6 @@ def differences(results: Results):
     pairs = results.contrasts if len(results.contrasts) else results.comparisons[:MOST]
     if pairs.empty:
         return None
-    margin = results.experiment["constants"].get("equivalence_margin", MARGIN)
     every = len(results.contrasts) + len(results.comparisons)
     notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
     notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
@@ -116,6 +114,15 @@ def differences(results: Results):
     names = [f"{one} −\n{other}" for one, other in zip(a, b, strict=True)]
     width = 4.6 + LETTER * max(map(len, a + b))
     figure, axes = plt.subplots(figsize=(width, 1.6 + 0.5 * len(pairs)))
+    handles = difference_bars(axes, pairs, results.margin)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("difference of the test accuracies (points)")
+    return figure, "\n".join(notes), handles
+
+
+def difference_bars(axes, pairs, margin: float) -> list:
+    """A bar for each of the `pairs`, downwards, on the grey band of the margin; the legend."""
     axes.axvspan(-100 * margin, 100 * margin, color="#EEEEEE", linewidth=0)
     axes.axvline(0, color="black", linewidth=1)
     for y, row in enumerate(pairs.itertuples()):
@@ -123,11 +130,7 @@ def differences(results: Results):
         style = {"color": colour, "marker": "o", "ms": 8, "mfc": face, "capsize": 4}
         middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
         error_bar(axes, middle, y, (low, high), across=True, **style)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("difference of the test accuracies (points)")
-    handles = [
+    return [
         plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)
         for colour, face, words in VERDICTS.values()
     ]
-    return figure, "\n".join(notes), handles

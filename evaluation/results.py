@@ -123,6 +123,11 @@ class Results:
         return bool((self.runs["shared_seconds"] > 0).any())
 
     @property
+    def margin(self) -> float:
+        """Within which a difference of accuracies does not matter."""
+        return _margin(self.experiment["constants"])
+
+    @property
     def baselines(self) -> set[str]:
         """The methods that train no transformer."""
         return set(self.runs.loc[self.runs["baseline"], "method"])
@@ -242,10 +247,14 @@ def _scores(predictions):
     return pd.DataFrame(rows, columns=["method", "seed", "macro_f1", "calibration_error"])
 
 
+def _margin(constants):
+    return constants.get("equivalence_margin", statistics.MARGIN)
+
+
 def _compare(predictions, constants):
     """The planned contrasts of finished methods, and all other pairs, the largest first."""
     right, seeds = predictions.right(), predictions.seeds()
-    margin = constants.get("equivalence_margin", statistics.MARGIN)
+    margin = _margin(constants)
     planned = [tuple(text.split(" - ")) for text in constants.get("contrasts") or ()]
     planned = [pair for pair in planned if set(pair) <= set(right)]
     known = set(map(frozenset, planned))

@@ -98,7 +98,7 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     """Differences of two methods each, from `statistics.compare`."""
     a, b = (_labels(results, pairs[f"method_{side}"]) for side in "ab")
     better = _labels(results, pairs["method_a"].where(pairs["difference"] > 0, pairs["method_b"]))
-    margin = results.experiment["constants"].get("equivalence_margin", statistics.MARGIN)
+    margin = results.margin
     within = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
     columns = {
         "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],

@@ -16,12 +16,12 @@ import pandas as pd
 from boundary import BadInput, write
 
 from . import statistics, tables
-from .comparisons import VERDICTS
+from .comparisons import difference_bars
 from .files import run_command
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
 from .results import Results
-from .style import as_text, error_bar, plt, save, set_style
+from .style import as_text, plt, save, set_style
 
 TITLE = "Which method, on which task?"
 MEAN = "mean of the tasks"
@@ -60,7 +60,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
     pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
     tasks = [(results.predictions.right(), results.predictions.seeds()) for results in experiments]
-    means = statistics.compare_over_tasks(tasks, pairs, margin_of(experiments)).assign(task=MEAN)
+    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin).assign(task=MEAN)
     found, label = pd.concat([means, *each], ignore_index=True), experiments[0].looks
     two = list(zip(found["method_a"], found["method_b"], strict=True))
     found = found[[pair in pairs for pair in two]]
@@ -71,11 +71,6 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
 def task_of(results: Results) -> str:
     """What its task is called."""
     return results.experiment["constants"]["dataset"]
-
-
-def margin_of(experiments: Sequence[Results]) -> float:
-    """Within which differences do not matter."""
-    return experiments[0].experiment["constants"].get("equivalence_margin", statistics.MARGIN)
 
 
 # ---------------------------------------------------------------------------- the page
@@ -144,22 +139,12 @@ def figure(pairs: pd.DataFrame, margin: float):
         1, len(names), figsize=size, sharex=True, sharey=True, squeeze=False
     )
     for axes, name in zip(panels[0], names, strict=True):
-        axes.axvspan(-100 * margin, 100 * margin, color="#EEEEEE", linewidth=0)
-        axes.axvline(0, color="black", linewidth=1)
-        for row in pairs[pairs["difference_of"] == name].itertuples():
-            colour, face, _ = VERDICTS[row.verdict]
-            style = {"color": colour, "mfc": face, "marker": "D" if row.task == MEAN else "o"}
-            middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
-            place = tasks.index(row.task)
-            error_bar(axes, middle, place, (low, high), across=True, ms=8, capsize=4, **style)
+        rows = pairs[pairs["difference_of"] == name].set_index("task").loc[tasks]
+        handles = difference_bars(axes, rows, margin)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("points")
     panels[0, 0].set_yticks(range(len(tasks)), tasks)
     panels[0, 0].set_ylim(len(tasks) - 0.5, -0.5)
-    handles = [
-        plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)
-        for colour, face, words in VERDICTS.values()
-    ]
     return image, BARS, handles
 
 
@@ -180,7 +165,7 @@ def write_page(*folders: Path) -> list[Path]:
     if len(pairs):
         set_style()
         models = ", ".join(dict.fromkeys(results.experiment["model"] for results in experiments))
-        drawn = figure(pairs, margin_of(experiments))
+        drawn = figure(pairs, experiments[0].margin)
         written.append(save(Path(f"{path}.png"), drawn, TITLE, f"model: {models}"))
     return written
 
