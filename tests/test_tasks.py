@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 
+from benchmarks.statistics import experiment
 from evaluation import statistics, tasks
 from evaluation.results import Results
 
@@ -45,9 +46,12 @@ def test_what_differs_from_the_best_of_its_task_is_marked(tmp_path):
     for results in read:
         pairs = pd.concat([results.contrasts, results.comparisons])
         two = pairs[["method_a", "method_b"]].apply(set, axis=1)
-        (pair,) = pairs[two == {"lora", "head"}].itertuples()
-        marked = points[tasks.task_of(results), "head"] == "worse"
-        assert marked == (pair.verdict == "different")
+        for other in ("head", "adapter"):
+            (pair,) = pairs[two == {"lora", other}].itertuples()
+            marked = points[tasks.task_of(results), other] == "worse"
+            assert marked == (pair.verdict == "different")
+        (pair,) = pairs[two == {"head", "adapter"}].itertuples()
+        assert pair.verdict == "different"  # of two that are not the best: it marks none
     assert (points == "worse").any()
 
 
@@ -94,8 +98,22 @@ def test_the_mean_over_one_task_is_that_task():
 def test_errors_of_independent_tasks_add_up_in_squares():
     """Two tasks of the same spread: the mean's error is smaller by the root of two."""
     rng = np.random.default_rng(1)
-    parts = (rng.random((4, 3000)) < 0.8).astype(int) - (rng.random((4, 3000)) < 0.8).astype(int)
+    a, b = experiment(rng, 3000, (0.8, 0.8), (4, 4), (0.01, 0.01)).values()
+    parts = a.astype(int) - b.astype(int)
     one, two = (statistics._errors([[parts]] * count) for count in (1, 2))
+    assert one.reviews.std() > 0
     assert two.scale == pytest.approx(one.scale / 2**0.5)
     assert two.reviews.std() == pytest.approx(one.reviews.std() / 2**0.5, rel=0.05)
     assert (one.freedom, two.freedom) == (pytest.approx(3), pytest.approx(6))
+
+
+def test_tasks_may_have_different_numbers_of_seeds():
+    rng = np.random.default_rng(2)
+    of = []
+    for count in (2, 3):
+        right = experiment(rng, 200, (0.8, 0.8), (count, count), (0.01, 0.01))
+        of.append((right, {name: list(range(count)) for name in right}))
+    row = statistics.compare_over_tasks(of, [("0", "1")]).iloc[0]
+    assert "t over 2 to 3 seeds, paired" in row["test"]
+    each = [right["0"].mean() - right["1"].mean() for right, _ in of]
+    assert row["difference"] == pytest.approx(np.mean(each))
