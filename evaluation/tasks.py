@@ -2,8 +2,9 @@
 
     python -m evaluation.tasks results/few-*     writes results/few.md, few.csv and few.png
 
-The page opens with the planned contrasts of the mean over the tasks, which must be different ones:
-their errors are independent, so the mean is known better than any one task.
+Experiments with one model and number of labels are a group. A group opens with the planned
+contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
+the mean is known better than any one task.
 """
 
 import os
@@ -21,26 +22,28 @@ from .files import run_command
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
 from .results import Results
-from .style import as_text, plt, save, set_style
+from .style import Look, as_text, error_bar, line_handle, plt, save, set_style
 
 TITLE = "Which method, on which task?"
+LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
 NOTE = (
     "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
     "the highest of its task; †: significantly worse than that, on the task's page."
 )
+SEEDS = "bars: 95 % intervals of other seeds, on these test reviews"
 BARS = "bars: 95 % intervals of single differences, of other seeds and other test reviews"
 
 
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
-    """A row for each task and method: accuracy, interval, macro-F1, calibration error, `place`.
+    """A row for each experiment and method: accuracy, interval, macro-F1, calibration error, place.
 
-    `place` is "best" for the highest accuracy of a task, "worse" for what differs from that.
+    `place` is "best" for the highest accuracy of an experiment, "worse" for what differs from that.
     """
     parts = []
     for results in experiments:
-        points = results.intervals.assign(task=task_of(results), place="")
+        points = results.intervals.assign(**_where(results), place="")
         points["label"] = [results.looks[method].label for method in points["method"]]
         means = results.runs.groupby("method")[["macro_f1", "calibration_error"]].mean()
         points = points.join(means, on="method")
@@ -55,17 +58,28 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
 
 
 def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
-    """The planned contrasts that every task has: of their mean, then of each; Holm within each."""
-    each = [results.contrasts.assign(task=task_of(results)) for results in experiments]
+    """The planned contrasts that every task has: of their mean, then of each; Holm within each.
+
+    The experiments are of one group: one model and number of labels.
+    """
+    each = [results.contrasts.assign(**_where(results)) for results in experiments]
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
     pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
     tasks = [(results.predictions.right(), results.predictions.seeds()) for results in experiments]
-    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin).assign(task=MEAN)
+    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
+    means = means.assign(**_where(experiments[0]) | {"task": MEAN})
     found, label = pd.concat([means, *each], ignore_index=True), experiments[0].looks
     two = list(zip(found["method_a"], found["method_b"], strict=True))
-    found = found[[pair in pairs for pair in two]]
-    texts = [f"{label[a].label} − {label[b].label}" for a, b in two if (a, b) in pairs]
-    return found.assign(difference_of=texts)
+    texts = [f"{label[a].label} − {label[b].label}" if (a, b) in pairs else None for a, b in two]
+    return found.assign(difference_of=texts).dropna(subset="difference_of")
+
+
+def _where(results):
+    """What an experiment was made on; those of one `group` have a page's section."""
+    labels = results.experiment["data"]["train"] + results.experiment["data"]["validation"]
+    model = results.experiment["model"]
+    group = f"{model}, {labels:,} labels"
+    return {"task": task_of(results), "model": model, "labels": labels, "group": group}
 
 
 def task_of(results: Results) -> str:
@@ -76,23 +90,31 @@ def task_of(results: Results) -> str:
 # ---------------------------------------------------------------------------- the page
 
 
-def page(experiments: Sequence[Results], points, pairs, image: str) -> str:
-    """The contrasts of the mean, the figure, methods by tasks, contrasts by tasks, the tasks."""
-    parts = [f"# {TITLE}"]
+def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str]) -> str:
+    """The figures, then for each group contrasts of the mean and methods by tasks; the tasks."""
+    parts = [f"# {TITLE}", *images]
+    for name, experiments in groups.items():
+        own = points[points["group"] == name], pairs[pairs["group"] == name]
+        parts += [f"## {escape(name)}", *_section(experiments, *own)]
+    return "\n\n".join([*parts, "## The tasks", _tasks(sum(groups.values(), []))]) + "\n"
+
+
+def _section(experiments, points, pairs):
+    parts = []
     if len(pairs):
         means = tables.comparisons(experiments[0], pairs[pairs["task"] == MEAN])
-        parts += [f"## Planned contrasts: {MEAN}", means, f"![{TITLE}]({image})"]
-    parts += ["## Test accuracy, %", grid(points, "label", _accuracy), NOTE]
+        parts += [f"### Planned contrasts: {MEAN}", means]
+    parts += ["### Test accuracy, %", grid(points, "label", _accuracy), NOTE]
     many = [task_of(r) for r in experiments if len(r.experiment["label_names"]) > 2]
     if many:
         rows = points[points["task"].isin(many)]
-        parts += ["## Macro-F1, %", grid(rows, "label", lambda row: percent(row.macro_f1))]
+        parts += ["### Macro-F1, %", grid(rows, "label", lambda row: percent(row.macro_f1))]
     trust = grid(points, "label", lambda row: percent(row.calibration_error))
-    parts += ["## Expected calibration error, points", trust]
+    parts += ["### Expected calibration error, points", trust]
     if len(pairs):
         alone = pairs[pairs["task"] != MEAN]
-        parts += ["## Planned contrasts of each task", grid(alone, "difference_of", _difference)]
-    return "\n\n".join([*parts, "## The tasks", _tasks(experiments)]) + "\n"
+        parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
+    return parts
 
 
 def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
@@ -130,44 +152,86 @@ def _tasks(experiments):
     return markdown(columns)
 
 
-def figure(pairs: pd.DataFrame, margin: float):
-    """A panel for each contrast: the difference of each task, and at the bottom of their mean."""
+def differences(pairs: pd.DataFrame, margin: float):
+    """A row of panels for each group, a panel for each contrast: each task's, then their mean's."""
+    groups = pairs.groupby("group", sort=False)
     names = list(dict.fromkeys(pairs["difference_of"]))
-    tasks = [task for task in dict.fromkeys(pairs["task"]) if task != MEAN] + [MEAN]
-    size = (3.3 * len(names) + 1.2, 1.4 + 0.42 * len(tasks))
-    image, panels = plt.subplots(
-        1, len(names), figsize=size, sharex=True, sharey=True, squeeze=False
-    )
-    for axes, name in zip(panels[0], names, strict=True):
-        rows = pairs[pairs["difference_of"] == name].set_index("task").loc[tasks]
-        handles = difference_bars(axes, rows, margin)
-        axes.set_title(name, fontsize=10)
+    most = groups["task"].nunique().max()
+    size = (3.3 * len(names) + 1.2, (1.0 + 0.42 * most) * len(groups) + 0.4)
+    shape = {"nrows": len(groups), "ncols": len(names), "squeeze": False}
+    image, panels = plt.subplots(**shape, figsize=size, sharex=True, sharey="row")
+    for row, (group, own) in enumerate(groups):
+        line = panels[row]
+        tasks = [*own.loc[own["task"] != MEAN, "task"].unique(), MEAN]
+        for axes, name in zip(line, names, strict=True):
+            rows = own[own["difference_of"] == name].set_index("task").loc[tasks]
+            handles = difference_bars(axes, rows, margin)
+            axes.set_title("" if row else name, fontsize=10)
+        line[0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
+        line[0].set_yticks(range(len(tasks)), tasks)
+        line[0].set_ylim(len(tasks) - 0.5, -0.5)
+    for axes in panels[-1]:
         axes.set_xlabel("points")
-    panels[0, 0].set_yticks(range(len(tasks)), tasks)
-    panels[0, 0].set_ylim(len(tasks) - 0.5, -0.5)
     return image, BARS, handles
 
 
+def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
+    """Accuracy against labels, a panel for each task, of methods with several numbers of labels.
+
+    None where there is no such method.
+    """
+    numbers = points.groupby(["model", "task", "method"])["labels"].transform("nunique")
+    points = points[numbers > 1].sort_values("labels", kind="stable")
+    if points.empty:
+        return None
+    note = f"{SEEDS}; model: {', '.join(points['model'].unique())}"
+    tasks = points.groupby("task", sort=False)
+    image, panels = plt.subplots(
+        1, len(tasks), figsize=(2.7 * len(tasks) + 1, 3.4), squeeze=False, sharex=True
+    )
+    shown = [method for method in looks if method in set(points["method"])]
+    for axes, (task, own) in zip(panels[0], tasks, strict=True):
+        for i, method in enumerate(shown):
+            rows, look = own[own["method"] == method], looks[method]
+            style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
+            x = rows["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
+            ends = 100 * rows["low"], 100 * rows["high"]
+            error_bar(axes, x, 100 * rows["accuracy"], ends, elinewidth=0.8, **style)
+        ticks = sorted(own["labels"].unique())
+        axes.set(xscale="log", xlabel="labels", title=task)
+        axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
+        axes.minorticks_off()
+        axes.margins(x=0.2)
+    panels[0, 0].set_ylabel("test accuracy (%)")
+    return image, note, [line_handle(looks[method]) for method in shown]
+
+
 def write_page(*folders: Path) -> list[Path]:
-    """Write the page, its table and its figure beside the folders; returns their paths."""
+    """Write the page, its table and its figures beside the folders; returns their paths."""
     experiments = [Results.read(folder.absolute()) for folder in folders]
-    tasks = [task_of(results) for results in experiments]
-    for task in tasks:
-        if tasks.count(task) > 1:
+    groups = {}
+    for results in experiments:
+        own, task = groups.setdefault(_where(results)["group"], []), task_of(results)
+        if task in map(task_of, own):
             raise BadInput(f"{task} is the DATASET of two of these experiments; expected others")
-    points, pairs = accuracies(experiments), contrasts(experiments)
+        own.append(results)
+    points = accuracies(experiments)
+    pairs = pd.concat([contrasts(own) for own in groups.values()], ignore_index=True)
     common = os.path.commonprefix([results.folder.name for results in experiments]).rstrip("-_=.")
     path = experiments[0].folder.parent / (common or "tasks")
-    written = [
-        write(Path(f"{path}.md"), page(experiments, points, pairs, f"{path.name}.png")),
-        write(Path(f"{path}.csv"), points.to_csv(index=False)),
-    ]
+    looks = {method: look for results in experiments for method, look in results.looks.items()}
+    set_style()
+    figures = {}  # by title
+    if drawn := by_labels(points, looks):
+        figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
-        set_style()
-        models = ", ".join(dict.fromkeys(results.experiment["model"] for results in experiments))
-        drawn = figure(pairs, experiments[0].margin)
-        written.append(save(Path(f"{path}.png"), drawn, TITLE, f"model: {models}"))
-    return written
+        figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
+    images = [f"![{title}]({file.name})" for title, (file, _) in figures.items()]
+    return [
+        write(Path(f"{path}.md"), page(groups, points, pairs, images)),
+        write(Path(f"{path}.csv"), points.to_csv(index=False)),
+        *(save(file, drawn, title, "") for title, (file, drawn) in figures.items()),
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

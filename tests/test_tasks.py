@@ -14,16 +14,16 @@ from evaluation.results import Results
 PLANNED = ["lora - head", "lora - adapter"]
 
 
-def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED):
+def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", **data):
     """A folder for each task; LoRA gets 30, 31, ... test reviews right, head-only 20."""
-    folders = []
-    for i, name in enumerate(names):
-        own = {"experiment": f"few-{name}", "dataset": name, "contrasts": contrasts}
-        begin(tmp_path / f"few-{name}", constants=EXPERIMENT["constants"] | own)
+    folders, data = [], {"data": EXPERIMENT["data"] | data}
+    for i, task in enumerate(names):
+        own = {"experiment": f"{name}-{task}", "dataset": task, "contrasts": contrasts}
+        begin(tmp_path / f"{name}-{task}", constants=EXPERIMENT["constants"] | own, **data)
         for method, right in (("head", 20), ("lora", 30 + i), ("adapter", 29)):
             for seed in (0, 1):
-                add(tmp_path / f"few-{name}", method, seed, right, record=own)
-        folders.append(tmp_path / f"few-{name}")
+                add(tmp_path / f"{name}-{task}", method, seed, right, record=own)
+        folders.append(tmp_path / f"{name}-{task}")
     return folders
 
 
@@ -76,6 +76,30 @@ def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
 def test_without_planned_contrasts_the_page_has_accuracies_alone(tmp_path):
     page, csv = tasks.write_page(*experiments(tmp_path, contrasts=[]))
     assert "Planned" not in page.read_text() and csv.exists()
+
+
+def test_experiments_with_more_labels_are_a_group_with_means_of_their_own(tmp_path):
+    more = experiments(tmp_path, ("imdb", "r8", "trec"), name="many", train=900, validation=100)
+    page, csv, labels, png = tasks.write_page(*experiments(tmp_path), *more)
+    names = ("tasks.md", "tasks.csv", "tasks-labels.png", "tasks.png")
+    assert (page.name, csv.name, labels.name, png.name) == names
+    few, many = page.read_text().split("1,000 labels\n")
+    assert "| method | imdb | r8 |" in few and "| method | imdb | r8 | trec |" in many
+    lora = (pd.read_csv(csv).query("method == 'lora' and labels == 1000"))["accuracy"]
+    assert lora.tolist() == pytest.approx([right / TESTS for right in (30, 31, 32)])
+    difference = lora.mean() - 20 / TESTS
+    assert f"| LoRA − head-only | {100 * difference:.1f} |" in many
+
+
+def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
+    folders = experiments(tmp_path)
+    more = experiments(tmp_path, ("imdb",), name="many", train=900, validation=100)
+    read = [Results.read(folder) for folder in (*folders, *more)]
+    points, looks = tasks.accuracies(read), read[0].looks
+    assert tasks.by_labels(points[points["labels"] < 1000], looks) is None
+    figure, _, handles = tasks.by_labels(points[points["method"] != "head"], looks)
+    (panel,) = figure.axes
+    assert panel.get_title() == "imdb" and len(handles) == len(panel.containers) == 2
 
 
 def test_two_experiments_on_one_task_are_refused(tmp_path, capsys):
