@@ -66,7 +66,12 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
     pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
     tasks = [(results.predictions.right(), results.predictions.seeds()) for results in experiments]
-    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
+    margins = sorted({results.margin for results in experiments})
+    if len(margins) > 1:
+        raise BadInput(
+            f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
+        )
+    means = statistics.compare_over_tasks(tasks, pairs, margins[0])
     means = means.assign(**_where(experiments[0]) | {"task": MEAN})
     found, label = pd.concat([means, *each], ignore_index=True), experiments[0].looks
     two = list(zip(found["method_a"], found["method_b"], strict=True))

@@ -109,6 +109,14 @@ def test_two_experiments_on_one_task_are_refused(tmp_path, capsys):
     assert "imdb is the DATASET of two" in capsys.readouterr().err
 
 
+def test_a_mean_of_tasks_with_two_margins_is_refused(tmp_path, capsys):
+    folders = experiments(tmp_path)
+    constants = Results.read(folders[1]).experiment["constants"]
+    begin(folders[1], constants=constants | {"equivalence_margin": 0.02})
+    assert tasks.main([*map(str, folders)]) == 2
+    assert "EQUIVALENCE_MARGIN is 0.01 and 0.02" in capsys.readouterr().err
+
+
 def test_the_mean_over_one_task_is_that_task():
     rng = np.random.default_rng(0)
     right = {name: rng.random((3, 200)) < 0.8 for name in "ab"}
