@@ -60,7 +60,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
 def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     """The planned contrasts that every task has: of their mean, then of each; Holm within each.
 
-    The experiments are of one group: one model and number of labels.
+    The experiments are of one group: one model and number of labels. One task has no mean.
     """
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
@@ -72,8 +72,8 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
             f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
         )
     means = statistics.compare_over_tasks(tasks, pairs, margins[0])
-    means = means.assign(**_where(experiments[0]) | {"task": MEAN})
-    found, label = pd.concat([means, *each], ignore_index=True), experiments[0].looks
+    means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(tasks) > 1)
+    found, label = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
     two = list(zip(found["method_a"], found["method_b"], strict=True))
     texts = [f"{label[a].label} − {label[b].label}" if (a, b) in pairs else None for a, b in two]
     return found.assign(difference_of=texts).dropna(subset="difference_of")
@@ -105,10 +105,9 @@ def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str])
 
 
 def _section(experiments, points, pairs):
-    parts = []
-    if len(pairs):
-        means = tables.comparisons(experiments[0], pairs[pairs["task"] == MEAN])
-        parts += [f"### Planned contrasts: {MEAN}", means]
+    parts, means = [], pairs[pairs["task"] == MEAN]
+    if len(means):
+        parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
     parts += ["### Test accuracy, %", grid(points, "label", _accuracy), NOTE]
     many = [task_of(r) for r in experiments if len(r.experiment["label_names"]) > 2]
     if many:
@@ -167,7 +166,7 @@ def differences(pairs: pd.DataFrame, margin: float):
     image, panels = plt.subplots(**shape, figsize=size, sharex=True, sharey="row")
     for row, (group, own) in enumerate(groups):
         line = panels[row]
-        tasks = [*own.loc[own["task"] != MEAN, "task"].unique(), MEAN]
+        tasks = sorted(own["task"].unique(), key=lambda task: task == MEAN)
         for axes, name in zip(line, names, strict=True):
             rows = own[own["difference_of"] == name].set_index("task").loc[tasks]
             handles = difference_bars(axes, rows, margin)
@@ -181,7 +180,7 @@ def differences(pairs: pd.DataFrame, margin: float):
 
 
 def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
-    """Accuracy against labels, a panel for each task, of methods with several numbers of labels.
+    """Accuracy against labels, a panel a model and task, of methods with several numbers of labels.
 
     None where there is no such method.
     """
@@ -189,13 +188,12 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
     points = points[numbers > 1].sort_values("labels", kind="stable")
     if points.empty:
         return None
-    note = f"{SEEDS}; model: {', '.join(points['model'].unique())}"
-    tasks = points.groupby("task", sort=False)
+    tasks = points.groupby(["model", "task"], sort=False)
     image, panels = plt.subplots(
         1, len(tasks), figsize=(2.7 * len(tasks) + 1, 3.4), squeeze=False, sharex=True
     )
     shown = [method for method in looks if method in set(points["method"])]
-    for axes, (task, own) in zip(panels[0], tasks, strict=True):
+    for axes, ((model, task), own) in zip(panels[0], tasks, strict=True):
         for i, method in enumerate(shown):
             rows, look = own[own["method"] == method], looks[method]
             style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
@@ -203,12 +201,13 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
             ends = 100 * rows["low"], 100 * rows["high"]
             error_bar(axes, x, 100 * rows["accuracy"], ends, elinewidth=0.8, **style)
         ticks = sorted(own["labels"].unique())
-        axes.set(xscale="log", xlabel="labels", title=task)
+        axes.set(xscale="log", xlabel="labels")
+        axes.set_title(f"{task}\n{model}", fontsize=10)
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
         axes.minorticks_off()
         axes.margins(x=0.2)
     panels[0, 0].set_ylabel("test accuracy (%)")
-    return image, note, [line_handle(looks[method]) for method in shown]
+    return image, SEEDS, [line_handle(looks[method]) for method in shown]
 
 
 def write_page(*folders: Path) -> list[Path]:

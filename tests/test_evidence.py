@@ -17,8 +17,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/predictions.parquet"))
 TASKS = {
-    "base": ("base-films", "base-rotten"),
-    "few": ("few-imdb", "few-rotten", "few-r8", "few-20newsgroups"),
+    "tasks": (
+        *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
+        *("base-films", "base-rotten"),
+    ),
 }
 
 

@@ -87,6 +87,8 @@ def test_experiments_with_more_labels_are_a_group_with_means_of_their_own(tmp_pa
     assert "| method | imdb | r8 |\n" in few and "| method | imdb | r8 | trec |\n" in many
     lora = (pd.read_csv(csv).query("method == 'lora' and labels == 1000"))["accuracy"]
     assert lora.tolist() == pytest.approx([right / TESTS for right in (30, 31, 32)])
+    alone = tasks.contrasts([Results.read(more[0])])  # of one task there is no mean
+    assert alone["task"].tolist() == ["imdb"] * len(PLANNED)
     difference = lora.mean() - 20 / TESTS
     assert f"| LoRA − head-only | {100 * difference:.1f} |" in many
 
@@ -99,7 +101,7 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert tasks.by_labels(points[points["labels"] < 1000], looks) is None
     figure, _, handles = tasks.by_labels(points[points["method"] != "head"], looks)
     (panel,) = figure.axes
-    assert panel.get_title() == "imdb" and len(handles) == 2
+    assert panel.get_title() == "imdb\ntiny" and len(handles) == 2
     drawn = [list(bars.lines[0].get_ydata()) for bars in panel.containers]
     assert drawn == [pytest.approx([100 * right / TESTS] * 2) for right in (30, 29)]
 

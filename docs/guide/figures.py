@@ -118,7 +118,8 @@ def read(name: str) -> list[dict[str, str]]:
 def frozen_model() -> Figure:
     """The classifier four times, from token ids up to logits, with what each method trains."""
     axes = canvas(6.3, "What does each method train?", FROZEN, TRAINED)
-    runs = [row for row in read("depth/runs.csv") if row["method"].endswith(("head", "=6)"))]
+    runs = [row for row in read("parts/runs.csv") if row["method"].endswith("(blocks=6)")]
+    runs += [row for row in read("few-rotten/runs.csv") if row["method"] == "head"]
     shares = {row["name"]: row["trainable_percentage"] for row in runs} | {"full": 100}
     columns = (
         ("head", "head-only", "the head alone", ()),
@@ -139,7 +140,7 @@ def frozen_model() -> Figure:
     for y, words in zip((1.25, gaps[4], gaps[7]), labels, strict=True):
         write(axes, 0.65, y, words, fontsize=SMALL)
     write(axes, 0.65, centres[-1], "logits\n(N, C)", fontsize=SMALL)
-    write(axes, 7.85, 0.2, "shares: docs/results/depth/runs.csv, MiniLM", fontsize=8, ha="right")
+    write(axes, 7.85, 0.2, "shares: docs/results/parts/runs.csv, MiniLM", fontsize=8, ha="right")
     return axes.figure
 
 
