@@ -160,10 +160,16 @@ def differences(pairs: pd.DataFrame, margin: float):
     """A row of panels for each group, a panel for each contrast: each task's, then their mean's."""
     groups = pairs.groupby("group", sort=False)
     names = list(dict.fromkeys(pairs["difference_of"]))
-    most = groups["task"].nunique().max()
-    size = (3.3 * len(names) + 1.2, (1.0 + 0.42 * most) * len(groups) + 0.4)
-    shape = {"nrows": len(groups), "ncols": len(names), "squeeze": False}
-    image, panels = plt.subplots(**shape, figsize=size, sharex=True, sharey="row")
+    heights = [0.6 + 0.42 * own["task"].nunique() for _, own in groups]
+    image, panels = plt.subplots(
+        nrows=len(groups),
+        ncols=len(names),
+        figsize=(3.3 * len(names) + 1.2, sum(heights) + 0.8),
+        height_ratios=heights,
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
     for row, (group, own) in enumerate(groups):
         line = panels[row]
         tasks = sorted(own["task"].unique(), key=lambda task: task == MEAN)
