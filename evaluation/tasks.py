@@ -66,12 +66,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
     pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
     tasks = [(results.predictions.right(), results.predictions.seeds()) for results in experiments]
-    margins = sorted({results.margin for results in experiments})
-    if len(margins) > 1:
-        raise BadInput(
-            f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
-        )
-    means = statistics.compare_over_tasks(tasks, pairs, margins[0])
+    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
     means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(tasks) > 1)
     found, label = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
     two = list(zip(found["method_a"], found["method_b"], strict=True))
@@ -219,7 +214,11 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
 def write_page(*folders: Path) -> list[Path]:
     """Write the page, its table and its figures beside the folders; returns their paths."""
     experiments = [Results.read(folder.absolute()) for folder in folders]
-    groups = {}
+    margins, groups = sorted({results.margin for results in experiments}), {}
+    if len(margins) > 1:
+        raise BadInput(
+            f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
+        )
     for results in experiments:
         own, task = groups.setdefault(_where(results)["group"], []), task_of(results)
         if task in map(task_of, own):
@@ -235,7 +234,7 @@ def write_page(*folders: Path) -> list[Path]:
     if drawn := by_labels(points, looks):
         figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
-        figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
+        figures[TITLE] = Path(f"{path}.png"), differences(pairs, margins[0])
     images = [f"![{title}]({file.name})" for title, (file, _) in figures.items()]
     return [
         write(Path(f"{path}.md"), page(groups, points, pairs, images)),
