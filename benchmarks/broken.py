@@ -23,10 +23,13 @@ from modeling.merging import adapted_layers
 class FrozenHeadLoRA(LoRAModel):
     """LoRA around a new head that stays as it is, random."""
 
-    def __init__(self, pretrained, **hyperparameters):
-        super().__init__(pretrained, **hyperparameters)
-        for path in self.architecture.head:
-            pretrained.get_submodule(path).requires_grad_(False)
+    def __init__(self, pretrained, pooling="first", **hyperparameters):
+        super().__init__(pretrained, pooling, **hyperparameters)
+        for name, parameter in pretrained.named_parameters():
+            if self.architecture.in_head(name):
+                parameter.requires_grad_(False)
+        if pooling == "layers":  # it starts at zero, which would give the blocks no gradient
+            nn.init.normal_(pretrained.layers_head.linear.weight, std=0.02)
 
 
 class NormalLoRA(LoRAModel):
