@@ -77,10 +77,11 @@ def _frozen_blocks(experiment) -> set[int]:
 
 def _print_title(settings, device):
     what = "Tuning for experiment" if settings.tune else "Experiment"
+    seeds = settings.seeds[:1] if settings.tune else settings.seeds
     print(
         f"{what} {settings.experiment} (values of {settings.preset}): "
         f"{', '.join(method.text for method in settings.methods)} on {settings.model} model and "
-        f"{settings.dataset} data, seeds: {', '.join(map(str, settings.seeds))}; "
+        f"{settings.dataset} data, seeds: {', '.join(map(str, seeds))}; "
         f"{processes.describe(device)}"
     )
 

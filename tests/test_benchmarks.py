@@ -15,7 +15,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import data_utils
 import finetuning
 import hardware
-from benchmarks import flops, gpu, methods, offline, peers, readings, speed, time_to_accuracy
+from benchmarks import (
+    after_training,
+    flops,
+    gpu,
+    methods,
+    offline,
+    peers,
+    readings,
+    speed,
+    time_to_accuracy,
+)
 from benchmarks.work import Training, prepared
 from data_utils import bundled
 from experiment import parse
@@ -237,3 +247,24 @@ def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
         assert all((ROOT / place).is_file() for place in places)
     for name in ("quick", "base"):
         parse(vars(finetuning), gpu.PARTS[name].split()[1:])
+
+
+def test_an_update_is_cut_to_its_rank_and_first_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(after_training, "RANKS", (0, 1, 3, 32))
+    before = {name: p.detach().clone() for name, p in tiny(seed=1).named_parameters()}
+    model = METHODS["full"](tiny(seed=2))
+    trained = {name: p.detach().clone() for name, p in model.pretrained.named_parameters()}
+    seen = []
+    for rank in after_training.cuts(model, before):
+        seen.append(rank)
+        for name, parameter in model.pretrained.named_parameters():
+            if rank is None or parameter.ndim < 2 or "classifier" in name or "pooler" in name:
+                assert torch.equal(parameter, trained[name])
+                continue
+            update = trained[name] - before[name]
+            left = torch.linalg.svdvals(update)[rank:].square().sum().sqrt()  # Eckart and Young
+            lost = torch.linalg.matrix_norm(trained[name] - parameter)
+            torch.testing.assert_close(lost, left, rtol=1e-6, atol=1e-9)
+            found = torch.linalg.matrix_rank(parameter - before[name], rtol=1e-6).item()
+            assert found == min(rank, *update.shape)
+    assert seen == [None, 0, 1, 3, 32]

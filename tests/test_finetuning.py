@@ -185,7 +185,8 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     seen = []
     predict = finetuning.predict
     monkeypatch.setattr(finetuning, "predict", lambda *a: seen.append(len(a[1])) or predict(*a))
-    given = command("--tune", "--methods", "tfidf", "head", "lora(rank=2)", "--tuning-rates", "3")
+    given = ["--methods", "tfidf", "head", "lora(rank=2)", "--tuning-rates", "3"]
+    given = command("--tune", *given, "--seeds", "0", "1")
     assert finetuning.main(given) == 0
     folder = tmp_path / "results" / "tiny-tuning"
     tuning = read(folder, "tuning.csv")
@@ -198,6 +199,7 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     data = json.loads((folder / "experiment.json").read_text())["data"]
     assert set(seen) == {data["validation"]} and "test" not in data
     printed = capsys.readouterr().out
+    assert ", seeds: 0; " in printed
     lora = tuning[tuning["chosen"]].set_index("method").loc["lora(rank=2)", "learning_rate"]
     assert 'LEARNING_RATES = {"head": ' in printed  # a variant is printed as an entry of METHODS
     assert f'METHODS:\n  "lora(rank=2, learning_rate={lora:g})"\n' in printed

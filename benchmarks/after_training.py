@@ -1,0 +1,71 @@
+"""What are trained models worth on another task, and with updates of low rank?
+
+    python -m benchmarks.after_training results/more-rotten rotten-tomatoes imdb
+
+Tests every trained run of an experiment on these tasks, and adds a row for each to
+docs/results/after_training.csv. Of `full` also what is left when the update of each matrix is cut
+to its largest singular values, `rank` of them; biases, norms and the head stay as trained.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from benchmarks.work import prepared
+from boundary import write
+from modeling import FullModel, PeftModel, load_finetuned, load_pretrained
+
+TABLE = Path(__file__).parents[1] / "docs" / "results" / "after_training.csv"
+RANKS = (0, 1, 2, 4, 8, 16, 64)
+TOKENS = 128  # the last ones
+OPTIONS = ("--experiment", "quick", "--test-examples", "2500", "--methods", "head")
+
+
+@torch.no_grad()
+def cuts(model: PeftModel, before: dict[str, Tensor]) -> Iterator[int | None]:
+    """Leave the update of each matrix, from `before`, at each of RANKS; first, None, as it is."""
+    yield None
+    matrices = {
+        parameter: (before[name], torch.linalg.svd(parameter - before[name], full_matrices=False))
+        for name, parameter in model.pretrained.named_parameters()
+        if parameter.requires_grad and parameter.ndim == 2 and not model.architecture.in_head(name)
+    }
+    for rank in RANKS:
+        for parameter, (start, (u, s, v)) in matrices.items():
+            parameter.copy_(start + (u[:, :rank] * s[:rank]) @ v[:rank])
+        yield rank
+
+
+def measure(folder: Path, test: Dataset) -> Iterator[tuple[int | None, float]]:
+    """The accuracy of one run's model, and of a fully fine-tuned one at each rank."""
+    classify = load_finetuned(folder)
+    classify.tokenizer.model_max_length = TOKENS
+    model, config = classify.model, classify.model.pretrained.config
+    before = dict(load_pretrained(config._name_or_path, config).named_parameters())
+    for rank in cuts(model, before) if isinstance(model, FullModel) else [None]:
+        found = classify.probabilities(list(test["text"])).argmax(1).numpy()
+        yield rank, (found == test["label"]).mean()
+
+
+def main(folder: str, *tasks: str) -> None:
+    """Test the runs of the experiment in this folder, and write their rows of the table."""
+    key = ["experiment", "run", "task", "rank"]
+    table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=[*key, "test_accuracy"])
+    for task in tasks:
+        with prepared(*OPTIONS, "--dataset", task) as experiment:
+            test = experiment.reviews(0).test
+        for run in sorted(path.parent for path in Path(folder).glob("*/checkpoint.json")):
+            for rank, accuracy in measure(run, test):
+                table.loc[len(table)] = row = run.parent.name, run.name, task, rank, accuracy
+                print(*row, flush=True)
+    table = table.astype({"rank": "Int64"}).drop_duplicates(key, keep="last").sort_values(key)
+    write(TABLE, table.to_csv(index=False, float_format="%.5f"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
