@@ -152,7 +152,7 @@ def _made(experiment):
     """The command, notes on the data, what ran it and every constant."""
     constants = experiment["constants"]
     values = [escape(json.dumps(value, ensure_ascii=False)) for value in constants.values()]
-    known = ("python", "platform", "git_commit", "started")
+    known = ("started", "code", "python", "platform")
     lines = [*experiment["data"].get("notes", ())]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
