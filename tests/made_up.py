@@ -17,6 +17,7 @@ EXPERIMENT = {
     "data_set": "made up",
     "label_names": ["bad", "good"],
     "command": "python finetuning.py --experiment t",
+    "code": "0123abcd+",
     "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25},
 }
 BASELINES = ("tfidf",)

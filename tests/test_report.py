@@ -309,8 +309,9 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
     assert [markdown.size(x) for x in (0.6283, 11.94, 1201.2)] == ["0.628", "11.9", "1,201"]
 
 
-def test_the_page_names_the_command_and_every_constant(folder):
+def test_the_page_names_the_code_the_command_and_every_constant(folder):
     made = section(page(folder), "How it was made")
+    assert "- code: 0123abcd+\n" in made
     assert f"    {EXPERIMENT['command']}\n" in made
     for name, value in EXPERIMENT["constants"].items():
         assert f"| {name.upper()} | {markdown.escape(json.dumps(value))} |" in made
