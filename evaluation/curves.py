@@ -11,6 +11,7 @@ from .files import read_table
 from .results import Results, blocks_of
 from .style import (
     Look,
+    cut,
     error_bar,
     line_handle,
     looks,
@@ -33,7 +34,6 @@ VARIED = {  # hyperparameters that have a figure where variants differ in them: 
     "bottleneck": "bottleneck",
 }
 LEAST = 3  # variants of a line
-ROOM = 4  # percentage points between the outermost seed and an axis that cuts a long interval
 CURVES = (
     "training loss: the mean since the evaluation before\n"
     "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
@@ -128,21 +128,14 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
         axes.axhline(100 * row.accuracy, color=look.colour, ls=look.line)
         handles.append(line_handle(look, marker=""))
     shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
-    cut, values = _cut(axes, 100 * pd.concat(shown)), sorted(points["x"].unique())
+    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["low", "high"]])
+    values = sorted(points["x"].unique())
     if min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:,.9g}" for value in values])
     axes.minorticks_off()
-    axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if cut else ""))
+    axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
     return figure, handles
-
-
-def _cut(axes, values):
-    """Whether the upright axis, which has room for these values, cuts an interval."""
-    bottom, top = axes.get_ylim()
-    least, most = values.min() - ROOM, values.max() + ROOM
-    axes.set_ylim(max(bottom, least), min(top, most))
-    return bottom < least or top > most
 
 
 def tuning_figure(folder: Path) -> Path:

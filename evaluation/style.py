@@ -35,6 +35,7 @@ METHODS = {
     "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
     "probe": Look("probe", "#D55E00", "--", (0, (1, 1)), "X"),
 }
+ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
 OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # methods that are not above
 HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -145,6 +146,15 @@ def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
         figure.savefig(part, format="png", dpi=150)
     plt.close(figure)
     return path
+
+
+def cut(axes, values, intervals, across: bool = False) -> bool:
+    """Leave an axis, upright or across, room for these values; whether it cuts an interval."""
+    ends, set_ends = (axes.get_xlim, axes.set_xlim) if across else (axes.get_ylim, axes.set_ylim)
+    bottom, top = ends()
+    least, most = values.min() - ROOM, values.max() + ROOM
+    set_ends(max(bottom, least), min(top, most))
+    return bool((intervals < least).any(axis=None) or (intervals > most).any(axis=None))
 
 
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:

@@ -22,7 +22,7 @@ from .files import run_command
 from .markdown import escape, interval, percent
 from .markdown import table as markdown
 from .results import Results
-from .style import Look, as_text, error_bar, line_handle, plt, save, set_style
+from .style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
@@ -175,8 +175,9 @@ def differences(pairs: pd.DataFrame, margin: float):
         line[0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
         line[0].set_yticks(range(len(tasks)), tasks)
         line[0].set_ylim(len(tasks) - 0.5, -0.5)
+    is_cut = cut(panels[0, 0], 100 * pairs["difference"], 100 * pairs[["low", "high"]], across=True)
     for axes in panels[-1]:
-        axes.set_xlabel("points")
+        axes.set_xlabel("points" + (", axis cut" if is_cut else ""))
     return image, BARS, handles
 
 
@@ -207,6 +208,8 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
         axes.minorticks_off()
         axes.margins(x=0.2)
+        if cut(axes, 100 * own["accuracy"], 100 * own[["low", "high"]]):
+            axes.set_xlabel("labels; upright axis cut")
     panels[0, 0].set_ylabel("test accuracy (%)")
     return image, SEEDS, [line_handle(looks[method]) for method in shown]
 

@@ -19,7 +19,7 @@ EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/predictions.pa
 TASKS = {
     "tasks": (
         *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
-        *("few-base-rotten", "base-films", "base-rotten"),
+        *("more-r8", "more-20newsgroups", "few-base-rotten", "base-films", "base-rotten"),
     ),
 }
 

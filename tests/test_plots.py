@@ -250,7 +250,7 @@ def test_a_broken_run_squeezes_no_other(tmp_path):
     figure, _, handles = curves.hyperparameter(results, "learning_rate")
     (axes,) = figure.axes
     accuracies = 100 * results.runs["test_accuracy"]
-    ends = accuracies.min() - curves.ROOM, accuracies.max() + curves.ROOM
+    ends = accuracies.min() - style.ROOM, accuracies.max() + style.ROOM
     np.testing.assert_allclose(axes.get_ylim(), ends)
     assert "axis cut" in axes.get_ylabel()
     assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]

@@ -8,7 +8,7 @@ import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 
 from benchmarks.statistics import experiment
-from evaluation import statistics, tasks
+from evaluation import statistics, style, tasks
 from evaluation.results import Results
 
 PLANNED = ["lora - head", "lora - adapter"]
@@ -63,6 +63,19 @@ def test_the_mean_counts_every_task_alike_and_has_holm_of_its_own(tmp_path):
     assert means["difference"].iloc[0] == pytest.approx(each["difference"].mean())
     assert means["p_holm"].tolist() == statistics.holm(means["p"].to_numpy()).tolist()
     assert means["difference_of"].iloc[0] == "LoRA − head-only"
+
+
+def test_a_long_interval_squeezes_no_other(tmp_path):
+    pairs = tasks.contrasts([Results.read(folder) for folder in experiments(tmp_path)])
+    pairs["low"], pairs["high"] = pairs["difference"] - 0.01, pairs["difference"] + 0.01
+    image, _, _ = tasks.differences(pairs, 0.01)
+    assert image.axes[-1].get_xlabel() == "points"
+    pairs.loc[0, ["low", "high"]] = -0.9, 0.9
+    image, _, _ = tasks.differences(pairs, 0.01)
+    of = 100 * pairs["difference"]
+    for axes in image.axes:
+        np.testing.assert_allclose(axes.get_xlim(), [of.min() - style.ROOM, of.max() + style.ROOM])
+    assert image.axes[-1].get_xlabel() == "points, axis cut"
 
 
 def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
