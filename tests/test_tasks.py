@@ -75,7 +75,10 @@ def test_a_long_interval_squeezes_no_other(tmp_path):
     of = 100 * pairs["difference"]
     for axes in image.axes:
         np.testing.assert_allclose(axes.get_xlim(), [of.min() - style.ROOM, of.max() + style.ROOM])
-    assert image.axes[-1].get_xlabel() == "points, axis cut"
+    for low, high in ((-0.9, 0), (0, 0.9)):
+        pairs.loc[0, ["low", "high"]] = low, high
+        image, _, _ = tasks.differences(pairs, 0.01)
+        assert image.axes[-1].get_xlabel() == "points, axis cut"
 
 
 def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
