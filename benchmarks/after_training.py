@@ -16,14 +16,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from benchmarks.work import prepared
 from boundary import write
+from data_utils import load_task
 from modeling import FullModel, PeftModel, load_finetuned, load_pretrained
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "after_training.csv"
 RANKS = (0, 1, 2, 4, 8, 16, 64)
 TOKENS = 128  # the last ones
-OPTIONS = ("--experiment", "quick", "--test-examples", "2500", "--methods", "head")
 
 
 @torch.no_grad()
@@ -43,28 +42,30 @@ def cuts(model: PeftModel, before: dict[str, Tensor]) -> Iterator[int | None]:
 
 def measure(folder: Path, test: Dataset) -> Iterator[tuple[int | None, float]]:
     """The accuracy of one run's model, and of a fully fine-tuned one at each rank."""
-    classify = load_finetuned(folder)
+    classify, ranks = load_finetuned(folder), [None]
     classify.tokenizer.model_max_length = TOKENS
-    model, config = classify.model, classify.model.pretrained.config
-    before = dict(load_pretrained(config._name_or_path, config).named_parameters())
-    for rank in cuts(model, before) if isinstance(model, FullModel) else [None]:
+    if isinstance(classify.model, FullModel):
+        config = classify.model.pretrained.config
+        before = load_pretrained(config._name_or_path, config)
+        ranks = cuts(classify.model, dict(before.named_parameters()))
+    for rank in ranks:
         found = classify.probabilities(list(test["text"])).argmax(1).numpy()
         yield rank, (found == test["label"]).mean()
 
 
 def main(folder: str, *tasks: str) -> None:
-    """Test the runs of the experiment in this folder, and write their rows of the table."""
+    """Test the runs of the experiment in this folder; the table is written after each."""
     key = ["experiment", "run", "task", "rank"]
     table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=[*key, "test_accuracy"])
     for task in tasks:
-        with prepared(*OPTIONS, "--dataset", task) as experiment:
-            test = experiment.reviews(0).test
+        test = load_task(task).split(test_examples=2500).test
         for run in sorted(path.parent for path in Path(folder).glob("*/checkpoint.json")):
             for rank, accuracy in measure(run, test):
                 table.loc[len(table)] = row = run.parent.name, run.name, task, rank, accuracy
                 print(*row, flush=True)
-    table = table.astype({"rank": "Int64"}).drop_duplicates(key, keep="last").sort_values(key)
-    write(TABLE, table.to_csv(index=False, float_format="%.5f"))
+            table = table.astype({"rank": "Int64"}).drop_duplicates(key, keep="last")
+            table = table.sort_values(key, ignore_index=True)
+            write(TABLE, table.to_csv(index=False, float_format="%.5f"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What do the mistakes of popular implementations cost? One change at a time, against ours.
 
-    python -m benchmarks.broken         results/broken, ten minutes on two cores
+    python -m benchmarks.broken         results/broken, a quarter of an hour of two cores
 
 Any option of finetuning.py may follow; the same command resumes. One mistake is a learning rate,
 which is a variant; the others are methods that the package itself does not carry.
@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import finetuning
+from experiment import settings
 from modeling import methods
 from modeling.adapter import AdapterModel, BottleneckAdapter
 from modeling.lora import LoRAModel
@@ -83,7 +84,7 @@ PAIRS = {
     "adapter": [f"adapter({WRONG_RATE})", "adapter_no_residual", "adapter_frozen_norms"],
 }
 TASK = ["--dataset", "rotten-tomatoes", "--max-tokens", "64", "--labels", "300"]
-RATES = {  # each the best of three or four on validation: docs/results/broken-tuning
+RATES = {  # each the best of three or four on validation: few-rotten-tuning, broken-tuning
     **{"lora": 1e-3, "lora_normal": 3.16e-4, "lora_frozen_head": 3.16e-3},
     **{"adapter": 1e-3, "adapter_no_residual": 3.16e-3, "adapter_frozen_norms": 1e-3},
 }
@@ -95,7 +96,13 @@ def main(arguments: list[str]) -> int:
     given += ["--methods", *PAIRS, *(wrong for mistakes in PAIRS.values() for wrong in mistakes)]
     given += ["--contrasts", *(f"{ours} - {wrong}" for ours in PAIRS for wrong in PAIRS[ours])]
     given += ["--learning-rates", *(f"{name}={rate:g}" for name, rate in RATES.items())]
-    with mock.patch.dict(methods.METHODS, MISTAKES):
+    there = settings.resume_command(arguments).replace("finetuning.py", "-m benchmarks.broken", 1)
+    resume = {"resume_command": lambda _: there}
+    with (
+        mock.patch.dict(methods.METHODS, MISTAKES),
+        mock.patch.multiple(settings, **resume),
+        mock.patch.multiple(finetuning, **resume),
+    ):
         return finetuning.main([*given, *arguments])
 
 

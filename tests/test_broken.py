@@ -5,7 +5,8 @@ import torch
 from conftest import tiny, tokens
 from torch import nn
 
-from benchmarks.broken import MISTAKES, AdapterWithoutResidual
+import finetuning
+from benchmarks.broken import MISTAKES, AdapterWithoutResidual, main
 from modeling import Method, methods
 from modeling.adapter import BottleneckAdapter
 
@@ -56,6 +57,21 @@ def test_each_mistake_is_the_one_change_that_its_name_says(pair, pooling):
         assert frozen and frozen <= norms and not changed
     else:
         assert not frozen and not changed
+
+
+def test_the_command_that_resumes_it_knows_the_mistakes(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(
+        finetuning, "prepare", lambda settings: seen.append(settings) or interrupt()
+    )
+    assert main(["--fresh", "--results", "my results"]) == 130
+    command = "python -m benchmarks.broken --results 'my results'"
+    assert seen[0].command == command and f"resume with: {command}\n" in capsys.readouterr().err
+    assert {method.name for method in seen[0].methods} == {"lora", "adapter", *MISTAKES}
+
+
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def test_each_adapter_of_the_model_without_residual_lacks_exactly_h():
