@@ -13,8 +13,7 @@ from unittest import mock
 from torch import nn
 from torch.nn import functional as F
 
-import finetuning
-from experiment import settings
+from benchmarks.work import run_as
 from modeling import methods
 from modeling.adapter import AdapterModel, BottleneckAdapter
 from modeling.lora import LoRAModel
@@ -96,14 +95,8 @@ def main(arguments: list[str]) -> int:
     given += ["--methods", *PAIRS, *(wrong for mistakes in PAIRS.values() for wrong in mistakes)]
     given += ["--contrasts", *(f"{ours} - {wrong}" for ours in PAIRS for wrong in PAIRS[ours])]
     given += ["--learning-rates", *(f"{name}={rate:g}" for name, rate in RATES.items())]
-    there = settings.resume_command(arguments).replace("finetuning.py", "-m benchmarks.broken", 1)
-    resume = {"resume_command": lambda _: there}
-    with (
-        mock.patch.dict(methods.METHODS, MISTAKES),
-        mock.patch.multiple(settings, **resume),
-        mock.patch.multiple(finetuning, **resume),
-    ):
-        return finetuning.main([*given, *arguments])
+    with mock.patch.dict(methods.METHODS, MISTAKES):
+        return run_as("benchmarks.broken", arguments, given)
 
 
 if __name__ == "__main__":

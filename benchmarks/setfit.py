@@ -1,12 +1,12 @@
-"""SetFit (Tunstall et al. 2022, arXiv:2209.11055), a peer for few labels, beside our methods.
+"""SetFit (Tunstall et al. 2022, arXiv:2209.11055), a peer for few labels.
 
     pip install setfit==1.2.0
-    python -m benchmarks.setfit --experiment few-rotten --methods setfit ...     any other option
+    python -m benchmarks.setfit --methods setfit lora --contrasts "lora - setfit"
 
-A run like any other, in the experiment's folder: the same encoder, tokens, labels and test. As its
-authors' package has it: contrastive training of the whole encoder on pairs of texts, R = 20 pairs
-of each kind for every text, one epoch, a rate of 2e-5, not tuned; then a logistic regression on the
-mean of the last hidden states. Like the probe it gets validation's labels too.
+Any option of finetuning.py may follow; the same command resumes. A run of `setfit` has the same
+encoder, tokens, labels and test as the others, and is as its authors' package has it: the whole
+encoder learns from 20 pairs of each kind for every text, one epoch at a rate of 2e-5, not tuned;
+then a logistic regression on the mean of the last hidden states. It gets all labels, as a probe.
 """
 
 import sys
@@ -18,15 +18,14 @@ from datasets import concatenate_datasets
 
 import finetuning
 import hardware
+from benchmarks.work import run_as
 from experiment import Experiment, Run, fit_baseline, score
 from modeling import methods
 
-NAME = "setfit"
-
 
 def fit(experiment: Experiment, run: Run) -> None:
-    """One run of SetFit, or of one of our baselines."""
-    if run.method.name != NAME:
+    """One run that is fitted: SetFit, or one of our baselines."""
+    if run.method.name != "setfit":
         return fit_baseline(experiment, run)
     from setfit import SetFitModel, Trainer, TrainingArguments
 
@@ -37,14 +36,13 @@ def fit(experiment: Experiment, run: Run) -> None:
     model.model_body.max_seq_length = settings.max_tokens
     model.model_body.tokenizer.truncation_side = settings.truncation
     with clock, tempfile.TemporaryDirectory() as folder:
-        given = {"num_iterations": 20, "seed": run.seed, "save_strategy": "no", "report_to": "none"}
-        trainer = Trainer(
+        options = {"num_iterations": 20, "seed": run.seed, "save_strategy": "no"}
+        Trainer(
             model=model,
-            args=TrainingArguments(output_dir=folder, **given),
+            args=TrainingArguments(output_dir=folder, report_to="none", **options),
             train_dataset=concatenate_datasets([reviews.train, reviews.validation]),
-        )
-        trainer.train()
-    facts, logits = {"training_seconds": clock.seconds}, None
+        ).train()
+    facts = {"training_seconds": clock.seconds}
     for name in ("train", "test"):
         logits = model.predict_proba(list(splits[name].texts)).float().clamp_min(1e-12).log().cpu()
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
@@ -52,10 +50,10 @@ def fit(experiment: Experiment, run: Run) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run finetuning.py with one more method; returns the exit status."""
-    known = mock.patch.object(methods, "BASELINES", (*methods.BASELINES, NAME))
+    """Run finetuning.py with one more method that is fitted; returns the exit status."""
+    known = mock.patch.object(methods, "BASELINES", (*methods.BASELINES, "setfit"))
     with known, mock.patch.object(finetuning, "fit_baseline", fit):
-        return finetuning.main(arguments)
+        return run_as("benchmarks.setfit", arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import gc
 import io
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from unittest import mock
 
@@ -15,18 +15,26 @@ from tqdm import tqdm
 import finetuning
 import hardware
 from data_utils import training_batches
-from experiment import Experiment, Run, cached_states, parse, prepare
+from experiment import Experiment, Run, cached_states, parse, prepare, settings
 
 
 @contextmanager
 def prepared(*options: str) -> Iterator[Experiment]:
     """The experiment of these options; it finds no states of frozen blocks, and its own go."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = parse(vars(finetuning), [*options, "--results", folder])
+        parsed = parse(vars(finetuning), [*options, "--results", folder])
         with redirect_stdout(io.StringIO()):
-            experiment = prepare(settings)
+            experiment = prepare(parsed)
         with mock.patch.object(constants, "HF_HOME", folder):
             yield experiment
+
+
+def run_as(module: str, arguments: list[str], given: Sequence[str] = ()) -> int:
+    """`finetuning.py` with options `given` and then `arguments`; `module` is what resumes it."""
+    command = settings.resume_command(arguments).replace("finetuning.py", f"-m {module}", 1)
+    resume = {"resume_command": lambda _: command}
+    with mock.patch.multiple(settings, **resume), mock.patch.multiple(finetuning, **resume):
+        return finetuning.main([*given, *arguments])
 
 
 class Training:
