@@ -28,6 +28,7 @@ TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
+WIDEST = 4  # contrasts beside one another in a figure
 NOTE = (
     "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
     "the highest of its task; †: significantly worse than that, on the task's page."
@@ -152,32 +153,39 @@ def _tasks(experiments):
 
 
 def differences(pairs: pd.DataFrame, margin: float):
-    """A row of panels for each group, a panel for each contrast: each task's, then their mean's."""
-    groups = pairs.groupby("group", sort=False)
+    """A panel for each contrast: each task's, then their mean's; a row of them for each group.
+
+    More than `WIDEST` contrasts take several rows.
+    """
     names = list(dict.fromkeys(pairs["difference_of"]))
-    heights = [0.6 + 0.42 * own["task"].nunique() for _, own in groups]
+    parts = [names[i : i + WIDEST] for i in range(0, len(names), WIDEST)]
+    lines = [(*group, part) for group in pairs.groupby("group", sort=False) for part in parts]
+    heights = [0.6 + 0.42 * own["task"].nunique() for _, own, _ in lines]
     image, panels = plt.subplots(
-        nrows=len(groups),
-        ncols=len(names),
-        figsize=(3.3 * len(names) + 1.2, sum(heights) + 0.8),
+        nrows=len(lines),
+        ncols=len(parts[0]),
+        figsize=(3.3 * len(parts[0]) + 1.2, sum(heights) + 0.8),
         height_ratios=heights,
         sharex=True,
         sharey="row",
         squeeze=False,
     )
-    for row, (group, own) in enumerate(groups):
-        line = panels[row]
+    for row, (group, own, part) in enumerate(lines):
         tasks = sorted(own["task"].unique(), key=lambda task: task == MEAN)
-        for axes, name in zip(line, names, strict=True):
+        for axes, name in zip(panels[row], part, strict=False):
             rows = own[own["difference_of"] == name].set_index("task").loc[tasks]
             handles = difference_bars(axes, rows, margin)
-            axes.set_title("" if row else name, fontsize=10)
-        line[0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
-        line[0].set_yticks(range(len(tasks)), tasks)
-        line[0].set_ylim(len(tasks) - 0.5, -0.5)
+            axes.set_title(name if row < len(parts) else "", fontsize=10)
+        for axes in panels[row, len(part) :]:
+            axes.set_visible(False)
+        panels[row, 0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
+        panels[row, 0].set_yticks(range(len(tasks)), tasks)
+        panels[row, 0].set_ylim(len(tasks) - 0.5, -0.5)
     is_cut = cut(panels[0, 0], 100 * pairs["difference"], 100 * pairs[["low", "high"]], across=True)
-    for axes in panels[-1]:
-        axes.set_xlabel("points" + (", axis cut" if is_cut else ""))
+    for column in panels.T:
+        lowest = [axes for axes in column if axes.get_visible()][-1]
+        lowest.set_xlabel("points" + (", axis cut" if is_cut else ""))
+        lowest.tick_params(labelbottom=True)
     return image, BARS, handles
 
 

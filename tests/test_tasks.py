@@ -81,6 +81,19 @@ def test_a_long_interval_squeezes_no_other(tmp_path):
         assert image.axes[-1].get_xlabel() == "points, axis cut"
 
 
+def test_many_contrasts_take_several_rows_each_with_an_axis(tmp_path):
+    pairs = tasks.contrasts([Results.read(folder) for folder in experiments(tmp_path)])
+    first = pairs[pairs["method_b"] == "head"]
+    many = [first.assign(difference_of=f"{i} − LoRA") for i in range(tasks.WIDEST + 2)]
+    image, _, _ = tasks.differences(pd.concat(many), 0.01)
+    shown = [axes for axes in image.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == [f"{i} − LoRA" for i in range(len(many))]
+    labelled = [i for i, axes in enumerate(shown) if axes.get_xlabel()]
+    assert labelled == list(range(2, len(many)))  # the lowest of each column
+    for axes in (shown[0], shown[tasks.WIDEST]):
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["imdb", "r8", tasks.MEAN]
+
+
 def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
     folders = experiments(tmp_path)
     about = Results.read(folders[1]).experiment
