@@ -55,13 +55,13 @@ def learning_curves(results: Results):
     methods = results.history.groupby("method", sort=False)
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
         for method, seeds in methods:
-            look, seeds = results.looks[method], seeds.assign(y=seeds[measure] * unit)
-            steps = seeds.groupby("seed")["step"].max().min()  # what every seed has run
-            together = seeds[seeds["step"] <= steps].groupby("epoch")["y"]
-            middle = together.mean()
-            axes.plot(middle, color=look.colour, ls=look.line, marker=look.marker, ms=4)
-            low, high = together.min(), together.max()
-            axes.fill_between(middle.index, low, high, color=look.colour, alpha=0.18, linewidth=0)
+            look, place = results.looks[method], seeds.groupby("seed").cumcount()
+            seeds = seeds.assign(y=seeds[measure] * unit, place=place)  # of the evaluation
+            shortest = seeds.groupby("seed").size().min()  # what every seed has run
+            together = seeds[seeds["place"] < shortest].groupby("place")
+            x, y = together["epoch"].mean(), together["y"]
+            axes.plot(x, y.mean(), color=look.colour, ls=look.line, marker=look.marker, ms=4)
+            axes.fill_between(x, y.min(), y.max(), color=look.colour, alpha=0.18, linewidth=0)
             if measure != "train_loss":
                 chosen = seeds.merge(best)
                 axes.plot(chosen["epoch"], chosen["y"], "o", ms=8, mfc="none", color=look.colour)
@@ -85,7 +85,7 @@ def hyperparameter(results: Results, name: str):
         for record in results.records
     }
     points = results.intervals.assign(x=results.intervals["method"].map(given).astype(float))
-    points["line"] = [_without(name, method) for method in points["method"]]
+    points["line"] = [without(name, method) for method in points["method"]]
     level = points["method"].isin(results.baselines)
     if name == "blocks":  # None: all of them
         depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
@@ -94,13 +94,13 @@ def hyperparameter(results: Results, name: str):
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
     if varied.empty:
         return None
-    blocks = blocks_of(results.records, partial(_without, name))
+    blocks = blocks_of(results.records, partial(without, name))
     lines = looks([*varied["line"], *points.loc[level, "line"]], blocks)
     figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
     return figure, interval_note(replace(results, intervals=varied)), handles
 
 
-def _without(name, method):
+def without(name: str, method: str) -> str:
     """The method of which others are variants: "lora(rank=4, blocks=2)" is of "lora(rank=4)"."""
     family, values = parse(method)
     texts = [f"{key}={value!r}" for key, value in values.items() if key != name]

@@ -101,7 +101,8 @@ def _findings(results):
     elif len(own):
         lines[0] += " It is significantly different from every other method."
     once = intervals.loc[intervals["seeds"] == 1, "method"]
-    redrawn = results.experiment["constants"].get("redraw_labels")
+    constants = results.experiment["constants"]
+    redrawn = constants.get("redraw_labels") and constants["labels"] is not None
     if once := [method for method in once if redrawn or method not in results.baselines]:
         lines.append(
             f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "

@@ -157,14 +157,16 @@ def differences(pairs: pd.DataFrame, margin: float):
 
     More than `WIDEST` contrasts take several rows.
     """
-    names = list(dict.fromkeys(pairs["difference_of"]))
-    parts = [names[i : i + WIDEST] for i in range(0, len(names), WIDEST)]
-    lines = [(*group, part) for group in pairs.groupby("group", sort=False) for part in parts]
+    lines = []  # a group, its rows, and the contrasts that stand beside one another
+    for group, own in pairs.groupby("group", sort=False):
+        names = list(dict.fromkeys(own["difference_of"]))
+        lines += [(group, own, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
+    columns = max(len(part) for *_, part in lines)
     heights = [0.6 + 0.42 * own["task"].nunique() for _, own, _ in lines]
     image, panels = plt.subplots(
         nrows=len(lines),
-        ncols=len(parts[0]),
-        figsize=(3.3 * len(parts[0]) + 1.2, sum(heights) + 0.8),
+        ncols=columns,
+        figsize=(3.3 * columns + 1.2, sum(heights) + 0.8),
         height_ratios=heights,
         sharex=True,
         sharey="row",
@@ -175,7 +177,7 @@ def differences(pairs: pd.DataFrame, margin: float):
         for axes, name in zip(panels[row], part, strict=False):
             rows = own[own["difference_of"] == name].set_index("task").loc[tasks]
             handles = difference_bars(axes, rows, margin)
-            axes.set_title(name if row < len(parts) else "", fontsize=10)
+            axes.set_title("" if row and lines[row - 1][2] == part else name, fontsize=10)
         for axes in panels[row, len(part) :]:
             axes.set_visible(False)
         panels[row, 0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
@@ -237,8 +239,8 @@ def write_page(*folders: Path) -> list[Path]:
         own.append(results)
     points = accuracies(experiments)
     pairs = pd.concat([contrasts(own) for own in groups.values()], ignore_index=True)
-    common = os.path.commonprefix([results.folder.name for results in experiments]).rstrip("-_=.")
-    path = experiments[0].folder.parent / (common or "tasks")
+    common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
+    path = experiments[0].folder.parent / ("-".join(common) or "tasks")
     looks = {method: look for results in experiments for method, look in results.looks.items()}
     set_style()
     figures = {}  # by title

@@ -16,15 +16,15 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
     """One run that is fitted, not trained, to all labels: those of training and of validation."""
     settings, splits = experiment.settings, experiment.splits(run.seed)
     hardware.reset_peak_memory(experiment.device)
-    fit, seconds = modeling.fit_bag_of_words, 0.0
+    fit, encoder, shared = modeling.fit_bag_of_words, None, {"shared_seconds": 0.0}
     clock = hardware.Clock(experiment.device)
     if run.method.name == modeling.PROBE:
         encoder, fit = experiment.build(Method("head", {})), modeling.fit_probe
         splits, seconds = experiment.states(encoder, run.seed)
+        shared = {"shared_seconds": seconds, "frozen_blocks": encoder.frozen_blocks}
 
     def inputs(name):
-        probed = run.method.name == modeling.PROBE
-        return features(encoder, splits[name], settings) if probed else splits[name].texts
+        return features(encoder, splits[name], settings) if encoder else splits[name].texts
 
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with clock, threadpool_limits(1, "blas"):
@@ -32,11 +32,8 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
         labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
         groups = train.groups and train.groups + validation.groups
         pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
-    facts = {
-        "training_seconds": clock.seconds,
-        "peak_memory_mib": hardware.peak_memory(experiment.device),
-        "shared_seconds": seconds,
-    }
+    memory = hardware.peak_memory(experiment.device)
+    facts = {"training_seconds": clock.seconds, "peak_memory_mib": memory} | shared
     for name in ("train", "test"):
         logits = modeling.log_probabilities(pipeline, inputs(name))
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])

@@ -6,7 +6,7 @@ import shlex
 from collections import namedtuple
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from pydantic import (
@@ -29,7 +29,7 @@ from records import FREE
 from . import processes
 
 Presets = namedtuple("Presets", "full base quick")  # the three values of a constant
-NONE = ("all", "auto", "none", "own")  # what None is on the command line
+NONE = ("None", "all", "own")  # what None is on the command line
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
 
 
@@ -234,13 +234,14 @@ def _read_methods(texts, values):
 
 
 def _check_given(method, name):
-    """A variant's value must be one that the constant could have."""
-    constant = "learning_rate" if name == "learning_rate" else _constant(method.name, name)
-    field = Settings.model_fields.get(constant)
-    kind = Positive if name == "learning_rate" else field and Annotated[field.annotation, field]
+    """A variant's value must be one that its constant, or else `adapt`, could have."""
+    kind = get_type_hints(METHODS[method.name].adapt).get(name, Any)
+    if name == "learning_rate":
+        kind = Positive
+    elif field := Settings.model_fields.get(_constant(method.name, name)):
+        kind = Annotated[field.annotation, field]
     try:
-        if kind:
-            TypeAdapter(kind).validate_python(method.hyperparameters[name], strict=True)
+        TypeAdapter(kind).validate_python(method.hyperparameters[name], strict=True)
     except ValidationError as error:
         raise BadInput(_in_words(error, f"METHODS has {method.text!r}, whose {name}")) from None
 

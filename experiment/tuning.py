@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from boundary import write
-from evaluation.curves import tuning_figure
+from evaluation.curves import tuning_figure, without
 from modeling import Method
+from records import RunRecord, record_files
 
 from .settings import Settings
 
@@ -29,18 +30,20 @@ def grid(settings: Settings) -> list[Method]:
 
 
 def collect(experiment) -> pd.DataFrame:
-    """A row for each rate that has been tried, and whether it is the best of its method.
+    """A row for each rate tried in this folder, and whether it is the best of its method.
 
     `at_edge`: it is the lowest or the highest rate tried, so a better one may lie beyond.
     """
     rows = []
-    for run in experiment.runs():
-        if record := run.record():
-            row = {"method": run.method.text_without_rate, "seed": run.seed}
+    for path in record_files(experiment.folder):  # of earlier starts too
+        record = RunRecord.read(path)
+        if record.seed == experiment.settings.seeds[0]:
+            row = {"method": without("learning_rate", record.method), "seed": record.seed}
             row |= record.model_dump(include={"learning_rate", "status", *MEASURED})
             rows.append(row | {"seconds": record.training_seconds})
     table = pd.DataFrame(rows)
     if len(table):
+        table = table.sort_values(["method", "learning_rate"], ignore_index=True)
         by_method = table.groupby("method", sort=False)
         table["chosen"] = table["validation_loss"] == by_method["validation_loss"].transform("min")
         rates = by_method["learning_rate"]

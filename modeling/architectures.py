@@ -5,7 +5,7 @@ a family of transformers' classifiers keeps it. A new family is a new row of `AR
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Architecture:
     attention: str | None = None  # a block's attention, where it takes any number of queries
     block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have
-    keeps_keys: bool = False  # whether a pass caches keys and values unless told not to
+    options: dict[str, bool] = field(default_factory=dict)  # of every pass through the encoder
 
     @property
     def sublayer_outputs(self) -> tuple[str, str]:
@@ -222,7 +222,7 @@ DECODER = Architecture(
     head_dropout=None,
     own_pooling=_last_token,
     classify=lambda model, features: model.score(features),
-    keeps_keys=True,
+    options={"use_cache": False},  # else it keeps the keys and values of every block
 )
 
 ARCHITECTURES = {  # transformers' model_type: where that family keeps things

@@ -151,7 +151,6 @@ class PeftModel(nn.Module):
         if frozen and hidden is None:
             return pooled if self.pooling == "layers" else pooled[:, 0]
         row = self.architecture
-        options = {"use_cache": False} if row.keeps_keys else {}
         with ExitStack() as stack:
             if hidden is not None:
                 stack.enter_context(running_from(self.pretrained, self.frozen_blocks, hidden))
@@ -162,7 +161,7 @@ class PeftModel(nn.Module):
                 later = self.blocks[self.frozen_blocks + 1 if frozen else 0 :]
                 means = stack.enter_context(means_of_inputs(later, attention_mask))
             last = self.pretrained.base_model(
-                input_ids=input_ids, attention_mask=attention_mask, **options
+                input_ids=input_ids, attention_mask=attention_mask, **row.options
             ).last_hidden_state
         if self.pooling == "layers" and means:
             means = torch.stack(means, 1)

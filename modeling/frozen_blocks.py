@@ -37,10 +37,11 @@ def states_after(
     def stop(block, inputs, options):
         raise _Reached(inputs[0] if inputs else options["hidden_states"])
 
-    block = pretrained.get_submodule(architecture_of(pretrained.config).blocks)[depth]
+    row = architecture_of(pretrained.config)
+    block = pretrained.get_submodule(row.blocks)[depth]
     hook = block.register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask, **row.options)
     except _Reached as reached:
         return reached.args[0]
     finally:

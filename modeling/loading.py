@@ -40,10 +40,10 @@ def load_config(
         )
         architecture = architecture_of(config)
         if encoder_dropout is not None:
-            if architecture.head_dropout and getattr(config, architecture.head_dropout) is None:
-                # BERT's head falls back on the encoder's rate: keep the one it would have had.
-                own = getattr(config, architecture.encoder_dropouts[0])
-                setattr(config, architecture.head_dropout, own)
+            head = architecture.head_dropout
+            if head and getattr(config, head, None) is None:  # DeBERTa's config may lack it
+                # Such a head falls back on the encoder's rate: keep the one it would have had.
+                setattr(config, head, getattr(config, architecture.encoder_dropouts[0]))
             for rate in architecture.encoder_dropouts:
                 setattr(config, rate, encoder_dropout)
     return config

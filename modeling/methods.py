@@ -116,11 +116,6 @@ class Method:
         return replace(self, hyperparameters=hyperparameters, given=tuple(given))
 
     @property
-    def text_without_rate(self) -> str:
-        """Its text but for the learning rate: what all variants of one tuning share."""
-        return replace(self, given=tuple(g for g in self.given if g != "learning_rate")).text
-
-    @property
     def text(self) -> str:
         """As one types it: "lora", "lora(rank=4)"."""
         values = ", ".join(f"{name}={self.hyperparameters[name]!r}" for name in self.given)

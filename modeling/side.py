@@ -88,9 +88,9 @@ class SideModel(PeftModel):
     @torch.no_grad()
     def frozen_states(self, input_ids: Tensor, attention_mask: Tensor) -> Frozen:
         """The k + 1 hidden states of each token, (N, T, (k + 1) d), and the means of layers."""
-        options = {"use_cache": False} if self.architecture.keeps_keys else {}
+        options = {"output_hidden_states": True} | self.architecture.options
         states = self.pretrained.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **options
+            input_ids=input_ids, attention_mask=attention_mask, **options
         ).hidden_states
         means = [mean_of_tokens(h, attention_mask) for h in states[: self.stored_vectors[1]]]
         hidden = torch.cat(states[-self.stored_vectors[0] :], -1)

@@ -27,6 +27,7 @@ from modeling import (
     predict,
     save_checkpoint,
 )
+from modeling.architectures import architecture_of
 from modeling.finetuned import ABOUT, AT_ONCE, TENSORS
 
 
@@ -233,6 +234,20 @@ def test_a_classifier_computes_in_the_type_of_training(checkpoint, monkeypatch):
         lambda *batch: cast.append(torch.is_autocast_enabled("cpu")) or encode(*batch),
     )
     assert len(finetuned(TEXTS)) == len(TEXTS) and cast == [True]
+
+
+def test_the_encoders_dropout_is_off_and_the_heads_as_it_was(family, tmp_path):
+    config = tiny(family).config
+    row = architecture_of(config)
+    for i, rate in enumerate(row.encoder_dropouts):
+        setattr(config, rate, 0.2 + i / 10)
+    config.save_pretrained(tmp_path)
+    before = load_config(str(tmp_path), ["bad", "good"])
+    config = load_config(str(tmp_path), ["bad", "good"], encoder_dropout=0.0)
+    assert not any(getattr(config, rate) for rate in row.encoder_dropouts)
+    if row.head_dropout:
+        own = getattr(before, row.head_dropout, None)
+        assert getattr(config, row.head_dropout) == (0.2 if own is None else own) != 0
 
 
 def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batch(tmp_path):

@@ -210,6 +210,11 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     assert finetuning.main(given) == 0  # nothing is done twice
     assert (folder / "tuning.csv").read_bytes() == before
     assert "to try: 0" in capsys.readouterr().out
+    further = ["--methods", "head(learning_rate=1)", "--tuning-rates", "1"]
+    assert finetuning.main(command("--tune", *further)) == 0  # adds to what has been tried
+    again = read(folder, "tuning.csv")
+    assert again["learning_rate"].tolist() == [1e-3, 0.01, 0.1, 1, 1e-3, 0.01, 0.1]
+    assert again.drop(index=3)["validation_loss"].tolist() == tuning["validation_loss"].tolist()
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

@@ -50,6 +50,17 @@ def states_of(model, depth):
     return states_after(model.pretrained, depth, *tokens())
 
 
+@pytest.mark.parametrize("method", ["lora", "side"])
+def test_no_pass_of_a_decoder_keeps_keys_and_values(method):
+    model, seen = METHODS[method](tiny("llama", layers=L), blocks=2), []
+    model.pretrained.base_model.register_forward_pre_hook(
+        lambda module, args, options: seen.append(options["use_cache"]), with_kwargs=True
+    )
+    model.encode(*tokens(), model.frozen_states(*tokens()))
+    model.encode(*tokens())
+    assert seen and not any(seen)
+
+
 def same_logits_and_gradients(model, depth, states, limit):
     """Of the whole forward pass, and of the one from the states."""
     trained = list(model.trainable_parameters().values())

@@ -199,6 +199,19 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     assert axes.get_ylim() == figure.axes[0].get_ylim()  # both losses have one scale
 
 
+def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_path):
+    begin(tmp_path)
+    for seed, later in ((0, 0.0), (1, 0.1)):
+        add(tmp_path, "lora", seed)
+        path = tmp_path / f"lora-seed{seed}" / "history.csv"
+        history = pd.read_csv(path)
+        history["epoch"] += later
+        history.to_csv(path, index=False)
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
+    x = figure.axes[0].lines[0].get_xdata()
+    np.testing.assert_allclose(x, history["epoch"] - 0.05)
+
+
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
     begin(tmp_path)
     add_depths(tmp_path)

@@ -106,6 +106,9 @@ def test_blocks_that_no_model_has_are_one_line(value):
         (["head(blocks=1)"], "head has no hyperparameter 'blocks'"),
         (["lora(blocks=2)", "lora(blocks=2, rank=16)"], "which are the same; keep one"),
         (["lora(targets='q')"], "whose targets is 'q'; it should be a valid tuple"),
+        (["dora(rank='x')"], "whose rank is 'x'; it should be a valid integer"),
+        (["side(width=64.5)"], "whose width is 64.5; it should be a valid integer"),
+        (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):

@@ -94,6 +94,15 @@ def test_many_contrasts_take_several_rows_each_with_an_axis(tmp_path):
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["imdb", "r8", tasks.MEAN]
 
 
+def test_groups_with_contrasts_of_their_own_each_have_their_titles(tmp_path):
+    few = experiments(tmp_path)
+    more = experiments(tmp_path, contrasts=PLANNED[1:], name="many", train=900, validation=100)
+    groups = [tasks.contrasts([Results.read(folder) for folder in own]) for own in (few, more)]
+    image, _, _ = tasks.differences(pd.concat(groups), 0.01)
+    titles = [axes.get_title() for axes in image.axes if axes.get_visible()]
+    assert titles == ["LoRA − head-only", "LoRA − adapters", "LoRA − adapters"]
+
+
 def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
     folders = experiments(tmp_path)
     about = Results.read(folders[1]).experiment
