@@ -155,16 +155,14 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
         for index in batches:
             rates += state.schedule.get_last_lr()[:1]
             measured.append(step(state, split, index, settings))
-            state.clock.mark()
             bar.update()
     measured = torch.stack(measured).cpu().double()  # (steps, 3): the one wait for the device
-    rows = zip(measured.tolist(), rates, state.clock.read_marks(), strict=True)
-    for (loss, norm, _), rate, seconds in rows:
+    for (loss, norm, _), rate in zip(measured.tolist(), rates, strict=True):
         number = len(state.steps) + 1
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {number}")
         epoch = number / steps_per_epoch(len(split), settings)
-        row = {"step": number, "epoch": epoch, "seconds": seconds, "loss": loss}
+        row = {"step": number, "epoch": epoch, "loss": loss}
         state.steps.append(row | {"learning_rate": rate, "gradient_norm": norm})
     reviews = torch.tensor([len(index) for index in batches], dtype=torch.float64)
     return {

@@ -80,42 +80,18 @@ def processor_name() -> str:
 
 
 class Clock:
-    """Adds up the seconds of the blocks that run under it; the device has finished at both ends.
-
-    Within a block, `mark` notes a moment without waiting for the device, and `read_marks` says
-    afterwards at how many seconds each one was.
-    """
+    """Adds up the seconds of the blocks that run under it; the device has finished at both ends."""
 
     def __init__(self, device: torch.device):
-        self.device = device
-        self.seconds = 0.0
+        self.device, self.seconds = device, 0.0
 
     def __enter__(self):
         synchronise(self.device)
-        self.before, self.start = self.seconds, time.perf_counter()
-        self.marks = [self._now()]
+        self.start = time.perf_counter()
 
     def __exit__(self, *error):
         synchronise(self.device)
-        self.seconds = self.before + (time.perf_counter() - self.start)
-
-    def mark(self) -> None:
-        """Note this moment."""
-        self.marks.append(self._now())
-
-    def read_marks(self) -> list[float]:
-        """The seconds at each mark of the last block, counted from the first block on."""
-        first, *others = self.marks
-        if self.device.type == "cuda":
-            return [self.before + first.elapsed_time(mark) / 1000 for mark in others]
-        return [self.before + (mark - self.start) for mark in others]
-
-    def _now(self):
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
+        self.seconds += time.perf_counter() - self.start
 
 
 def synchronise(device: torch.device) -> None:

@@ -105,7 +105,7 @@ class PeftClassifier(nn.Module):
 def peft_tuned(experiment, run) -> list[dict]:
     """The same LoRA by peft and Trainer."""
     settings, test = experiment.settings, experiment.splits(0)["test"]
-    classes = len(experiment.label_names)
+    classes = len(experiment.task.label_names)
     encoder = peers.lora(experiment.pretrained().base_model, run.method)
     model, watch = PeftClassifier(encoder, classes), Stopwatch("peft tuned, lora")
     steps = finetuning.steps_per_epoch(len(experiment.splits(0)["train"]), settings)

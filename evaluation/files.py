@@ -1,10 +1,8 @@
 """Files in and commands: whatever stops one is a line with the file's name."""
 
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,15 +11,6 @@ from boundary import BadInput, expanded, reading, reason, refuse
 LEARNT = ("epoch", "seconds", "train_loss", "train_accuracy")
 LEARNT += ("validation_loss", "validation_accuracy")
 HISTORY = {"step": int} | dict.fromkeys(LEARNT, float)  # its columns and their types
-
-
-def read_json(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """What a JSON file says; `needed` are entries that it must have. Raises `BadInput`."""
-    with reading(str(path)):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for name in needed:
-            found[name]
-    return found
 
 
 def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:

@@ -19,14 +19,14 @@ from boundary import BadInput, reading
 from records import RunRecord, record_files
 
 from . import statistics, style
-from .files import HISTORY, read_json, read_table
+from .files import HISTORY, read_table
 
 ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
 COLLECTED = ("history", "predictions")
 MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
-WORDS = 60  # letters of a misclassified review that files and pages show
+LETTERS = 60  # of a misclassified review that files and pages show
 
 
 class Predictions(NamedTuple):
@@ -87,7 +87,11 @@ class Results:
         if is_compact and not (folder / "predictions.parquet").exists():
             what = "has no finished runs" if folder.is_dir() else "is no folder"
             raise BadInput(f"{folder} {what}")
-        experiment = read_json(folder / "experiment.json", ABOUT)
+        path = folder / "experiment.json"
+        with reading(str(path)):
+            experiment = json.loads(path.read_text(encoding="utf-8"))
+            for name in ABOUT:
+                experiment[name]
         records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
         if not any(record.is_finished for record in records):
             raise BadInput(f"{folder} has no finished runs")
@@ -157,7 +161,7 @@ def misclassified(
     names, rows = np.array(label_names, dtype=object), pd.DataFrame({"review": np.where(wrong)[0]})
     rows["label"], rows["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
     rows["confidence"] = mean[wrong].max(1)
-    rows["text"] = [textwrap.shorten(texts[i], WORDS, placeholder=" …") for i in rows["review"]]
+    rows["text"] = [textwrap.shorten(texts[i], LETTERS, placeholder=" …") for i in rows["review"]]
     return rows.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -49,11 +49,6 @@ class Experiment:
         name = self.settings.experiment + ("-tuning" if self.settings.tune else "")
         return Path(self.settings.results) / name
 
-    @property
-    def label_names(self) -> list[str]:
-        """The labels' names, 0 to C - 1."""
-        return list(self.config.id2label.values())
-
     def pretrained(self) -> PreTrainedModel:
         """The pretrained classifier, loaded anew; torch's seed decides its new head."""
         return modeling.load_pretrained(self.config._name_or_path, self.config)
@@ -120,8 +115,8 @@ class Experiment:
         settings, shared = self.settings, self.settings.parallel == "data"
         device = processes.describe(self.device) if shared else hardware.describe(self.device)
         record = {"experiment": settings.experiment, "device": device, "code": hardware.code()}
-        constants, tensorboard = settings.shared_constants(), settings.tensorboard
-        return Series(self.folder, record | self.names, constants, self.label_names, tensorboard)
+        constants, names = settings.shared_constants(), self.task.label_names
+        return Series(self.folder, record | self.names, constants, names, settings.tensorboard)
 
     def runs(self) -> list[Run]:
         """Every run, by method and seed.
@@ -220,7 +215,7 @@ class Experiment:
         data = {name: len(split) for name, split in splits.items()}
         data |= {f"{name}_share_truncated": split.truncated for name, split in splits.items()}
         data["labels"] = {
-            name: np.bincount(split.labels.cpu(), minlength=len(self.label_names)).tolist()
+            name: np.bincount(split.labels.cpu(), minlength=len(self.task.label_names)).tolist()
             for name, split in splits.items()
         }
         data |= {"groups": reviews.groups, "notes": reviews.notes}
@@ -228,7 +223,7 @@ class Experiment:
             "started": utc(),
             "constants": constants,
             **self.names,
-            "label_names": self.label_names,
+            "label_names": self.task.label_names,
         }
         about |= {"data": data, "digests": self.digests, "command": settings.command}
         if earlier := self.earlier():

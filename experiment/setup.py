@@ -90,7 +90,7 @@ def _print_data(experiment):
     settings = experiment.settings
     splits, reviews = experiment.splits(settings.seeds[0]), experiment.reviews(settings.seeds[0])
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items())
-    print(f"Reviews: {counts}; labels {', '.join(experiment.label_names)}")
+    print(f"Reviews: {counts}; labels {', '.join(experiment.task.label_names)}")
     print(*(f"  {note}" for note in reviews.notes), sep="\n")
     side = {"left": "last", "right": "first"}[settings.truncation]
     print(

@@ -8,7 +8,7 @@ import pandas as pd
 TESTS = 40
 EXPERIMENT = {
     "constants": {
-        **{"experiment": "t", "model": "tiny", "train_examples": None, "max_tokens": 8},
+        **{"experiment": "t", "model": "tiny", "labels": 14, "max_tokens": 8},
         **{"methods": ["head", "lora"], "seeds": [0, 1], "epochs": 2, "encoder_dropout": None},
         **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rslora": False},
         **{"micro_batch_tokens": None, "truncation": "right", "results": "my results"},
@@ -113,7 +113,7 @@ def _learning(epochs, seed):
 
 def _steps(epochs):
     steps = np.arange(1, STEPS * epochs + 1)
-    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS, "seconds": steps / 9})
+    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS})
     return table.assign(loss=1 / steps, learning_rate=0.01, gradient_norm=1.0)
 
 
