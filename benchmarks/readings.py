@@ -9,15 +9,14 @@ best C.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 
 import modeling
 from benchmarks.work import prepared
 from data_utils import ENCODERS, TASKS
 from experiment import Experiment
+from experiment.baselines import fit_to_all_labels
 from experiment.inference import features
 from modeling import Method, PeftModel
 from modeling.pooling import POOLINGS
@@ -28,12 +27,9 @@ OPTIONS = ("--experiment", "quick", "--labels", "1000", "--methods", "probe")
 
 def fit_probe(experiment: Experiment, encoder: PeftModel) -> Pipeline:
     """A probe on what is read of the frozen encoder, fitted to all labels."""
-    train, validation = (experiment.splits(0)[name] for name in ("train", "validation"))
-    inputs = [features(encoder, split, experiment.settings) for split in (train, validation)]
-    labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
-    groups = train.groups and train.groups + validation.groups
-    with threadpool_limits(1, "blas"):
-        return modeling.fit_probe(np.concatenate(inputs), labels, groups)
+    splits, settings = experiment.splits(0), experiment.settings
+    of = lambda name: features(encoder, splits[name], settings)  # noqa: E731
+    return fit_to_all_labels(modeling.fit_probe, splits, of)
 
 
 def main() -> None:

@@ -1,10 +1,14 @@
 """Runs that are fitted, not trained: word counts, and a probe on the frozen encoder's features."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 import hardware
 import modeling
+from data_utils import Split
 from modeling import Method
 
 from .experiment import Experiment
@@ -26,15 +30,23 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
     def inputs(name):
         return features(encoder, splits[name], settings) if encoder else splits[name].texts
 
-    # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
-    with clock, threadpool_limits(1, "blas"):
-        train, validation = splits["train"], splits["validation"]
-        labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
-        groups = train.groups and train.groups + validation.groups
-        pipeline = fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
+    with clock:
+        pipeline = fit_to_all_labels(fit, splits, inputs)
     memory = hardware.peak_memory(experiment.device)
     facts = {"training_seconds": clock.seconds, "peak_memory_mib": memory} | shared
     for name in ("train", "test"):
         logits = modeling.log_probabilities(pipeline, inputs(name))
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
     experiment.finish(run, facts, logits)
+
+
+def fit_to_all_labels(
+    fit: Callable, splits: Mapping[str, Split], inputs: Callable[[str], np.ndarray]
+) -> Pipeline:
+    """`fit` with the `inputs` and labels of both training and validation."""
+    train, validation = splits["train"], splits["validation"]
+    labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
+    groups = train.groups and train.groups + validation.groups
+    # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
+    with threadpool_limits(1, "blas"):
+        return fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
