@@ -45,6 +45,13 @@ def _folder_name(name):
     return name
 
 
+def _contrast(text):
+    pair = text.split(" - ")
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise ValueError("it should be two methods, such as 'lora - probe'")
+    return " - ".join(Method.parse(method, {}).text for method in pair)
+
+
 LARGEST = 2**31 - 1  # larger ones overflow in the libraries
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -53,6 +60,8 @@ Amount = Annotated[float, Field(ge=0, lt=3.4e38)]  # finite in float32
 Positive = Annotated[float, Field(gt=0, lt=3.4e38)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # ~ is the user's own folder
+Contrast = Annotated[str, AfterValidator(_contrast)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SOME = Field(min_length=1), AfterValidator(_distinct)
 
@@ -63,8 +72,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     experiment: Annotated[str, AfterValidator(_folder_name)]
-    model: Text
-    dataset: Text
+    model: Place
+    dataset: Place
     text_column: Text
     label_column: Text
     group_column: Text | None
@@ -78,7 +87,7 @@ class Settings(BaseModel):
     blocks: Whole | None
     store_states: bool
     seeds: Annotated[tuple[Seed, ...], *SOME]
-    contrasts: Annotated[tuple[str, ...], AfterValidator(_distinct)]
+    contrasts: Annotated[tuple[Contrast, ...], AfterValidator(_distinct)]
     equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     epochs: Count
     head_epochs_factor: Count
@@ -101,25 +110,13 @@ class Settings(BaseModel):
     split_seed: Whole
     parallel: Literal["runs", "data"]
     tensorboard: bool
-    results: Text
+    results: Place
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
 
     preset: str  # whose values it has
     fresh: bool = False  # delete this experiment's results first
     tune: bool = False  # try learning rates instead, on validation
     command: str = "python finetuning.py"  # what resumes it
-
-    @field_validator("model", "dataset", "results")
-    @classmethod
-    def expand_home(cls, path: str) -> str:
-        """~ is the user's own folder."""
-        return os.path.expanduser(path)
-
-    @field_validator("contrasts")
-    @classmethod
-    def read_contrasts(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        """Each is two methods as one types them, with " - " between them."""
-        return tuple(" - ".join(_two_methods(text)) for text in texts)
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -199,13 +196,6 @@ def _in_words(error, name=None):
         name = constant.upper() + "".join(f"[{part!r}]" for part in entry)
     words = first["msg"].removeprefix("Value error, ").replace("Input", "it")
     return f"{name} is {first['input']!r:.60}; {words[0].lower()}{words[1:]}"
-
-
-def _two_methods(contrast):
-    pair = contrast.split(" - ")
-    if len(pair) != 2 or pair[0] == pair[1]:
-        raise ValueError("each should be two methods, such as 'lora - probe'")
-    return [Method.parse(text, {}).text for text in pair]
 
 
 def _read_methods(texts, values):
