@@ -73,6 +73,20 @@ def test_the_table_of_coverage_is_that_of_its_file():
     assert rows and without_source("docs/statistics.md", text) == []
 
 
+def test_the_tables_of_models_after_training_are_means_of_their_file():
+    table = pd.read_csv(RESULTS / "after_training.csv").fillna({"rank": np.inf})  # inf: whole
+    table["method"] = table["run"].str.partition("-")[0]
+    draws = 100 * table.set_index(["experiment", "rank", "method"])["test_accuracy"]
+    found = draws.groupby(level=[0, 1, 2]).agg(["mean", "min", "max"])
+    page, methods = text_of("docs/findings.md"), ["head", "adapter", "lora", "full"]
+    ranks = found.loc["more-rotten"].xs("full", level="method")["mean"]
+    assert f"trained on Rotten Tomatoes | {' | '.join(f'{m:.1f}' for m in ranks)} |" in page
+    there, imdb = (found.loc[name, np.inf].loc[methods] for name in ("more-rotten", "more-imdb"))
+    assert f"| trained there | {' | '.join(f'{m:.1f}' for m in there['mean'])} |" in page
+    cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in imdb.to_numpy()]
+    assert f"| trained on IMDB (range) | {' | '.join(cells)} |" in page
+
+
 def test_every_decimal_of_the_readme_stands_in_a_file_that_it_links():
     methods = re.compile(r"^\|.*MB \|$", re.MULTILINE)  # its counts are computed below
     assert without_source("README.md", methods.sub("", text_of("README.md"))) == []
