@@ -21,7 +21,7 @@ from records import RunRecord, record_files
 from . import statistics, style
 from .files import HISTORY, read_table
 
-ABOUT = ("constants", "model", "data_set", "label_names", "data", "command")
+NEEDED = ("constants", "model", "data_set", "label_names", "data", "command")
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
 COLLECTED = ("history", "predictions")
@@ -90,7 +90,7 @@ class Results:
         path = folder / "experiment.json"
         with reading(str(path)):
             experiment = json.loads(path.read_text(encoding="utf-8"))
-            for name in ABOUT:
+            for name in NEEDED:
                 experiment[name]
         records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
         if not any(record.is_finished for record in records):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import hardware
 from boundary import BadInput
 
-PATIENCE = timedelta(days=7)  # for another process's work; one that has ended is noticed at once
+LONGEST_WAIT = timedelta(days=7)  # a process that has ended is noticed at once
 
 _store = None  # torchrun's; it outlives the processes
 
@@ -101,7 +101,9 @@ def join() -> None:
         _store = dist.PrefixStore(f"start {_number('TORCHELASTIC_RESTART_COUNT')}", _store)
     on_gpu = "nccl" if here <= gpus else "gloo"  # NCCL refuses two processes on one GPU
     backends = f"cpu:gloo,cuda:{on_gpu}" if gpus else "gloo"
-    dist.init_process_group(backends, store=_store, rank=place, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(
+        backends, store=_store, rank=place, world_size=count, timeout=LONGEST_WAIT
+    )
 
 
 def leave() -> None:

@@ -13,7 +13,7 @@ from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
 from .experiment import ABOUT, Experiment
-from .runs import LOCK, RESULTS, STATE, folder_lock, held
+from .runs import LOCK, OUTPUTS, STATE, folder_lock, held
 
 # Written beside the runs' folders.
 FILES = ("runs.csv", "history.csv", "misclassified.csv", "report.md", "report.html", *plots.FILES)
@@ -68,7 +68,7 @@ def _delete(experiment):
                     "EXPERIMENT name"
                 )
         for run in runs:
-            _remove(run, *RESULTS, STATE, *(path.name for path in run.glob("events.out.tfevents*")))
+            _remove(run, *OUTPUTS, STATE, *(path.name for path in run.glob("events.out.tfevents*")))
     for run in runs:
         _remove(run, LOCK)
         with suppress(OSError):  # it holds something of the user's

@@ -28,7 +28,7 @@ from . import processes
 from .training_state import State, read_state, write_state
 
 RECORD, STATE, LOCK = "run.json", "unfinished.safetensors", ".lock"
-RESULTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, ABOUT)
+OUTPUTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, ABOUT)
 ROOM = "make room, or set RESULTS to another disk"
 
 
@@ -174,7 +174,7 @@ class Run:
 
     # ------------------------------------------------------------------------ its end
 
-    def finish(self, facts: dict, labels: Tensor, logits: Tensor | None) -> None:
+    def finish(self, facts: dict, labels: Tensor | None, logits: Tensor | None) -> None:
         """Write the record that ends the run.
 
         Before it the test's labels (n,) and logits (n, C), if there was a test: else a learning

@@ -8,7 +8,7 @@
 The digest is of all that the values depend on: the base model and its config, how many of its
 blocks, what is stored of each text, what the head reads, the token ids, the size of micro-batches,
 the type computed in, the versions. So other seeds, methods, learning rates, experiments and
-processes find them again. That folder holds nothing else: delete it to free the disk.
+processes find them again. Delete that folder to free the disk.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """To and from other libraries' formats: peft, and transformers for what its classes have.
 
 peft reads adapter_config.json and adapter_model.safetensors, head included; transformers a folder
-that `pipeline("text-classification", model=folder)` loads, LoRA merged.
+that `pipeline("text-classification", model=folder)` loads, with updates merged.
 """
 
 import copy
@@ -41,7 +41,7 @@ SUPPORTED = {
 
 
 def export_transformers(model: PeftModel, folder: Path) -> None:
-    """A folder that transformers loads without this package; LoRA is merged, in a copy.
+    """A folder that transformers loads without this package; updates are merged, in a copy.
 
     Raises `BadInput` for adapters and whatever else adds weights to the architecture.
     """

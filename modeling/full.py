@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight learns, of all or of the last blocks: what others are read by."""
+"""Full fine-tuning: every weight learns, of all or of the last blocks. The reference method."""
 
 from .base import PeftModel
 
