@@ -5,9 +5,9 @@
     experiment.json, runs.csv       as they are
     predictions.parquet             method, seed, label and logits (float16) of every test review
     history.parquet                 a row for each evaluation on the validation reviews
-    misclassified.csv               row numbers and a few words
     report.md                       the page, made anew from these; with the figures that are there
 
+No text is kept: the page has no list of misclassified reviews.
 Figures are kept by copying them to the folder: `python -m evaluation.report docs/results/quick`
 draws those that it finds, and makes the same page again.
 """
@@ -31,9 +31,6 @@ def compact(source: Path, target: Path) -> list[Path]:
     about = (source / "experiment.json").read_text(encoding="utf-8")
     written = [write(target / "experiment.json", about)]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
-    if results.misclassified is not None:
-        table = results.misclassified.to_csv(index=False)
-        written.append(write(target / "misclassified.csv", table))
     rows = []
     for (method, seed), logits in results.predictions.logits.items():
         names = [f"logit_{label}" for label in results.experiment["label_names"]]
