@@ -267,11 +267,14 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
         assert alone == (label, pytest.approx(probability, abs=1e-6))
 
 
-def test_predict_writes_labels_and_probabilities_of_a_table(checkpoint, tmp_path, capsys):
+def test_predict_writes_labels_and_probabilities_of_a_table(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
     folder, finetuned = checkpoint()
     table, output = tmp_path / "texts.csv", tmp_path / "p.csv"
+    monkeypatch.setenv("HOME", str(tmp_path))
     pd.DataFrame({"n": range(len(TEXTS)), "body": TEXTS}).to_csv(table, index=False)
-    given = [str(folder), str(table), "--output", str(output)]
+    given = [str(folder), str(table), "--output=~/p.csv"]
     assert predict.main([*given, "--text-column", "body"]) == 0
     found = pd.read_csv(output)
     assert found.columns.tolist() == ["label", "probability_bad", "probability_good"]

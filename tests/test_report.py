@@ -114,6 +114,9 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
     begin(tmp_path, constants=EXPERIMENT["constants"] | {"redraw_labels": True})
     assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
+    all_labels = {"redraw_labels": True, "labels": None}  # a baseline has nothing to draw
+    begin(tmp_path, constants=EXPERIMENT["constants"] | all_labels)
+    assert "**Seeds were not varied for head-only**" in page(tmp_path)
 
 
 def test_one_method_is_compared_with_nothing(tmp_path):

@@ -144,6 +144,11 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert drawn == [pytest.approx([100 * right / TESTS] * 2) for right in (30, 29)]
 
 
+def test_the_page_is_named_by_the_words_that_all_experiments_begin_with(tmp_path):
+    page, *_ = tasks.write_page(*experiments(tmp_path, ("r8", "rotten")))
+    assert page.name == "few.md"
+
+
 def test_two_experiments_on_one_task_are_refused(tmp_path, capsys):
     folders = experiments(tmp_path)
     begin(folders[1], constants=Results.read(folders[0]).experiment["constants"])
