@@ -27,9 +27,12 @@ OPTIONS = ("--experiment", "quick", "--labels", "1000", "--methods", "probe")
 
 def fit_probe(experiment: Experiment, encoder: PeftModel) -> Pipeline:
     """A probe on what is read of the frozen encoder, fitted to all labels."""
-    splits, settings = experiment.splits(0), experiment.settings
-    of = lambda name: features(encoder, splits[name], settings)  # noqa: E731
-    return fit_to_all_labels(modeling.fit_probe, splits, of)
+    splits = experiment.splits(0)
+
+    def inputs(name):
+        return features(encoder, splits[name], experiment.settings)
+
+    return fit_to_all_labels(modeling.fit_probe, splits, inputs)
 
 
 def main() -> None:

@@ -90,6 +90,8 @@ def test_many_contrasts_take_several_rows_each_with_an_axis(tmp_path):
     assert [axes.get_title() for axes in shown] == [f"{i} − LoRA" for i in range(len(many))]
     labelled = [i for i, axes in enumerate(shown) if axes.get_xlabel()]
     assert labelled == list(range(2, len(many)))  # the lowest of each column
+    numbered = [i for i, axes in enumerate(shown) if axes.xaxis.get_tick_params()["labelbottom"]]
+    assert numbered == labelled
     for axes in (shown[0], shown[tasks.WIDEST]):
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["imdb", "r8", tasks.MEAN]
 
