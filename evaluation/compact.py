@@ -7,6 +7,9 @@
     history.parquet                 a row for each evaluation on the validation reviews
     report.md                       the page, made anew from these; with the figures that are there
 
+Of a tuning, `python -m evaluation.compact results/quick-tuning docs/results` adds the rates that it
+tried to docs/results/learning_rates.csv, in place of those of an earlier time, and draws them.
+
 No text is kept: the page has no list of misclassified reviews.
 Figures are kept by copying them to the folder: `python -m evaluation.report docs/results/quick`
 draws those that it finds, and makes the same page again.
@@ -21,12 +24,15 @@ import pandas as pd
 from boundary import replacing, write
 
 from . import report
+from .curves import tunings_figure
 from .files import run_command
 from .results import Results, runs_csv
 
 
 def compact(source: Path, target: Path) -> list[Path]:
     """Write the experiment in `source` to `target` in its compact form; returns the paths."""
+    if (source / "tuning.csv").exists():
+        return _add_rates(source, target / "learning_rates.csv")
     results = Results.read(source)
     about = (source / "experiment.json").read_text(encoding="utf-8")
     written = [write(target / "experiment.json", about)]
@@ -44,6 +50,17 @@ def compact(source: Path, target: Path) -> list[Path]:
         if len(table):
             written.append(_write_parquet(target / f"{name}.parquet", table))
     return [*written, *report.write(Results.read(target))]
+
+
+def _add_rates(source, path):
+    """Put the rates of one tuning into the table of all."""
+    tuned = pd.read_csv(source / "tuning.csv", keep_default_na=False)
+    tuned.insert(0, "experiment", source.name.removesuffix("-tuning"))
+    if path.exists():
+        others = pd.read_csv(path, keep_default_na=False)
+        tuned = pd.concat([others[others["experiment"] != tuned["experiment"][0]], tuned])
+    write(path, tuned.to_csv(index=False))
+    return [path, tunings_figure(path)]
 
 
 def _in_half(logits):

@@ -119,14 +119,31 @@ def test_the_costs_on_the_page_of_methods_are_those_of_its_file():
     assert list(decimals(text).values()) == [own.min().round(2), own.max().round(2)]
 
 
+TUNED = pd.read_csv(RESULTS / "learning_rates.csv")
+
+
+def chosen_rates(experiment):
+    """The rate that its tuning chose, by method or variant; the one of the lowest loss."""
+    rows = TUNED[TUNED["experiment"] == experiment]
+    best = rows.loc[rows.groupby("method")["validation_loss"].idxmin()]
+    return best.set_index("method")["learning_rate"].to_dict()
+
+
 @pytest.mark.parametrize(
-    ("tuned", "preset"),
-    [("tuning", "full"), ("rotten-tuning", "base"), ("few-imdb-tuning", "quick")],
+    ("tuned", "preset"), [("full", "full"), ("base-rotten", "base"), ("few-imdb", "quick")]
 )
 def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
-    table = pd.read_csv(RESULTS / tuned / "tuning.csv")
-    chosen = table[table["chosen"]].set_index("method")["learning_rate"].to_dict()
-    assert chosen.items() <= getattr(finetuning.LEARNING_RATES, preset).items()
+    assert chosen_rates(tuned).items() <= getattr(finetuning.LEARNING_RATES, preset).items()
+
+
+@pytest.mark.parametrize("name", [name for name in TUNED["experiment"].unique() if name != "full"])
+def test_an_experiment_has_the_rates_that_its_tuning_chose(name):
+    runs = pd.read_csv(RESULTS / name / "runs.csv")
+    runs["method"] = runs["method"].str.replace(r",? ?learning_rate=[^,)]+", "", regex=True)
+    runs["method"] = runs["method"].str.replace("()", "", regex=False)
+    ran = runs.dropna(subset="learning_rate").groupby("method")["learning_rate"].unique()
+    for method, rate in chosen_rates(name).items():
+        assert ran[method].tolist() == [rate], method
 
 
 def test_the_lesson_is_as_long_as_the_readme_says():

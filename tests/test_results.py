@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
+from made_up import EXPERIMENT, TESTS, add, add_run, add_tuning, begin, predicted
 from scipy.special import softmax
 
 from boundary import BadInput, replacing, write
@@ -223,6 +223,19 @@ def test_a_damaged_table_is_named(folder):
     (kept / "history.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadInput, match=r"history\.parquet cannot be read"):
         Results.read(kept)
+
+
+def test_the_rates_of_tunings_share_one_table_and_its_figures(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}-tuning").mkdir()
+        add_tuning(tmp_path / f"{name}-tuning")
+    for name in ("one", "two", "one"):  # the second time in place of the first
+        assert compact.main([str(tmp_path / f"{name}-tuning"), str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "learning_rates.csv")
+    assert table["experiment"].tolist() == ["two"] * 6 + ["one"] * 6
+    own = table[table["experiment"] == "one"].drop(columns="experiment").reset_index(drop=True)
+    assert own.equals(pd.read_csv(tmp_path / "one-tuning" / "tuning.csv"))
+    assert (tmp_path / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("arguments", [[], ["one"], ["missing", "to"]])
