@@ -58,8 +58,6 @@ class Experiment:
         pretrained = self.pretrained()
         model = method.build(pretrained, self.settings.pooling).to(self.device)
         modeling.use_fast_attention(pretrained, self.device)
-        if self.device.type == "cpu":
-            modeling.use_folded_lora(model)
         return model
 
     # ------------------------------------------------------------------------ data

@@ -4,7 +4,7 @@ from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel
 from .baseline import PROBE, TFIDF, fit_bag_of_words, fit_probe, log_probabilities
 from .bitfit import BitFitModel
-from .fast import use_fast_attention, use_folded_lora
+from .fast import use_fast_attention
 from .finetuned import Finetuned, load_finetuned, load_peft, save_checkpoint
 from .full import FullModel
 from .head_only import HeadOnlyModel

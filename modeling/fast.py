@@ -13,9 +13,6 @@ forward pass is replaced. On a GPU, PyTorch's fused attention, always with a mas
 leaves out a mask that hides nothing, and to know that, it waits for the device at every forward
 pass.
 
-`use_folded_lora`: LoRA's h as one product with W = W0 + s B A, on a CPU. The paper's form passes
-over h twice more, and those passes cost more than A and B do.
-
 `first_token_alone`: the last block, where the head reads the first token and no other.
 """
 
@@ -25,7 +22,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -110,51 +106,6 @@ AttentionInterface.register(PLAIN, plain_attention)
 AttentionMaskInterface.register(PLAIN, _mask)
 AttentionInterface.register(MASKED, sdpa_attention_forward)
 AttentionMaskInterface.register(MASKED, _every_mask)
-
-
-class FoldedLoRA(torch.autograd.Function):
-    """h = W x + b with W = W0 + s B A, and gradients for x, A and B alone.
-
-    With g = dL/dh, M rows of x and g:
-        dL/dx = g W        dL/dA = s (g B)^T x        dL/dB = s g^T (x A^T)
-    Beside the two products with W, which a frozen layer requires too, all have a side of r.
-    """
-
-    @staticmethod
-    def forward(ctx, x, A, B, layer):
-        """x (..., d_in) -> h (..., d_out), with `layer` for W0, b and s.
-
-        W is built in W0's type, the rest is computed in autocast's.
-        """
-        W0, bias, scaling = layer.linear.weight, layer.linear.bias, layer.scaling
-        device = x.device.type
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
-        with torch.autocast(device, enabled=False):
-            W = torch.addmm(W0, B, A, alpha=scaling).to(dtype)
-            x = x.to(dtype)
-            ctx.save_for_backward(x, W, A, B)
-            ctx.scaling = scaling
-            return F.linear(x, W, None if bias is None else bias.to(dtype))
-
-    @staticmethod
-    @once_differentiable  # the saved W hides A and B: a second derivative would be wrong
-    def backward(ctx, g):
-        x, W, A, B = ctx.saved_tensors
-        rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)  # (M, d_in), (M, d_out)
-        g_B = g_rows @ B.to(g.dtype)  # (M, r)
-        x_A = rows @ A.to(g.dtype).T  # (M, r)
-        grad_A = ctx.scaling * (g_B.T @ rows).to(A.dtype)
-        grad_B = ctx.scaling * (g_rows.T @ x_A).to(B.dtype)
-        grad_x = (g_rows @ W).view(x.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, grad_A, grad_B, None
-
-
-def use_folded_lora(model: nn.Module) -> None:
-    """Have the LoRA layers of a model compute their folded form, but where dropout acts on A."""
-    for layer in model.modules():
-        if hasattr(layer, "lora_A"):
-            layer.folded = True
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from boundary import BadInput
 
 from .base import PeftModel
-from .fast import FoldedLoRA
 from .merging import AdaptedLinear, adapted_layers, wrap
 
 
@@ -32,7 +31,6 @@ class LoRALinear(AdaptedLinear):
     def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False):
         super().__init__(linear)
         self.dropout = nn.Dropout(dropout)
-        self.folded = False  # see fast.py
         self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
         weight = linear.weight  # (d_out, d_in)
         self.lora_A = nn.Parameter(weight.new_empty(rank, linear.in_features))
@@ -42,8 +40,6 @@ class LoRALinear(AdaptedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """h = W0 x + b + (alpha / r) B A x, with dropout before A; (..., d_in) -> (..., d_out)"""
-        if self.folded and not (self.training and self.dropout.p):
-            return FoldedLoRA.apply(x, self.lora_A, self.lora_B, self)
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
         return self.linear(x) + self.scaling * update
 

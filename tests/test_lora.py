@@ -11,7 +11,6 @@ from modeling import (
     LoRAModel,
     adapted_layers,
     merge,
-    use_folded_lora,
 )
 from modeling.architectures import ARCHITECTURES
 
@@ -35,47 +34,6 @@ def test_first_and_second_derivatives_of_lora_are_those_of_finite_differences():
 
     assert torch.autograd.gradcheck(of, (x, layer.lora_A, layer.lora_B))
     assert torch.autograd.gradgradcheck(of, (x, layer.lora_A, layer.lora_B))
-
-
-def test_folded_lora_is_the_papers_lora(family):
-    results = {}
-    for form in ("folded", "paper"):
-        targets = tuple(ARCHITECTURES[family].projections)
-        model = trained(family, std=0.05, targets=targets)
-        if form == "folded":
-            use_folded_lora(model)
-        logits = model(*tokens())
-        nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1])).backward()
-        gradients = [p.grad.flatten() for p in model.trainable_parameters().values()]
-        results[form] = logits.detach(), torch.cat(gradients)
-    for ours, paper in zip(results["folded"], results["paper"], strict=True):
-        assert (ours - paper).abs().max() < 1e-12 * paper.abs().max()
-
-
-def test_folded_lora_builds_its_matrix_in_float32_under_autocast():
-    torch.manual_seed(0)
-    layer = LoRALinear(nn.Linear(32, 16), rank=4, alpha=8)
-    nn.init.normal_(layer.lora_B, std=0.01)
-    use_folded_lora(layer)
-    x = torch.randn(3, 32, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        h = layer(x)
-    W = (layer.linear.weight + 2 * layer.lora_B @ layer.lora_A).bfloat16()
-    expected = nn.functional.linear(x.bfloat16(), W, layer.linear.bias.bfloat16())
-    assert h.dtype == torch.bfloat16 and torch.equal(h, expected)
-    h.sum().backward()
-    assert x.grad.dtype == layer.lora_A.grad.dtype == layer.lora_B.grad.dtype == torch.float32
-
-
-@pytest.mark.parametrize("by", ["x", "A"])
-def test_a_second_derivative_of_folded_lora_is_refused(by):
-    layer = LoRALinear(nn.Linear(8, 8), rank=2, alpha=4)
-    use_folded_lora(layer)
-    x = torch.randn(3, 8, requires_grad=True)
-    of = {"x": x, "A": layer.lora_A, "B": layer.lora_B}[by]
-    (gradient,) = torch.autograd.grad(layer(x).square().sum(), of, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
 
 
 def test_dropout_before_a_acts_in_training_alone():

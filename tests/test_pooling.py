@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from boundary import BadInput
-from modeling import METHODS, use_fast_attention, use_folded_lora
+from modeling import METHODS, use_fast_attention
 from modeling.export import export_peft, export_transformers
 from modeling.pooling import POOLINGS, LayersHead, mean_of_tokens
 
@@ -84,7 +84,6 @@ def test_padding_never_counts(family, pooling):
 def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooling, blocks):
     model = model_of("lora", family, pooling, blocks=blocks)
     use_fast_attention(model.pretrained, torch.device("cpu"))
-    use_folded_lora(model)
     k = L - blocks
     assert model.frozen_blocks == k
     frozen = model.frozen_states(*tokens()) if k else None
