@@ -24,15 +24,15 @@ import pandas as pd
 from boundary import replacing, write
 
 from . import report
-from .curves import tunings_figure
+from .curves import tuning_figure
 from .files import run_command
 from .results import Results, runs_csv
 
 
 def compact(source: Path, target: Path) -> list[Path]:
     """Write the experiment in `source` to `target` in its compact form; returns the paths."""
-    if (source / "tuning.csv").exists():
-        return _add_rates(source, target / "learning_rates.csv")
+    if (tuning := source / "tuning.csv").exists():
+        return _add_rates(tuning, target / "learning_rates.csv")
     results = Results.read(source)
     about = (source / "experiment.json").read_text(encoding="utf-8")
     written = [write(target / "experiment.json", about)]
@@ -54,13 +54,11 @@ def compact(source: Path, target: Path) -> list[Path]:
 
 def _add_rates(source, path):
     """Put the rates of one tuning into the table of all."""
-    tuned = pd.read_csv(source / "tuning.csv", keep_default_na=False)
-    tuned.insert(0, "experiment", source.name.removesuffix("-tuning"))
+    tuned = pd.read_csv(source, keep_default_na=False)
     if path.exists():
         others = pd.read_csv(path, keep_default_na=False)
-        tuned = pd.concat([others[others["experiment"] != tuned["experiment"][0]], tuned])
-    write(path, tuned.to_csv(index=False))
-    return [path, tunings_figure(path)]
+        tuned = pd.concat([others[~others["experiment"].isin(tuned["experiment"])], tuned])
+    return [write(path, tuned.to_csv(index=False)), tuning_figure(path)]
 
 
 def _in_half(logits):

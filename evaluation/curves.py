@@ -39,9 +39,14 @@ CURVES = (
     "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
     "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
 )
-LOSS = "validation loss (nats per review)"
 WIDEST = 4  # panels beside one another
-TUNING = {"method": str, "learning_rate": float, "validation_loss": float, "chosen": bool}
+TUNING = {
+    "experiment": str,
+    "method": str,
+    "learning_rate": float,
+    "validation_loss": float,
+    "chosen": bool,
+}
 
 
 def learning_curves(results: Results):
@@ -140,53 +145,37 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     return figure, handles
 
 
-def tuning_figure(folder: Path) -> Path:
-    """Draw `tuning.png` from `tuning.csv` in `folder`: the validation loss at each learning rate.
+def tuning_figure(table: Path) -> Path:
+    """Draw beside `table` the validation loss at each learning rate, a panel for each experiment.
 
-    Raises `BadInput` where the table is missing or cannot be read.
+    Variants are left out where there are several. Raises `BadInput` where the table is missing or
+    cannot be read.
     """
-    tuned = read_table(folder / "tuning.csv", TUNING)
-    set_style()
-    figure, axes = plt.subplots(figsize=(7.2, 4.0))
-    _rates(axes, tuned, looks(tuned["method"]), ring=13)
-    axes.set(xlabel="learning rate", ylabel=LOSS)
-    return _save_rates(folder / "tuning.png", figure, tuned)
-
-
-def tunings_figure(table: Path) -> Path:
-    """The same of the tunings in `table`, a panel for each `experiment`, without variants."""
-    tuned = read_table(table, {"experiment": str, **TUNING})
-    tuned = tuned[~tuned["method"].str.contains("(", regex=False)]
-    panels = tuned.groupby("experiment", sort=False)
+    tuned = read_table(table, TUNING)
+    several = tuned["experiment"].nunique() > 1
+    if several:
+        tuned = tuned[~tuned["method"].str.contains("(", regex=False)]
+    drawn, panels = looks(tuned["method"]), tuned.groupby("experiment", sort=False)
     columns = min(len(panels), WIDEST)
     rows = -(-len(panels) // columns)
+    size = (2.9 * columns, 2.3 * rows + 0.6) if several else (7.2, 4.0)
     set_style()
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(2.9 * columns, 2.3 * rows + 0.6), squeeze=False, sharex=True
-    )
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)
     for axes, (name, own) in zip(grid.flat, panels, strict=False):
-        _rates(axes, own, looks(tuned["method"]), ring=9)
-        axes.set_title(name, fontsize=10)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
-        axes.set_xlabel("learning rate")
-        axes.tick_params(labelbottom=True)
-    figure.supylabel(LOSS, fontsize=10)
-    return _save_rates(table.with_suffix(".png"), figure, tuned)
-
-
-def _rates(axes, tuned, drawn, ring):
-    """A line for each method, and a ring around what was chosen."""
-    for method, runs in tuned.groupby("method", sort=False):
-        runs, look = runs.set_index("learning_rate")["validation_loss"].sort_index(), drawn[method]
-        axes.plot(runs, color=look.colour, ls=look.line, marker=look.marker)
-    chosen = tuned[tuned["chosen"]]
-    axes.plot(chosen["learning_rate"], chosen["validation_loss"], "ko", ms=ring, mfc="none")
-    axes.set_xscale("log")
-
-
-def _save_rates(path, figure, tuned):
-    handles = [*map(line_handle, looks(tuned["method"]).values()), ring_handle("chosen")]
+        for method, runs in own.groupby("method", sort=False):
+            losses, look = runs.set_index("learning_rate")["validation_loss"], drawn[method]
+            axes.plot(losses.sort_index(), color=look.colour, ls=look.line, marker=look.marker)
+        chosen, ring = own[own["chosen"]], 9 if several else 13
+        axes.plot(chosen["learning_rate"], chosen["validation_loss"], "ko", ms=ring, mfc="none")
+        axes.set_xscale("log")
+        axes.set_title(name if several else "", fontsize=10)
+    for i, axes in enumerate(grid.flat):
+        axes.set_visible(i < len(panels))
+        if i + columns >= len(panels):  # nothing stands below
+            axes.set_xlabel("learning rate")
+            axes.tick_params(labelbottom=True)
+    figure.supylabel("validation loss (nats per review)", fontsize=10)
+    handles = [*map(line_handle, drawn.values()), ring_handle("chosen")]
     note = "a failed run has no point; chosen by the lowest validation loss"
-    return save(path, (figure, note, handles), "Which learning rate suits each method?", "")
+    title = "Which learning rate suits each method?"
+    return save(table.with_suffix(".png"), (figure, note, handles), title, "")

@@ -167,8 +167,8 @@ def _made(experiment):
 
 def rewrite(folder: Path) -> list[Path]:
     """The figures and the page of a folder anew, or the figure of a tuning."""
-    tuning = (folder / "tuning.csv").exists()
-    return [tuning_figure(folder)] if tuning else write(Results.read(folder))
+    tuning = folder / "tuning.csv"
+    return [tuning_figure(tuning)] if tuning.exists() else write(Results.read(folder))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,7 +38,8 @@ def collect(experiment) -> pd.DataFrame:
     for path in record_files(experiment.folder):  # of earlier starts too
         record = RunRecord.read(path)
         if record.seed == experiment.settings.seeds[0]:
-            row = {"method": without("learning_rate", record.method), "seed": record.seed}
+            row = {"experiment": experiment.settings.experiment}
+            row |= {"method": without("learning_rate", record.method), "seed": record.seed}
             row |= record.model_dump(include={"learning_rate", "status", *MEASURED})
             rows.append(row | {"seconds": record.training_seconds})
     table = pd.DataFrame(rows)
@@ -54,11 +55,11 @@ def collect(experiment) -> pd.DataFrame:
 
 def summarise(experiment) -> None:
     """Write tuning.csv and its figure, and print the chosen rates as constants to copy."""
-    table, folder = collect(experiment), experiment.folder
+    table = collect(experiment)
     if table.empty:
         return
-    write(folder / "tuning.csv", table.to_csv(index=False))
-    print(table.drop(columns=["seed", "status"]).to_string(index=False))
+    file = write(experiment.folder / "tuning.csv", table.to_csv(index=False))
+    print(table.drop(columns=["experiment", "seed", "status"]).to_string(index=False))
     chosen = table[table["chosen"]]
     for row in chosen[chosen["at_edge"]].itertuples():
         print(
@@ -72,4 +73,4 @@ def summarise(experiment) -> None:
     variants = [f'"{m[:-1]}, learning_rate={rate:g})"' for m, rate in best if "(" in m]
     if variants:  # no constant holds the rate of a variant
         print("METHODS:", *variants, sep="\n  ")
-    print("Written:", folder / "tuning.csv", tuning_figure(folder), sep="\n  ")
+    print("Written:", file, tuning_figure(file), sep="\n  ")

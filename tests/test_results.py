@@ -227,14 +227,14 @@ def test_a_damaged_table_is_named(folder):
 
 def test_the_rates_of_tunings_share_one_table_and_its_figures(tmp_path):
     for name in ("one", "two"):
-        (tmp_path / f"{name}-tuning").mkdir()
-        add_tuning(tmp_path / f"{name}-tuning")
+        (tmp_path / name).mkdir()
+        add_tuning(tmp_path / name)
     for name in ("one", "two", "one"):  # the second time in place of the first
-        assert compact.main([str(tmp_path / f"{name}-tuning"), str(tmp_path)]) == 0
+        assert compact.main([str(tmp_path / name), str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "learning_rates.csv")
     assert table["experiment"].tolist() == ["two"] * 6 + ["one"] * 6
-    own = table[table["experiment"] == "one"].drop(columns="experiment").reset_index(drop=True)
-    assert own.equals(pd.read_csv(tmp_path / "one-tuning" / "tuning.csv"))
+    own = table[table["experiment"] == "one"].reset_index(drop=True)
+    assert own.equals(pd.read_csv(tmp_path / "one" / "tuning.csv"))
     assert (tmp_path / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
 
 
