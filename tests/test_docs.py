@@ -76,15 +76,27 @@ def test_the_table_of_coverage_is_that_of_its_file():
 def test_the_tables_of_models_after_training_are_means_of_their_file():
     table = pd.read_csv(RESULTS / "after_training.csv").fillna({"rank": np.inf})  # inf: whole
     table["method"] = table["run"].str.partition("-")[0]
-    draws = 100 * table.set_index(["experiment", "rank", "method"])["test_accuracy"]
-    found = draws.groupby(level=[0, 1, 2]).agg(["mean", "min", "max"])
+    draws = 100 * table.set_index(["experiment", "task", "rank", "method"])["test_accuracy"]
+    found = draws.groupby(level=[0, 1, 2, 3]).agg(["mean", "min", "max"])
     page, methods = text_of("docs/findings.md"), ["head", "adapter", "lora", "full"]
-    ranks = found.loc["more-rotten"].xs("full", level="method")["mean"]
-    assert f"trained on Rotten Tomatoes | {' | '.join(f'{m:.1f}' for m in ranks)} |" in page
-    there, imdb = (found.loc[name, np.inf].loc[methods] for name in ("more-rotten", "more-imdb"))
-    assert f"| trained there | {' | '.join(f'{m:.1f}' for m in there['mean'])} |" in page
-    cells = [f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in imdb.to_numpy()]
-    assert f"| trained on IMDB (range) | {' | '.join(cells)} |" in page
+    for labels, name in (("300", "few-rotten"), ("2,000", "more-rotten")):
+        ranks = found.loc[name, "rotten-tomatoes"].xs("full", level="method")["mean"]
+        assert f"\n| {labels} labels | {' | '.join(f'{m:.1f}' for m in ranks)} |\n" in page
+    imdb = (
+        100
+        * pd.read_csv(RESULTS / "more-imdb" / "runs.csv").groupby("method")["test_accuracy"].mean()
+    )
+    whole = found.xs(np.inf, level="rank")
+    for task, title, there, other, source in (
+        ("rotten-tomatoes", "Rotten Tomatoes", "more-rotten", "more-imdb", "IMDB"),
+        ("imdb", "IMDB", None, "more-rotten", "Rotten Tomatoes"),
+    ):
+        own = whole.loc[there, task]["mean"] if there else imdb
+        same = " | ".join(f"{own[method]:.1f}" for method in methods)
+        assert f"| {title} | the same | {same} |" in page
+        cells = whole.loc[other, task].loc[methods].to_numpy()
+        cells = " | ".join(f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in cells)
+        assert f"| {title} | {source} | {cells} |" in page
 
 
 def test_every_decimal_of_the_readme_stands_in_a_file_that_it_links():
