@@ -55,7 +55,8 @@ class Results:
     """An experiment's files, and what is computed from them.
 
     `records` are in the experiment's order of methods, then by seed; `runs` are the finished ones
-    with their scores, `failed` the others. `history` has method and seed in front.
+    with their scores, `failed` the others. `history` has method and seed in front; the compact form
+    has none.
     `contrasts` are the planned pairs, `comparisons` all others. `misclassified` is None where it
     was not looked for.
     """
@@ -92,7 +93,8 @@ class Results:
             experiment = json.loads(path.read_text(encoding="utf-8"))
             for name in NEEDED:
                 experiment[name]
-        records, tables = _read_compact(folder) if is_compact else _read_folders(folder, experiment)
+        read = _read_compact if is_compact else _read_folders
+        records, tables = read(folder, experiment)
         if not any(record.is_finished for record in records):
             raise BadInput(f"{folder} has no finished runs")
         predictions = _predictions(folder, tables["predictions"])
@@ -197,20 +199,27 @@ def _read_folders(folder, experiment):
     return [record for _, record in runs], tables
 
 
-def _read_compact(folder):
+def _read_compact(folder, experiment):
     """The same from the tables that compact.py writes."""
     path, records = folder / "runs.csv", []
     with reading(str(path)):
         for row in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
             row["hyperparameters"] = json.loads(row["hyperparameters"])
             records.append(RunRecord(**{name: value for name, value in row.items() if value != ""}))
-    tables = {}
-    for name in COLLECTED:
-        path = folder / f"{name}.parquet"
-        with reading(str(path)):
-            empty = pd.DataFrame(columns=["method", "seed", *HISTORY])
-            tables[name] = pd.read_parquet(path) if path.exists() else empty
-    return records, tables
+    path = folder / "predictions.parquet"
+    with reading(str(path)):
+        table = pd.read_parquet(path)
+        logits = _logits(table["predicted"], table["confidence"], experiment["label_names"])
+    return records, {"predictions": table.join(logits), "history": pd.DataFrame()}
+
+
+def _logits(predicted, confidence, names):
+    """Logits (n, C) of these predictions and confidences, where all other labels share the rest."""
+    logits = np.zeros((len(predicted), len(names)))
+    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # the highest, and no infinity
+    odds = confidence * (len(names) - 1) / (1 - confidence)
+    logits[np.arange(len(predicted)), predicted] = np.log(odds)
+    return pd.DataFrame(logits, columns=[f"logit_{name}" for name in names])
 
 
 def runs_csv(records: Sequence[RunRecord]) -> str:

@@ -251,7 +251,7 @@ def write_page(*folders: Path) -> list[Path]:
     images = [f"![{title}]({file.name})" for title, (file, _) in figures.items()]
     return [
         write(Path(f"{path}.md"), page(groups, points, pairs, images)),
-        write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.9g")),  # on any CPU
+        write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
         *(save(file, drawn, title, "") for title, (file, drawn) in figures.items()),
     ]
 

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from boundary import BadInput, replacing, write
 from evaluation import compact, report, statistics, tables
+from evaluation import results as results_module
 from evaluation.results import Results
 
 
@@ -186,27 +187,31 @@ def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
     report.write(Results.read(folder, [f"review {i}" for i in range(TESTS)]))
     results, kept = Results.read(folder), again(folder)
     assert {path.name for path in kept.folder.iterdir()} == {
-        *("experiment.json", "runs.csv", "predictions.parquet", "history.parquet"),
-        *("report.md", "report.html"),
+        *("experiment.json", "runs.csv", "predictions.parquet", "report.md", "report.html")
     }
     assert kept.records == results.records
-    for name in ("runs", "history", "comparisons"):
+    for name in ("runs", "comparisons"):
         pd.testing.assert_frame_equal(getattr(kept, name), getattr(results, name))
     for key, logits in results.predictions.logits.items():
-        assert np.abs(kept.predictions.logits[key] - logits).max() <= 2**-11 * np.abs(logits).max()
+        found, exact = (softmax(each, axis=1) for each in (kept.predictions.logits[key], logits))
+        assert np.abs(found.max(1) - exact.max(1)).max() < 1e-6
     page = (kept.folder / "report.md").read_bytes()
     assert report.main([str(kept.folder)]) == 0
     assert (kept.folder / "report.md").read_bytes() == page
     assert page.decode() == report.page(replace(results, misclassified=None), {})
 
 
-def test_the_compact_form_predicts_the_same_where_logits_are_nearly_equal(folder):
-    near = np.array([[1, 1 - 1e-6], [1 - 1e-6, 1], [-1e-6, 0], [3, 3 + 1e-6]] * TESTS)[:TESTS]
-    add_run(folder, "lora", 2, predicted(np.arange(TESTS) % 2, near))
-    kept, whole = again(folder).predictions, Results.read(folder).predictions
-    assert set(near.argmax(1)) == {0, 1}
-    for run, logits in whole.logits.items():
-        assert np.array_equal(kept.logits[run].argmax(1), logits.argmax(1))
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_logits_of_the_compact_form_have_its_predictions_and_confidences(classes):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(classes, 0.3), 500)
+    shares[:2] = np.eye(classes)[0], np.full(classes, 1 / classes)  # sure, and a tie
+    predicted, confidence = shares.argmax(1), shares.max(1).astype(np.float32)
+    predicted[1] = classes - 1  # as float32 may leave it
+    names = [str(label) for label in range(classes)]
+    logits = results_module._logits(predicted, pd.Series(confidence), names).to_numpy(np.float32)
+    assert np.array_equal(logits.argmax(1), predicted)
+    assert np.abs(softmax(logits, axis=1).max(1) - confidence).max() < 1e-6
 
 
 def test_a_compact_experiment_shows_the_figures_that_are_there(folder):
@@ -220,8 +225,8 @@ def test_a_compact_experiment_shows_the_figures_that_are_there(folder):
 
 def test_a_damaged_table_is_named(folder):
     kept = again(folder).folder
-    (kept / "history.parquet").write_bytes(b"PAR1")
-    with pytest.raises(BadInput, match=r"history\.parquet cannot be read"):
+    (kept / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadInput, match=r"predictions\.parquet cannot be read"):
         Results.read(kept)
 
 
