@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, begin
+from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
 from matplotlib.colors import to_rgb
 
 from evaluation import comparisons, curves, plots, statistics, style
@@ -267,3 +267,28 @@ def test_a_broken_run_squeezes_no_other(tmp_path):
     np.testing.assert_allclose(axes.get_ylim(), ends)
     assert "axis cut" in axes.get_ylabel()
     assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rates_have_a_panel_for_each_experiment_and_rings_where_the_loss_is_lowest(
+    tmp_path, monkeypatch, several
+):
+    tables = []
+    for name in ("one", "two") if several else ("one",):
+        (tmp_path / name).mkdir()
+        add_tuning(tmp_path / name)
+        tables.append(pd.read_csv(tmp_path / name / "tuning.csv"))
+    pd.concat(tables).to_csv(tmp_path / "tuning.csv", index=False)
+    kept = []
+    monkeypatch.setattr(curves, "save", lambda path, drawn, *_: kept.append(drawn) or path)
+    assert curves.tuning_figure(tmp_path / "tuning.csv") == tmp_path / "tuning.png"
+    ((figure, _, handles),) = kept
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == (["one", "two"] if several else [""])
+    methods = ["head-only"] if several else ["head-only", "LoRA (rank=4)"]  # variants: of one alone
+    assert [handle.get_label() for handle in handles] == [*methods, "chosen"]
+    for axes in shown:
+        head, *_, rings = axes.get_lines()
+        assert head.get_xydata().tolist() == [[1e-4, 0.7], [1e-3, 0.6], [1e-2, 0.5]]
+        best = [[1e-2, 0.5]] + [[1e-3, 0.4]] * (not several)
+        assert rings.get_xydata().tolist() == best and axes.get_xscale() == "log"
