@@ -13,7 +13,7 @@ over n reviews: a bootstrap that draws reviews, each with its right and wrong of
 variance holds, besides, the share of the seeds by reviews interaction that the first part counts
 already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
 section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
-The interval comes from sums of draws of both; p from the draws of reviews, and t's distribution.
+Interval and p come from the draws of reviews and t's distribution: 0 is outside where p < 0.05.
 `docs/statistics.md` says how well it holds its claim, by simulation.
 """
 
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
@@ -151,7 +151,7 @@ def _compare_two(pair, tasks, margin):
     ]
     difference = np.mean([sum(part.mean() for part in parts) for parts in each])
     errors = _errors(each)
-    half = np.quantile(abs(errors.drawn), 1 - LEVEL)
+    half = errors.half_width()
     p = min(1.0, errors.at_most(-abs(difference)) + errors.at_least(abs(difference)))
     equal = max(errors.at_most(difference - margin), errors.at_least(difference + margin))
     a, b = ([len(right[method]) for right, _ in tasks] for method in pair)
@@ -192,12 +192,11 @@ def _mcnemar(a, b):
 
 
 class _Errors(NamedTuple):
-    """The errors that a difference could have: those of `reviews` + `scale` * t, a draw of each."""
+    """The errors that a difference could have: those of `reviews`, drawn, + `scale` * t."""
 
     reviews: np.ndarray
     scale: float  # 0: no seed makes a difference
     freedom: float
-    drawn: np.ndarray
 
     def at_most(self, x: float) -> float:
         """The share of all errors that are `x` or less."""
@@ -208,6 +207,15 @@ class _Errors(NamedTuple):
     def at_least(self, x: float) -> float:
         """The share of all errors that are `x` or more."""
         return self._replace(reviews=-self.reviews).at_most(-x)
+
+    def half_width(self) -> float:
+        """As far from 0, on either side, lie all errors but a share of `LEVEL`."""
+        if not self.scale:
+            return np.quantile(abs(self.reviews), 1 - LEVEL)
+        highest = abs(self.reviews).max() + self.scale * stats.t.isf(LEVEL / 4, self.freedom)
+        return optimize.brentq(
+            lambda x: self.at_most(-x) + self.at_least(x) - LEVEL, 0, highest, xtol=1e-9
+        )
 
 
 def _errors(tasks):
@@ -232,11 +240,9 @@ def _errors(tasks):
         errors += own / len(tasks)
     variance = sum(part[0] for part in seeds)
     if variance == 0:
-        return _Errors(errors, 0.0, math.inf, errors)
+        return _Errors(errors, 0.0, math.inf)
     freedom = variance**2 / sum(v**2 / degrees for v, degrees in seeds)  # Satterthwaite
-    scale = np.sqrt(variance)
-    drawn = errors + scale * rng.standard_t(freedom, RESAMPLES)
-    return _Errors(errors, scale, freedom, drawn)
+    return _Errors(errors, np.sqrt(variance), freedom)
 
 
 def _seed_part(values):
