@@ -21,6 +21,7 @@ TASKS = {
         *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
         *("more-r8", "more-20newsgroups", "few-base-rotten", "base-films", "base-rotten"),
     ),
+    "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": ("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
 }
 
