@@ -10,7 +10,13 @@ import torch
 from conftest import tiny, tokens
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from test_checkpoint import LONG, TEXTS, checkpoint, trained  # noqa: F401
+from test_checkpoint import (  # noqa: F401
+    LONG,
+    TEXTS,
+    checkpoint,
+    in_float32_on_the_cpu,
+    trained,
+)
 from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import AutoTokenizer, pipeline
 
