@@ -148,13 +148,14 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
 def tuning_figure(table: Path) -> Path:
     """Draw beside `table` the validation loss at each learning rate, a panel for each experiment.
 
-    Variants are left out where there are several. Raises `BadInput` where the table is missing or
-    cannot be read.
+    Variants are left out where there are several and any plain method. Raises `BadInput` where the
+    table is missing or cannot be read.
     """
     tuned = read_table(table, TUNING)
     several = tuned["experiment"].nunique() > 1
-    if several:
-        tuned = tuned[~tuned["method"].str.contains("(", regex=False)]
+    plain = ~tuned["method"].str.contains("(", regex=False)
+    if several and plain.any():
+        tuned = tuned[plain]
     drawn, panels = looks(tuned["method"]), tuned.groupby("experiment", sort=False)
     columns = min(len(panels), WIDEST)
     rows = -(-len(panels) // columns)

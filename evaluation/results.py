@@ -24,13 +24,15 @@ from .files import HISTORY, read_table
 NEEDED = ("constants", "model", "data_set", "label_names", "data", "command")
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
-COLLECTED = ("history", "predictions")
 MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
 LETTERS = 60  # of a misclassified review that files and pages show
 
 
 class Predictions(NamedTuple):
-    """The labels (n,) of the test reviews, and the logits (n, C) of each (method, seed)."""
+    """The labels (n,) of the test reviews, and the logits (n, C) of each (method, seed).
+
+    The compact form has the predicted label and its confidence alone: its logits give both back.
+    """
 
     labels: np.ndarray
     logits: dict[tuple[str, int], np.ndarray]
@@ -187,7 +189,7 @@ def _read_folders(folder, experiment):
     place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
     # Methods that are not the experiment's come after its own, by name.
     runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
-    for name in COLLECTED:
+    for name in columns:
         parts = []
         for path, record in runs:
             file = path.with_name(f"{name}.csv")

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoConfig, BertTokenizer
 from transformers import AutoModelForSequenceClassification as Classifier
 
+import hardware
 from evaluation import report
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
@@ -115,6 +116,13 @@ def family(request):
 def without_figures(monkeypatch):
     """Drawing takes most of the time of a tiny experiment."""
     monkeypatch.setattr(report, "draw", lambda results: {})
+
+
+@pytest.fixture
+def in_float32_on_the_cpu(monkeypatch):
+    """Also where the CPU would compute in bf16: to compare with others, which do not."""
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+    monkeypatch.setattr(hardware, "choose_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

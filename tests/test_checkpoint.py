@@ -30,11 +30,7 @@ from modeling import (
 from modeling.architectures import architecture_of
 from modeling.finetuned import ABOUT, AT_ONCE, TENSORS
 
-
-@pytest.fixture(autouse=True)
-def in_float32_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
-    monkeypatch.setattr(hardware, "choose_device", lambda: torch.device("cpu"))
+pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
 
 def trained(method, base, **choice):

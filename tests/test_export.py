@@ -10,13 +10,7 @@ import torch
 from conftest import tiny, tokens
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from test_checkpoint import (  # noqa: F401
-    LONG,
-    TEXTS,
-    checkpoint,
-    in_float32_on_the_cpu,
-    trained,
-)
+from test_checkpoint import LONG, TEXTS, checkpoint, trained  # noqa: F401
 from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import AutoTokenizer, pipeline
 
@@ -42,6 +36,7 @@ from modeling.export import (
 )
 
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
 
 @pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])

@@ -292,3 +292,15 @@ def test_rates_have_a_panel_for_each_experiment_and_rings_where_the_loss_is_lowe
         assert head.get_xydata().tolist() == [[1e-4, 0.7], [1e-3, 0.6], [1e-2, 0.5]]
         best = [[1e-2, 0.5]] + [[1e-3, 0.4]] * (not several)
         assert rings.get_xydata().tolist() == best and axes.get_xscale() == "log"
+
+
+def test_rates_of_variants_alone_are_drawn_of_several_experiments_too(tmp_path, monkeypatch):
+    add_tuning(tmp_path)
+    variants = pd.read_csv(tmp_path / "tuning.csv").query("method != 'head'")
+    tables = [variants.assign(experiment=name) for name in ("one", "two")]
+    pd.concat(tables).to_csv(tmp_path / "tuning.csv", index=False)
+    kept = []
+    monkeypatch.setattr(curves, "save", lambda path, drawn, *_: kept.append(drawn) or path)
+    curves.tuning_figure(tmp_path / "tuning.csv")
+    ((figure, *_),) = kept
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
