@@ -192,6 +192,7 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     folder = tmp_path / "results" / "tiny-tuning"
     tuning = read(folder, "tuning.csv")
     assert tuning["method"].tolist() == ["head"] * 3 + ["lora(rank=2)"] * 3
+    assert set(tuning["experiment"]) == {"tiny"}
     assert tuning["learning_rate"].tolist() == [1e-3, 0.01, 0.1] * 2
     assert tuning.groupby("method")["chosen"].sum().tolist() == [1, 1]
     for _, rows in tuning.groupby("method"):

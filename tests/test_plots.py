@@ -285,6 +285,7 @@ def test_rates_have_a_panel_for_each_experiment_and_rings_where_the_loss_is_lowe
     ((figure, _, handles),) = kept
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown] == (["one", "two"] if several else [""])
+    assert {axes.get_xlabel() for axes in shown} == {"learning rate"}
     methods = ["head-only"] if several else ["head-only", "LoRA (rank=4)"]  # variants: of one alone
     assert [handle.get_label() for handle in handles] == [*methods, "chosen"]
     for axes in shown:
