@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .comparisons import WIDE, interval_note
@@ -169,7 +170,11 @@ def tuning_figure(table: Path) -> Path:
         chosen, ring = own[own["chosen"]], 9 if several else 13
         axes.plot(chosen["learning_rate"], chosen["validation_loss"], "ko", ms=ring, mfc="none")
         axes.set_xscale("log")
+        axes.set_yscale("log")  # a loss far above the best would squeeze all others
+        ticks = [f"{loss:.2g}" for loss in np.geomspace(*axes.get_ylim(), 6)[1:-1]]
+        axes.set_yticks([float(tick) for tick in ticks], ticks)
         axes.set_title(name if several else "", fontsize=10)
+        axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
     for i, axes in enumerate(grid.flat):
         axes.set_visible(i < len(panels))
         if i + columns >= len(panels):  # nothing stands below
