@@ -10,6 +10,7 @@ the mean is known better than any one task.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -192,7 +193,7 @@ def differences(pairs: pd.DataFrame, margin: float):
 
 
 def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
-    """Accuracy against labels, a panel a model and task, of methods with several numbers of labels.
+    """Accuracy against labels, a row of panels a model, of methods with several numbers of labels.
 
     None where there is no such method.
     """
@@ -200,27 +201,32 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
     points = points[numbers > 1].sort_values("labels", kind="stable")
     if points.empty:
         return None
-    tasks = points.groupby(["model", "task"], sort=False)
-    image, panels = plt.subplots(
-        1, len(tasks), figsize=(2.7 * len(tasks) + 1, 3.4), squeeze=False, sharex=True
-    )
+    models, tasks = (list(points[column].unique()) for column in ("model", "task"))
+    rows, columns = len(models), len(tasks)
+    size = (2.7 * columns + 1, 2.8 * rows + 0.6)
+    image, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown = [method for method in looks if method in set(points["method"])]
-    for axes, ((model, task), own) in zip(panels[0], tasks, strict=True):
+    for axes, (model, task) in zip(panels.flat, product(models, tasks), strict=True):
+        own = points[(points["model"] == model) & (points["task"] == task)]
+        axes.set_visible(not own.empty)
+        if own.empty:
+            continue
         for i, method in enumerate(shown):
-            rows, look = own[own["method"] == method], looks[method]
+            part, look = own[own["method"] == method], looks[method]
             style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
-            x = rows["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
-            ends = 100 * rows["low"], 100 * rows["high"]
-            error_bar(axes, x, 100 * rows["accuracy"], ends, elinewidth=0.8, **style)
+            x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
+            ends = 100 * part["low"], 100 * part["high"]
+            error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
         ticks = sorted(own["labels"].unique())
         axes.set(xscale="log", xlabel="labels")
-        axes.set_title(f"{task}\n{model}", fontsize=10)
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
         axes.minorticks_off()
         axes.margins(x=0.2)
-        if cut(axes, 100 * own["accuracy"], 100 * own[["low", "high"]]):
-            axes.set_xlabel("labels; upright axis cut")
-    panels[0, 0].set_ylabel("test accuracy (%)")
+        is_cut = cut(axes, 100 * own["accuracy"], 100 * own[["low", "high"]])
+        axes.set_title(task + (", axis cut" if is_cut else ""), fontsize=10)
+    for model, row in zip(models, panels, strict=True):
+        first = next(axes for axes in row if axes.get_visible())
+        first.set_ylabel(f"{model}\ntest accuracy (%)", fontsize=10)
     return image, SEEDS, [line_handle(looks[method]) for method in shown]
 
 

@@ -141,9 +141,17 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert tasks.by_labels(points[points["labels"] < 1000], looks) is None
     figure, _, handles = tasks.by_labels(points[points["method"] != "head"], looks)
     (panel,) = figure.axes
-    assert panel.get_title() == "imdb\ntiny" and len(handles) == 2
+    assert panel.get_title().split(", ")[0] == "imdb" and len(handles) == 2
     drawn = [list(bars.lines[0].get_ydata()) for bars in panel.containers]
     assert drawn == [pytest.approx([100 * right / TESTS] * 2) for right in (30, 29)]
+    other = points[points["task"] == "imdb"].assign(model="other", task="trec")
+    figure, *_ = tasks.by_labels(pd.concat([points, other]), looks)  # a row a model
+    shown = [axes.get_visible() for axes in figure.axes]
+    assert shown == [True, False, False, True]
+    titles = [axes.get_title().split(", ")[0] for axes in figure.axes]
+    assert titles == ["imdb", "", "", "trec"]
+    names = [axes.get_ylabel().partition("\n")[0] for axes in figure.axes]
+    assert names == ["tiny", "", "", "other"]
 
 
 def test_the_page_is_named_by_the_words_that_all_experiments_begin_with(tmp_path):
