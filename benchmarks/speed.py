@@ -1,8 +1,10 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.speed                  all blocks learn: docs/results/training_*
-    python -m benchmarks.speed --blocks 3 2     the last 3, and 2: docs/results/frozen_blocks_*
+    python -m benchmarks.speed                  all blocks learn
+    python -m benchmarks.speed --blocks 3 2     the last 3, and 2
     python -m benchmarks.speed --reviews 16 --rounds 1 --into results       a glance
+
+into speed.csv and speed_checks.csv of docs/results; `benchmark` names the options.
 
 Every system takes its turn in every round, in a new process, so that a machine that slows down
 slows all of them; the second of two passes is timed. Each number is the median over the rounds, a
@@ -155,14 +157,17 @@ def main():
     claims = [row for k in asked.blocks or [timings["blocks"].max()] for row in checks(timings, k)]
     tables = {
         "speed": table(timings, where),
-        "checks": pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"]),
+        "speed_checks": pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"]),
     }
-    name = "frozen_blocks" if asked.blocks else "training"
-    name += "" if asked.model == "minilm" else "_base"
+    name = " ".join([asked.model, *(["--blocks", *map(str, asked.blocks)] if asked.blocks else [])])
     asked.into.mkdir(parents=True, exist_ok=True)
     for kind, rows in tables.items():
-        rows.to_csv(asked.into / f"{name}_{kind}.csv", index=False, float_format="%.4g")
         print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
+        rows.insert(0, "benchmark", name)
+        if (file := asked.into / f"{kind}.csv").exists():
+            others = pd.read_csv(file).query("benchmark != @name")
+            rows = pd.concat([others, rows])
+        rows.to_csv(file, index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,25 @@ def test_every_claim_is_a_ratio_of_what_was_timed():
     assert speeds["reviews_per_second"].tolist() == [0.5, 0.5]
 
 
+def test_a_benchmark_of_speed_replaces_its_own_rows_alone(tmp_path, monkeypatch):
+    def timed(device, asked):
+        rows = [
+            (0, "ours", name, 6, asked.reviews, 1.0, 1.0, 1.0, 0.5)
+            for name in ("full", "lora", "adapter")
+        ]
+        columns = ["seconds", "reviews_a_second", "flops", "memory", "utilisation"]
+        return pd.DataFrame(rows, columns=["round", *speed.KEY, *columns])
+
+    monkeypatch.setattr(speed, "time_systems", timed)
+    for seconds, model in ((1, "minilm"), (2, "mpnet"), (3, "minilm")):
+        options = ["speed", "--into", str(tmp_path), "--model", model, "--reviews", str(seconds)]
+        monkeypatch.setattr("sys.argv", options)
+        speed.main()
+    for file in ("speed.csv", "speed_checks.csv"):
+        assert pd.read_csv(tmp_path / file)["benchmark"].unique().tolist() == ["mpnet", "minilm"]
+    assert len(pd.read_csv(tmp_path / "speed.csv")) == 6
+
+
 def test_a_probe_is_fitted_to_the_labels_of_validation_too(options):
     with prepared(*options, "--methods", "probe") as experiment:
         scaler, _ = readings.fit_probe(experiment, experiment.build(Method("head", {})))
