@@ -105,7 +105,7 @@ def _section(experiments, points, pairs):
     parts, means = [], pairs[pairs["task"] == MEAN]
     if len(means):
         parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
-    parts += ["### Test accuracy, %", grid(points, "label", _accuracy), NOTE]
+    parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy), NOTE]
     many = [task_of(r) for r in experiments if len(r.experiment["label_names"]) > 2]
     if many:
         rows = points[points["task"].isin(many)]
@@ -116,6 +116,14 @@ def _section(experiments, points, pairs):
         alone = pairs[pairs["task"] != MEAN]
         parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
     return parts
+
+
+def _with_means(points):
+    """These accuracies, and the mean over the tasks of each method that all of them have."""
+    found = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
+    found = found.loc[found["size"] == points["task"].nunique(), "mean"]
+    means = found.rename("accuracy").reset_index().assign(task=MEAN, place="")
+    return pd.concat([points, means]) if points["task"].nunique() > 1 else points
 
 
 def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
@@ -129,7 +137,9 @@ def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
 
 
 def _accuracy(row):
-    text = f"{percent(row.accuracy)} ({interval(row.low, row.high)})"
+    text = percent(row.accuracy)
+    if row.task != MEAN:
+        text += f" ({interval(row.low, row.high)})"
     return {"best": f"**{text}**", "worse": f"{text} †"}.get(row.place, text)
 
 

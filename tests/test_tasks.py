@@ -124,9 +124,13 @@ def test_experiments_with_more_labels_are_a_group_with_means_of_their_own(tmp_pa
     names = ("tasks.md", "tasks.csv", "tasks-labels.png", "tasks.png")
     assert (page.name, csv.name, labels.name, png.name) == names
     few, many = page.read_text().split("1,000 labels\n")
-    assert "| method | imdb | r8 |\n" in few and "| method | imdb | r8 | trec |\n" in many
+    titles = ["method", "imdb", "r8", "trec", tasks.MEAN]
+    assert f"| {' | '.join(titles)} |\n" in many
+    assert f"| {' | '.join(title for title in titles if title != 'trec')} |\n" in few
     lora = (pd.read_csv(csv).query("method == 'lora' and labels == 1000"))["accuracy"]
     assert lora.tolist() == pytest.approx([right / TESTS for right in (30, 31, 32)])
+    cells = [line.split(" | ") for line in many.splitlines() if line.startswith("| LoRA | ")]
+    assert cells[0][-1] == f"{100 * lora.mean():.1f} |"
     alone = tasks.contrasts([Results.read(more[0])])  # of one task there is no mean
     assert alone["task"].tolist() == ["imdb"] * len(PLANNED)
     difference = lora.mean() - 20 / TESTS
@@ -152,6 +156,15 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert titles == ["imdb", "", "", "trec"]
     names = [axes.get_ylabel().partition("\n")[0] for axes in figure.axes]
     assert names == ["tiny", "", "", "other"]
+
+
+def test_a_method_that_one_task_lacks_has_no_mean_accuracy(tmp_path):
+    points = tasks.accuracies([Results.read(folder) for folder in experiments(tmp_path)])
+    lacks = points[(points["task"] == "imdb") | (points["method"] != "lora")]
+    means = tasks._with_means(lacks).query("task == @tasks.MEAN")["label"]
+    assert set(means) == set(points["label"]) - {"LoRA"}
+    one = points[points["task"] == "imdb"]
+    assert tasks._with_means(one).equals(one)
 
 
 def test_the_page_is_named_by_the_words_that_all_experiments_begin_with(tmp_path):
