@@ -157,7 +157,7 @@ class Experiment:
                     with folder_lock(self.folder):  # nobody looks who is at work, or starts over
                         free = stack.enter_context(held(run.folder / LOCK))
                         if free := free and run.record() == before[run]:
-                            self.check_same()  # another process may have started over
+                            self.check_same()  # other processes may have other constants
                     if free:
                         taken.append(run)
                         yield run
@@ -179,6 +179,8 @@ class Experiment:
         if what:
             remedy = "choose another EXPERIMENT name, or start over with --fresh"
             raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
+        for run in self.runs():
+            run.check_finished()
 
     def earlier(self) -> dict[str, Any] | None:
         """What experiment.json says; None without one. Raises `BadInput` where it is damaged."""

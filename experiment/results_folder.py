@@ -88,11 +88,12 @@ def summarise(experiment: Experiment) -> int:
 
     1 where a run has failed (in tuning: every rate of a method), else 0. All of it is left to the
     last of the processes that torchrun has started, and the page to the last of all that are at
-    work on the experiment.
+    work on the experiment. Raises `BadInput` where one of them had other constants.
     """
     with folder_lock(experiment.folder):
         others, last = at_work(experiment.folder), processes.last_to_end()
         if last and not others:
+            experiment.check_same()  # none of them may have had other constants
             tuning.summarise(experiment) if experiment.settings.tune else _write_page(experiment)
     if not last:
         return 0  # for a failure torchrun would end the others

@@ -124,11 +124,16 @@ class Run:
 
     def check(self) -> None:
         """Raise `BadInput` where a run that is there was another one, or is damaged."""
-        record = self.record()
-        if record is None or not record.is_finished:
+        if not self.check_finished():
             self.unfinished()
             return
         self._delete(STATE)  # it may have been killed before it could
+
+    def check_finished(self) -> bool:
+        """Whether it is finished; raises `BadInput` where it was with other hyperparameters."""
+        record = self.record()
+        if record is None or not record.is_finished:
+            return False
         mine = self.method.hyperparameters
         for name, then in record.hyperparameters.items():
             now = list(mine[name]) if isinstance(mine.get(name), tuple) else mine.get(name)
@@ -138,6 +143,7 @@ class Run:
                     f"it as {self.method.name}({name}={now}), choose another EXPERIMENT name, or "
                     "start over with --fresh"
                 )
+        return True
 
     def resume(self, state: State) -> None:
         """Bring `state` to the last evaluation of an unfinished run, if there is one."""

@@ -391,6 +391,30 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
     assert list(todo) == []
 
 
+def test_a_process_whose_rate_is_another_stops_when_it_sees_a_finished_run(arguments, tmp_path):
+    one, other = (
+        finetuning.prepare(
+            parse(
+                vars(finetuning),
+                arguments("one", "--methods", "head", "--seeds", "0", "1", "2", *own),
+            )
+        )
+        for own in ([], ["--learning-rates", "head=0.5"])  # both start with an empty folder
+    )
+    mine, theirs = one.runs_to_do(), other.runs_to_do()
+    run, late = next(mine), next(theirs)
+    assert (run.seed, late.seed) == (0, 1)
+    finetuning.fine_tune(one, run)
+    with pytest.raises(BadInput, match="head with learning_rate = 0.01, not 0.5"):
+        next(theirs)
+    finetuning.fine_tune(other, late)
+    mine.close()
+    for experiment_ in (one, other):  # none writes a page of two rates
+        with pytest.raises(BadInput, match="learning_rate"):
+            finetuning.summarise(experiment_)
+    assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
+
+
 def test_a_failed_run_is_tried_again_by_the_next_start(arguments, tmp_path, monkeypatch):
     fine_tune = finetuning.fine_tune
     tries = []
