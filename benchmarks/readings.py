@@ -1,14 +1,17 @@
 """Where should an encoder be read, for each task? A probe's loss, within its own labels.
 
-    python -m benchmarks.readings       docs/results/readings.csv, an hour or two of two cores
+    python -m benchmarks.readings           docs/results/readings.csv, an hour of two cores
+    python -m benchmarks.readings mpnet     the rows of one encoder anew
 
-1,000 labelled texts of at most 128 tokens, no test text among them. For each value of POOLING a
-probe is fitted; its loss is the mean over the five folds of its cross-validation (in nats), at the
-best C.
+Five draws of 300 labels, the tokens that the comparison reads (docs/findings.md), no test text
+among them. For each value of POOLING a probe is fitted to each draw; its loss is the mean over the
+five folds of its cross-validation (in nats), at the best C, and over the draws.
 """
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
@@ -22,12 +25,15 @@ from modeling import Method, PeftModel
 from modeling.pooling import POOLINGS
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "readings.csv"
-OPTIONS = ("--experiment", "quick", "--labels", "1000", "--methods", "probe")
+OPTIONS = ("--experiment", "quick", "--labels", "300", "--methods", "probe")
+OPTIONS += ("--seeds", "0", "1", "2", "3", "4")
+FIRST = ("--truncation", "right")  # their first tokens say what they are about
+TOKENS = {"rotten-tomatoes": ("--max-tokens", "64"), "r8": FIRST, "20newsgroups": FIRST}
 
 
-def fit_probe(experiment: Experiment, encoder: PeftModel) -> Pipeline:
-    """A probe on what is read of the frozen encoder, fitted to all labels."""
-    splits = experiment.splits(0)
+def fit_probe(experiment: Experiment, encoder: PeftModel, seed: int = 0) -> Pipeline:
+    """A probe on what is read of the frozen encoder, fitted to all labels of this draw."""
+    splits = experiment.splits(seed)
 
     def inputs(name):
         return features(encoder, splits[name], experiment.settings)
@@ -35,20 +41,27 @@ def fit_probe(experiment: Experiment, encoder: PeftModel) -> Pipeline:
     return fit_to_all_labels(modeling.fit_probe, splits, inputs)
 
 
-def main() -> None:
-    """Measure all, and write the table."""
-    rows = []
-    for encoder in ENCODERS:
+def loss(experiment: Experiment) -> float:
+    """Of the probe, in cross-validation, over the draws."""
+    encoder = experiment.build(Method("head", {}))
+    draws = [fit_probe(experiment, encoder, seed) for seed in experiment.settings.seeds]
+    return -np.mean([pipeline[-1].best_score_ for pipeline in draws])
+
+
+def main(encoders: list[str]) -> None:
+    """Measure these encoders, and write their rows of the table."""
+    for encoder in encoders:
         for task in TASKS:
-            rows.append({"encoder": encoder, "task": task})
+            row = {"encoder": encoder, "task": task}
             for reading in POOLINGS:
                 own = "--model", encoder, "--dataset", task, "--pooling", reading
-                with prepared(*OPTIONS, *own) as experiment:
-                    pipeline = fit_probe(experiment, experiment.build(Method("head", {})))
-                rows[-1][reading] = -pipeline[-1].best_score_
-                print(f"{encoder}, {task}, {reading}: {rows[-1][reading]:.3f}", flush=True)
-            pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.4f")
+                with prepared(*OPTIONS, *own, *TOKENS.get(task, ())) as experiment:
+                    row[reading] = loss(experiment)
+                print(f"{encoder}, {task}, {reading}: {row[reading]:.3f}", flush=True)
+            table = pd.read_csv(TABLE).query("encoder != @encoder or task != @task")
+            table = pd.concat([table, pd.DataFrame([row])]).sort_values(["encoder", "task"])
+            table.to_csv(TABLE, index=False, float_format="%.4f")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(ENCODERS))
