@@ -4,6 +4,7 @@ Where pages are to change: python -m evaluation.report docs/results/base, and so
 python -m evaluation.tasks with the folders below.
 """
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_a_page_of_several_tasks_is_made_again_from_theirs(page, tmp_path):
     tasks.main([str(tmp_path / name) for name in TASKS[page]])
     for path in RESULTS.glob(f"{page}.[mc]*"):  # the page, and its table where it is kept
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_all_seeds_of_a_method_have_the_same_hyperparameters(name):
+    records = Results.read(RESULTS / name).records
+    given = {(record.method, json.dumps(record.hyperparameters)) for record in records}
+    assert len(given) == len({record.method for record in records})
 
 
 def test_no_page_of_several_tasks_is_forgotten():
