@@ -194,10 +194,14 @@ def test_a_benchmark_of_speed_replaces_its_own_rows_alone(tmp_path, monkeypatch)
     assert len(pd.read_csv(tmp_path / "speed.csv")) == 6
 
 
-def test_a_probe_is_fitted_to_the_labels_of_validation_too(options):
-    with prepared(*options, "--methods", "probe") as experiment:
-        scaler, _ = readings.fit_probe(experiment, experiment.build(Method("head", {})))
-    assert scaler.n_samples_seen_ == 40
+def test_a_probe_is_fitted_to_the_labels_of_its_draw_and_of_validation_too(options):
+    with prepared(*options, "--methods", "probe", "--seeds", "0", "1") as experiment:
+        encoder = experiment.build(Method("head", {}))
+        probes = [readings.fit_probe(experiment, encoder, seed) for seed in (0, 1)]
+        mean = readings.loss(experiment)
+    assert [scaler.n_samples_seen_ for scaler, _ in probes] == [40, 40]
+    losses = [-classifier.best_score_ for _, classifier in probes]
+    assert losses[0] != losses[1] and mean == pytest.approx(sum(losses) / 2)
 
 
 def test_the_profile_of_a_step_names_its_matrix_products(options):
