@@ -11,12 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from boundary import write
+from benchmarks.work import put_rows
 from data_utils import load_task
 from modeling import FullModel, PeftModel, load_finetuned, load_pretrained
 
@@ -55,17 +54,15 @@ def measure(folder: Path, test: Dataset) -> Iterator[tuple[int | None, float]]:
 
 def main(folder: str, *tasks: str) -> None:
     """Test the runs of the experiment in this folder; the table is written after each."""
-    key = ["experiment", "run", "task", "rank"]
-    table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=[*key, "test_accuracy"])
     for task in tasks:
         test = load_task(task).split(test_examples=2500).test
         for run in sorted(path.parent for path in Path(folder).glob("*/checkpoint.json")):
+            about = {"experiment": run.parent.name, "run": run.name, "task": task}
+            rows = []
             for rank, accuracy in measure(run, test):
-                table.loc[len(table)] = row = run.parent.name, run.name, task, rank, accuracy
-                print(*row, flush=True)
-            table = table.astype({"rank": "Int64"}).drop_duplicates(key, keep="last")
-            table = table.sort_values(key, ignore_index=True)
-            write(TABLE, table.to_csv(index=False, float_format="%.5f"))
+                rows.append(about | {"rank": rank, "test_accuracy": accuracy})
+                print(*rows[-1].values(), flush=True)
+            put_rows(TABLE, rows, list(about))
 
 
 if __name__ == "__main__":

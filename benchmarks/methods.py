@@ -16,7 +16,7 @@ import pandas as pd
 
 import data_utils
 import hardware
-from benchmarks.work import Training, peak_memory, prepared
+from benchmarks.work import Training, peak_memory, prepared, put_rows
 from modeling import METHODS
 from modeling.finetuned import save_trained
 
@@ -53,9 +53,7 @@ def measure(experiment, run, lora: Training) -> dict:
 
 def main(encoders: list[str]) -> None:
     """Measure every method on these encoders, and write their rows of the table."""
-    table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"encoder": []})
     for encoder in encoders:
-        table = table[table["encoder"] != encoder]
         with prepared(*OPTIONS, "--model", encoder, "--methods", *METHODS) as experiment:
             runs = {run.method.name: run for run in experiment.runs()}
             lora = Training(experiment, runs["lora"])
@@ -63,8 +61,7 @@ def main(encoders: list[str]) -> None:
             for method, run in runs.items():
                 row = measure(experiment, run, lora)
                 print(f"{encoder} {method}: {row['ratio']:.3g} of LoRA's step", flush=True)
-                table = pd.concat([table, pd.DataFrame([row])])
-                table.to_csv(TABLE, index=False, float_format="%.4g")
+                put_rows(TABLE, [row], ["encoder", "method"])
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 
 import modeling
-from benchmarks.work import prepared
+from benchmarks.work import prepared, put_rows
 from data_utils import ENCODERS, TASKS
 from experiment import Experiment
 from experiment.baselines import fit_to_all_labels
@@ -58,9 +57,7 @@ def main(encoders: list[str]) -> None:
                 with prepared(*OPTIONS, *own, *TOKENS.get(task, ())) as experiment:
                     row[reading] = loss(experiment)
                 print(f"{encoder}, {task}, {reading}: {row[reading]:.3f}", flush=True)
-            table = pd.read_csv(TABLE).query("encoder != @encoder or task != @task")
-            table = pd.concat([table, pd.DataFrame([row])]).sort_values(["encoder", "task"])
-            table.to_csv(TABLE, index=False, float_format="%.4f")
+            put_rows(TABLE, [row], ["encoder", "task"])
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import torch
 import finetuning
 import hardware
 from benchmarks import flops, peers
-from benchmarks.work import Training, peak_memory, prepared
+from benchmarks.work import Training, peak_memory, prepared, put_rows
 
 METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
@@ -160,14 +160,10 @@ def main():
         "speed_checks": pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"]),
     }
     name = " ".join([asked.model, *(["--blocks", *map(str, asked.blocks)] if asked.blocks else [])])
-    asked.into.mkdir(parents=True, exist_ok=True)
     for kind, rows in tables.items():
         print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
         rows.insert(0, "benchmark", name)
-        if (file := asked.into / f"{kind}.csv").exists():
-            others = pd.read_csv(file).query("benchmark != @name")
-            rows = pd.concat([others, rows])
-        rows.to_csv(file, index=False, float_format="%.4g")
+        put_rows(asked.into / f"{kind}.csv", rows, ["benchmark"])
 
 
 if __name__ == "__main__":

@@ -6,14 +6,17 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from unittest import mock
 
+import pandas as pd
 import torch
 from huggingface_hub import constants
 from tqdm import tqdm
 
 import finetuning
 import hardware
+from boundary import write
 from data_utils import training_batches
 from experiment import Experiment, Run, cached_states, parse, prepare, settings
 
@@ -50,6 +53,16 @@ class Training:
         before, bar = self.state.clock.seconds, tqdm(disable=True)
         finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
         return self.state.clock.seconds - before
+
+
+def put_rows(path: Path, rows: list[dict] | pd.DataFrame, key: list[str]) -> None:
+    """Write rows to a table, in the place of those that have the same values of `key`."""
+    rows = pd.DataFrame(rows)
+    if path.exists():
+        before = pd.read_csv(path)
+        replaced = before.set_index(key).index.isin(rows.set_index(key).index)
+        rows = pd.concat([before[~replaced], rows])
+    write(path, rows.to_csv(index=False, float_format="%.5g"))
 
 
 def peak_memory(device: torch.device, work: Callable[[], float]) -> tuple[float, float]:
