@@ -31,7 +31,7 @@ RUN = f"finetuning.py --fresh --results {FOLDER} --experiment"
 SPEED = f"-m benchmarks.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 3"
 LIMIT = 240  # seconds of each part
 PARTS = {  # arguments of Python
-    "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_batches.py",
+    "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_training.py tests/test_batches.py",
     "quick": f"{RUN} quick",  # its accuracies should be a CPU's, within what a seed does
     "base": f"{RUN} base --model minilm --seeds 0",
     "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer

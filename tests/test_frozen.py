@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import tiny
 from huggingface_hub import constants
-from test_finetuning import command, in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
+from test_finetuning import command  # noqa: F401
+from test_training import in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
 
 import finetuning
 import hardware

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from conftest import tiny
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from test_finetuning import in_training, settings, tokenised
 from test_runs import VARIANT, arguments, contents  # noqa: F401
+from test_training import in_training, settings, tokenised
 
 import finetuning
 import hardware

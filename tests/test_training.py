@@ -1,0 +1,294 @@
+"""The training loop, against what is known of it, and what it asks of a device."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import finetuning
+import hardware
+from data_utils import Split, training_batches
+from experiment import Run, Series, State, cached_states, parse
+from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(hardware, "choose_device", lambda: CPU)
+
+
+def settings(*arguments):
+    return parse(vars(finetuning), list(arguments))
+
+
+def changed(settings, **values):
+    return settings.model_copy(update=values)
+
+
+def tokenised(n, seed=0):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, 12, n)
+    ids = torch.from_numpy(random.integers(5, 20, lengths.sum(), dtype=np.int32))
+    return Split([""] * n, torch.arange(n) % 2, ids, lengths, pad_id=0)
+
+
+def in_training(model, options, examples, rate=0.01):
+    """The state that training starts from, as `finetuning.start` makes it."""
+    optimizer, schedule = finetuning.optimizer_and_schedule(model, examples, options, rate)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return State(model, optimizer, schedule, scaler, hardware.Clock(CPU))
+
+
+def run_of(options, method="head"):
+    series = Series(Path(options.results), {}, {}, ["0", "1"])
+    return Run(series, Method(method, {"learning_rate": 0.01}), 0)
+
+
+# ------------------------------------------------------------------ the loop
+
+
+@pytest.mark.parametrize("method", ["adapter", "lora", "full"])
+def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
+    """Uneven lengths, and a batch that the micro-batches do not divide."""
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+    split, index = tokenised(13), np.arange(13)
+    gradients = {}
+    for tokens in (13 * 12, 40):
+        torch.manual_seed(0)
+        model = METHODS[method](tiny().float())
+        for dropout in (m for m in model.modules() if isinstance(m, torch.nn.Dropout)):
+            dropout.p = 0.0
+        options = changed(settings("--micro-batch-tokens", str(tokens)), gradient_clip=float("inf"))
+        state = in_training(model, options, 13, rate=0.0)
+        state.optimizer.zero_grad = lambda: None
+        loss, norm, correct = finetuning.step(state, split, index, options).tolist()
+        batch = split.batch(index)
+        logits = model(batch.input_ids, batch.attention_mask)
+        assert loss == pytest.approx(cross_entropy(logits, batch.labels).item(), rel=1e-5)
+        assert correct == (logits.argmax(1) == batch.labels).sum()
+        gradients[tokens] = [p.grad for p in model.trainable_parameters().values()]
+        own = torch.cat([g.flatten() for g in gradients[tokens]]).norm().item()
+        assert norm == pytest.approx(own, rel=1e-5)
+    whole, parts = (torch.cat([g.flatten() for g in each]) for each in gradients.values())
+    assert (whole - parts).norm() < 1e-5 * whole.norm()
+
+
+def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(monkeypatch):
+    """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+    split, model = tokenised(5), HeadOnlyModel(tiny().float())
+    model.pretrained.dropout.p = 0.0
+    options = settings("--batch-size", "2", "--warmup", "0")
+    state = in_training(model, options, 5, rate=1e-30)
+    batches = training_batches(split.lengths, 2, seed=0, epoch=1)
+    assert sorted(map(len, batches)) == [1, 2, 2]
+    with finetuning.tqdm(disable=True) as bar:
+        row = finetuning.train_part(state, split, batches, options, bar)
+    logits = finetuning.predict(model, split, options)
+    each = -logits.log_softmax(1)[torch.arange(5), split.labels]
+    assert row["train_loss"] == pytest.approx(each.sum().item() / 5, rel=1e-6)
+    assert row["train_accuracy"] == (logits.argmax(1) == split.labels).sum().item() / 5
+    assert row["step"] == 3 and row["epoch"] == 1
+    for step, index in zip(state.steps, batches, strict=True):
+        assert step["loss"] == pytest.approx(each[index].mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 4, 100])
+def test_every_batch_is_in_one_part_and_each_epoch_ends_with_an_evaluation(evaluations):
+    options = settings(
+        "--evaluations-per-epoch", str(evaluations), "--epochs", "2", "--batch-size", "8"
+    )
+    lengths = tokenised(50).lengths
+    parts = list(finetuning.parts_of_training(lengths, options, seed=3))
+    assert len(parts) == 2 * min(evaluations, 7) and all(parts)
+    batches = [batch.tolist() for part in parts for batch in part]
+    epochs = [training_batches(lengths, 8, 3, epoch) for epoch in (1, 2)]
+    assert batches == [batch.tolist() for epoch in epochs for batch in epoch]
+
+
+@pytest.mark.parametrize(("patience", "epochs_run"), [(20, 12), (2, None)])
+def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, epochs_run):
+    """On labels of no sense, training soon makes the validation loss worse."""
+    splits = {"train": tokenised(64, seed=1), "validation": tokenised(64, seed=2)}
+    torch.manual_seed(0)
+    model = HeadOnlyModel(tiny().float())
+    options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
+    options = changed(options, results=str(tmp_path), evaluations_per_epoch=2)
+    state = in_training(model, options, 64, rate=0.03)
+    finetuning.train(state, splits, run_of(options), options)
+    losses = [row["validation_loss"] for row in state.history]
+    best = state.history[losses.index(min(losses))]
+    last = state.history[-1]["epoch"]
+    assert best["epoch"] < last == (epochs_run or best["epoch"] + patience)
+    logits = finetuning.predict(model, splits["validation"], options)
+    assert finetuning.score(logits, splits["validation"])[0] == min(losses)
+
+
+def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
+    splits = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
+    splits["train"].token_ids[splits["train"].token_ids == 19] = 18
+    model, options = HeadOnlyModel(tiny().float()), changed(settings(), results=str(tmp_path))
+    model.pretrained.get_input_embeddings().weight[19] = float("nan")
+    state = in_training(model, options, 16)
+    with pytest.raises(FloatingPointError, match="validation loss is nan after step 1"):
+        finetuning.train(state, splits, run_of(options), options)
+
+
+def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
+    model = METHODS["adapter"](tiny())
+    optimizer, _ = finetuning.optimizer_and_schedule(
+        model, 100, settings("--weight-decay", "0.1"), 1
+    )
+    matrices, vectors = optimizer.param_groups
+    assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0
+    assert all(p.ndim == 2 for p in matrices["params"])
+    assert all(p.ndim == 1 for p in vectors["params"])
+    both = {id(p) for p in matrices["params"] + vectors["params"]}
+    assert both == {id(p) for p in model.trainable_parameters().values()}
+
+
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.9])
+def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmup):
+    from transformers import get_linear_schedule_with_warmup
+
+    options = settings("--epochs", "3", "--batch-size", "8", "--warmup", str(warmup))
+    ours = finetuning.optimizer_and_schedule(METHODS["head"](tiny()), 50, options, 0.5)
+    steps = 3 * 7
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * steps), steps)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append((ours[1].get_last_lr()[0], schedule.get_last_lr()[0]))
+        for mover in (ours[0], ours[1], optimizer, schedule):
+            mover.step()
+    assert rates[-1] == (0, 0)
+    assert [a for a, _ in rates] == pytest.approx([b for _, b in rates], abs=0)
+
+
+# ------------------------------------------------------------------ the device
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a tensor's value is read, which on a GPU waits for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
+def test_steps_read_no_value_from_the_device(method, family):
+    """`.item()`, `float()`, `if tensor`: each would wait for the device."""
+    if family in ("deberta-v2", "mpnet") and method != "head":
+        pytest.skip("transformers' own code of this family reads values in its attention")
+    split, options = tokenised(12), settings("--batch-size", "6")
+    choice = {"blocks": 1} if method == "lora" else {}  # from stored states, as head-only
+    model = METHODS[method](tiny(family).float(), **choice)
+    use_fast_attention(model.pretrained, torch.device("cuda"))  # as on a GPU
+    split = cached_states(model, {"train": split}, options)[0]["train"]
+    assert (split.frozen is not None) == (method in ("head", "lora"))
+    state = in_training(model, options, 12)
+    state.model.train()
+    with Reads() as reads:
+        for index in training_batches(split.lengths, 6, 0, 1):
+            finetuning.step(state, split, index, options)
+    assert reads.count == 0
+    with Reads() as reads:
+        torch.ones(1).item()
+    assert reads.count == 1
+
+
+def test_float64_is_computed_on_the_cpu_alone():
+    """Apple's devices have none."""
+    root = Path(finetuning.__file__).parent
+    parts = (root.glob(part) for part in ("finetuning.py", "experiment/*.py", "modeling/*.py"))
+    for path in chain.from_iterable(parts):
+        for line in path.read_text().splitlines():
+            assert ".double()" not in line.replace(".cpu().double()", ""), f"{path}: {line}"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
+def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
+    device = torch.device("cuda")
+    split, options = tokenised(12).to(device), settings("--batch-size", "6")
+    model = METHODS[method](tiny().float()).to(device)
+    use_fast_attention(model.pretrained, device)
+    optimizer, schedule = finetuning.optimizer_and_schedule(model, 12, options, 0.01)
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+    state = State(model, optimizer, schedule, scaler, hardware.Clock(device))
+    batches = training_batches(split.lengths, 6, 0, 1)
+    finetuning.step(state, split, batches[0], options)  # the first call prepares libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for index in batches:
+            finetuning.step(state, split, index, options)
+            state.schedule.get_last_lr()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
+    """A scale of 2**16 is exact in float32, so the steps are those without it."""
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+    split, options = tokenised(12), settings("--batch-size", "6", "--warmup", "0")
+    weights = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        model = METHODS["lora"](tiny().float()).eval()
+        state = in_training(model, options, 12)
+        state.scaler = torch.amp.GradScaler("cpu", enabled=enabled)
+        for index in training_batches(split.lengths, 6, 0, 1):
+            loss, norm, _ = finetuning.step(state, split, index, options).tolist()
+        parameters = model.trainable_parameters().values()
+        weights.append(torch.cat([p.detach().flatten() for p in parameters]))
+    assert torch.allclose(weights[0], weights[1], atol=1e-6)
+
+
+def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale(monkeypatch):
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+    split, options = tokenised(6), settings("--batch-size", "6", "--warmup", "0")
+    state = in_training(METHODS["lora"](tiny().float()).eval(), options, 6)
+    state.model.pretrained.classifier.weight.data *= 100  # a loss times 3e38 is infinite
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
+    before = [p.detach().clone() for p in state.model.trainable_parameters().values()]
+    _, norm, _ = finetuning.step(state, split, np.arange(6), options).tolist()
+    assert not np.isfinite(norm) and state.scaler.get_scale() == pytest.approx(1.5e38)
+    after = state.model.trainable_parameters().values()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_cards_without_bf16_compute_in_float16(monkeypatch):
+    cuda = torch.device("cuda")
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16, **_: has)
+        assert hardware.compute_type(cuda) is expected
+
+
+def test_the_scale_of_the_loss_comes_back_with_the_state():
+    options = settings()
+    states = [in_training(METHODS["lora"](tiny().float()), options, 6) for _ in range(2)]
+    for state, scale in zip(states, (2.0**10, 2.0**16), strict=True):
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    states[0].history = [{"step": 1, "epoch": 1.0, "validation_loss": 0.5}]
+    states[1].load_state_dict(states[0].state_dict())
+    assert states[1].scaler.get_scale() == 2.0**10
+
+
+def test_what_trains_the_head_alone_has_more_epochs():
+    options = settings("--epochs", "3", "--head-epochs-factor", "10")
+    epochs = {
+        name: finetuning.settings_for(METHODS[name](tiny()), options).epochs
+        for name in ("head", "lora", "bitfit", "side")
+    }
+    assert epochs == {"head": 30, "lora": 3, "bitfit": 3, "side": 3}
