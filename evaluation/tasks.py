@@ -151,7 +151,7 @@ def _difference(row):
 def _tasks(experiments):
     data = [results.experiment["data"] for results in experiments]
     columns = {
-        "task": [f"[{escape(task_of(r))}]({r.folder.name}/report.md)" for r in experiments],
+        "task": map(_link, experiments),
         "classes": [str(len(r.experiment["label_names"])) for r in experiments],
         "labelled reviews": [f"{each['train'] + each['validation']:,}" for each in data],
         "test reviews": [f"{each['test']:,}" for each in data],
@@ -161,6 +161,13 @@ def _tasks(experiments):
         values = [as_text(r.experiment["constants"].get(name)) for r in experiments]
         columns[name.upper()] = map(escape, values)
     return markdown(columns)
+
+
+def _link(results):
+    """To its page, where that is kept."""
+    task, page = escape(task_of(results)), "report.md"
+    kept = (results.folder / page).exists()
+    return f"[{task}]({results.folder.name}/{page})" if kept else task
 
 
 def differences(pairs: pd.DataFrame, margin: float):

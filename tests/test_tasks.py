@@ -29,6 +29,7 @@ def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", *
 
 def test_each_task_is_a_column_with_its_accuracies(tmp_path, capsys):
     folders = experiments(tmp_path)
+    (tmp_path / "few-r8" / "report.md").touch()
     assert tasks.main([*map(str, folders)]) == 0
     page, csv, png = capsys.readouterr().out.split()
     assert [page, csv, png] == [str(tmp_path / f"few.{end}") for end in ("md", "csv", "png")]
@@ -36,7 +37,8 @@ def test_each_task_is_a_column_with_its_accuracies(tmp_path, capsys):
     assert points.loc[("r8", "lora"), "accuracy"] == pytest.approx(31 / TESTS)
     assert points.loc[("r8", "lora"), "place"] == "best"
     text = Path(page).read_text()
-    assert "| method | imdb | r8 |" in text and "[r8](few-r8/report.md)" in text
+    assert "| method | imdb | r8 |" in text
+    assert "\n| imdb | 2 |" in text and "\n| [r8](few-r8/report.md) | 2 |" in text  # a page
     assert Path(png).read_bytes().startswith(b"\x89PNG")
 
 
