@@ -21,7 +21,7 @@ TASKS = {
     "tasks": (
         *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
         *("more-r8", "more-20newsgroups", "few-base-imdb", "few-base-rotten", "few-base-r8"),
-        *("few-base-20newsgroups", "base-films", "base-rotten", "more-base-r8"),
+        *("few-base-20newsgroups", "more-base-imdb", "more-base-rotten", "more-base-r8"),
     ),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": ("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
