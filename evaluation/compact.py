@@ -55,6 +55,7 @@ def _add_rates(source, path):
     if path.exists():
         others = pd.read_csv(path, keep_default_na=False)
         tuned = pd.concat([others[~others["experiment"].isin(tuned["experiment"])], tuned])
+        tuned = tuned.sort_values("experiment", kind="stable")  # as its figure shows them
     return [write(path, tuned.to_csv(index=False)), tuning_figure(path)]
 
 

@@ -237,7 +237,7 @@ def test_the_rates_of_tunings_share_one_table_and_its_figures(tmp_path):
     for name in ("one", "two", "one"):  # the second time in place of the first
         assert compact.main([str(tmp_path / name), str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "learning_rates.csv")
-    assert table["experiment"].tolist() == ["two"] * 6 + ["one"] * 6
+    assert table["experiment"].tolist() == ["one"] * 6 + ["two"] * 6
     own = table[table["experiment"] == "one"].reset_index(drop=True)
     assert own.equals(pd.read_csv(tmp_path / "one" / "tuning.csv"))
     assert (tmp_path / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
