@@ -1,14 +1,15 @@
 """Where should an encoder be read, for each task? A probe's loss, within its own labels.
 
-    python -m benchmarks.readings           docs/results/readings.csv, an hour of two cores
+    python -m benchmarks.readings           docs/results/readings.csv, two hours of two cores
     python -m benchmarks.readings mpnet     the rows of one encoder anew
 
-Five draws of 300 labels, the tokens that the comparison reads (docs/findings.md), no test text
-among them. For each value of POOLING a probe is fitted to each draw; its loss is the mean over the
-five folds of its cross-validation (in nats), at the best C, and over the draws.
+Five draws of 300 labels and one of 2,000, the tokens that the comparison reads (docs/findings.md),
+no test text among them. For each value of POOLING a probe is fitted to each draw; its loss is the
+mean over the five folds of its cross-validation (in nats), at the best C, and over the draws.
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from modeling import Method, PeftModel
 from modeling.pooling import POOLINGS
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "readings.csv"
-OPTIONS = ("--experiment", "quick", "--labels", "300", "--methods", "probe")
-OPTIONS += ("--seeds", "0", "1", "2", "3", "4")
+OPTIONS = ("--experiment", "quick", "--methods", "probe")
+DRAWS = {"300": ("0", "1", "2", "3", "4"), "2000": ("0",)}  # seeds, by the number of labels
 FIRST = ("--truncation", "right")  # their first tokens say what they are about
 TOKENS = {"rotten-tomatoes": ("--max-tokens", "64"), "r8": FIRST, "20newsgroups": FIRST}
 
@@ -49,15 +50,15 @@ def loss(experiment: Experiment) -> float:
 
 def main(encoders: list[str]) -> None:
     """Measure these encoders, and write their rows of the table."""
-    for encoder in encoders:
-        for task in TASKS:
-            row = {"encoder": encoder, "task": task}
-            for reading in POOLINGS:
-                own = "--model", encoder, "--dataset", task, "--pooling", reading
-                with prepared(*OPTIONS, *own, *TOKENS.get(task, ())) as experiment:
-                    row[reading] = loss(experiment)
-                print(f"{encoder}, {task}, {reading}: {row[reading]:.3f}", flush=True)
-            put_rows(TABLE, [row], ["encoder", "task"])
+    for encoder, labels, task in product(encoders, DRAWS, TASKS):
+        row = {"encoder": encoder, "task": task, "labels": int(labels), "draws": len(DRAWS[labels])}
+        for reading in POOLINGS:
+            own = "--model", encoder, "--dataset", task, "--pooling", reading
+            own += "--labels", labels, "--seeds", *DRAWS[labels]
+            with prepared(*OPTIONS, *own, *TOKENS.get(task, ())) as experiment:
+                row[reading] = loss(experiment)
+        print(row, flush=True)
+        put_rows(TABLE, [row], ["encoder", "task", "labels"])
 
 
 if __name__ == "__main__":
