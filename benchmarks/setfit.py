@@ -51,7 +51,7 @@ def fit(experiment: Experiment, run: Run) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run finetuning.py with one more method that is fitted; returns the exit status."""
-    known = mock.patch.object(methods, "BASELINES", (*methods.BASELINES, "setfit"))
+    known = mock.patch.object(methods, "BASELINES", methods.BASELINES | {"setfit": {}})
     with known, mock.patch.object(finetuning, "fit_baseline", fit):
         return run_as("benchmarks.setfit", arguments)
 

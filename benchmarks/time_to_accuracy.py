@@ -22,11 +22,11 @@ import finetuning
 import hardware
 import modeling
 from benchmarks import peers
-from benchmarks.readings import fit_probe
 from benchmarks.work import prepared
 from boundary import write
 from evaluation import style
 from experiment import cached_states, compute_all, score
+from experiment.baselines import fit_to_all_labels
 from experiment.inference import features
 from modeling.pooling import LayersHead, mean_of_tokens
 
@@ -52,13 +52,16 @@ class Stopwatch:
 
 def probe(experiment, run) -> list[dict]:
     """Fitted to all labels; a single row."""
-    test, encoder = experiment.splits(0)["test"], experiment.build(modeling.Method("head", {}))
+    splits, encoder = experiment.splits(0), experiment.build(modeling.Method("head", {}))
     watch = Stopwatch("probe")
-    pipeline = fit_probe(experiment, encoder)
+
+    def inputs(name):
+        return features(encoder, splits[name], experiment.settings)
 
     def accuracy():
-        inputs = features(encoder, test, experiment.settings)
-        return score(modeling.log_probabilities(pipeline, inputs), test)[1]
+        return score(modeling.log_probabilities(pipeline, inputs("test")), splits["test"])[1]
+
+    pipeline = fit_to_all_labels(modeling.fit_probe, splits, inputs)
 
     watch.note(accuracy)
     return watch.rows

@@ -152,7 +152,7 @@ def tuning_figure(table: Path) -> Path:
     Variants are left out where there are several and any plain method. Raises `BadInput` where the
     table is missing or cannot be read.
     """
-    tuned = read_table(table, TUNING)
+    tuned = read_table(table, TUNING).dropna(subset="learning_rate")  # without readings
     several = tuned["experiment"].nunique() > 1
     plain = ~tuned["method"].str.contains("(", regex=False)
     if several and plain.any():

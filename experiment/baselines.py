@@ -17,13 +17,17 @@ from .runs import Run
 
 
 def fit_baseline(experiment: Experiment, run: Run) -> None:
-    """One run that is fitted, not trained, to all labels: those of training and of validation."""
+    """One run that is fitted, not trained, to all labels: those of training and of validation.
+
+    Its validation loss is that of cross-validation within them.
+    """
     settings, splits = experiment.settings, experiment.splits(run.seed)
     hardware.reset_peak_memory(experiment.device)
     fit, encoder, shared = modeling.fit_bag_of_words, None, {"shared_seconds": 0.0}
     clock = hardware.Clock(experiment.device)
     if run.method.name == modeling.PROBE:
-        encoder, fit = experiment.build(Method("head", {})), modeling.fit_probe
+        pooling, fit = run.method.hyperparameters["pooling"], modeling.fit_probe
+        encoder = experiment.build(Method("head", {}), pooling)
         splits, seconds = experiment.states(encoder, run.seed)
         shared = {"shared_seconds": seconds, "frozen_blocks": encoder.frozen_blocks}
 
@@ -34,7 +38,9 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
         pipeline = fit_to_all_labels(fit, splits, inputs)
     memory = hardware.peak_memory(experiment.device)
     facts = {"training_seconds": clock.seconds, "peak_memory_mib": memory} | shared
-    for name in ("train", "test"):
+    facts["validation_loss"] = modeling.cross_validated_loss(pipeline)
+    logits = None
+    for name in ("train", "test") if "test" in splits else ():
         logits = modeling.log_probabilities(pipeline, inputs(name))
         facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
     experiment.finish(run, facts, logits)

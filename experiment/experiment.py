@@ -53,10 +53,10 @@ class Experiment:
         """The pretrained classifier, loaded anew; torch's seed decides its new head."""
         return modeling.load_pretrained(self.config._name_or_path, self.config)
 
-    def build(self, method: Method) -> PeftModel:
-        """The classifier, frozen, adapted by the method, and on the device."""
+    def build(self, method: Method, pooling: str | None = None) -> PeftModel:
+        """The classifier, frozen, adapted by the method, and on the device; None: POOLING."""
         pretrained = self.pretrained()
-        model = method.build(pretrained, self.settings.pooling).to(self.device)
+        model = method.build(pretrained, pooling or self.settings.pooling).to(self.device)
         modeling.use_fast_attention(pretrained, self.device)
         return model
 

@@ -196,8 +196,11 @@ class Run:
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
             self._write_record("finished", facts)
             self._delete(STATE, *([TENSORS] if logits is None else []))
-        measured = "validation_accuracy" if logits is None else "test_accuracy"
-        parts = [f"{measured.replace('_', ' ')} {facts[measured]:.2%}"]
+        if logits is None:
+            loss = facts["validation_loss"]
+            parts = ["too few texts to validate" if loss is None else f"validation loss {loss:.4g}"]
+        else:
+            parts = [f"test accuracy {facts['test_accuracy']:.2%}"]
         if "trainable_percentage" in facts:
             parts.append(f"{facts['trainable_percentage']:.3g} % trained")
         parts.append(f"{facts['training_seconds']:.3g} s of training")

@@ -22,7 +22,7 @@ from pydantic import (
 
 from boundary import BadInput
 from modeling import Method
-from modeling.methods import METHODS, hyperparameters_of
+from modeling.methods import BASELINES, METHODS, hyperparameters_of
 from modeling.pooling import POOLINGS
 from records import FREE
 
@@ -200,7 +200,8 @@ def _in_words(error, name=None):
 
 def _read_methods(texts, values):
     constants = {}
-    for name in METHODS:  # LORA_RANK is lora's rank; one without a constant has adapt's default
+    for name in (*METHODS, *BASELINES):
+        # LORA_RANK is lora's rank; one without a constant has adapt's default
         defaults = hyperparameters_of(name)
         constants[name] = {k: values.get(_constant(name, k), v) for k, v in defaults.items()}
     for name, rate in values.get("learning_rates", {}).items():
@@ -225,11 +226,12 @@ def _read_methods(texts, values):
 
 def _check_given(method, name):
     """A variant's value must be one that its constant, or else `adapt`, could have."""
-    kind = get_type_hints(METHODS[method.name].adapt).get(name, Any)
     if name == "learning_rate":
         kind = Positive
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
+    else:
+        kind = get_type_hints(METHODS[method.name].adapt).get(name, Any)
     try:
         TypeAdapter(kind).validate_python(method.hyperparameters[name], strict=True)
     except ValidationError as error:
@@ -262,7 +264,9 @@ def _parser(constants):
     for name, value in constants.items():
         parser.add_argument("--" + name.replace("_", "-"), **_option(name, value))
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
-    parser.add_argument("--tune", action="store_true", help="try learning rates, on validation")
+    parser.add_argument(
+        "--tune", action="store_true", help="choose rates and POOLING, on validation"
+    )
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     return parser
 

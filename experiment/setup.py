@@ -100,5 +100,4 @@ def _print_data(experiment):
     runs = [run.record() for run in experiment.runs()]
     todo = sum(not (record and record.is_finished) for record in runs)
     finished = f"; finished already: {len(runs) - todo} (--fresh starts over)"
-    what = "Learning rates to try" if settings.tune else "Runs to do"
-    print(f"{what}: {todo}{finished if todo < len(runs) else ''}")
+    print(f"Runs to do: {todo}{finished if todo < len(runs) else ''}")

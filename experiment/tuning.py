@@ -1,7 +1,8 @@
 """Equal tuning: the same number of learning rates for every method, chosen on validation alone.
 
 Every variant `lora(learning_rate=...)` is a run like any other, with the first seed, that leaves
-the test unread. The rate with the lowest validation loss is chosen.
+the test unread. The rate with the lowest validation loss is chosen. So is what the head reads: a
+probe is fitted to each reading, `probe(pooling=...)`, and cross-validated.
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ import pandas as pd
 
 from boundary import write
 from evaluation.curves import tuning_figure, without
-from modeling import Method
+from modeling import PROBE, Method
+from modeling.pooling import POOLINGS
 from records import RunRecord, record_files
 
 from .settings import Settings
@@ -18,19 +20,23 @@ MEASURED = ("validation_loss", "validation_accuracy", "best_epoch")
 
 
 def grid(settings: Settings) -> list[Method]:
-    """Each method with `TUNING_RATES` learning rates, over two decades around its own."""
-    count = settings.tuning_rates
+    """Each method with `TUNING_RATES` learning rates, over two decades around its own.
+
+    Of the probe its readings.
+    """
+    count, runs = settings.tuning_rates, []
     steps = np.linspace(-1, 1, count) if count > 1 else [0.0]
-    return [
-        method.with_learning_rate(float(f"{method.learning_rate * 10**step:.3g}"))
-        for method in settings.methods
-        if not method.is_baseline
-        for step in steps
-    ]
+    for method in settings.methods:
+        if method.name == PROBE:
+            runs += [method.variant(pooling=pooling) for pooling in POOLINGS]
+        elif not method.is_baseline:
+            rates = [float(f"{method.learning_rate * 10**step:.3g}") for step in steps]
+            runs += [method.variant(learning_rate=rate) for rate in rates]
+    return list({run.text: run for run in runs}.values())
 
 
 def collect(experiment) -> pd.DataFrame:
-    """A row for each rate tried in this folder, and whether it is the best of its method.
+    """A row for each rate or reading tried in this folder, and whether it is its method's best.
 
     `at_edge`: it is the lowest or the highest rate tried, so a better one may lie beyond.
     """
@@ -39,7 +45,9 @@ def collect(experiment) -> pd.DataFrame:
         record = RunRecord.read(path)
         if record.seed == experiment.settings.seeds[0]:
             row = {"experiment": experiment.settings.experiment}
-            row |= {"method": without("learning_rate", record.method), "seed": record.seed}
+            method = without("pooling", without("learning_rate", record.method))
+            reading = record.hyperparameters.get("pooling", experiment.settings.pooling)
+            row |= {"method": method, "pooling": reading, "seed": record.seed}
             row |= record.model_dump(include={"learning_rate", "status", *MEASURED})
             rows.append(row | {"seconds": record.training_seconds})
     table = pd.DataFrame(rows)
@@ -54,13 +62,17 @@ def collect(experiment) -> pd.DataFrame:
 
 
 def summarise(experiment) -> None:
-    """Write tuning.csv and its figure, and print the chosen rates as constants to copy."""
+    """Write tuning.csv and its figure, and print what was chosen as constants to copy."""
     table = collect(experiment)
     if table.empty:
         return
     file = write(experiment.folder / "tuning.csv", table.to_csv(index=False))
     print(table.drop(columns=["experiment", "seed", "status"]).to_string(index=False))
-    chosen = table[table["chosen"]]
+    chosen, rates = table[table["chosen"]], table["learning_rate"].notna()
+    for pooling in chosen.loc[~rates, "pooling"]:  # of the probe
+        again = "" if pooling == experiment.settings.pooling else "  # tune the rates with it"
+        print(f'POOLING = "{pooling}"{again}')
+    chosen = chosen[rates[chosen.index]]
     for row in chosen[chosen["at_edge"]].itertuples():
         print(
             f"warning: {row.method} is best at the edge of what was tried, {row.learning_rate:g}: "
@@ -73,4 +85,4 @@ def summarise(experiment) -> None:
     variants = [f'"{m[:-1]}, learning_rate={rate:g})"' for m, rate in best if "(" in m]
     if variants:  # no constant holds the rate of a variant
         print("METHODS:", *variants, sep="\n  ")
-    print("Written:", file, tuning_figure(file), sep="\n  ")
+    print("Written:", file, *([tuning_figure(file)] if rates.any() else []), sep="\n  ")

@@ -2,7 +2,14 @@
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel
-from .baseline import PROBE, TFIDF, fit_bag_of_words, fit_probe, log_probabilities
+from .baseline import (
+    PROBE,
+    TFIDF,
+    cross_validated_loss,
+    fit_bag_of_words,
+    fit_probe,
+    log_probabilities,
+)
 from .bitfit import BitFitModel
 from .fast import use_fast_attention
 from .finetuned import Finetuned, load_finetuned, load_peft, save_checkpoint

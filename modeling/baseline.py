@@ -55,6 +55,12 @@ def fit_probe(
     return make_pipeline(scaler, _fit_regression(PROBE, features, labels, groups))
 
 
+def cross_validated_loss(pipeline: Pipeline) -> float | None:
+    """The mean loss over the folds at the chosen C; None where no folds could be made."""
+    score = getattr(pipeline[-1], "best_score_", None)
+    return None if score is None else -score
+
+
 def log_probabilities(pipeline: Pipeline, inputs: Sequence[str] | np.ndarray) -> Tensor:
     """Of n texts or features: (n, C) for the labels 0 ... C - 1, in float32."""
     return torch.from_numpy(pipeline.predict_log_proba(inputs)).float()

@@ -4,6 +4,7 @@
     lora(rank=4)                    a variant: another rank, all else as the constants say
     lora(targets=('q', 'v'))        values are Python's literals; nothing is evaluated
     adapter(learning_rate=1e-3)     every method that trains has a learning rate
+    probe(pooling='mean')           on other features than the methods beside it
 
 A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
@@ -44,7 +45,7 @@ METHODS: dict[str, type[PeftModel]] = {
     "bitfit": BitFitModel,
     "full": FullModel,
 }
-BASELINES = ("tfidf", "probe")  # fitted by scikit-learn, not trained
+BASELINES = {"tfidf": {}, "probe": {"pooling": "first"}}  # fitted by scikit-learn, not trained
 
 
 def _place(target):
@@ -60,7 +61,7 @@ def method_of(model: PeftModel) -> str:
 def hyperparameters_of(name: str) -> dict[str, Any]:
     """A method's hyperparameters: those of its `adapt` with defaults, and the learning rate."""
     if name in BASELINES:
-        return {}
+        return BASELINES[name]
     parameters = list(inspect.signature(METHODS[name].adapt).parameters.values())[1:]
     return {p.name: p.default for p in parameters} | {"learning_rate": METHODS[name].learning_rate}
 
@@ -109,11 +110,10 @@ class Method:
             values["targets"] = tuple(sorted(values["targets"], key=_place))
         return cls(name.id, values, order)
 
-    def with_learning_rate(self, rate: float) -> "Method":
-        """The variant with another learning rate."""
-        given = dict.fromkeys((*self.given, "learning_rate"))
-        hyperparameters = self.hyperparameters | {"learning_rate": rate}
-        return replace(self, hyperparameters=hyperparameters, given=tuple(given))
+    def variant(self, **values: Any) -> "Method":
+        """The same method with other values of some hyperparameters."""
+        given = dict.fromkeys((*self.given, *values))
+        return replace(self, hyperparameters=self.hyperparameters | values, given=tuple(given))
 
     @property
     def text(self) -> str:

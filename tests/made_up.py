@@ -122,7 +122,7 @@ def add_tuning(folder):
     nan, rates = float("nan"), (1e-4, 1e-3, 1e-2)
     losses = {"head": (0.7, 0.6, 0.5), "lora(rank=4)": (0.5, 0.4, nan)}
     rows = [
-        {"experiment": folder.name, "method": method, "learning_rate": rate}
+        {"experiment": folder.name, "method": method, "pooling": "mean", "learning_rate": rate}
         | {"validation_loss": loss}
         | {"validation_accuracy": 0.8, "seconds": 2.0}
         | {"status": "failed: the loss is nan" if np.isnan(loss) else "finished"}

@@ -8,7 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from modeling import PROBE, fit_bag_of_words, fit_probe, log_probabilities
+from modeling import (
+    PROBE,
+    cross_validated_loss,
+    fit_bag_of_words,
+    fit_probe,
+    log_probabilities,
+)
 from modeling.baseline import INVERSE_PENALTIES
 
 
@@ -52,7 +58,7 @@ def test_the_probes_penalty_has_the_lowest_mean_loss_over_five_folds_of_standard
     assert min(INVERSE_PENALTIES[PROBE]) < best < max(INVERSE_PENALTIES[PROBE])
     model = fit_probe(x, labels)
     assert model[-1].best_params_ == {"C": best}
-    assert -model[-1].best_score_ == pytest.approx(loss)
+    assert cross_validated_loss(model) == pytest.approx(loss)
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
     assert log_probabilities(model, x).numpy() == pytest.approx(expected, abs=1e-6)
 
@@ -63,6 +69,7 @@ def test_a_rare_class_has_fewer_folds_or_the_middle_penalty(counts, folds):
     model = fit_probe(features(len(labels))[0] + 0.4 * labels[:, None], labels)
     assert getattr(model[-1], "n_splits_", None) == folds
     assert folds or INVERSE_PENALTIES[PROBE][4] == model[-1].C
+    assert (cross_validated_loss(model) is None) == (folds is None)
     logits = log_probabilities(model, features(4)[0])
     assert logits.shape == (4, 3)
     assert torch.allclose(logits.exp().sum(1), torch.ones(4), atol=1e-5)

@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from benchmarks import (
 from benchmarks.work import Training, prepared
 from data_utils import bundled
 from experiment import parse
-from modeling import METHODS, Method, use_fast_attention
+from modeling import METHODS, use_fast_attention
 
 CPU = torch.device("cpu")
 D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
@@ -194,14 +195,16 @@ def test_a_benchmark_of_speed_replaces_its_own_rows_alone(tmp_path, monkeypatch)
     assert len(pd.read_csv(tmp_path / "speed.csv")) == 6
 
 
-def test_a_probe_is_fitted_to_the_labels_of_its_draw_and_of_validation_too(options):
-    with prepared(*options, "--methods", "probe", "--seeds", "0", "1") as experiment:
-        encoder = experiment.build(Method("head", {}))
-        probes = [readings.fit_probe(experiment, encoder, seed) for seed in (0, 1)]
-        mean = readings.loss(experiment)
-    assert [scaler.n_samples_seen_ for scaler, _ in probes] == [40, 40]
-    losses = [-classifier.best_score_ for _, classifier in probes]
-    assert losses[0] != losses[1] and mean == pytest.approx(sum(losses) / 2)
+def test_a_readings_loss_is_the_mean_over_the_draws(options):
+    given = "--methods", "probe(pooling='mean')", "probe(pooling='layers')", "--seeds", "0", "1"
+    with (
+        mock.patch.object(readings, "POOLINGS", ("mean", "layers")),
+        prepared(*options, *given) as experiment,
+    ):
+        found = readings.losses(experiment)
+        each = [run.record().validation_loss for run in experiment.runs()]
+    assert len(set(each)) == 4
+    assert found == {"mean": np.mean(each[:2]), "layers": np.mean(each[2:])}
 
 
 def test_the_profile_of_a_step_names_its_matrix_products(options):

@@ -168,12 +168,35 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     before = (folder / "tuning.csv").read_bytes()
     assert finetuning.main(given) == 0  # nothing is done twice
     assert (folder / "tuning.csv").read_bytes() == before
-    assert "to try: 0" in capsys.readouterr().out
+    assert "Runs to do: 0" in capsys.readouterr().out
     further = ["--methods", "head(learning_rate=1)", "--tuning-rates", "1"]
     assert finetuning.main(command("--tune", *further)) == 0  # adds to what has been tried
     again = read(folder, "tuning.csv")
     assert again["learning_rate"].tolist() == [1e-3, 0.01, 0.1, 1, 1e-3, 0.01, 0.1]
     assert again.drop(index=3)["validation_loss"].tolist() == tuning["validation_loss"].tolist()
+
+
+def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
+    command, tmp_path, capsys
+):
+    assert finetuning.main(command("--tune", "--methods", "probe", "--pooling", "first")) == 0
+    tried = read(tmp_path / "results" / "tiny-tuning", "tuning.csv").set_index("pooling")
+    assert set(tried["method"]) == {"probe"} and sorted(tried.index) == ["first", "layers", "mean"]
+    best = tried["validation_loss"].idxmin()
+    assert tried.index[tried["chosen"]].tolist() == [best]
+    hint = "" if best == "first" else "  # tune the rates with it"
+    assert f'\nPOOLING = "{best}"{hint}\n' in capsys.readouterr().out
+
+
+def test_a_probe_of_another_reading_is_the_probe_of_that_pooling(command, tmp_path):
+    variants = command("--methods", "probe", "probe(pooling='mean')", "--pooling", "layers")
+    assert finetuning.main(variants) == 0
+    alone = command("--methods", "probe", "--pooling", "mean", results="alone")
+    assert finetuning.main(alone) == 0
+    of_layers, of_mean = read(tmp_path / "results" / "tiny", "runs.csv").itertuples()
+    (mean,) = read(tmp_path / "alone" / "tiny", "runs.csv").itertuples()
+    for score in ("validation_loss", "train_loss", "test_loss"):
+        assert getattr(of_mean, score) == getattr(mean, score) != getattr(of_layers, score)
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

@@ -101,12 +101,12 @@ def test_file_names_are_safe_and_differ_where_the_methods_do():
     assert parse("lora(targets=('/', '..'))").file_name == "lora-targets=%2F+.."
 
 
-def test_with_learning_rate_changes_the_rate_alone_and_says_so():
-    method = parse("lora(rank=4)").with_learning_rate(0.01)
+def test_a_variant_changes_what_is_named_alone_and_says_so():
+    method = parse("lora(rank=4)").variant(learning_rate=0.01)
     assert method.learning_rate == 0.01
     assert method.text == "lora(rank=4, learning_rate=0.01)"
     assert method.hyperparameters == CONSTANTS["lora"] | {"rank": 4, "learning_rate": 0.01}
-    assert method.with_learning_rate(0.1).text == "lora(rank=4, learning_rate=0.1)"
+    assert method.variant(learning_rate=0.1).text == "lora(rank=4, learning_rate=0.1)"
     assert parse(method.text) == method
 
 

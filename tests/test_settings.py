@@ -109,6 +109,8 @@ def test_blocks_that_no_model_has_are_one_line(value):
         (["dora(rank='x')"], "whose rank is 'x'; it should be a valid integer"),
         (["side(width=64.5)"], "whose width is 64.5; it should be a valid integer"),
         (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
+        (["probe(pooling='last')"], "whose pooling is 'last'; it should be 'first', 'mean' or"),
+        (["probe", "probe(pooling='layers')"], "which are the same; keep one"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):
