@@ -59,7 +59,7 @@ TEST_EXAMPLES = Presets(full=None, base=None, quick=1000)
 REDRAW_LABELS = True  # each seed draws its own labels, the same for all methods
 MAX_TOKENS = Presets(full=512, base=128, quick=128)  # longer texts are truncated
 TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tokens
-POOLING = Presets(full="first", base="layers", quick="layers")  # also "mean": --tune says which
+POOLING = Presets(full="first", base="layers", quick="layers")  # the head's input; also "mean"
 BLOCKS = Presets(full=None, base=3, quick=3)  # how many of the last blocks learn, None: all
 STORE_STATES = True  # cache the output of the blocks before them; False: compute it each time
 METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"

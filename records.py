@@ -48,7 +48,7 @@ class RunRecord(BaseModel):
     learning_rate: float | None = None
     hyperparameters: dict[str, Any] = {}
 
-    validation_loss: float | None = None
+    validation_loss: float | None = None  # a baseline's: in cross-validation, within all labels
     validation_accuracy: float | None = None
     train_loss: float | None = None
     train_accuracy: float | None = None

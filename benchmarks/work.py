@@ -56,12 +56,13 @@ class Training:
 
 
 def put_rows(path: Path, rows: list[dict] | pd.DataFrame, key: list[str]) -> None:
-    """Write rows to a table, in the place of those that have the same values of `key`."""
+    """Write rows to a table sorted by `key`, in the place of those that have the same values."""
     rows = pd.DataFrame(rows)
     if path.exists():
         before = pd.read_csv(path)
         replaced = before.set_index(key).index.isin(rows.set_index(key).index)
         rows = pd.concat([before[~replaced], rows])
+    rows = rows.sort_values(key, kind="stable")
     write(path, rows.to_csv(index=False, float_format="%.5g"))
 
 

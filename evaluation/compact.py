@@ -52,7 +52,7 @@ def compact(source: Path, target: Path) -> list[Path]:
 def _add_rates(source, path):
     """Put the rates of one tuning into the table of all."""
     tuned = pd.read_csv(source, keep_default_na=False)
-    tuned = tuned[tuned["learning_rate"] != ""].drop(columns="pooling")  # rates, no readings
+    tuned = tuned[tuned["learning_rate"] != ""].drop(columns="pooling", errors="ignore")
     if path.exists():
         others = pd.read_csv(path, keep_default_na=False)
         tuned = pd.concat([others[~others["experiment"].isin(tuned["experiment"])], tuned])

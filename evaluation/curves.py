@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from boundary import BadInput
+
 from .comparisons import WIDE, interval_note
 from .files import read_table
 from .results import Results, blocks_of
@@ -153,6 +155,8 @@ def tuning_figure(table: Path) -> Path:
     table is missing or cannot be read.
     """
     tuned = read_table(table, TUNING).dropna(subset="learning_rate")  # without readings
+    if tuned.empty:
+        raise BadInput(f"{table} has no learning rates to draw")
     several = tuned["experiment"].nunique() > 1
     plain = ~tuned["method"].str.contains("(", regex=False)
     if several and plain.any():

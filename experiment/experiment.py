@@ -94,7 +94,7 @@ class Experiment:
     def states(self, model: PeftModel, seed: int) -> tuple[dict[str, Split], float]:
         """Its splits with what the frozen blocks make of them, and the seconds that it took."""
         depths, halfway = [k for k in self.depths if 0 < k < model.frozen_blocks], None
-        if depths and model.trains_head_alone:
+        if depths and model.trains_head_alone and model.pooling == self.settings.pooling:
             blocks = len(model.blocks) - max(depths)
             halfway = partial(self.build, Method("full", {"blocks": blocks}))
         return cached_states(model, self.splits(seed), self.settings, halfway)

@@ -86,7 +86,7 @@ def _remove(folder, *names):
 def summarise(experiment: Experiment) -> int:
     """Write tables, figures and page of all finished runs, and print them; returns exit status.
 
-    1 where a run has failed (in tuning: every rate of a method), else 0. All of it is left to the
+    1 where a run has failed (in tuning: every run of a method), else 0. All of it is left to the
     last of the processes that torchrun has started, and the page to the last of all that are at
     work on the experiment. Raises `BadInput` where one of them had other constants.
     """

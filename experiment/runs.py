@@ -183,8 +183,8 @@ class Run:
     def finish(self, facts: dict, labels: Tensor | None, logits: Tensor | None) -> None:
         """Write the record that ends the run.
 
-        Before it the test's labels (n,) and logits (n, C), if there was a test: else a learning
-        rate was tried, and nothing is kept of the model.
+        Before it the test's labels (n,) and logits (n, C), if there was a test: else the run was
+        for tuning, and nothing is kept of the model.
         """
         if not processes.leads():
             return
@@ -197,8 +197,8 @@ class Run:
             self._write_record("finished", facts)
             self._delete(STATE, *([TENSORS] if logits is None else []))
         if logits is None:
-            loss = facts["validation_loss"]
-            parts = ["too few texts to validate" if loss is None else f"validation loss {loss:.4g}"]
+            loss = facts["validation_loss"]  # None: a fold would lack a label
+            parts = ["not validated" if loss is None else f"validation loss {loss:.4g}"]
         else:
             parts = [f"test accuracy {facts['test_accuracy']:.2%}"]
         if "trainable_percentage" in facts:

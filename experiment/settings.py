@@ -115,7 +115,7 @@ class Settings(BaseModel):
 
     preset: str  # whose values it has
     fresh: bool = False  # delete this experiment's results first
-    tune: bool = False  # try learning rates instead, on validation
+    tune: bool = False  # try learning rates and readings instead, on validation
     command: str = "python finetuning.py"  # what resumes it
 
     @field_validator("methods", mode="before")
@@ -264,9 +264,7 @@ def _parser(constants):
     for name, value in constants.items():
         parser.add_argument("--" + name.replace("_", "-"), **_option(name, value))
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
-    parser.add_argument(
-        "--tune", action="store_true", help="choose rates and POOLING, on validation"
-    )
+    parser.add_argument("--tune", action="store_true", help="choose rates and, by probe, POOLING")
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     return parser
 

@@ -1,8 +1,8 @@
 """Equal tuning: the same number of learning rates for every method, chosen on validation alone.
 
 Every variant `lora(learning_rate=...)` is a run like any other, with the first seed, that leaves
-the test unread. The rate with the lowest validation loss is chosen. So is what the head reads: a
-probe is fitted to each reading, `probe(pooling=...)`, and cross-validated.
+the test unread. The rate with the lowest validation loss is chosen. POOLING is chosen by a probe of
+each reading, `probe(pooling=...)`, cross-validated within training and validation.
 """
 
 import numpy as np
@@ -54,7 +54,8 @@ def collect(experiment) -> pd.DataFrame:
     if len(table):
         table = table.sort_values(["method", "learning_rate"], ignore_index=True)
         by_method = table.groupby("method", sort=False)
-        table["chosen"] = table["validation_loss"] == by_method["validation_loss"].transform("min")
+        best = table.dropna(subset="validation_loss").groupby("method")["validation_loss"].idxmin()
+        table["chosen"] = table.index.isin(best)
         rates = by_method["learning_rate"]
         ends = rates.transform("min"), rates.transform("max")
         table["at_edge"] = (table["learning_rate"] == ends[0]) | (table["learning_rate"] == ends[1])
@@ -68,11 +69,8 @@ def summarise(experiment) -> None:
         return
     file = write(experiment.folder / "tuning.csv", table.to_csv(index=False))
     print(table.drop(columns=["experiment", "seed", "status"]).to_string(index=False))
-    chosen, rates = table[table["chosen"]], table["learning_rate"].notna()
-    for pooling in chosen.loc[~rates, "pooling"]:  # of the probe
-        again = "" if pooling == experiment.settings.pooling else "  # tune the rates with it"
-        print(f'POOLING = "{pooling}"{again}')
-    chosen = chosen[rates[chosen.index]]
+    of_probe = table["learning_rate"].isna()
+    chosen = table[table["chosen"] & ~of_probe]
     for row in chosen[chosen["at_edge"]].itertuples():
         print(
             f"warning: {row.method} is best at the edge of what was tried, {row.learning_rate:g}: "
@@ -85,4 +83,8 @@ def summarise(experiment) -> None:
     variants = [f'"{m[:-1]}, learning_rate={rate:g})"' for m, rate in best if "(" in m]
     if variants:  # no constant holds the rate of a variant
         print("METHODS:", *variants, sep="\n  ")
-    print("Written:", file, *([tuning_figure(file)] if rates.any() else []), sep="\n  ")
+    for pooling in table.loc[table["chosen"] & of_probe, "pooling"]:
+        other = pooling != experiment.settings.pooling
+        again = f"; for the methods' rates with it: --tune --fresh --pooling {pooling}"
+        print(f'POOLING = "{pooling}", by the probe{again if other else ""}')
+    print("Written:", file, *([] if of_probe.all() else [tuning_figure(file)]), sep="\n  ")

@@ -59,9 +59,9 @@ def method_of(model: PeftModel) -> str:
 
 
 def hyperparameters_of(name: str) -> dict[str, Any]:
-    """A method's hyperparameters: those of its `adapt` with defaults, and the learning rate."""
+    """A method's hyperparameters with defaults: those of its `adapt`, and the learning rate."""
     if name in BASELINES:
-        return BASELINES[name]
+        return dict(BASELINES[name])
     parameters = list(inspect.signature(METHODS[name].adapt).parameters.values())[1:]
     return {p.name: p.default for p in parameters} | {"learning_rate": METHODS[name].learning_rate}
 

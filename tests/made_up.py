@@ -131,4 +131,5 @@ def add_tuning(folder):
         for method in losses
         for rate, loss in zip(rates, losses[method], strict=True)
     ]
+    rows.append(rows[0] | {"method": "probe", "learning_rate": None, "chosen": True})
     pd.DataFrame(rows).to_csv(folder / "tuning.csv", index=False)

@@ -191,7 +191,7 @@ def test_a_benchmark_of_speed_replaces_its_own_rows_alone(tmp_path, monkeypatch)
         monkeypatch.setattr("sys.argv", options)
         speed.main()
     for file in ("speed.csv", "speed_checks.csv"):
-        assert pd.read_csv(tmp_path / file)["benchmark"].unique().tolist() == ["mpnet", "minilm"]
+        assert pd.read_csv(tmp_path / file)["benchmark"].unique().tolist() == ["minilm", "mpnet"]
     assert len(pd.read_csv(tmp_path / "speed.csv")) == 6
 
 

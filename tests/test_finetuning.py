@@ -184,19 +184,9 @@ def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
     assert set(tried["method"]) == {"probe"} and sorted(tried.index) == ["first", "layers", "mean"]
     best = tried["validation_loss"].idxmin()
     assert tried.index[tried["chosen"]].tolist() == [best]
-    hint = "" if best == "first" else "  # tune the rates with it"
-    assert f'\nPOOLING = "{best}"{hint}\n' in capsys.readouterr().out
-
-
-def test_a_probe_of_another_reading_is_the_probe_of_that_pooling(command, tmp_path):
-    variants = command("--methods", "probe", "probe(pooling='mean')", "--pooling", "layers")
-    assert finetuning.main(variants) == 0
-    alone = command("--methods", "probe", "--pooling", "mean", results="alone")
-    assert finetuning.main(alone) == 0
-    of_layers, of_mean = read(tmp_path / "results" / "tiny", "runs.csv").itertuples()
-    (mean,) = read(tmp_path / "alone" / "tiny", "runs.csv").itertuples()
-    for score in ("validation_loss", "train_loss", "test_loss"):
-        assert getattr(of_mean, score) == getattr(mean, score) != getattr(of_layers, score)
+    printed = capsys.readouterr().out
+    assert f'\nPOOLING = "{best}", by the probe' in printed
+    assert (f"--tune --fresh --pooling {best}\n" in printed) == (best != "first")
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

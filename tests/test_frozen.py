@@ -300,6 +300,25 @@ def test_stored_states_that_are_rounded_are_no_start(cache, monkeypatch):
     cached_states(head, {"train": tokenised(5)}, settings(*FEW), lambda: pytest.fail("built"))
 
 
+def test_a_probe_of_another_reading_is_the_probe_of_that_pooling(
+    cache,
+    command,
+    tmp_path,
+    monkeypatch,  # noqa: F811
+):
+    """Beside a method of fewer blocks, from whose states a probe may start."""
+    methods = "--methods", "lora(blocks=1)", "probe", "probe(pooling='mean')"
+    assert finetuning.main(command(*methods, "--pooling", "layers")) == 0
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "another"))
+    alone = command("--methods", "probe", "--pooling", "mean", results="alone")
+    assert finetuning.main(alone) == 0
+    runs = pd.read_csv(tmp_path / "results" / "tiny" / "runs.csv").set_index("method")
+    (mean,) = pd.read_csv(tmp_path / "alone" / "tiny" / "runs.csv").itertuples()
+    for score in ("validation_loss", "train_loss", "test_loss"):
+        assert runs.loc["probe(pooling='mean')", score] == getattr(mean, score)
+        assert runs.loc["probe", score] != getattr(mean, score)
+
+
 def test_another_type_computed_in_has_a_file_of_its_own(cache, monkeypatch):
     model, split = model_of("lora"), tokenised(9)
     wide = stored(model, split)[0].frozen[0]
