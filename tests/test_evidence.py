@@ -22,6 +22,7 @@ TASKS = {
         *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
         *("more-r8", "more-20newsgroups", "few-base-imdb", "few-base-rotten", "few-base-r8"),
         *("few-base-20newsgroups", "more-base-imdb", "more-base-rotten", "more-base-r8"),
+        "more-base-20newsgroups",
     ),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": ("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
