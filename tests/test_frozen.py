@@ -302,9 +302,9 @@ def test_stored_states_that_are_rounded_are_no_start(cache, monkeypatch):
 
 def test_a_probe_of_another_reading_is_the_probe_of_that_pooling(
     cache,
-    command,
+    command,  # noqa: F811
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     """Beside a method of fewer blocks, from whose states a probe may start."""
     methods = "--methods", "lora(blocks=1)", "probe", "probe(pooling='mean')"
