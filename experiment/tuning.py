@@ -68,7 +68,8 @@ def summarise(experiment) -> None:
     if table.empty:
         return
     file = write(experiment.folder / "tuning.csv", table.to_csv(index=False))
-    print(table.drop(columns=["experiment", "seed", "status"]).to_string(index=False))
+    shown = table.drop(columns=["experiment", "seed", "status"]).fillna(np.nan)
+    print(shown.to_string(index=False, na_rep="—"))
     of_probe = table["learning_rate"].isna()
     chosen = table[table["chosen"] & ~of_probe]
     for row in chosen[chosen["at_edge"]].itertuples():
