@@ -179,13 +179,14 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
 def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
     command, tmp_path, capsys
 ):
-    assert finetuning.main(command("--tune", "--methods", "probe", "--pooling", "first")) == 0
+    given = "--methods", "probe", "probe(pooling='mean')", "--pooling", "first"
+    assert finetuning.main(command("--tune", *given)) == 0
     tried = read(tmp_path / "results" / "tiny-tuning", "tuning.csv").set_index("pooling")
     assert set(tried["method"]) == {"probe"} and sorted(tried.index) == ["first", "layers", "mean"]
     best = tried["validation_loss"].idxmin()
     assert tried.index[tried["chosen"]].tolist() == [best]
     printed = capsys.readouterr().out
-    assert f'\nPOOLING = "{best}", by the probe' in printed
+    assert "Runs to do: 3\n" in printed and f'\nPOOLING = "{best}", by the probe' in printed
     assert (f"--tune --fresh --pooling {best}\n" in printed) == (best != "first")
 
 
