@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 SCRIPT = b"import os\nos.mkdir('intruded')\n"
 
-FILES = {  # as data_utils refuses them: tests/test_reviews.py
+FILES = {  # as data_utils refuses them: tests/test_bad_reviews.py
     "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist", plain=PLAIN),
     "latin-1": Case(file("l.csv", csv(rows(text="café")).encode("latin-1")), "l.csv .*UTF-8"),
     "text column given as labels": Case(

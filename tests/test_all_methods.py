@@ -1,0 +1,193 @@
+"""What holds of every method: its start, its counts, merging, bf16, export and refusals."""
+
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from conftest import tiny, tokens
+from test_reference import SIZES, config_of, randomised, wrap
+from transformers import AutoModelForSequenceClassification as Classifier
+from transformers import DistilBertConfig
+
+from boundary import BadInput
+from modeling import (
+    METHODS,
+    LoRAModel,
+    adapted_layers,
+    load_config,
+    load_pretrained,
+    merge,
+)
+from modeling.export import export_peft
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_a_method_starts_as_the_pretrained_model(family, method):
+    ids, mask = tokens()
+    model = METHODS[method](tiny(family), **SIZES[method]).eval()
+    assert (model(ids, mask) - tiny(family)(ids, attention_mask=mask).logits).abs().max() < 1e-12
+
+
+def parameters_of_a_block(family):
+    """In closed form: what each method trains of a block, with biases f wide feed-forward."""
+    d, f, r, kv = 8, 12, 3, 4
+    norms = {"modernbert": 2 * d, "llama": 2 * d, "qwen2": 2 * d, "qwen3": 2 * d}.get(family, 4 * d)
+    reft = 2 * 2 * d + 2
+    side = d * 4 + 4 + 12 * 4**2 + 13 * 4 + 1  # what reads a block, and one of its own
+    common = {"ln": norms, "reft": reft, "side": side}
+    if family == "modernbert":
+        dora = r * (d + 3 * d) + 3 * d + r * (d + d) + d
+        return common | {"dora": dora, "vera": 3 * d + d + 2 * r, "ia3": 3 * d + f}
+    k = kv if family in ("llama", "qwen2", "qwen3") else d
+    dora = 2 * (r * (d + d) + d) + 2 * (r * (d + k) + k)
+    vera = 2 * (d + r) + 2 * (k + r)
+    return common | {"dora": dora, "vera": vera, "ia3": 2 * k + f}
+
+
+@pytest.mark.parametrize("method", SIZES)
+def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family, method):
+    head, _ = METHODS["head"](tiny(family, layers=3)).count_parameters()
+    for blocks in (1, 2):
+        model = METHODS[method](tiny(family, layers=3), **SIZES[method], blocks=blocks)
+        expected = head + blocks * parameters_of_a_block(family)[method]
+        if method == "side":
+            expected += 8 * 4 + 4 + 4 * 8 + 8  # what reads the first, and `up`
+        assert model.count_parameters()[0] == expected
+        assert model.frozen_blocks == (3 if method == "side" else 3 - blocks)
+
+
+def test_counts_match_the_closed_forms_for_distilbert_base():
+    d, f, L, head = 768, 3072, 6, 592_130
+
+    def count(method):
+        with torch.device("meta"):
+            return METHODS[method](Classifier.from_config(DistilBertConfig())).count_parameters()[0]
+
+    assert count("dora") == head + L * 4 * (2 * d * 16 + d)
+    assert count("vera") == head + L * 4 * (d + 256)
+    assert count("ia3") == head + L * (2 * d + f)
+    assert count("ln") == head + L * 2 * 2 * d
+    assert count("reft") == head + L * (2 * 4 * d + 4)
+    m, side = 64, 7 * (d * 64 + 64) + 64 * d + d
+    assert count("side") == head + side + L * (12 * m**2 + 13 * m + 1)
+
+
+@pytest.mark.parametrize("method", ["dora", "vera", "ia3"])
+def test_merging_gives_the_base_models_layers_and_the_same_logits(family, method):
+    model = randomised(METHODS[method](tiny(family), **SIZES[method]))
+    before = model(*tokens()).detach()
+    merge(model)
+    assert (before - model(*tokens())).abs().max() < 1e-10
+    assert {type(m) for m in model.pretrained.modules()} == {
+        type(m) for m in tiny(family).modules()
+    }
+
+
+def test_pissa_starts_as_the_pretrained_model_and_its_change_is_what_training_added():
+    model = LoRAModel(tiny(), rank=3, pissa=True).eval()
+    assert (
+        model(*tokens()) - tiny()(tokens()[0], attention_mask=tokens()[1]).logits
+    ).abs().max() < 1e-12
+    randomised(model)
+    for path, layer in adapted_layers(model).items():
+        change = layer.merged_weight() - tiny().get_submodule(path).weight
+        B, A = layer.factors()
+        assert (layer.scaling * B @ A - change).abs().max() < 1e-12
+        assert torch.linalg.matrix_rank(change, atol=1e-12) == 6  # B A - B0 A0
+
+
+def test_a_reloaded_pissa_gives_bit_equal_logits():
+    """W0 without its principal part is not stored: it is computed again."""
+    model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
+    fresh = LoRAModel(tiny(), rank=3, pissa=True).eval()
+    fresh.load_trained(model.trainable_parameters(), "the other")
+    assert torch.equal(fresh(*tokens()), model(*tokens()))
+
+
+def test_vera_holds_one_pair_of_matrices_which_are_the_references():
+    model = METHODS["vera"](tiny(), rank=3).double()
+    layers = list(adapted_layers(model).values())
+    assert len({id(layer.shared.A) for layer in layers}) == 1
+    by_peft = wrap(tiny(), config_of("vera", model))
+    assert torch.equal(by_peft.base_model.vera_A["default"], layers[0].shared.A)
+    assert torch.equal(by_peft.base_model.vera_B["default"], layers[0].shared.B)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3", "reft", "side"])
+def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(method):
+    model = METHODS[method](tiny().float(), **SIZES.get(method, {}))
+    exact = model(*tokens())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.encode(*tokens())
+    logits = model.classify(features.float())
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+    logits.sum().backward()
+    trained = model.trainable_parameters().values()
+    assert {p.grad.dtype for p in trained} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "line"),
+    [
+        ("dora", {"rank": 0}, "rank is 0"),
+        ("vera", {"targets": ("x",)}, "targets are"),
+        ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
+        ("reft", {"first": 0, "last": 0}, "expected one token or more"),
+        ("side", {"width": 6}, "width is 6; expected a multiple of 4"),
+        ("side", {"width": 4, "blocks": 0}, "blocks is 0"),
+        ("lora", {"b_rate": 0}, "b_rate is 0"),
+        ("lora", {"pissa": True, "rank": 9}, "rank is 9; PiSSA has 8"),
+    ],
+)
+def test_wrong_hyperparameters_are_one_line(method, wrong, line):
+    with pytest.raises(BadInput, match=line):
+        METHODS[method](tiny(), **wrong)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean", "layers"])
+@pytest.mark.parametrize("method", ["reft", "side"])
+def test_stored_states_give_the_same_features_and_gradients(family, method, pooling):
+    """What no other method does: an edit after a block, and hidden states of all blocks."""
+    model = randomised(METHODS[method](tiny(family, layers=3), pooling, **SIZES[method], blocks=1))
+    with torch.no_grad():
+        frozen = model.frozen_states(*tokens())
+    found = []
+    for states in (frozen, None):
+        logits = model.classify(model.encode(*tokens(), states))
+        trained = list(model.trainable_parameters().values())
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), trained)])
+    for stored, computed in zip(*found, strict=True):
+        assert (stored - computed).abs().max() < 1e-10 * max(1, computed.abs().max())
+
+
+def test_nothing_of_the_encoder_is_in_side_tunings_backward_pass():
+    model = randomised(METHODS["side"](tiny(), width=4))
+    model.encode(*tokens()).sum().backward()
+    assert all(p.grad is None for block in model.blocks for p in block.parameters())
+    hidden, _ = model.frozen_states(*tokens())
+    assert not hidden.requires_grad and hidden.shape == (3, 7, 3 * 8)
+
+
+def test_counts_on_the_page_of_methods_are_the_models():
+    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line.split(" | ") for line in page.splitlines() if "| [`" in line}
+    for name, method in METHODS.items():
+        with torch.device("meta"):
+            trained, total = method(Classifier.from_config(DistilBertConfig())).count_parameters()
+        assert rows[name][3] == f"{trained - 592_130:,}", name
+
+
+@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln", "pissa"])
+def test_peft_loads_what_is_exported(model_folder, tmp_path, choice):
+    """The folder by peft's own loading, on the base model's folder."""
+    config = load_config(str(model_folder), ["bad", "good"])
+    pretrained = load_pretrained(str(model_folder), config)
+    if choice == "pissa":
+        model = LoRAModel(pretrained, rank=3, pissa=True)
+    else:
+        model = METHODS[choice](pretrained, **SIZES[choice])
+    export_peft(randomised(model), tmp_path)
+    by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    logits = by_peft(tokens()[0], attention_mask=tokens()[1]).logits
+    assert (model(*tokens()) - logits).abs().max() < 1e-4 * logits.abs().max()
