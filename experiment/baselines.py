@@ -22,7 +22,6 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
     Its validation loss is that of cross-validation within them.
     """
     settings, splits = experiment.settings, experiment.splits(run.seed)
-    hardware.reset_peak_memory(experiment.device)
     fit, encoder, shared = modeling.fit_bag_of_words, None, {"shared_seconds": 0.0}
     clock = hardware.Clock(experiment.device)
     if run.method.name == modeling.PROBE:
@@ -32,8 +31,11 @@ def fit_baseline(experiment: Experiment, run: Run) -> None:
         shared = {"shared_seconds": seconds, "frozen_blocks": encoder.frozen_blocks}
 
     def inputs(name):
-        return features(encoder, splits[name], settings) if encoder else splits[name].texts
+        if encoder:
+            return features(encoder, splits[name], settings)
+        return np.array(splits[name].texts, object)  # no strings all as long as the longest
 
+    hardware.reset_peak_memory(experiment.device)
     with clock:
         pipeline = fit_to_all_labels(fit, splits, inputs)
     memory = hardware.peak_memory(experiment.device)

@@ -19,7 +19,7 @@ import modeling
 from boundary import BadInput, reading
 from data_utils import ENCODERS, TASKS, Reviews, Split, Task, tokenise
 from modeling import Method, PeftModel
-from records import RunRecord, run_folders
+from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
 from .runs import LOCK, RECORD, STATE, Run, Series, folder_lock, held, utc
@@ -156,7 +156,7 @@ class Experiment:
                 with ExitStack() as stack:
                     with folder_lock(self.folder):  # nobody looks who is at work, or starts over
                         free = stack.enter_context(held(run.folder / LOCK))
-                        if free := free and run.record() == before[run]:
+                        if free := free and run.record() in (before[run], None):
                             self.check_same()  # other processes may have other constants
                     if free:
                         taken.append(run)
@@ -179,8 +179,11 @@ class Experiment:
         if what:
             remedy = "choose another EXPERIMENT name, or start over with --fresh"
             raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
-        for run in self.runs():
-            run.check_finished()
+        records = [RunRecord.read(path) for path in record_files(self.folder)]
+        for run in {run.method.text: run for run in self.runs()}.values():
+            for record in records:  # of any seed
+                if record.is_finished and record.method == run.method.text:
+                    run.check_like(record)
 
     def earlier(self) -> dict[str, Any] | None:
         """What experiment.json says; None without one. Raises `BadInput` where it is damaged."""
@@ -238,6 +241,9 @@ class Experiment:
 
 def _counts(run):
     """Whether the folder of a run holds what must not be mixed with others: no failure does."""
+    with held(run / LOCK) as free:
+        if not free:  # at work, perhaps before its first evaluation
+            return True
     if (run / RECORD).exists():
         return RunRecord.read(run / RECORD).is_finished
     return (run / STATE).exists()

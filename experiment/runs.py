@@ -124,26 +124,23 @@ class Run:
 
     def check(self) -> None:
         """Raise `BadInput` where a run that is there was another one, or is damaged."""
-        if not self.check_finished():
-            self.unfinished()
-            return
-        self._delete(STATE)  # it may have been killed before it could
-
-    def check_finished(self) -> bool:
-        """Whether it is finished; raises `BadInput` where it was with other hyperparameters."""
         record = self.record()
-        if record is None or not record.is_finished:
-            return False
+        if record and record.is_finished:
+            self._delete(STATE)  # it may have been killed before it could
+        else:
+            self.unfinished()
+
+    def check_like(self, record: RunRecord) -> None:
+        """Raise `BadInput` where a finished run of this method had other hyperparameters."""
         mine = self.method.hyperparameters
         for name, then in record.hyperparameters.items():
             now = list(mine[name]) if isinstance(mine.get(name), tuple) else mine.get(name)
             if name in mine and now != then:
                 raise BadInput(
-                    f"{self.folder} has {self.method.text} with {name} = {then}, not {now}; write "
-                    f"it as {self.method.name}({name}={now}), choose another EXPERIMENT name, or "
-                    "start over with --fresh"
+                    f"{self.series.folder} has {self.method.text} with {name} = {then}, not "
+                    f"{now}; write it as {self.method.name}({name}={now}), choose another "
+                    "EXPERIMENT name, or start over with --fresh"
                 )
-        return True
 
     def resume(self, state: State) -> None:
         """Bring `state` to the last evaluation of an unfinished run, if there is one."""
@@ -170,6 +167,7 @@ class Run:
                     _log(self.writer, state)
                 more = {"constants": self.constants, "started": self.started}
                 write_state(state.state_dict() | more, self.folder / STATE)
+                self._delete(RECORD)  # of an earlier failure
         processes.barrier()
         processes.reseed(self.seed, len(state.history))
 

@@ -54,7 +54,8 @@ def prepare(settings: Settings) -> Experiment:
         experiment.reviews(seed)  # too few labels are refused before anything is trained
     experiment.splits(settings.seeds[0])
     experiment.depths.update(_frozen_blocks(experiment))
-    if settings.store_states and any(experiment.depths):
+    probed = modeling.PROBE in [method.name for method in settings.methods]
+    if settings.store_states and (probed or any(experiment.depths)):
         check_cache()
     open_folder(experiment)
     if processes.leads():

@@ -88,4 +88,5 @@ def summarise(experiment) -> None:
         other = pooling != experiment.settings.pooling
         again = f"; for the methods' rates with it: --tune --fresh --pooling {pooling}"
         print(f'POOLING = "{pooling}", by the probe{again if other else ""}')
-    print("Written:", file, *([] if of_probe.all() else [tuning_figure(file)]), sep="\n  ")
+    drawn = table.loc[~of_probe, "validation_loss"].notna().any()
+    print("Written:", file, *([tuning_figure(file)] if drawn else []), sep="\n  ")

@@ -92,7 +92,7 @@ class Method:
                 raise SyntaxError  # one is given twice
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             expected = "a name, or a name and its hyperparameters such as lora(rank=4)"
-            raise BadInput(f"METHODS has {text!r}; expected {expected}") from None
+            raise BadInput(f"the method {text!r} cannot be read; expected {expected}") from None
         if name.id not in (*METHODS, *BASELINES):
             choices = ", ".join((*METHODS, *BASELINES))
             raise BadInput(f"unknown method {name.id!r}; choose from {choices}")
@@ -100,7 +100,7 @@ class Method:
         for hyperparameter in given:
             if hyperparameter not in choices:
                 raise BadInput(
-                    f"METHODS has {text!r}, and {name.id} has no hyperparameter "
+                    f"in {text!r} {name.id} has no hyperparameter "
                     f"{hyperparameter!r}; choose from {', '.join(choices) or 'none'}"
                 )
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

@@ -11,6 +11,7 @@ from test_training import on_the_cpu  # noqa: F401
 from torch.nn.functional import cross_entropy
 
 import finetuning
+import modeling
 from evaluation import plots, report
 from experiment import runs
 from modeling import METHODS
@@ -188,6 +189,26 @@ def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
     printed = capsys.readouterr().out
     assert "Runs to do: 3\n" in printed and f'\nPOOLING = "{best}", by the probe' in printed
     assert (f"--tune --fresh --pooling {best}\n" in printed) == (best != "first")
+
+
+def test_a_tuning_in_which_all_fail_has_a_table_and_no_figure(command, tmp_path, monkeypatch):
+    def failing(*_):
+        raise FloatingPointError("the loss is nan at step 1")
+
+    monkeypatch.setattr(finetuning, "train", failing)
+    assert finetuning.main(command("--tune", "--methods", "lora", "--tuning-rates", "2")) == 1
+    folder = tmp_path / "results" / "tiny-tuning"
+    assert read(folder, "tuning.csv")["status"].str.startswith("failed").all()
+    assert not list(folder.glob("*.png"))
+
+
+def test_the_longest_text_does_not_set_the_memory_of_word_counts(command, monkeypatch):
+    fit, types = modeling.fit_bag_of_words, []
+    monkeypatch.setattr(
+        modeling, "fit_bag_of_words", lambda x, *more: types.append(x.dtype) or fit(x, *more)
+    )
+    assert finetuning.main(command("--methods", "tfidf")) == 0
+    assert types == [object]  # NumPy's strings are all as long as the longest
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

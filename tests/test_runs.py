@@ -291,6 +291,25 @@ def test_other_data_or_weights_of_the_same_name_are_not_mixed(
     assert f"has runs with other {what} of the same name" in capsys.readouterr().err
 
 
+def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
+    given = arguments("one", "--methods", "lora")
+    assert finetuning.main([*given, "--seeds", "0"]) == 0
+    for other in (["--lora-rank", "2"], ["--learning-rates", "lora=0.1"]):
+        assert finetuning.main([*given, "--seeds", "1", *other]) == 2
+        assert "tiny has lora with " in capsys.readouterr().err
+    assert finetuning.main([*given, "--seeds", "1"]) == 0
+
+
+def test_a_run_that_is_at_work_and_has_written_nothing_is_not_mixed_with_others(
+    arguments, tmp_path, capsys
+):
+    given = arguments("one", "--methods", "head")
+    finetuning.prepare(parse(vars(finetuning), given))
+    with held(tmp_path / "one" / "tiny" / "head-seed0" / LOCK):
+        assert finetuning.main([*given, "lora", "--max-tokens", "6"]) == 2
+    assert "has runs with MAX_TOKENS = 12, not 6" in capsys.readouterr().err
+
+
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
     for methods in (["head"], ["lora"], ["head"]):
         assert finetuning.main(arguments("one", "--methods", *methods)) == 0
@@ -371,6 +390,19 @@ def test_a_failed_run_may_be_tried_with_other_constants(arguments, monkeypatch, 
     other = arguments("two", "--methods", "lora", "--batch-size", "8")
     assert finetuning.main([*given, "--batch-size", "8"]) == finetuning.main(other) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+
+
+def test_a_failed_run_that_was_tried_again_and_interrupted_is_an_unfinished_one(
+    arguments, monkeypatch, tmp_path, capsys
+):
+    given = arguments("one", "--methods", "lora")
+    for error, status in ((torch.OutOfMemoryError("out of memory"), 1), (KeyboardInterrupt, 130)):
+        with monkeypatch.context() as patch:
+            patch.setattr(finetuning, "train_part", failing_after_an_evaluation(error))
+            assert finetuning.main([*given, "--batch-size", "8"]) == status
+    assert not (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).exists()
+    assert finetuning.main(given) == 2
+    assert "has runs with BATCH_SIZE = 8, not 16" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_starts_its_run_anew(arguments, monkeypatch, tmp_path):
