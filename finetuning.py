@@ -239,10 +239,10 @@ def predict(model: PeftModel, split: Split, settings: Settings) -> Tensor:
 def fine_tune(experiment: Experiment, run: Run) -> None:
     """One run of a method around the pretrained classifier, from its seed to its test."""
     gc.collect()
-    hardware.reset_peak_memory(experiment.device)
     state = start(experiment, run)
     settings = settings_for(state.model, experiment.settings)
     splits, seconds = experiment.states(state.model, run.seed)
+    hardware.reset_peak_memory(experiment.device)  # whoever fills the cache pays no more
     train(state, splits, run, settings)
     facts = state.facts()  # before the test: the peak of memory is training's
     scores, logits = evaluate(state.model, splits, settings)

@@ -356,6 +356,32 @@ def test_methods_seeds_rates_and_experiments_compute_them_once(
     assert counts == {1: reviews}
 
 
+def test_the_tests_pass_is_no_part_of_training_in_time_or_memory(
+    command,  # noqa: F811
+    tmp_path,
+    cache,
+    monkeypatch,
+):
+    seconds, made = {"train": 1.0, "validation": 2.0, "test": 40.0}, []
+    make = state_cache._States.make
+
+    def timed(states, *given):
+        make(states, *given)
+        made.append(given[-1])
+        return seconds[given[-1]]
+
+    monkeypatch.setattr(state_cache._States, "make", timed)
+    reset, at = hardware.reset_peak_memory, []
+    monkeypatch.setattr(
+        hardware, "reset_peak_memory", lambda device: at.append(len(made)) or reset(device)
+    )
+    given = ["--methods", "lora", "probe", "--blocks", "1", "--epochs", "1", "--pooling", "mean"]
+    assert finetuning.main(command(*given)) == 0
+    runs = pd.read_csv(tmp_path / "results" / "tiny" / "runs.csv")
+    assert runs["shared_seconds"].tolist() == [3.0, 3.0]
+    assert at == [3, len(made)] and len(made) >= 6  # after each pass
+
+
 @pytest.mark.parametrize(("rank", "order"), [(0, [9, 5, 7]), (1, [7, 5, 9])])
 def test_a_second_process_starts_with_the_last_split(rank, order, cache, monkeypatch):
     splits = {"train": tokenised(9), "validation": tokenised(5), "test": tokenised(7)}
@@ -443,6 +469,7 @@ def test_a_cache_that_cannot_be_written_is_refused_at_set_up(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "HF_HOME" in error and "STORE_STATES" in error
     assert not (tmp_path / "results" / "tiny").exists()
+    assert finetuning.main(command("--methods", "probe")) == 2  # a probe alone has a pass, too
     assert finetuning.main(command(*given, "--no-store-states")) == 0
     cache.unlink()
     assert finetuning.main(command(*given, results="first")) == 0
