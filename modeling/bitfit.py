@@ -11,7 +11,7 @@ class BitFitModel(PeftModel):
     def adapt(self, blocks: int | None = None) -> None:
         """Unfreeze every bias of the last `blocks` blocks, None: of all.
 
-        Raises `BadInput` for a family that has none (Llama, Qwen3).
+        Raises `BadInput` for a family that has none (Llama, ModernBERT, Qwen3).
         """
         named = [each for block in self.last_blocks(blocks) for each in block.named_parameters()]
         biases = [parameter for name, parameter in named if name.endswith("bias")]

@@ -11,7 +11,7 @@ from .base import PeftModel
 from .methods import method_of
 
 LOAD = {
-    "peft": "peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, id2label={})",
+    "peft": "peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, {})",
     "transformers": 'transformers.pipeline("text-classification", model=folder, truncation=True)',
 }
 
@@ -34,6 +34,7 @@ def model_card(
         tested = {"Data set": record.data_set, "Training": training, "Test accuracy": accuracy}
     if Path(base).is_dir():  # a path tells others nothing, and may hold a user's name
         base = Path(base).name
+    options = f"id2label={labels}, pad_token_id={config.pad_token_id}"
     end = {"left": "last", "right": "first"}[tokenizer.truncation_side]
     rows = {
         "Base model": base,
@@ -42,7 +43,7 @@ def model_card(
         "Labels": ", ".join(labels.values()),
         "Length": f"at most {tokenizer.model_max_length:,} tokens; a longer text keeps its {end}",
         **tested,
-        "Load": f"`{LOAD[library].format(labels)}`",
+        "Load": f"`{LOAD[library].format(options)}`",
         "Licence": "not chosen; those of the base model and of the data set limit it",
     }
     tags = [name, "parameter-efficient-fine-tuning"]

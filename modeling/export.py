@@ -55,6 +55,7 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
             f"transformers has no class with the weights that {method_of(model)} adds; keep the "
             "checkpoint"
         )
+    merged.pretrained.config.problem_type = "single_label_classification"  # else a base's own
     merged.pretrained.save_pretrained(folder)
 
 
@@ -66,6 +67,8 @@ def export_peft(model: PeftModel, folder: Path) -> None:
     """
     _check_pooling(model, "peft")
     config, tensors = model.to_peft()
+    if not config["target_modules"]:
+        raise BadInput("no layer is adapted (merged, or blocks=0), which peft refuses")
     config |= {
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": model.pretrained.config._name_or_path,

@@ -49,9 +49,14 @@ class Finetuned:
 
     @torch.no_grad()
     def probabilities(self, texts: list[str], progress: bool = False) -> Tensor:
-        """(n, C), the labels in the order of `label_names`; of any number of texts."""
+        """(n, C), the labels in the order of `label_names`; of any number of texts.
+
+        Raises `BadInput` for an empty text, where the tokenizer adds no special tokens.
+        """
         device = self.model.pretrained.device
         ids = self.tokenizer(texts, truncation=True)["input_ids"] if texts else []
+        if not all(ids):
+            raise BadInput("a text has no token; leave it out")
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         found = torch.zeros(len(ids), len(self.label_names))
         starts = range(0, len(ids), AT_ONCE)

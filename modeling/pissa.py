@@ -14,6 +14,7 @@ A0 and B0 are where A and B start, so training starts at the pretrained model he
 to W0 is (alpha / r) (B A - B0 A0). A matrix has as many trainable parameters as in LoRA.
 
 Where we differ: the paper writes no alpha / r; here it is LoRA's, and A0 and B0 make up for it.
+AdamW's decay draws A and B to 0, not to A0 and B0.
 """
 
 import torch

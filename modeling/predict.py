@@ -33,19 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.output.exists():
             raise BadInput(f"{asked.output} exists; move it, or choose another --output")
         texts = _read(expanded(asked.texts), asked.text_column)
-        classify = load_finetuned(asked.run, asked.base)
+        table = _classified(load_finetuned(asked.run, asked.base), texts)
+        with reading(str(asked.output), "choose another --output", "written"):
+            write(asked.output, table.to_csv(index=False))
     except BadInput as error:
         return refuse(error, arguments)
+    print(f"{len(table):,} texts: {asked.output}")
+    return 0
+
+
+def _classified(classify, texts) -> pd.DataFrame:
     device = hardware.choose_device()
     use_fast_attention(classify.model.to(device).pretrained, device)
     probabilities = classify.probabilities(texts, progress=True)
     names = [f"probability_{name}" for name in classify.label_names]
     table = pd.DataFrame(probabilities.numpy(), columns=names)
-    labels = [classify.label_names[i] for i in probabilities.argmax(1)]
-    table.insert(0, "label", labels)
-    write(asked.output, table.to_csv(index=False))
-    print(f"{len(table):,} texts: {asked.output}")
-    return 0
+    table.insert(0, "label", [classify.label_names[i] for i in probabilities.argmax(1)])
+    return table
 
 
 def _read(path, column) -> list[str]:

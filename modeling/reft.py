@@ -14,6 +14,7 @@ share one edit a block (section 4: "tied weights"). A block has 2 r d + r traina
 R is the Gram-Schmidt orthonormalisation of a free matrix; the authors' code keeps R orthonormal by
 a product of Householder reflections. Where we differ: W starts as R and b as 0, so training
 starts at the pretrained model; their W is random, which overwrites r directions by noise.
+AdamW's decay draws W to 0, not to R.
 """
 
 import torch
@@ -42,7 +43,7 @@ class LoReFT(nn.Module):
     def forward(self, h: Tensor, chosen: Tensor) -> Tensor:
         """h (N, T, d), edited where `chosen` (N, T) is True."""
         R = self.R()
-        edit = F.linear(F.linear(h, self.W, self.b) - F.linear(h, R), R.T)
+        edit = F.linear(F.linear(h, self.W - R, self.b), R.T)  # in bf16 W h - R h would be rounded
         return h + (chosen[:, : h.shape[1], None] * edit).to(h.dtype)
 
 

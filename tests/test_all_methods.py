@@ -20,6 +20,7 @@ from modeling import (
     merge,
 )
 from modeling.export import export_peft
+from modeling.reft import LoReFT
 
 
 @pytest.mark.parametrize("method", SIZES)
@@ -125,6 +126,18 @@ def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(
     logits.sum().backward()
     trained = model.trainable_parameters().values()
     assert {p.grad.dtype for p in trained} == {torch.float32}
+
+
+def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
+    torch.manual_seed(0)
+    layer, h = LoReFT(torch.zeros(()), 64, 4), torch.randn(2, 5, 64)
+    with torch.no_grad():
+        layer.W += 0.01 * torch.randn_like(layer.W)
+    exact = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h
+    with torch.autocast("cpu", torch.bfloat16):
+        edit = layer(torch.zeros_like(h), torch.ones(2, 5, dtype=torch.bool))
+        edit = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h - edit
+    assert (edit - exact).norm() < 0.01 * exact.norm()
 
 
 @pytest.mark.parametrize(

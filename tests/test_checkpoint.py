@@ -1,10 +1,12 @@
 """A checkpoint holds the trained tensors alone, brings them back to the last bit, or is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
+import peft
 import pytest
 import torch
 from conftest import SPECIAL, WORDS, tiny, tokens
@@ -261,6 +263,18 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     for text, (label, probability) in zip(TEXTS, together, strict=True):
         [alone] = classify([text])
         assert alone == (label, pytest.approx(probability, abs=1e-6))
+    with pytest.raises(BadInput, match="a text has no token"):
+        classify(["good", ""])
+    classify.export(tmp_path / "p", format="peft")
+    (call,) = re.findall(
+        "from_pretrained.folder, (.*).`", (tmp_path / "p" / "README.md").read_text()
+    )
+    opened = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        tmp_path / "p", **eval(f"dict({call})")
+    )
+    batch = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
+    logits = opened.eval()(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits
+    assert torch.allclose(logits.softmax(1), classify.probabilities(TEXTS), atol=1e-5)
 
 
 def test_predict_writes_labels_and_probabilities_of_a_table(
@@ -282,6 +296,14 @@ def test_predict_writes_labels_and_probabilities_of_a_table(
     output.unlink()
     assert predict.main(given) == 2
     assert "has no column 'text'; it has 'n', 'body'; give --text-column" in capsys.readouterr().err
+
+
+def test_predict_that_cannot_write_says_so_in_one_line(checkpoint, tmp_path, capsys):
+    folder, _ = checkpoint()
+    table = tmp_path / "texts.csv"
+    pd.DataFrame({"text": TEXTS}).to_csv(table, index=False)
+    assert predict.main([str(folder), str(table), "--output", str(table / "p.csv")]) == 2
+    assert "choose another --output" in capsys.readouterr().err
 
 
 def test_tensors_that_are_not_finite_are_refused(checkpoint):

@@ -23,6 +23,7 @@ from modeling import (
     load_finetuned,
     load_peft,
     load_pretrained,
+    merge,
 )
 from modeling.architectures import ARCHITECTURES
 from modeling.export import (
@@ -267,6 +268,22 @@ def test_a_method_that_the_other_library_lacks_is_said(checkpoint, tmp_path, met
         finetuned.export(tmp_path / "x", format)
 
 
+@pytest.mark.parametrize("left", ["merged", "no blocks"])
+def test_a_model_that_holds_no_adapted_layer_is_no_export_for_peft(tmp_path, left):
+    model = LoRAModel(tiny(), blocks=0 if left == "no blocks" else None)
+    merge(model)
+    with pytest.raises(BadInput, match="no layer is adapted"):
+        export_peft(model, tmp_path / "p")
+
+
+def test_a_pipeline_has_our_probabilities_whatever_the_base_was_trained_for(tmp_path):
+    base = tiny().float()
+    base.config.problem_type = "multi_label_classification"
+    export_transformers(trained("lora", base), tmp_path / "t")
+    config = Classifier.from_pretrained(tmp_path / "t").config
+    assert config.problem_type == "single_label_classification"
+
+
 # ---------------------------------------------------------------------------- the model card
 
 
@@ -289,7 +306,7 @@ def test_a_model_card_says_what_the_runs_record_says(checkpoint, tmp_path):  # n
         "Labels**: bad, good",
         "rank = 2,",
         "at most 12 tokens; a longer text keeps its last",
-        "from_pretrained(folder, id2label={0: 'bad', 1: 'good'})",
+        "from_pretrained(folder, id2label={0: 'bad', 1: 'good'}, pad_token_id=0)",
     ):
         assert line in body
 
