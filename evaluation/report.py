@@ -102,7 +102,7 @@ def _findings(results):
         lines[0] += " It is significantly different from every other method."
     once = intervals.loc[intervals["seeds"] == 1, "method"]
     constants = results.experiment["constants"]
-    redrawn = constants.get("redraw_labels") and constants["labels"] is not None
+    redrawn = constants["redraw_labels"] and constants["labels"] is not None
     if once := [method for method in once if redrawn or method not in results.baselines]:
         lines.append(
             f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
@@ -122,7 +122,8 @@ def _what(results):
     each = [f"{escape(n)} {k:,}" for n, k in zip(experiment["label_names"], counts, strict=True)]
     more = f" and {len(each) - NAMED} more labels" if len(each) > NAMED else ""
     labels = data["train"] + data["validation"]
-    redrawn = ", drawn anew for each seed" if constants.get("redraw_labels") else ""
+    drawn = constants["redraw_labels"] and constants["labels"] is not None
+    redrawn = ", drawn anew for each seed" if drawn else ""
     validate = f", of which {data['validation']:,} validate"
     lines = [
         f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "

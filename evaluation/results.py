@@ -133,7 +133,7 @@ class Results:
     @property
     def margin(self) -> float:
         """Within which a difference of accuracies does not matter."""
-        return _margin(self.experiment["constants"])
+        return self.experiment["constants"]["equivalence_margin"]
 
     @property
     def baselines(self) -> set[str]:
@@ -262,14 +262,10 @@ def _scores(predictions):
     return pd.DataFrame(rows, columns=["method", "seed", "macro_f1", "calibration_error"])
 
 
-def _margin(constants):
-    return constants.get("equivalence_margin", statistics.MARGIN)
-
-
 def _compare(predictions, constants):
     """The planned contrasts of finished methods, and all other pairs, the largest first."""
     right, seeds = predictions.right(), predictions.seeds()
-    margin = _margin(constants)
+    margin = constants["equivalence_margin"]
     planned = [tuple(text.split(" - ")) for text in constants.get("contrasts") or ()]
     planned = [pair for pair in planned if set(pair) <= set(right)]
     known = set(map(frozenset, planned))

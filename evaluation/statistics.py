@@ -30,8 +30,8 @@ LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
 RESAMPLES = 4_999
 BINS = 15  # of confidence, for the calibration error
-COLUMNS = ["method_a", "method_b", "seeds_a", "seeds_b", "difference", "low", "high", "p"]
-COLUMNS += ["p_holm", "p_equivalent", "test", "verdict"]
+COLUMNS = ["method_a", "method_b", "difference", "low", "high", "p", "p_holm"]
+COLUMNS += ["p_equivalent", "test", "verdict"]
 
 
 def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
@@ -158,14 +158,14 @@ def _compare_two(pair, tasks, margin):
     test = "bootstrap over reviews, Welch's t over seeds"
     if max(a + b) == len(tasks) == 1:
         p, test = _mcnemar(*(tasks[0][0][method][0] for method in pair)), "exact McNemar"
+    elif max(a + b) == 1:
+        test = "bootstrap over reviews, one seed each"
     elif {len(parts) for parts in each} == {1}:
         how = "paired by seed" if min(a + b) > 1 else "against one run"
         counts = sorted({len(parts[0]) for parts in each})
         seeds = " to ".join(map(str, counts[:1] + counts[1:][-1:]))
         test = f"bootstrap over reviews, t over {seeds} seeds, {how}"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
-        "seeds_a": min(a),
-        "seeds_b": min(b),
         "difference": difference,
         "low": max(difference - half, -1.0),
         "high": min(difference + half, 1.0),

@@ -34,7 +34,9 @@ NOTE = (
     "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
     "the highest of its task; †: significantly worse than that, on the task's page."
 )
+ONCE = " Where seeds do not differ, it is that of other reviews, for this seed."
 SEEDS = "bars: 95 % intervals of other seeds, on these test reviews"
+ONE_SEED = "bars: 95 % intervals of other seeds or, where they do not differ, of other test reviews"
 BARS = "bars: 95 % intervals of single differences, of other seeds and other test reviews"
 
 
@@ -105,7 +107,8 @@ def _section(experiments, points, pairs):
     parts, means = [], pairs[pairs["task"] == MEAN]
     if len(means):
         parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
-    parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy), NOTE]
+    parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy)]
+    parts.append(NOTE + (ONCE if _has_wilson(points) else ""))
     many = [task_of(r) for r in experiments if len(r.experiment["label_names"]) > 2]
     if many:
         rows = points[points["task"].isin(many)]
@@ -116,6 +119,10 @@ def _section(experiments, points, pairs):
         alone = pairs[pairs["task"] != MEAN]
         parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
     return parts
+
+
+def _has_wilson(points):
+    return points["interval"].str.startswith("Wilson").any()
 
 
 def _with_means(points):
@@ -151,7 +158,7 @@ def _difference(row):
 def _tasks(experiments):
     data = [results.experiment["data"] for results in experiments]
     columns = {
-        "task": map(_link, experiments),
+        "task": [_link(results, experiments[0].folder.parent) for results in experiments],
         "classes": [str(len(r.experiment["label_names"])) for r in experiments],
         "labelled reviews": [f"{each['train'] + each['validation']:,}" for each in data],
         "test reviews": [f"{each['test']:,}" for each in data],
@@ -163,11 +170,10 @@ def _tasks(experiments):
     return markdown(columns)
 
 
-def _link(results):
-    """To its page, where that is kept."""
-    task, page = escape(task_of(results)), "report.md"
-    kept = (results.folder / page).exists()
-    return f"[{task}]({results.folder.name}/{page})" if kept else task
+def _link(results, base):
+    """To its page, where that is kept, from the folder `base`."""
+    task, page = escape(task_of(results)), results.folder / "report.md"
+    return f"[{task}]({Path(os.path.relpath(page, base)).as_posix()})" if page.exists() else task
 
 
 def differences(pairs: pd.DataFrame, margin: float):
@@ -244,7 +250,8 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
     for model, row in zip(models, panels, strict=True):
         first = next(axes for axes in row if axes.get_visible())
         first.set_ylabel(f"{model}\ntest accuracy (%)", fontsize=10)
-    return image, SEEDS, [line_handle(looks[method]) for method in shown]
+    bars = ONE_SEED if _has_wilson(points) else SEEDS
+    return image, bars, [line_handle(looks[method]) for method in shown]
 
 
 def write_page(*folders: Path) -> list[Path]:

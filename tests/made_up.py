@@ -12,6 +12,7 @@ EXPERIMENT = {
         **{"methods": ["head", "lora"], "seeds": [0, 1], "epochs": 2, "encoder_dropout": None},
         **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rslora": False},
         **{"micro_batch_tokens": None, "truncation": "right", "results": "my results"},
+        **{"redraw_labels": False, "equivalence_margin": 0.01},
     },
     "model": "tiny",
     "data_set": "made up",

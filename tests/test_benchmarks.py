@@ -139,7 +139,8 @@ def test_trainer_calls_back_after_each_pass(options):
     with prepared(*options, "--methods", "lora") as experiment:
         steps = finetuning.steps_per_epoch(32, experiment.settings)
         model = peers.lora(experiment.pretrained(), experiment.settings.methods[0])
-        peers.train(experiment, model, steps, lambda: calls.append(1), num_train_epochs=2)
+        at = {steps, 2 * steps}
+        peers.train(experiment, model, at, lambda: calls.append(1), num_train_epochs=2)
     assert len(calls) == 2
 
 

@@ -149,6 +149,8 @@ def test_labels_are_counted_in_all_and_groups_are_said(folder):
     text = page(folder)
     said = "14 labelled reviews in all, of which 4 validate, drawn anew for each seed; 40 test"
     assert said in text
+    begin(folder, data=data, constants=constants | {"labels": None})
+    assert "drawn anew" not in page(folder)  # all texts that there are
     groups = "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n"
     assert groups in text
 

@@ -1,5 +1,6 @@
 """The page of several tasks: methods by tasks, and contrasts of their mean."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,20 @@ def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
 def test_without_planned_contrasts_the_page_has_accuracies_alone(tmp_path):
     page, csv = tasks.write_page(*experiments(tmp_path, contrasts=[]))
     assert "Planned" not in page.read_text() and csv.exists()
+
+
+def test_one_seed_is_said_and_a_page_elsewhere_is_linked(tmp_path):
+    folders = experiments(tmp_path)
+    for folder in folders:
+        for run in folder.glob("*-seed1"):
+            shutil.rmtree(run)
+    other = tmp_path / "other" / "few-r8"
+    other.parent.mkdir()
+    folders[1].rename(other)
+    (other / "report.md").touch()
+    page = tasks.write_page(folders[0], other)[0].read_text()
+    assert tasks.ONCE in page and "over 1 seeds" not in page and "one seed each" in page
+    assert "| [r8](other/few-r8/report.md) |" in page
 
 
 def test_experiments_with_more_labels_are_a_group_with_means_of_their_own(tmp_path):
