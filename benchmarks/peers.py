@@ -33,12 +33,12 @@ def tuned(device: torch.device) -> dict:
     return {"bf16": bf16, "train_sampling_strategy": "group_by_length"}
 
 
-def train(experiment: Experiment, model: nn.Module, every: int, call, **options) -> None:
-    """Trainer over the training texts of seed 0, with `call()` after every so many steps."""
+def train(experiment: Experiment, model: nn.Module, at: set[int], call, **options) -> None:
+    """Trainer over the training texts of seed 0, with `call()` after each step in `at`."""
 
-    class Every(TrainerCallback):
+    class Call(TrainerCallback):
         def on_step_end(self, arguments, state, control, **_):
-            if state.global_step % every == 0:
+            if state.global_step in at:
                 call()
 
     split = experiment.splits(0)["train"]
@@ -60,5 +60,5 @@ def train(experiment: Experiment, model: nn.Module, every: int, call, **options)
             arguments,
             data_collator=DataCollatorWithPadding(experiment.tokenizer),
             train_dataset=[{"input_ids": ids.tolist(), "labels": label} for ids, label in pairs],
-            callbacks=[Every()],
+            callbacks=[Call()],
         ).train()

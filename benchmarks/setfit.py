@@ -6,7 +6,7 @@
 Any option of finetuning.py may follow; the same command resumes. A run of `setfit` has the same
 encoder, tokens, labels and test as the others, and is as its authors' package has it: the whole
 encoder learns from 20 pairs of each kind for every text, one epoch at a rate of 2e-5, not tuned;
-then a logistic regression on the mean of the last hidden states. It gets all labels, as a probe.
+then a logistic regression on the encoder's own sentence vectors. It gets all labels, as a probe.
 """
 
 import sys

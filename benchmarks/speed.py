@@ -88,7 +88,7 @@ def with_peft(experiment, run, system) -> Callable[[], float]:
         ends.append(time.perf_counter())
 
     def two_passes():
-        peers.train(experiment, model, steps, note, num_train_epochs=2, **options)
+        peers.train(experiment, model, {steps, 2 * steps}, note, num_train_epochs=2, **options)
         return ends[1] - ends[0]
 
     return two_passes

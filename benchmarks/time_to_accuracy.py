@@ -11,6 +11,7 @@ length, in bf16 where that is faster; it runs all blocks at every step.
 
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -111,8 +112,8 @@ def peft_tuned(experiment, run) -> list[dict]:
     classes = len(experiment.task.label_names)
     encoder = peers.lora(experiment.pretrained().base_model, run.method)
     model, watch = PeftClassifier(encoder, classes), Stopwatch("peft tuned, lora")
-    steps = finetuning.steps_per_epoch(len(experiment.splits(0)["train"]), settings)
-    per_part = max(1, steps // settings.evaluations_per_epoch)
+    lengths = experiment.splits(0)["train"].lengths
+    parts = finetuning.parts_of_training(lengths, settings, seed=0)
 
     def accuracy():
         model.eval()
@@ -124,7 +125,7 @@ def peft_tuned(experiment, run) -> list[dict]:
     peers.train(
         experiment,
         model,
-        per_part,
+        set(accumulate(map(len, parts))),  # the steps after which ours is tested
         lambda: watch.note(accuracy),
         num_train_epochs=settings.epochs,
         learning_rate=run.method.learning_rate,
