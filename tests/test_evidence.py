@@ -25,7 +25,10 @@ TASKS = {
         "more-base-20newsgroups",
     ),
     "setfit": ("setfit-rotten", "setfit-imdb"),
-    "others": ("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
+    "others": (
+        *("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
+        *("others-more-rotten", "others-more-imdb", "others-more-r8", "others-more-20newsgroups"),
+    ),
 }
 
 
