@@ -101,9 +101,8 @@ def _findings(results):
     elif len(own):
         lines[0] += " It is significantly different from every other method."
     once = intervals.loc[intervals["seeds"] == 1, "method"]
-    constants = results.experiment["constants"]
-    redrawn = constants["redraw_labels"] and constants["labels"] is not None
-    if once := [method for method in once if redrawn or method not in results.baselines]:
+    redrawn, baselines = results.are_labels_redrawn, results.baselines
+    if once := [method for method in once if redrawn or method not in baselines]:
         lines.append(
             f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
             "of these trained models on other test reviews, not of training them again."
@@ -122,8 +121,7 @@ def _what(results):
     each = [f"{escape(n)} {k:,}" for n, k in zip(experiment["label_names"], counts, strict=True)]
     more = f" and {len(each) - NAMED} more labels" if len(each) > NAMED else ""
     labels = data["train"] + data["validation"]
-    drawn = constants["redraw_labels"] and constants["labels"] is not None
-    redrawn = ", drawn anew for each seed" if drawn else ""
+    redrawn = ", drawn anew for each seed" if results.are_labels_redrawn else ""
     validate = f", of which {data['validation']:,} validate"
     lines = [
         f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "

@@ -136,6 +136,12 @@ class Results:
         return self.experiment["constants"]["equivalence_margin"]
 
     @property
+    def are_labels_redrawn(self) -> bool:
+        """Whether each seed has labels of its own: there are others to draw."""
+        constants = self.experiment["constants"]
+        return constants["redraw_labels"] and constants["labels"] is not None
+
+    @property
     def baselines(self) -> set[str]:
         """The methods that train no transformer."""
         return set(self.runs.loc[self.runs["baseline"], "method"])

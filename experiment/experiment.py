@@ -22,7 +22,7 @@ from modeling import Method, PeftModel
 from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
-from .runs import LOCK, RECORD, STATE, Run, Series, folder_lock, held, utc
+from .runs import LOCK, RECORD, STATE, Run, Series, at_work, folder_lock, held, utc
 from .settings import Settings
 from .state_cache import cached_states
 
@@ -169,7 +169,8 @@ class Experiment:
         Those that failed are not asked: they may be tried with others.
         """
         earlier = self.earlier()
-        if not earlier or not any(map(_counts, run_folders(self.folder))):
+        there = any(map(_counts, run_folders(self.folder)))
+        if not earlier or not (there or at_work(self.folder)):  # before its first evaluation
             return
         then, now = earlier["constants"], self.settings.shared_constants()
         changed = [k for k in now if now[k] != then.get(k)]
@@ -241,9 +242,6 @@ class Experiment:
 
 def _counts(run):
     """Whether the folder of a run holds what must not be mixed with others: no failure does."""
-    with held(run / LOCK) as free:
-        if not free:  # at work, perhaps before its first evaluation
-            return True
     if (run / RECORD).exists():
         return RunRecord.read(run / RECORD).is_finished
     return (run / STATE).exists()

@@ -4,7 +4,6 @@ import json
 import shutil
 import textwrap
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from boundary import BadInput, reading, write
 from evaluation import plots, report, tables
@@ -13,7 +12,7 @@ from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
 from .experiment import ABOUT, Experiment
-from .runs import LOCK, OUTPUTS, STATE, folder_lock, held
+from .runs import LOCK, OUTPUTS, STATE, at_work, folder_lock, held
 
 # Written beside the runs' folders.
 FILES = ("runs.csv", "history.csv", "misclassified.csv", "report.md", "report.html", *plots.FILES)
@@ -44,16 +43,6 @@ def open_folder(experiment: Experiment) -> None:
                     run.check()
             write(folder / ABOUT, json.dumps(experiment.about(), indent=2) + "\n")
     processes.barrier()
-
-
-def at_work(folder: Path) -> list[str]:
-    """The names of the runs in `folder` that other processes hold."""
-    names = []
-    for run in run_folders(folder):
-        with held(run / LOCK) as free:
-            if not free:
-                names.append(run.name)
-    return names
 
 
 def _delete(experiment):

@@ -22,7 +22,7 @@ import hardware
 from boundary import BadInput, reading, reason, write
 from modeling import Method
 from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
-from records import RunRecord
+from records import RunRecord, run_folders
 
 from . import processes
 from .training_state import State, read_state, write_state
@@ -43,6 +43,16 @@ def held(lock: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def at_work(folder: Path) -> list[str]:
+    """The names of the runs in `folder` that a process holds, this one too."""
+    names = []
+    for run in run_folders(folder):
+        with held(run / LOCK) as free:
+            if not free:
+                names.append(run.name)
+    return names
 
 
 def folder_lock(folder: Path):

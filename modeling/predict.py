@@ -32,9 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if asked.output.exists():
             raise BadInput(f"{asked.output} exists; move it, or choose another --output")
+        writing = str(asked.output), "choose another --output", "written"
+        with reading(*writing):  # before anything is computed
+            asked.output.parent.mkdir(parents=True, exist_ok=True)
         texts = _read(expanded(asked.texts), asked.text_column)
         table = _classified(load_finetuned(asked.run, asked.base), texts)
-        with reading(str(asked.output), "choose another --output", "written"):
+        with reading(*writing):
             write(asked.output, table.to_csv(index=False))
     except BadInput as error:
         return refuse(error, arguments)

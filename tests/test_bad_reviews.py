@@ -10,13 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import reviews_frame
 from datasets import Dataset, DatasetDict
+from test_reviews import load_reviews
 
 from boundary import BadInput
-from data_utils import load_task, reading
-
-
-def load_reviews(name, **how):
-    return load_task(name).split(**how)
+from data_utils import reading
 
 
 def write(path, content):

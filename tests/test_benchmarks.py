@@ -268,6 +268,17 @@ def test_the_clock_to_an_accuracy_stops_while_the_test_is_predicted(monkeypatch)
     assert [(row["seconds"], row["test_accuracy"]) for row in watch.rows] == [(3, 0.5), (4, 0.75)]
 
 
+def test_peft_is_tested_after_the_same_steps_as_ours(options, monkeypatch):
+    steps, more = [], ("--batch-size", "5", "--epochs", "2", "--evaluations-per-epoch", "3")
+    monkeypatch.setattr(peers, "train", lambda _, model, at, call, **options: steps.extend(at))
+    with prepared(*options, *more, "--methods", "lora", "--pooling", "layers") as experiment:
+        run = experiment.runs()[0]
+        ours = time_to_accuracy.ours(experiment, run)
+        time_to_accuracy.peft_tuned(experiment, run)
+    assert sorted(steps) == [2, 5, 7, 9, 12, 14]  # of 7 an epoch
+    assert len(ours) == len(steps)
+
+
 def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
     for part in gpu.PARTS.values():
         first, *others = part.split()

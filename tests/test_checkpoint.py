@@ -298,8 +298,11 @@ def test_predict_writes_labels_and_probabilities_of_a_table(
     assert "has no column 'text'; it has 'n', 'body'; give --text-column" in capsys.readouterr().err
 
 
-def test_predict_that_cannot_write_says_so_in_one_line(checkpoint, tmp_path, capsys):
+def test_predict_that_cannot_write_says_so_before_it_computes(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
     folder, _ = checkpoint()
+    monkeypatch.setattr(predict, "load_finetuned", None)
     table = tmp_path / "texts.csv"
     pd.DataFrame({"text": TEXTS}).to_csv(table, index=False)
     assert predict.main([str(folder), str(table), "--output", str(table / "p.csv")]) == 2

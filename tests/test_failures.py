@@ -8,6 +8,7 @@ from test_runs import arguments, contents  # noqa: F401
 
 import finetuning
 from boundary import BadInput
+from experiment import parse
 from experiment.runs import RECORD, STATE
 from records import RunRecord
 
@@ -78,6 +79,18 @@ def test_a_failed_run_that_was_tried_again_and_interrupted_is_an_unfinished_one(
     assert not (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).exists()
     assert finetuning.main(given) == 2
     assert "has runs with BATCH_SIZE = 8, not 16" in capsys.readouterr().err
+
+
+def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, monkeypatch, tmp_path):
+    given = arguments("one", "--methods", "head", "lora")
+    with monkeypatch.context() as patch:
+        fail = failing_after_an_evaluation(torch.OutOfMemoryError("out of memory"))
+        patch.setattr(finetuning, "train_part", fail)
+        assert finetuning.main(arguments("one", "--methods", "lora")) == 1
+    todo = finetuning.prepare(parse(vars(finetuning), given)).runs_to_do()
+    assert next(todo).method.name == "head"
+    (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).unlink()  # by its first evaluation
+    assert [run.method.name for run in todo] == ["lora"]
 
 
 def test_a_loss_that_is_not_finite_starts_its_run_anew(arguments, monkeypatch, tmp_path):
