@@ -17,11 +17,13 @@ if "hf-home-of-tests" not in os.environ.get("HF_HOME", ""):  # else a test has s
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import constants
 from transformers import AutoConfig, BertTokenizer
 from transformers import AutoModelForSequenceClassification as Classifier
 
 import hardware
 from evaluation import report
+from experiment import state_cache
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
@@ -152,3 +154,12 @@ def reviews_csv(tmp_path):
     path = tmp_path / "reviews.csv"
     reviews_frame(120).to_csv(path, index=False)
     return path
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of stored states, empty, and float32 as the type computed in."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    for module in (hardware, state_cache):
+        monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
+    return tmp_path / "home" / "frozen_blocks"
