@@ -277,6 +277,8 @@ def _option(name, value):
         return option | {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
         return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
+    if get_origin(kind) is Literal:
+        return option | {"metavar": "{" + ",".join(get_args(kind)) + "}"}
     if get_origin(kind) is tuple:
         option["nargs"] = "*"
     elif NoneType in get_args(kind):
