@@ -182,8 +182,9 @@ def differences(pairs: pd.DataFrame, margin: float):
     More than `WIDEST` contrasts take several rows.
     """
     lines = []  # a group, its rows, and the contrasts that stand beside one another
+    every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
     for group, own in pairs.groupby("group", sort=False):
-        names = list(dict.fromkeys(own["difference_of"]))
+        names = [name for name in every if name in set(own["difference_of"])]
         lines += [(group, own, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
     columns = max(len(part) for *_, part in lines)
     heights = [0.6 + 0.42 * own["task"].nunique() for _, own, _ in lines]
