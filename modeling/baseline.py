@@ -3,7 +3,7 @@
     tfidf    text -> words and pairs of neighbouring words (at least 2 reviews have it)
                   -> (1 + log count) * log inverse share of reviews, rows of length 1     (n, V)
     probe    what the head would read of the frozen encoder, each number
-             standardised                                                            (n, R d)
+             standardised, and rotated where R d > n                    (n, min(n, R d))
          -> logistic regression, L2 penalty 1 / C                                  log probabilities
 
 Both get all n labels, and choose C by cross-validation within them: the lowest mean loss over five
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -49,10 +50,16 @@ def fit_bag_of_words(
 def fit_probe(
     features: np.ndarray, labels: Sequence[int], groups: Sequence[str] | None = None
 ) -> Pipeline:
-    """On the frozen encoder's features (n, R d)."""
-    scaler = StandardScaler()
-    features = scaler.fit_transform(features)
-    return make_pipeline(scaler, _fit_regression(PROBE, features, labels, groups))
+    """On the frozen encoder's features (n, R d).
+
+    Where there are more of them than texts, they are first rotated onto the at most n directions
+    in which the texts lie. An L2 penalty is the same in any rotation, so nothing else changes.
+    """
+    n, count = features.shape
+    steps = [StandardScaler()] + [PCA(svd_solver="full")] * (count > n)
+    for step in steps:
+        features = step.fit_transform(features)
+    return make_pipeline(*steps, _fit_regression(PROBE, features, labels, groups))
 
 
 def cross_validated_loss(pipeline: Pipeline) -> float | None:

@@ -63,6 +63,23 @@ def test_the_probes_penalty_has_the_lowest_mean_loss_over_five_folds_of_standard
     assert log_probabilities(model, x).numpy() == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_probe_of_more_features_than_texts_is_that_of_the_unrotated_features():
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    x, new = random.normal(size=(2, 40, 300)) * np.linspace(0.1, 10, 300) + labels[:, None]
+    z, z_new = ((a - x.mean(0)) / x.std(0) for a in (x, new))
+    model = fit_probe(x, labels)
+    assert model[:-1].transform(new).shape == (40, 40)  # what makes it fast
+    products = model[:-1].transform(new) @ model[:-1].transform(x).T
+    assert products == pytest.approx(z_new @ z.T, abs=1e-9)  # all that an L2 penalty depends on
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
+    best, loss = penalty_by_hand(z, labels, folds)
+    assert model[-1].best_params_ == {"C": best}
+    assert cross_validated_loss(model) == pytest.approx(loss, rel=0.01)  # the solver's tolerance
+    expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z_new)
+    assert log_probabilities(model, new).numpy() == pytest.approx(expected, abs=0.03)
+
+
 @pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
 def test_a_rare_class_has_fewer_folds_or_the_middle_penalty(counts, folds):
     labels = np.repeat([0, 1, 2], counts)
