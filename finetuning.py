@@ -114,12 +114,16 @@ def train(state: State, splits: dict[str, Split], run: Run, settings: Settings) 
     validation = splits["validation"]
     run.resume(state)
     parts = parts_of_training(splits["train"].lengths, settings, run.seed)
-    steps = settings.epochs * steps_per_epoch(len(splits["train"]), settings)
+    per_epoch = steps_per_epoch(len(splits["train"]), settings)
     bar = tqdm(
-        total=steps, desc=run.name, unit="step", initial=len(state.steps), disable=processes.quiet()
+        total=settings.epochs * per_epoch,
+        desc=run.name,
+        unit="step",
+        initial=len(state.steps),
+        disable=processes.quiet(),
     )
     for batches in islice(parts, len(state.history), None):
-        if state.epochs_since_best() >= settings.patience:
+        if state.steps_since_best() >= settings.patience * per_epoch:
             break
         row = train_part(state, splits["train"], batches, settings, bar)
         loss, accuracy = score(predict(state.model, validation, settings), validation)

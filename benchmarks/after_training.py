@@ -21,7 +21,7 @@ from modeling import FullModel, PeftModel, load_finetuned, load_pretrained
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "after_training.csv"
 RANKS = (0, 1, 2, 4, 8, 16, 64)
-TOKENS = 128  # truncated as in training
+TOKENS = 128  # on every task
 
 
 @torch.no_grad()

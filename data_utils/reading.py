@@ -1,9 +1,11 @@
 """Labelled texts as they come, a frame a split: from a task, a file, a folder or a hub.
 
-What comes is read as data: no code that comes with it is run, and values keep their types.
+What comes is read as data: no code that comes with it is run. Values keep their types; in CSV,
+which has none, texts and groups are strings.
 """
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -38,9 +40,12 @@ def read(name: str, columns: dict[str, str]) -> tuple[dict[str, pd.DataFrame], l
             splits = _read_class_folders(path)
             columns = columns | {"text": "text", "label": "label"}
         elif path.is_dir():
-            splits = {split: _read_file(file) for split, file in _files(path).items()}
+            files = [f for f in sorted(path.iterdir()) if f.suffix.lower() in READERS]
+            splits = {k: _read_file(f, columns) for k, f in _by_split(files, path).items()}
+        elif path.exists():
+            splits = {"train": _read_file(path, columns)}
         else:
-            splits = {"train": _read_file(path)} if path.exists() else _read_hub(name)
+            splits = _read_hub(name)
         frames = {split: _select(raw, name, columns) for split, raw in splits.items()}
         return frames, _label_names(splits, name, columns["label"])
 
@@ -69,30 +74,31 @@ def _label_names(splits, name, column):
 # ---------------------------------------------------------------------------- files
 
 
-def _files(folder):
-    """The folder's one file for each split."""
-    files = [f for f in sorted(folder.iterdir()) if f.suffix in READERS and f.stem in SPLITS]
-    splits = [SPLITS[file.stem] for file in files]
+def _by_split(paths, folder):
+    """The one file or folder of each split."""
+    paths = [path for path in paths if path.stem in SPLITS]
+    splits = [SPLITS[path.stem] for path in paths]
     if "train" not in splits or len(set(splits)) < len(splits):
         raise BadInput(
-            f"the folder {folder} has {', '.join(f.name for f in files) or 'no data'}; expected "
+            f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
             f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
         )
-    return dict(zip(splits, files, strict=True))
+    return dict(zip(splits, paths, strict=True))
 
 
-def _read_file(path):
-    if path.suffix not in READERS:
+def _read_file(path, columns):
+    if path.suffix.lower() not in READERS:
         raise BadInput(f"{path} is no {', '.join(READERS)} file; convert it to one of them")
-    read, expected = READERS[path.suffix]
+    read, expected = READERS[path.suffix.lower()]
     with reading(str(path), f"expected {expected}"):
-        raw = read(path)
+        raw = read(path, columns)
     if not len(raw):
         raise BadInput(f"{path} has no data; expected labelled reviews, a row each")
     return raw
 
 
-def _read_csv(path):
+def _read_csv(path, columns):
+    strings = {column: str for role, column in columns.items() if role != "label"}
     with warnings.catch_warnings(action="error", category=ParserWarning):
         return pd.read_csv(
             path,
@@ -100,34 +106,34 @@ def _read_csv(path):
             keep_default_na=False,  # NA and None are words; what is empty is missing
             na_values=[""],
             low_memory=False,
+            dtype=strings,  # else group 0001 is 1 in one file, and 0001 in another
         )
 
 
-def _read_json(path, lines=False):
+def _read_json(path, _, lines=False):
     return pd.read_json(path, orient="records", lines=lines, dtype=False)
 
 
 READERS = {
     ".csv": (_read_csv, "UTF-8 text: a header, a row a review, texts in quotes"),
     ".json": (_read_json, "UTF-8 text: a list of objects"),
-    ".jsonl": (lambda path: _read_json(path, lines=True), "UTF-8 text: an object a line"),
-    ".parquet": (lambda path: Dataset(read_table(path)), "a whole Parquet file"),
+    ".jsonl": (partial(_read_json, lines=True), "UTF-8 text: an object a line"),
+    ".parquet": (lambda path, _: Dataset(read_table(path)), "a whole Parquet file"),
 }
 
 
 def _read_class_folders(path):
     """Frames from train/<label>/*.txt, test/<label>/*.txt; aclImdb's unlabelled part is left."""
-    frames = {}
-    for folder in sorted(path.iterdir()):
-        if folder.is_dir() and folder.name in SPLITS:
-            rows = []
-            for file in sorted(folder.glob("*/*.txt")):
-                if file.is_file() and file.parent.name != "unsup":
-                    with reading(str(file), "expected UTF-8 text"):
-                        rows.append((file.read_text(encoding="utf-8"), file.parent.name))
-            if not rows:
-                raise BadInput(f"the folder {folder} has no files <label>/*.txt")
-            frames[SPLITS[folder.name]] = pd.DataFrame(rows, columns=["text", "label"])
+    frames, folders = {}, [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+    for split, folder in _by_split(folders, path).items():
+        rows = []
+        for file in sorted(folder.glob("*/*.txt")):
+            if file.is_file() and file.parent.name != "unsup":
+                with reading(str(file), "expected UTF-8 text"):
+                    rows.append((file.read_text(encoding="utf-8"), file.parent.name))
+        if not rows:
+            raise BadInput(f"the folder {folder} has no files <label>/*.txt")
+        frames[split] = pd.DataFrame(rows, columns=["text", "label"])
     return frames
 
 
@@ -143,4 +149,7 @@ def _read_hub(name):
         splits = load_dataset(name, trust_remote_code=False)
     if "train" not in splits:
         raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
-    return {SPLITS[split]: raw for split, raw in splits.items() if split in SPLITS}
+    names = [split for split in splits if split in SPLITS]
+    if len({SPLITS[split] for split in names}) < len(names):
+        raise BadInput(f"{name} has the splits {', '.join(names)}, two of them for one; {remedy}")
+    return {SPLITS[split]: splits[split] for split in names}

@@ -74,7 +74,8 @@ class Task:
         self._check_labels(splits, "validation")
         limits = {"test": test_examples}
         if labels is not None:
-            chosen = min(round(labels * validation_share), len(splits["validation"]))
+            chosen = max(round(labels * validation_share), labels - len(splits["train"]))
+            chosen = min(chosen, len(splits["validation"]))
             limits |= {"validation": chosen, "train": labels - chosen}
         for split, frame in splits.items():
             splits[split] = _in_order(frame, seeds[split])[: limits.get(split)]
@@ -122,7 +123,8 @@ def load_task(
 ) -> Task:
     """The task that `name` stands for: one of the `TASKS`, a local path, or a hub data set.
 
-    The `TASKS` have their own columns; imdb is always divided by film. Raises `BadInput`.
+    The `TASKS` have their own columns; imdb's group is the film unless another is named. Raises
+    `BadInput`.
     """
     columns = {"text": text_column, "label": label_column}
     columns |= {"group": group_column} if group_column else {}

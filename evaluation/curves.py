@@ -98,7 +98,8 @@ def hyperparameter(results: Results, name: str):
     points["line"] = [without(name, method) for method in points["method"]]
     level = points["method"].isin(results.baselines)
     if name == "blocks":  # None: all of them
-        depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
+        runs = results.runs[results.runs["name"] != "side"]  # all its blocks are frozen
+        depths = runs["frozen_blocks"] + runs["method"].map(given).astype(float)
         points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
     varied = points[~level].dropna(subset="x").sort_values("x")
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 
 from boundary import BadInput, reading
 from records import RunRecord, record_files
@@ -262,7 +263,7 @@ def _scores(predictions):
     """Macro-F1 and expected calibration error of each run."""
     rows = []
     for (method, seed), logits in predictions.logits.items():
-        f1 = statistics.f1_of_labels(predictions.labels, logits).mean()
+        f1 = f1_score(predictions.labels, logits.argmax(1), average="macro")
         shares = softmax(logits.astype(float), axis=1)
         rows.append((method, seed, f1, statistics.calibration_error(predictions.labels, shares)))
     return pd.DataFrame(rows, columns=["method", "seed", "macro_f1", "calibration_error"])

@@ -71,14 +71,6 @@ def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def f1_of_labels(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """F1 of each label (C,), from labels (n,) and logits (n, C); their mean is macro-F1."""
-    guess, classes = logits.argmax(1), logits.shape[1]
-    right = np.bincount(labels[guess == labels], minlength=classes)
-    both = np.bincount(labels, minlength=classes) + np.bincount(guess, minlength=classes)
-    return 2 * right / np.maximum(both, 1)
-
-
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017): |accuracy - confidence|, over 15 equal bins.
 

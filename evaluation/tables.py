@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import f1_score
 
-from . import statistics
 from .comparisons import interval_note
 from .markdown import count, escape, interval, number, p_value, percent, size, table
 from .results import Results
-from .statistics import wilson
+from .statistics import BINS, wilson
 
 SHOWN = 10  # misclassified reviews
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
@@ -62,7 +62,7 @@ def accuracies(results: Results) -> str:
     other = f" The machine did other work during {of}: their seconds and memory say little."
     return (
         f"{table(columns)}\n\nMeans over the seeds. Intervals: {note}. Losses are in nats per "
-        f"review. Calibration error: expected, over {statistics.BINS} equal bins of confidence. "
+        f"review. Calibration error: expected, over {BINS} equal bins of confidence. "
         f"Training seconds count training alone. {PASS * results.is_shared}A dash: not measured, "
         f"or not defined.{other * bool(busy)}"
     )
@@ -86,7 +86,8 @@ def by_label(results: Results) -> str:
     columns = {"label": map(escape, names), "test reviews": [f"{n:,}" for n in counts]}
     scores = {}
     for (method, _), logits in predictions.logits.items():
-        f1 = statistics.f1_of_labels(predictions.labels, logits)
+        guess, every = logits.argmax(1), range(len(names))
+        f1 = f1_score(predictions.labels, guess, labels=every, average=None, zero_division=0)
         scores.setdefault(method, []).append(f1)
     for method, seeds in scores.items():
         heading = f"{escape(results.looks[method].label)}, F1 %"
@@ -113,12 +114,14 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
             for verdict, one in zip(pairs["verdict"], better, strict=True)
         ],
     }
+    counts = results.intervals.loc[results.intervals["seeds"] > 1, "seeds"]
+    shared = ". A difference is of the seeds that both methods have" * (counts.nunique() > 1)
     return (
         f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test reviews: "
-        f"{'; '.join(dict.fromkeys(pairs['test']))}. Better: p < 0.05 after Holm's correction over "
-        f"this table. Equivalent: smaller than {within}, by two one-sided tests at 5 %, corrected "
-        "likewise. Undecided: neither; the intervals, each of a single difference, say how large "
-        "it could be."
+        f"{'; '.join(dict.fromkeys(pairs['test']))}{shared}. Better: p < 0.05 after Holm's "
+        f"correction over this table. Equivalent: smaller than {within}, by two one-sided tests at "
+        "5 %, corrected likewise. Undecided: neither; the intervals, each of a single difference, "
+        "say how large it could be."
     )
 
 

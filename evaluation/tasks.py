@@ -28,6 +28,7 @@ from .style import Look, as_text, cut, error_bar, line_handle, plt, save, set_st
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
+READ = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
 WIDEST = 4  # contrasts beside one another in a figure
 NOTE = (
@@ -263,19 +264,23 @@ def write_page(*folders: Path) -> list[Path]:
         raise BadInput(
             f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
         )
+    read = {}
     for results in experiments:
         own, task = groups.setdefault(_where(results)["group"], []), task_of(results)
         if task in map(task_of, own):
             raise BadInput(f"{task} is the DATASET of two of these experiments; expected others")
         own.append(results)
+        how = tuple(map(results.experiment["constants"].get, READ))
+        read.setdefault((results.experiment["model"], task), set()).add(how)
     points = accuracies(experiments)
+    alike = [len(read[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
     pairs = pd.concat([contrasts(own) for own in groups.values()], ignore_index=True)
     common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
     path = experiments[0].folder.parent / ("-".join(common) or "tasks")
     looks = {method: look for results in experiments for method, look in results.looks.items()}
     set_style()
     figures = {}  # by title
-    if drawn := by_labels(points, looks):
+    if drawn := by_labels(points[alike], looks):
         figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
         figures[TITLE] = Path(f"{path}.png"), differences(pairs, margins[0])

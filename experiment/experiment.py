@@ -18,12 +18,13 @@ import hardware
 import modeling
 from boundary import BadInput, reading
 from data_utils import ENCODERS, TASKS, Reviews, Split, Task, tokenise
+from evaluation.curves import without
 from modeling import Method, PeftModel
 from records import RunRecord, record_files, run_folders
 
 from . import processes, tuning
 from .runs import LOCK, RECORD, STATE, Run, Series, at_work, folder_lock, held, utc
-from .settings import Settings
+from .settings import TUNING, Settings
 from .state_cache import cached_states
 
 ABOUT = "experiment.json"
@@ -46,7 +47,7 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """Where its results are."""
-        name = self.settings.experiment + ("-tuning" if self.settings.tune else "")
+        name = self.settings.experiment + (TUNING if self.settings.tune else "")
         return Path(self.settings.results) / name
 
     def pretrained(self) -> PreTrainedModel:
@@ -113,13 +114,14 @@ class Experiment:
         settings, shared = self.settings, self.settings.parallel == "data"
         device = processes.describe(self.device) if shared else hardware.describe(self.device)
         record = {"experiment": settings.experiment, "device": device, "code": hardware.code()}
-        constants, names = settings.shared_constants(), self.task.label_names
+        constants = settings.shared_constants() | {"digests": self.digests}
+        names = self.task.label_names
         return Series(self.folder, record | self.names, constants, names, settings.tensorboard)
 
     def runs(self) -> list[Run]:
         """Every run, by method and seed.
 
-        A baseline has no randomness: it runs once, or once for each draw of the labels.
+        A baseline has no randomness: it runs once, as seed 0, or once for each draw of the labels.
         """
         settings = self.settings
         if settings.tune:
@@ -128,7 +130,7 @@ class Experiment:
         return [
             Run(self.series, method, seed)
             for method in settings.methods
-            for seed in (settings.seeds if draws or not method.is_baseline else settings.seeds[:1])
+            for seed in (settings.seeds if draws or not method.is_baseline else (0,))
         ]
 
     def runs_to_do(self) -> Iterator[Run]:
@@ -172,19 +174,24 @@ class Experiment:
         there = any(map(_counts, run_folders(self.folder)))
         if not earlier or not (there or at_work(self.folder)):  # before its first evaluation
             return
+        if what := self._changes(earlier):
+            remedy = "choose another EXPERIMENT name, or start over with --fresh"
+            raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
+        records = [RunRecord.read(path) for path in record_files(self.folder)]
+        apart = "learning_rate" if self.settings.tune else ""  # there rates are compared
+        for run in {run.method.text: run for run in self.runs()}.values():
+            for record in records:  # of any seed
+                alike = without(apart, record.method) == without(apart, run.method.text)
+                if record.is_finished and alike:
+                    run.check_like(record, but=apart)
+
+    def _changes(self, earlier):
+        """What is not as in an earlier start, in words, of what all numbers depend on."""
         then, now = earlier["constants"], self.settings.shared_constants()
         changed = [k for k in now if now[k] != then.get(k)]
         what = [f"{k.upper()} = {then.get(k)}, not {now[k]}" for k in changed]
         then, now = earlier["digests"], self.digests
-        what += [f"other {k} of the same name" for k in now if now[k] != then.get(k)]
-        if what:
-            remedy = "choose another EXPERIMENT name, or start over with --fresh"
-            raise BadInput(f"{self.folder} has runs with {what[0]}; {remedy}")
-        records = [RunRecord.read(path) for path in record_files(self.folder)]
-        for run in {run.method.text: run for run in self.runs()}.values():
-            for record in records:  # of any seed
-                if record.is_finished and record.method == run.method.text:
-                    run.check_like(record)
+        return what + [f"other {k} of the same name" for k in now if now[k] != then.get(k)]
 
     def earlier(self) -> dict[str, Any] | None:
         """What experiment.json says; None without one. Raises `BadInput` where it is damaged."""
@@ -230,7 +237,8 @@ class Experiment:
             "label_names": self.task.label_names,
         }
         about |= {"data": data, "digests": self.digests, "command": settings.command}
-        if earlier := self.earlier():
+        earlier = self.earlier()
+        if earlier and not self._changes(earlier):
             for name in ("methods", "seeds"):
                 then = earlier["constants"][name]
                 constants[name] = then + [new for new in constants[name] if new not in then]

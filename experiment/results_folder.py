@@ -32,6 +32,7 @@ def open_folder(experiment: Experiment) -> None:
     if processes.leads():
         with folder_lock(folder):
             found = [name for name in FILES if (folder / name).exists()]
+            found += [run.name for run in run_folders(folder)]
             if found and not (folder / ABOUT).exists():
                 raise BadInput(f"{folder} has {found[0]} and no {ABOUT}: no experiment; {OTHER}")
             if experiment.settings.fresh and (folder / ABOUT).exists():

@@ -140,9 +140,9 @@ class Run:
         else:
             self.unfinished()
 
-    def check_like(self, record: RunRecord) -> None:
-        """Raise `BadInput` where a finished run of this method had other hyperparameters."""
-        mine = self.method.hyperparameters
+    def check_like(self, record: RunRecord, but: str = "") -> None:
+        """Raise `BadInput` where a finished run had other hyperparameters `but` for one."""
+        mine = {k: v for k, v in self.method.hyperparameters.items() if k != but}
         for name, then in record.hyperparameters.items():
             now = list(mine[name]) if isinstance(mine.get(name), tuple) else mine.get(name)
             if name in mine and now != then:

@@ -30,6 +30,7 @@ from . import processes
 
 Presets = namedtuple("Presets", "full base quick")  # the three values of a constant
 NONE = ("None", "all", "own")  # what None is on the command line
+TUNING = "-tuning"  # how the name of a folder ends that --tune writes
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
 
 
@@ -42,14 +43,17 @@ def _distinct(values):
 def _folder_name(name):
     if not name.isprintable() or "/" in name or not name.strip(". ") or len(name.encode()) > 200:
         raise ValueError("it should be a name for a folder, up to 200 bytes")
+    if name.endswith(TUNING):
+        raise ValueError(f"{TUNING} is the end of what --tune writes")
     return name
 
 
 def _contrast(text):
     pair = text.split(" - ")
-    if len(pair) != 2 or pair[0] == pair[1]:
+    methods = {Method.parse(method, {}).text: method for method in pair}
+    if len(pair) != 2 or len(methods) != 2:
         raise ValueError("it should be two methods, such as 'lora - probe'")
-    return " - ".join(Method.parse(method, {}).text for method in pair)
+    return " - ".join(methods)
 
 
 LARGEST = 2**31 - 1  # larger ones overflow in the libraries
@@ -282,7 +286,8 @@ def _option(name, value):
     if get_origin(kind) is tuple:
         option["nargs"] = "*"
     elif NoneType in get_args(kind):
-        option["type"] = lambda text: None if text in NONE else text
+        none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
+        option["type"] = lambda text: None if text in none else text
     return option | {"metavar": "VALUE"}
 
 

@@ -50,6 +50,9 @@ def prepare(settings: Settings) -> Experiment:
     tokenizer = modeling.load_tokenizer(source, config, settings.max_tokens, settings.truncation)
     base = modeling.fingerprint(modeling.load_pretrained(source, config))  # each run loads it anew
     experiment = Experiment(settings, device, config, base, tokenizer, task)
+    if not experiment.runs():
+        methods = ", ".join(method.text for method in settings.methods)
+        raise BadInput(f"--tune has nothing to try of {methods}; add a method with a learning rate")
     for seed in settings.seeds:
         experiment.reviews(seed)  # too few labels are refused before anything is trained
     experiment.splits(settings.seeds[0])

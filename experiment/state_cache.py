@@ -15,7 +15,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
 
@@ -113,7 +113,8 @@ class _States:
     def seconds(self) -> float | None:
         """What it took to make them; None where they are not there."""
         there = all(path.exists() for path in (self.about, *(rows.path for rows in self.files())))
-        return json.loads(self.about.read_text())["seconds"] if there else None
+        with suppress(ValueError):  # a file that a power failure left empty
+            return json.loads(self.about.read_text())["seconds"] if there else None
 
     def make(self, encoder: PeftModel, start: Split, before: float, name: str) -> float:
         """Compute and write them, unless another process has; the seconds that it took.

@@ -38,9 +38,9 @@ class State:
         """The evaluation with the lowest validation loss, the first one of equals."""
         return min(self.history, key=lambda row: row["validation_loss"])
 
-    def epochs_since_best(self) -> float:
+    def steps_since_best(self) -> int:
         """How long the validation loss has not been lower; 0 before the first evaluation."""
-        return self.history[-1]["epoch"] - self.best()["epoch"] if self.history else 0.0
+        return self.history[-1]["step"] - self.best()["step"] if self.history else 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs, but for the frozen weights."""

@@ -3,7 +3,7 @@
     tfidf    text -> words and pairs of neighbouring words (at least 2 reviews have it)
                   -> (1 + log count) * log inverse share of reviews, rows of length 1     (n, V)
     probe    what the head would read of the frozen encoder, each number
-             standardised, and rotated where R d > n                    (n, min(n, R d))
+             standardised, and rotated where R d > 2 n                      (n, R d or n)
          -> logistic regression, L2 penalty 1 / C                                  log probabilities
 
 Both get all n labels, and choose C by cross-validation within them: the lowest mean loss over five
@@ -18,13 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import Tensor
 
 from boundary import reading
@@ -52,13 +51,15 @@ def fit_probe(
 ) -> Pipeline:
     """On the frozen encoder's features (n, R d).
 
-    Where there are more of them than texts, they are first rotated onto the at most n directions
-    in which the texts lie. An L2 penalty is the same in any rotation, so nothing else changes.
+    Where they are many more than the texts, they are first rotated onto the n directions in which
+    the texts lie. An L2 penalty is the same in any rotation, so the solution is the same, too.
     """
-    n, count = features.shape
-    steps = [StandardScaler()] + [PCA(svd_solver="full")] * (count > n)
-    for step in steps:
-        features = step.fit_transform(features)
+    steps, (n, count) = [StandardScaler()], features.shape
+    features = steps[0].fit_transform(features)
+    if count > 2 * n:  # else it takes longer than it saves
+        directions, _ = np.linalg.qr(features.T)  # (R d, n)
+        steps.append(FunctionTransformer(np.dot, kw_args={"b": directions}))
+        features = steps[1].transform(features)
     return make_pipeline(*steps, _fit_regression(PROBE, features, labels, groups))
 
 
@@ -70,7 +71,10 @@ def cross_validated_loss(pipeline: Pipeline) -> float | None:
 
 def log_probabilities(pipeline: Pipeline, inputs: Sequence[str] | np.ndarray) -> Tensor:
     """Of n texts or features: (n, C) for the labels 0 ... C - 1, in float32."""
-    return torch.from_numpy(pipeline.predict_log_proba(inputs)).float()
+    logits = torch.as_tensor(pipeline.decision_function(inputs), dtype=torch.float64)
+    if logits.ndim == 1:  # of two labels, the second one's
+        logits = torch.stack([torch.zeros_like(logits), logits], 1)
+    return logits.log_softmax(1).float()
 
 
 def _fit_regression(name, features, labels, groups):

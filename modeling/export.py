@@ -57,6 +57,8 @@ def export_transformers(model: PeftModel, folder: Path) -> None:
         )
     merged.pretrained.config.problem_type = "single_label_classification"  # else a base's own
     merged.pretrained.save_pretrained(folder)
+    for name in (TENSORS, CONFIG):  # of an earlier export: transformers would put them on top
+        (folder / name).unlink(missing_ok=True)
 
 
 def export_peft(model: PeftModel, folder: Path) -> None:

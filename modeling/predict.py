@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--base", help="the pretrained model, where it is not at its old place")
     parser.add_argument("--output", type=expanded, default=Path("predictions.csv"))
+    parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     asked = parser.parse_args(arguments)
     try:
         if asked.output.exists():

@@ -70,7 +70,7 @@ BAD = {
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
         "have the label '1'; expected two or more",
     ),
-    "numbers as texts": (table(".csv", text=range(40)), "int values, not text"),
+    "numbers as texts": (table(".jsonl", text=range(40)), "int values, not text"),
     "label missing": (lambda d: write(d / "l.csv", "text,label\na,0\nb,\nc,1\n"), "1 rows of "),
     "fractions": (table(".csv", label=[0.5, 1] * 20), "float values" + KIND),
     "labels of two kinds": (table(".jsonl", label=["0", 0] * 20), "int and str values" + KIND),
@@ -96,6 +96,10 @@ BAD = {
     "two files for a split": (
         lambda d: write(write(d / "train.csv", CSV).with_suffix(".json"), "[]").parent,
         "has train.csv, train.json; expected one file a split",
+    ),
+    "two folders for a split": (
+        lambda d: (class_folders(d) / "dev").mkdir() or class_folders(d / "val").parent,
+        "has dev, train, val; expected one file a split",
     ),
     "unknown format": (lambda d: write(d / "r.xlsx", "x"), "no .csv, .json"),
     "folder of nothing": (lambda d: d, "has no data; expected one file a split, train.csv|"),

@@ -111,6 +111,15 @@ def test_a_label_of_a_single_group_has_the_middle_penalty():
     assert INVERSE_PENALTIES[PROBE][4] == fit_probe(x, labels, groups)[-1].C
 
 
+def test_a_sure_prediction_has_a_finite_loss():
+    """Where 1 - p is 0 in float32, its logarithm is computed from the logits."""
+    for classes, log_p in ((2, -800), (3, -800)):
+        x, labels = features(30, classes)
+        model = fit_probe(x.astype(np.float32), labels)
+        found = log_probabilities(model, 1e4 * x.astype(np.float32))
+        assert torch.isfinite(found).all() and found.min() < log_p
+
+
 def test_logits_of_texts_are_log_probabilities():
     train, other = reviews_frame(80), reviews_frame(40, seed=1)
     logits = log_probabilities(fit_bag_of_words(train.text, train.label), other.text)

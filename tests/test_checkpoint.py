@@ -294,8 +294,10 @@ def test_predict_writes_labels_and_probabilities_of_a_table(
     assert predict.main([*given, "--text-column", "body"]) == 2
     assert "p.csv exists; move it" in capsys.readouterr().err
     output.unlink()
-    assert predict.main(given) == 2
-    assert "has no column 'text'; it has 'n', 'body'; give --text-column" in capsys.readouterr().err
+    assert predict.main([*given, "--traceback"]) == 2
+    said = capsys.readouterr().err
+    assert "has no column 'text'; it has 'n', 'body'; give --text-column" in said
+    assert said.startswith("Traceback")
 
 
 def test_predict_that_cannot_write_says_so_before_it_computes(

@@ -276,6 +276,14 @@ def test_a_model_that_holds_no_adapted_layer_is_no_export_for_peft(tmp_path, lef
         export_peft(model, tmp_path / "p")
 
 
+def test_a_second_export_leaves_nothing_of_the_first(tmp_path):
+    first, second = (trained("lora", tiny(seed=seed).float()) for seed in (1, 2))
+    export_peft(first, tmp_path)
+    export_transformers(second, tmp_path)
+    logits = Classifier.from_pretrained(tmp_path)(*tokens()).logits
+    assert torch.allclose(logits, second(*tokens()), atol=1e-5)
+
+
 def test_a_pipeline_has_our_probabilities_whatever_the_base_was_trained_for(tmp_path):
     base = tiny().float()
     base.config.problem_type = "multi_label_classification"

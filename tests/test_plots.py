@@ -1,6 +1,7 @@
 """Figures say what the files say, and a method looks the same in all of them."""
 
 import colorsys
+import re
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,18 @@ def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_
     figure, _, _ = curves.learning_curves(Results.read(tmp_path))
     x = figure.axes[0].lines[0].get_xdata()
     np.testing.assert_allclose(x, history["epoch"] - 0.05)
+
+
+def test_side_tuning_which_freezes_all_blocks_is_drawn_at_no_depth_that_there_is_not(tmp_path):
+    begin(tmp_path)
+    add_depths(tmp_path, methods=["side"])
+    for path in tmp_path.glob("side*/run.json"):
+        path.write_text(re.sub(r'"frozen_blocks": \d', '"frozen_blocks": 6', path.read_text()))
+        if "=4" in path.parent.name:  # None: all
+            path.write_text(path.read_text().replace('"blocks": 4', '"blocks": null'))
+    figure, *_ = curves.hyperparameter(Results.read(tmp_path), "blocks")
+    drawn = {x for line in figure.axes[0].lines for x in line.get_xdata()}
+    assert drawn == {1, 2, 3, 5, 6}
 
 
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):

@@ -119,6 +119,16 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
 
 
+def test_seeds_that_only_one_method_has_are_said(tmp_path):
+    said = "A difference is of the seeds that both methods have."
+    begin(tmp_path)
+    for seed in range(3):
+        add(tmp_path, "head", seed, right=20 + seed), add(tmp_path, "lora", seed, right=30)
+    assert said not in page(tmp_path)
+    add(tmp_path, "head", 3)
+    assert said in page(tmp_path)
+
+
 def test_one_method_is_compared_with_nothing(tmp_path):
     begin(tmp_path)
     add(tmp_path, "head", 0)

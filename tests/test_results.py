@@ -257,6 +257,14 @@ def test_macro_f1_counts_each_label_alike(tmp_path):
     assert Results.read(tmp_path).runs["macro_f1"].tolist() == [pytest.approx(3 / 7)]
 
 
+def test_macro_f1_is_of_the_labels_that_the_test_has_or_a_method_says(tmp_path):
+    names = ["bad", "good", "never"]
+    begin(tmp_path, label_names=names)
+    logits = np.eye(3)[[0, 0, 1, 1]]
+    add_run(tmp_path, "head", 0, predicted(np.array([0, 0, 1, 1]), logits, names))
+    assert Results.read(tmp_path).runs["macro_f1"].tolist() == [1.0]
+
+
 def test_a_file_is_whole_or_not_there(tmp_path):
     path = tmp_path / "new" / "file.txt"
     with pytest.raises(RuntimeError), replacing(path) as part:

@@ -150,6 +150,27 @@ def test_imdb_is_divided_by_film(imdb):
     assert len(set(frame["group"])) == sum(whole.groups.values()) > 3400
 
 
+def test_a_group_is_the_same_in_every_csv_file(tmp_path):
+    """By themselves the ids 0000 ... of train are numbers; one A1 in test makes them texts."""
+    frame = reviews_frame(60).assign(patient=[f"{i % 12:04}" for i in range(60)])
+    frame[:40].to_csv(tmp_path / "train.csv", index=False)
+    frame.loc[59, "patient"] = "A1"
+    frame[40:].to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(BadInput, match="no train review .* whose patient is in another split"):
+        load_task(str(tmp_path), group_column="patient")
+
+
+def test_all_labels_can_be_asked_for_by_their_number(tmp_path):
+    reviews_frame(400).assign(author=[i // 80 for i in range(400)]).to_csv(tmp_path / "r.csv")
+    task = load_task(str(tmp_path / "r.csv"), group_column="author")
+    whole = task.split(labels=None)
+    count = len(whole.train) + len(whole.validation)
+    assert len(whole.validation) > 0.2 * count  # whole groups are more than their share
+    asked = task.split(labels=count)
+    assert [len(asked.train), len(asked.validation)] == [len(whole.train), len(whole.validation)]
+    assert not any("asked for" in note for note in asked.notes)
+
+
 def test_films_csv_matches_the_texts():
     """Reviews that follow one another share words if films.csv says that they share a film."""
     frame = bundled.read_task("imdb")[0]["train"][:3000]

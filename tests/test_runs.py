@@ -291,6 +291,44 @@ def test_other_data_or_weights_of_the_same_name_are_not_mixed(
     assert f"has runs with other {what} of the same name" in capsys.readouterr().err
 
 
+def test_a_failed_run_does_not_go_on_with_other_data(arguments, reviews_csv, monkeypatch, tmp_path):
+    given, parts, before = arguments("one", "--methods", "head"), [], finetuning.train_part
+
+    def failing(*args):
+        parts.append(1)
+        if len(parts) == 3:
+            raise MemoryError("out of memory")
+        return before(*args)
+
+    monkeypatch.setattr(finetuning, "train_part", failing)
+    assert finetuning.main(given) == 1
+    reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
+    assert finetuning.main(given) == 0
+    assert finetuning.main(arguments("two", "--methods", "head")) == 0
+    histories = [
+        pd.read_csv(tmp_path / name / "tiny" / "head-seed0" / "history.csv").drop(columns="seconds")
+        for name in ("one", "two")
+    ]
+    pd.testing.assert_frame_equal(*histories)
+
+
+def test_rates_of_other_hyperparameters_are_not_compared(arguments, capsys):
+    given = arguments("one", "--tune", "--methods", "lora", "--tuning-rates", "1", "--epochs", "1")
+    assert finetuning.main([*given, "--learning-rates", "lora=1e-3"]) == 0
+    assert finetuning.main([*given, "--learning-rates", "lora=1e-2"]) == 0
+    other = ["--lora-rank", "2", "--learning-rates", "lora=2e-3"]
+    assert finetuning.main([*given, *other]) == 2
+    assert "with rank = 16, not 2" in capsys.readouterr().err
+
+
+def test_a_baseline_without_draws_runs_once_whatever_the_seeds(arguments, tmp_path):
+    given = arguments("one", "--no-redraw-labels", "--methods", "tfidf", "head", "--epochs", "1")
+    for seed in ("1", "2"):
+        assert finetuning.main([*given, "--seeds", seed]) == 0
+    names = [path.parent.name for path in (tmp_path / "one").glob("*/*/run.json")]
+    assert sorted(names) == ["head-seed1", "head-seed2", "tfidf-seed0"]
+
+
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
     given = arguments("one", "--methods", "lora")
     assert finetuning.main([*given, "--seeds", "0"]) == 0
@@ -316,6 +354,29 @@ def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(argumen
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
     assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
     assert about["constants"]["methods"] == ["head", "lora"]
+
+
+def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):
+    def failing(*_):
+        raise FloatingPointError("the loss is nan at step 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "train", failing)
+        given = arguments("one", "--methods", "lora", "--max-tokens", "9", "--seeds", "5")
+        assert finetuning.main(given) == 1
+    assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
+    assert "&&" not in about["command"] and about["command"].endswith("head")
+    assert about["constants"]["methods"] == ["head"] and about["constants"]["seeds"] == [0]
+
+
+def test_runs_without_their_experiments_file_are_refused(arguments, tmp_path, capsys):
+    assert finetuning.main(arguments("one", "--methods", "head")) == 0
+    for path in (tmp_path / "one" / "tiny").iterdir():
+        if path.is_file():
+            path.unlink()
+    assert finetuning.main(arguments("one", "--methods", "head", "--epochs", "1", "--fresh")) == 2
+    assert "has head-seed0 and no experiment.json" in capsys.readouterr().err
 
 
 def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The constants of finetuning.py: presets, the command line before them, methods with variants."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,24 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_without_a_constant(m
     assert other.hyperparameters == {"k": 5, "learning_rate": 0.1}
     with pytest.raises(ValueError, match="which are the same"):
         settings("--methods", "mine", "mine(k=3)", *rates)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--experiment", "mine-tuning", "-tuning is the end of what --tune writes"),
+        ("--contrasts", "lora - lora()", "it should be two methods, such as 'lora - probe'"),
+    ],
+)
+def test_a_name_or_contrast_that_stands_for_another_is_refused(option, value, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        settings(option, value)
+
+
+def test_a_group_column_may_have_the_name_of_a_word_for_none():
+    assert settings("--group-column", "own").group_column == "own"
+    assert settings("--group-column", "None").group_column is None
+    assert settings("--labels", "all").labels is None
 
 
 def test_a_rate_for_a_baseline_is_refused():

@@ -247,6 +247,12 @@ def test_files_that_are_gone_are_made_anew(cache, suffix):
     assert suffix == ".json" or path.read_bytes() == whole
 
 
+def test_an_empty_record_of_their_seconds_is_made_anew(cache):
+    model, split = model_of("lora"), tokenised(13)
+    stored(model, split)[0].frozen[0].path.with_suffix(".json").write_text("")
+    assert makes(model, split) == 13
+
+
 def test_a_file_truncated_while_it_is_read_fails_the_run_in_one_line(cache):
     split, _ = stored(model_of("lora"), tokenised(13))
     os.truncate(split.frozen[0].path, 100)

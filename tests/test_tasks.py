@@ -178,6 +178,15 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert names == ["tiny", "", "", "other"]
 
 
+def test_numbers_of_labels_that_are_read_otherwise_have_no_line(tmp_path):
+    folders = experiments(tmp_path, ("imdb",))
+    folders += experiments(tmp_path, ("imdb",), name="many", train=900, validation=100)
+    assert len(tasks.write_page(*folders)) == 4
+    path = folders[1] / "experiment.json"
+    path.write_text(path.read_text().replace('"max_tokens": 8', '"max_tokens": 16'))
+    assert len(tasks.write_page(*folders)) == 3
+
+
 def test_a_method_that_one_task_lacks_has_no_mean_accuracy(tmp_path):
     points = tasks.accuracies([Results.read(folder) for folder in experiments(tmp_path)])
     lacks = points[(points["task"] == "imdb") | (points["method"] != "lora")]

@@ -131,6 +131,13 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     assert finetuning.score(logits, splits["validation"])[0] == min(losses)
 
 
+def test_patience_is_counted_in_whole_steps(tmp_path):
+    """At 23 and 13 of 5 steps an epoch the floating-point difference is below two epochs."""
+    state = in_training(HeadOnlyModel(tiny().float()), settings(), 16)
+    state.history = [{"step": 13, "validation_loss": 0.5}, {"step": 23, "validation_loss": 0.6}]
+    assert 23 / 5 - 13 / 5 < 2 and state.steps_since_best() == 2 * 5
+
+
 def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
     splits = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
     splits["train"].token_ids[splits["train"].token_ids == 19] = 18
