@@ -18,6 +18,7 @@ FILE = Path("docs/results/statistics.csv")
 SEEDS = ((1, 1), (2, 2), (3, 3), (5, 5), (3, 1), (3, 3, 3, 3))  # of each method
 REVIEWS = (500, 2500)
 SEED_SDS = (0.005, 0.015)  # of a method's accuracy: half a point, and one and a half
+UNEVEN = (0.003, 0.005, 0.01, 0.03)  # of four tasks: one method fails on some draws of the last
 SIMULATIONS = 500
 SHARED, OWN = 0.85, 0.05  # of the variance: a review's difficulty, for all and for one method
 LABELS = 0.5  # of a seed's variance: which labels it draws, the same for all methods
@@ -48,9 +49,8 @@ class Setting(NamedTuple):
 
     reviews: int
     seeds: tuple[int, ...]  # of each method
-    seed_sd: float
+    seed_sds: tuple[float, ...]  # of each task, whose mean is compared
     accuracies: tuple[float, ...] | None = None
-    tasks: int = 1  # whose mean is compared
 
 
 def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMULATIONS) -> dict:
@@ -58,13 +58,13 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
 
     A method with one seed is judged as the trained model that it is: its seed is no chance.
     """
-    n, seeds, seed_sd, accuracies, tasks = setting
+    n, seeds, seed_sds, accuracies = setting
     accuracies = accuracies or (0.8,) * len(seeds)
     numbers = {str(name): list(range(count)) for name, count in enumerate(seeds)}
-    seed_sds = [seed_sd if count > 1 else 0.0 for count in seeds]
+    sds = [[sd if count > 1 else 0.0 for count in seeds] for sd in seed_sds]
     tables = []
-    for _ in tqdm(range(simulations), desc=f"{seeds} {n} {seed_sd}", disable=None):
-        made = [experiment(rng, n, accuracies, seeds, seed_sds) for _ in range(tasks)]
+    for _ in tqdm(range(simulations), desc=f"{seeds} {n} {seed_sds}", disable=None):
+        made = [experiment(rng, n, accuracies, seeds, of_task) for of_task in sds]
         pairs, of = statistics.all_pairs(made[0]), [(right, numbers) for right in made]
         truth = [accuracies[int(a)] - accuracies[int(b)] for a, b in pairs]
         tables.append(statistics.compare_over_tasks(of, pairs).assign(truth=truth))
@@ -78,13 +78,14 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
     }
 
 
-def both(n: int, seeds: tuple[int, ...], sd: float, tasks: int = 1) -> dict:
+def both(n: int, seeds: tuple[int, ...], *sds: float) -> dict:
     """A row of the table: equal methods, and two that are a margin apart."""
-    setting = {"tasks": tasks, "seeds": " ".join(map(str, seeds)), "reviews": n}
-    setting |= {"seed_sd_points": 100 * sd, "simulations": SIMULATIONS}
-    equal = measure(np.random.default_rng(0), Setting(n, seeds, sd, tasks=tasks))
+    setting = {"tasks": len(sds), "seeds": " ".join(map(str, seeds)), "reviews": n}
+    points = " ".join(f"{100 * sd:g}" for sd in dict.fromkeys(sds))
+    setting |= {"seed_sd_points": points, "simulations": SIMULATIONS}
+    equal = measure(np.random.default_rng(0), Setting(n, seeds, sds))
     apart = (0.8 + statistics.MARGIN, 0.8)
-    margin = measure(np.random.default_rng(1), Setting(n, seeds[:2], sd, apart, tasks))
+    margin = measure(np.random.default_rng(1), Setting(n, seeds[:2], sds, apart))
     return setting | equal | {"equivalent_at_the_margin": margin["equivalent"]}
 
 
@@ -92,5 +93,6 @@ if __name__ == "__main__":
     statistics.RESAMPLES = 499
     sds = {seeds: SEED_SDS if max(seeds) > 1 else (0.0,) for seeds in SEEDS}
     rows = [both(n, seeds, sd) for seeds in SEEDS for n in REVIEWS for sd in sds[seeds]]
-    rows += [both(REVIEWS[-1], seeds, sd, tasks=4) for seeds in SEEDS[2:4] for sd in SEED_SDS]
+    of_four = [[sd] * 4 for sd in SEED_SDS] + [UNEVEN]
+    rows += [both(REVIEWS[-1], seeds, *sds) for seeds in SEEDS[2:4] for sds in of_four]
     pd.DataFrame(rows).to_csv(FILE, index=False, float_format="%.4g")

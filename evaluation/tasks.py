@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
@@ -44,7 +45,7 @@ BARS = "bars: 95 % intervals of single differences, of other seeds and other tes
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     """A row for each experiment and method: accuracy, interval, macro-F1, calibration error, place.
 
-    `place` is "best" for the highest accuracy of an experiment, "worse" for what differs from that.
+    `place` is "best" for an experiment's highest accuracies, "worse" for what differs from the first.
     """
     parts = []
     for results in experiments:
@@ -57,7 +58,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
         pairs = pairs.loc[pairs["verdict"] == "different", ["method_a", "method_b"]]
         worse = pairs[(pairs == best).any(axis=1)].to_numpy().ravel()
         points.loc[points["method"].isin(worse), "place"] = "worse"
-        points.loc[points["method"] == best, "place"] = "best"
+        points.loc[np.isclose(points["accuracy"], points["accuracy"].max()), "place"] = "best"
         parts.append(points)
     return pd.concat(parts, ignore_index=True)
 
