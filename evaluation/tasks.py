@@ -45,7 +45,7 @@ BARS = "bars: 95 % intervals of single differences, of other seeds and other tes
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     """A row for each experiment and method: accuracy, interval, macro-F1, calibration error, place.
 
-    `place` is "best" for an experiment's highest accuracies, "worse" for what differs from the first.
+    `place` is "best" for the highest of an experiment, "worse" for what differs from that.
     """
     parts = []
     for results in experiments:
