@@ -5,6 +5,7 @@ The files are those of its runs' folders (experiment/runs.py) or, of evidence, t
 """
 
 import json
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -139,8 +140,9 @@ class Results:
     @property
     def are_labels_redrawn(self) -> bool:
         """Whether each seed has labels of its own: there are others to draw."""
-        constants = self.experiment["constants"]
-        return constants["redraw_labels"] and constants["labels"] is not None
+        constants, data = self.experiment["constants"], self.experiment["data"]
+        used = data["train"] + data["validation"]
+        return constants["redraw_labels"] and used >= (constants["labels"] or math.inf)
 
     @property
     def baselines(self) -> set[str]:

@@ -47,8 +47,7 @@ def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
 
 def student(values: np.ndarray) -> tuple[float, float]:
     """Student's t interval of the mean of independent values, one a seed."""
-    half = stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * stats.sem(values)
-    return np.mean(values) - half, np.mean(values) + half
+    return stats.t.interval(1 - LEVEL, len(values) - 1, np.mean(values), stats.sem(values))
 
 
 def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -126,7 +127,9 @@ class Experiment:
         settings = self.settings
         if settings.tune:
             return [Run(self.series, method, settings.seeds[0]) for method in tuning.grid(settings)]
-        draws = settings.redraw_labels and settings.labels is not None
+        first = self.reviews(settings.seeds[0])
+        used = len(first.train) + len(first.validation)  # fewer than LABELS: all that there are
+        draws = settings.redraw_labels and used >= (settings.labels or math.inf)
         return [
             Run(self.series, method, seed)
             for method in settings.methods
