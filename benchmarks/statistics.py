@@ -65,7 +65,7 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
     tables = []
     for _ in tqdm(range(simulations), desc=f"{seeds} {n} {seed_sds}", disable=None):
         made = [experiment(rng, n, accuracies, seeds, of_task) for of_task in sds]
-        pairs, of = statistics.all_pairs(made[0]), [(right, numbers) for right in made]
+        pairs, of = statistics.all_pairs(made[0]), [(right, numbers, None) for right in made]
         truth = [accuracies[int(a)] - accuracies[int(b)] for a, b in pairs]
         tables.append(statistics.compare_over_tasks(of, pairs).assign(truth=truth))
     table = pd.concat(tables)

@@ -3,7 +3,8 @@
     python -m evaluation.compact results/quick docs/results/quick
 
     experiment.json, runs.csv       as they are
-    predictions.parquet             of each run and test review: label, predicted label, confidence
+    predictions.parquet             of each run and test review: label, predicted label, confidence,
+                                    and its group's number, if there are groups
     report.md                       the page, made anew from these; with the figures that are there
 
 Of a tuning, `python -m evaluation.compact results/quick-tuning docs/results` adds the rates that it
@@ -41,6 +42,7 @@ def compact(source: Path, target: Path) -> list[Path]:
     for (method, seed), logits in results.predictions.logits.items():
         row = {"method": method, "seed": seed, "label": results.predictions.labels}
         row |= {"predicted": logits.argmax(1), "confidence": softmax(logits, axis=1).max(axis=1)}
+        row |= {} if results.predictions.groups is None else {"group": results.predictions.groups}
         rows.append(pd.DataFrame(row))
     with replacing(target / "predictions.parquet") as part:
         packed = {"compression": "zstd", "compression_level": 19}

@@ -33,11 +33,14 @@ LETTERS = 60  # of a misclassified review that files and pages show
 class Predictions(NamedTuple):
     """The labels (n,) of the test reviews, and the logits (n, C) of each (method, seed).
 
+    `groups` (n,) numbers the groups that the reviews are of, if there are any.
+
     The compact form has the predicted label and its confidence alone: its logits give both back.
     """
 
     labels: np.ndarray
     logits: dict[tuple[str, int], np.ndarray]
+    groups: np.ndarray | None = None
 
     def right(self) -> dict[str, np.ndarray]:
         """Which reviews (n) each seed (S) got right: a bool array (S, n) a method."""
@@ -193,6 +196,7 @@ def _read_folders(folder, experiment):
     """The records of all runs, and the tables of the finished ones, from the runs' folders."""
     logits = [f"logit_{label}" for label in experiment["label_names"]]
     predicted = {"label": int} | dict.fromkeys(logits, np.float32)
+    predicted |= {"group": int} if experiment["data"].get("groups") else {}
     columns = {"history": HISTORY, "predictions": predicted}
     runs, tables = [(path, RunRecord.read(path)) for path in record_files(folder)], {}
     place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
@@ -247,7 +251,7 @@ def _table(records):
 
 def _predictions(folder, table):
     """The predictions of all finished runs, which are of the same reviews."""
-    labels, logits = None, {}
+    labels, logits, groups = None, {}, None
     for (method, seed), rows in table.groupby(["method", "seed"], sort=False):
         own = rows["label"].to_numpy()
         labels = own if labels is None else labels
@@ -255,7 +259,9 @@ def _predictions(folder, table):
             of = f"{method} with seed {seed}"
             raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
         logits[method, seed] = rows.filter(like="logit_").to_numpy(np.float32)
-    return Predictions(labels, logits)
+        if "group" in rows:
+            groups, _ = pd.factorize(rows["group"])
+    return Predictions(labels, logits, groups)
 
 
 # ---------------------------------------------------------------------------- what follows
@@ -279,5 +285,8 @@ def _compare(predictions, constants):
     planned = [pair for pair in planned if set(pair) <= set(right)]
     known = set(map(frozenset, planned))
     others = [pair for pair in statistics.all_pairs(right) if frozenset(pair) not in known]
-    tables = [statistics.compare(right, pairs, seeds, margin) for pairs in (planned, others)]
+    tables = [
+        statistics.compare(right, pairs, seeds, margin, predictions.groups)
+        for pairs in (planned, others)
+    ]
     return tables[0], tables[1].sort_values("difference", ascending=False, kind="stable")

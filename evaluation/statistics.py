@@ -13,6 +13,7 @@ over n reviews: a bootstrap that draws reviews, each with its right and wrong of
 variance holds, besides, the share of the seeds by reviews interaction that the first part counts
 already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
 section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
+Where reviews are in groups (of a film, a patient), whole groups are drawn in place of reviews.
 Interval and p come from the draws of reviews and t's distribution: 0 is outside where p < 0.05.
 `docs/statistics.md` says how well it holds its claim, by simulation.
 """
@@ -94,24 +95,27 @@ def compare(
     pairs: Sequence[tuple[str, str]] | None = None,
     seeds: dict[str, list[int]] | None = None,
     margin: float = MARGIN,
+    groups: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The differences a - b of the pairs (all, where none are given), a row each.
 
     `right` holds a bool array (S, n) a method, a row for each of its `seeds` (0, 1, ...).
-    `difference`, `low` and `high` are shares. With one seed each, p is McNemar's exact one (1947),
-    and all speak of these two trained models alone. `p_equivalent` is that of two one-sided tests
-    (Schuirmann 1987) that the difference is smaller than `margin`. `p_holm` is Holm's (1979), over
-    these pairs, and so are the verdicts, of difference and of equivalence.
+    `groups` (n,) are numbers from 0, the same for the reviews of one group; None: all are
+    independent. `difference`, `low` and `high` are shares. With one seed each all speak of these
+    two trained models alone and, without groups, p is McNemar's exact one (1947). `p_equivalent` is
+    that of two one-sided tests (Schuirmann 1987) that the difference is smaller than `margin`.
+    `p_holm` is Holm's (1979), over these pairs, and so are the verdicts, of difference and of
+    equivalence.
     """
     seeds = seeds or {method: list(range(len(rows))) for method, rows in right.items()}
     pairs = all_pairs(right) if pairs is None else pairs
-    return compare_over_tasks([(right, seeds)], pairs, margin)
+    return compare_over_tasks([(right, seeds, groups)], pairs, margin)
 
 
 def compare_over_tasks(
-    tasks: Sequence[tuple[dict, dict]], pairs: Sequence[tuple[str, str]], margin: float = MARGIN
+    tasks: Sequence[tuple], pairs: Sequence[tuple[str, str]], margin: float = MARGIN
 ) -> pd.DataFrame:
-    """The same of the mean over tasks, each with its `right` and `seeds`, as `compare` has them.
+    """The same of the mean over tasks, each with its `right`, `seeds` and `groups`.
 
     Every task counts alike. Their reviews and draws are independent, so errors add up in squares;
     the tasks are these, and no sample of others.
@@ -138,24 +142,28 @@ def holm(p: np.ndarray) -> np.ndarray:
 def _compare_two(pair, tasks, margin):
     each = [
         _parts(*(right[method] for method in pair), *(seeds[method] for method in pair))
-        for right, seeds in tasks
+        for right, seeds, _ in tasks
     ]
     difference = np.mean([sum(part.mean() for part in parts) for parts in each])
-    errors = _errors(each)
+    groups = [of for _, _, of in tasks]
+    errors = _errors(each, groups)
     half = errors.half_width()
     p = min(1.0, errors.at_most(-abs(difference)) + errors.at_least(abs(difference)))
     equal = max(errors.at_most(difference - margin), errors.at_least(difference + margin))
-    a, b = ([len(right[method]) for right, _ in tasks] for method in pair)
-    test = "bootstrap over reviews, Welch's t over seeds"
-    if max(a + b) == len(tasks) == 1:
+    a, b = ([len(right[method]) for right, _, _ in tasks] for method in pair)
+    kinds = ["reviews"] * any(of is None for of in groups)
+    kinds += ["groups"] * any(of is not None for of in groups)
+    drawn = f"bootstrap over {' and '.join(kinds)}"
+    test = f"{drawn}, Welch's t over seeds"
+    if max(a + b) == len(tasks) == 1 and groups[0] is None:
         p, test = _mcnemar(*(tasks[0][0][method][0] for method in pair)), "exact McNemar"
     elif max(a + b) == 1:
-        test = "bootstrap over reviews, one seed each"
+        test = f"{drawn}, one seed each"
     elif {len(parts) for parts in each} == {1}:
         how = "paired by seed" if min(a + b) > 1 else "against one run"
         counts = sorted({len(parts[0]) for parts in each})
         seeds = " to ".join(map(str, counts[:1] + counts[1:][-1:]))
-        test = f"bootstrap over reviews, t over {seeds} seeds, {how}"
+        test = f"{drawn}, t over {seeds} seeds, {how}"
     return dict(zip(("method_a", "method_b"), pair, strict=True)) | {
         "difference": difference,
         "low": max(difference - half, -1.0),
@@ -209,22 +217,26 @@ class _Errors(NamedTuple):
         )
 
 
-def _errors(tasks):
+def _errors(tasks, groups=None):
     """Those of the mean over tasks of the sum of the means of each one's parts (S, n), whole.
 
-    Two reviews are added, one that the first method alone gets right and one that the second alone
-    does (Bonett and Price 2012): methods that agree on all n reviews may still differ on others.
+    What is drawn are groups of reviews, or single ones. Two reviews are added, one that the first
+    method alone gets right and one that the second alone does (Bonett and Price 2012): methods that
+    agree on all n reviews may still differ on others.
     """
     rng = np.random.default_rng(0)  # anew for each pair: no other method changes its numbers
     errors, seeds = np.zeros(RESAMPLES), []
-    for parts in tasks:
-        unit = math.prod(map(len, parts))
-        differences = sum(part.sum(axis=0) * (unit // len(part)) for part in parts)  # (n,), whole
-        values, counts = np.unique(np.append(differences, [unit, -unit]), return_counts=True)
-        shares = counts / counts.sum()
-        means = rng.multinomial(counts.sum(), shares, RESAMPLES) @ values / counts.sum() / unit
-        own = means - shares @ values / unit
-        found = [_seed_part(part) for part in parts if len(part) > 1]
+    for parts, of in zip(tasks, groups or [None] * len(tasks), strict=True):
+        of = np.arange(parts[0].shape[1]) if of is None else of
+        parts = [np.array([np.bincount(of, row) for row in part]) for part in parts]  # (S, G)
+        sizes, unit = np.bincount(of), math.prod(map(len, parts))
+        differences = sum(part.sum(axis=0) * (unit // len(part)) for part in parts)  # (G,), whole
+        both = np.append(differences, [unit, -unit]), np.append(sizes, [1, 1])
+        kinds, counts = np.unique(both, axis=1, return_counts=True)  # (2, K) and (K,)
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)  # (RESAMPLES, K)
+        (sums, reviews), (whole, all_reviews) = kinds @ drawn.T, kinds @ counts
+        own = (sums / reviews - whole / all_reviews) / unit
+        found = [_seed_part(part, sizes) for part in parts if len(part) > 1]
         if any(variance for variance, _, _ in found):  # else no seed makes a difference
             own *= np.sqrt(max(0.0, 1 - sum(part[1] for part in found) / own.var()))
             seeds += [(variance / len(tasks) ** 2, degrees) for variance, _, degrees in found]
@@ -236,10 +248,13 @@ def _errors(tasks):
     return _Errors(errors, np.sqrt(variance), freedom)
 
 
-def _seed_part(values):
-    """Of a mean over S seeds: its variance, the interaction's share of it, degrees of freedom."""
-    seeds, n = values.shape
-    means = values.mean(axis=1)
-    rest = values - values.mean(axis=0) - means[:, None] + means.mean()  # (S, n)
-    interaction = (rest**2).sum() / ((seeds - 1) * max(1, n - 1))  # mean square
-    return means.var(ddof=1) / seeds, interaction / (n * seeds), seeds - 1
+def _seed_part(values, sizes):
+    """Of a mean over S seeds: its variance, the interaction's share of it, degrees of freedom.
+
+    From the sums of each group (S, G) and its number of reviews (G,).
+    """
+    (seeds, count), n = values.shape, sizes.sum()
+    means = values.sum(axis=1) / n
+    rest = values - values.mean(axis=0) - np.outer(means - means.mean(), sizes)  # (S, G)
+    interaction = (rest**2).sum() / ((seeds - 1) * max(1, count - 1))  # mean square
+    return means.var(ddof=1) / seeds, interaction * count / n**2 / seeds, seeds - 1

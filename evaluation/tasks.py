@@ -71,7 +71,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
     pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
-    tasks = [(results.predictions.right(), results.predictions.seeds()) for results in experiments]
+    tasks = [(p.right(), p.seeds(), p.groups) for p in (r.predictions for r in experiments)]
     means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
     means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(tasks) > 1)
     found, label = pd.concat([*means, *each], ignore_index=True), experiments[0].looks

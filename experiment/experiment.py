@@ -208,11 +208,11 @@ class Experiment:
 
     def finish(self, run: Run, facts: dict, logits: Tensor | None, model: PeftModel | None = None):
         """End a run: write the test's logits (n, C) and the model, if any."""
-        labels = None if logits is None else self.splits(run.seed)["test"].labels.cpu()
+        test = None if logits is None else self.splits(run.seed)["test"]
         if model and logits is not None and processes.leads():
             modeling.save_checkpoint(model, run.folder, self.tokenizer)
         facts["other_load"] = hardware.other_load(self.device)
-        run.finish(facts, labels, logits)
+        run.finish(facts, test, logits)
 
     # ------------------------------------------------------------------------ in words
 

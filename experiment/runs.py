@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 import hardware
 from boundary import BadInput, reading, reason, write
+from data_utils import Split
 from modeling import Method
 from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
 from records import RunRecord, run_folders
@@ -188,11 +190,11 @@ class Run:
 
     # ------------------------------------------------------------------------ its end
 
-    def finish(self, facts: dict, labels: Tensor | None, logits: Tensor | None) -> None:
+    def finish(self, facts: dict, test: Split | None, logits: Tensor | None) -> None:
         """Write the record that ends the run.
 
-        Before it the test's labels (n,) and logits (n, C), if there was a test: else the run was
-        for tuning, and nothing is kept of the model.
+        Before it the test's labels (n,), logits (n, C) and, as numbers, groups, if there was a
+        test: else the run was for tuning, and nothing is kept of the model.
         """
         if not processes.leads():
             return
@@ -200,7 +202,9 @@ class Run:
             if logits is not None:
                 names = [f"logit_{label}" for label in self.series.label_names]
                 table = pd.DataFrame(logits.numpy(), columns=names)
-                table.insert(0, "label", labels.numpy())
+                table.insert(0, "label", test.labels.cpu().numpy())
+                if test.groups:
+                    table["group"], _ = pd.factorize(np.array(test.groups, object))
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
             self._write_record("finished", facts)
             self._delete(STATE, *([TENSORS] if logits is None else []))

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +13,9 @@ from torch.nn.functional import cross_entropy
 
 import finetuning
 import modeling
-from evaluation import plots, report
+from data_utils import load_task
+from evaluation import compact, plots, report
+from evaluation.results import Results
 from experiment import runs
 from modeling import METHODS
 
@@ -175,6 +178,25 @@ def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alo
     again = read(folder, "tuning.csv")
     assert again["learning_rate"].tolist() == [1e-3, 0.01, 0.1, 1, 1e-3, 0.01, 0.1]
     assert again.drop(index=3)["validation_loss"].tolist() == tuning["validation_loss"].tolist()
+
+
+def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
+    command, reviews_csv, tmp_path
+):
+    authors = [f"author {i // 5}" for i in range(120)]
+    pd.read_csv(reviews_csv).assign(author=authors).to_csv(reviews_csv, index=False)
+    given = command("--methods", "tfidf", "head", "--group-column", "author")
+    assert finetuning.main(given) == 0
+    folder = tmp_path / "results" / "tiny"
+    test = load_task(str(reviews_csv), group_column="author").split().test
+    expected, _ = pd.factorize(np.array(test["group"], object))
+    for run in ("tfidf-seed0", "head-seed0"):
+        assert read(folder, f"{run}/predictions.csv")["group"].tolist() == expected.tolist()
+    assert len(set(expected)) < len(expected)
+    results, kept = Results.read(folder), tmp_path / "kept"
+    assert results.comparisons["test"].tolist() == ["bootstrap over groups, one seed each"]
+    compact.compact(folder, kept)
+    pd.testing.assert_frame_equal(Results.read(kept).comparisons, results.comparisons)
 
 
 def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(

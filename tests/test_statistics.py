@@ -176,6 +176,41 @@ def test_what_moves_both_methods_of_a_seed_alike_is_no_error_of_their_difference
     assert table["high"][0] - table["low"][0] < (other["high"][0] - other["low"][0]) / 3
 
 
+@pytest.mark.parametrize("seeds", [(1, 1), (3, 3), (4, 6)])
+def test_copies_of_a_review_in_a_group_are_worth_one(seeds):
+    rng = np.random.default_rng(7)
+    right = experiment(rng, 300, (0.8, 0.84), seeds, (0.01, 0.01))
+    alone = statistics.compare(right, groups=np.arange(300)).iloc[0]
+    copies = {name: rows.repeat(5, axis=1) for name, rows in right.items()}
+    groups = np.arange(300).repeat(5)
+    mixed = rng.permutation(1500)
+    copies = {name: rows[:, mixed] for name, rows in copies.items()}
+    grouped = statistics.compare(copies, groups=groups[mixed]).iloc[0]
+    assert "over groups" in grouped["test"]
+    for column in ("difference", "low", "high", "p"):
+        assert grouped[column] == pytest.approx(alone[column], abs=0.01)
+    if max(seeds) > 1:
+        as_reviews = statistics.compare(right).iloc[0]
+        assert alone.drop("test").equals(as_reviews.drop("test"))  # of one review each
+    else:
+        free = statistics.compare(copies).iloc[0]
+        assert free["high"] - free["low"] < 0.5 * (grouped["high"] - grouped["low"])
+
+
+@pytest.mark.parametrize(("seeds", "sd"), [((1, 1), 0.0), ((3, 3), 0.005)])
+def test_intervals_hold_the_truth_with_groups_of_different_sizes(few_resamples, seeds, sd):
+    rng, hold, free = np.random.default_rng(8), [], []
+    for _ in range(SIMULATIONS):
+        right = experiment(rng, 120, (0.8, 0.8), seeds, (sd, sd))
+        groups = np.arange(120).repeat(rng.integers(1, 12, 120))
+        right = {name: rows[:, groups] for name, rows in right.items()}
+        for found, of in ((hold, groups), (free, None)):
+            row = statistics.compare(right, groups=of).iloc[0]
+            found.append(row["low"] <= 0 <= row["high"])
+    assert np.mean(hold) >= 0.95 - error(0.05, SIMULATIONS)
+    assert np.mean(free) < (0.7 if seeds == (1, 1) else 0.95)  # as if all were independent
+
+
 def test_a_planned_difference_keeps_its_direction():
     right = pair(only_a=4, only_b=14, both=60, neither=22)
     assert statistics.compare(right, [("lora", "head")])["difference"][0] == pytest.approx(-0.1)

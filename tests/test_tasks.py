@@ -222,7 +222,7 @@ def test_the_mean_over_one_task_is_that_task():
     seeds = {name: [0, 1, 2] for name in "ab"}
     alone = statistics.compare(right, [("a", "b")], seeds)
     pd.testing.assert_frame_equal(
-        alone, statistics.compare_over_tasks([(right, seeds)], [("a", "b")])
+        alone, statistics.compare_over_tasks([(right, seeds, None)], [("a", "b")])
     )
 
 
@@ -243,8 +243,8 @@ def test_tasks_may_have_different_numbers_of_seeds():
     of = []
     for count in (2, 3):
         right = experiment(rng, 200, (0.8, 0.8), (count, count), (0.01, 0.01))
-        of.append((right, {name: list(range(count)) for name in right}))
+        of.append((right, {name: list(range(count)) for name in right}, None))
     row = statistics.compare_over_tasks(of, [("0", "1")]).iloc[0]
     assert "t over 2 to 3 seeds, paired" in row["test"]
-    each = [right["0"].mean() - right["1"].mean() for right, _ in of]
+    each = [right["0"].mean() - right["1"].mean() for right, *_ in of]
     assert row["difference"] == pytest.approx(np.mean(each))
