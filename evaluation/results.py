@@ -260,7 +260,7 @@ def _predictions(folder, table):
             raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
         logits[method, seed] = rows.filter(like="logit_").to_numpy(np.float32)
         if "group" in rows:
-            groups, _ = pd.factorize(rows["group"])
+            groups = rows["group"].to_numpy()
     return Predictions(labels, logits, groups)
 
 

@@ -143,7 +143,7 @@ class Run:
             self.unfinished()
 
     def check_like(self, record: RunRecord, but: str = "") -> None:
-        """Raise `BadInput` where a finished run had other hyperparameters `but` for one."""
+        """Raise `BadInput` where a finished run had other hyperparameters; `but` may differ."""
         mine = {k: v for k, v in self.method.hyperparameters.items() if k != but}
         for name, then in record.hyperparameters.items():
             now = list(mine[name]) if isinstance(mine.get(name), tuple) else mine.get(name)

@@ -50,8 +50,8 @@ def _folder_name(name):
 
 def _contrast(text):
     pair = text.split(" - ")
-    methods = {Method.parse(method, {}).text: method for method in pair}
-    if len(pair) != 2 or len(methods) != 2:
+    methods = [Method.parse(method, {}).text for method in pair] if len(pair) == 2 else []
+    if len(set(methods)) < 2:
         raise ValueError("it should be two methods, such as 'lora - probe'")
     return " - ".join(methods)
 

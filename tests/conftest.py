@@ -163,3 +163,17 @@ def cache(tmp_path, monkeypatch):
     for module in (hardware, state_cache):
         monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
     return tmp_path / "home" / "frozen_blocks"
+
+
+@pytest.fixture
+def arguments(model_folder, reviews_csv, tmp_path):
+    fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
+    fixed += ["--max-tokens", "12", "--batch-size", "16", "--patience", "2"]
+    fixed += ["--epochs", "4", "--head-epochs-factor", "1"]
+    fixed += ["--blocks", "all"]
+    fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]
+
+    def given(results, *more):
+        return [str(part) for part in (*fixed, "--results", tmp_path / results, *more)]
+
+    return given

@@ -104,9 +104,8 @@ def test_the_accuracies_of_the_findings_and_the_readme_are_those_of_the_page_of_
     mark = {"best": "**{}**".format, "worse": "{} †".format}
     methods = "tfidf", "probe", "head", "adapter", "lora", "full"
     tasks = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
-    table = re.search(r"^\| method \| IMDB .*?(?=\n\n)", text_of("docs/findings.md"), re.M | re.S)[
-        0
-    ]
+    page = text_of("docs/findings.md")
+    table = re.search(r"^\| method \| IMDB .*?(?=\n\n)", page, re.M | re.S)[0]
     head = re.search(r"^\| mean of four tasks .*?(?=\n\n)", text_of("README.md"), re.M | re.S)[0]
     head = [line.strip("| ").split(" | ") for line in head.splitlines()[2:]]
     _, *parts = re.split(r"^\| \*\*.*\*\* [| ]+\n", table, flags=re.MULTILINE)  # of an encoder each

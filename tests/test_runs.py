@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import signal
 import sys
 import time
@@ -33,20 +32,6 @@ VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
 
 pytestmark = pytest.mark.usefixtures("without_figures")
-
-
-@pytest.fixture
-def arguments(model_folder, reviews_csv, tmp_path):
-    fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
-    fixed += ["--max-tokens", "12", "--batch-size", "16", "--patience", "2"]
-    fixed += ["--epochs", "4", "--head-epochs-factor", "1"]
-    fixed += ["--blocks", "all"]
-    fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]
-
-    def given(results, *more):
-        return [str(part) for part in (*fixed, "--results", tmp_path / results, *more)]
-
-    return given
 
 
 def main(arguments, output):
@@ -262,140 +247,6 @@ def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path
     error = capsys.readouterr().err
     assert "steps.csv cannot be deleted" in error and error.count("\n") == 1
     assert (folder / "runs.csv").exists() and (folder / "experiment.json").exists()
-
-
-@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
-def test_a_folder_that_is_no_experiments_is_refused(arguments, tmp_path, capsys, fresh):
-    mine = tmp_path / "one" / "tiny" / "runs.csv"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    assert finetuning.main(arguments("one", "--methods", "head", *fresh)) == 2
-    assert "runs.csv and no experiment.json" in capsys.readouterr().err
-    assert mine.read_text() == "mine"
-
-
-@pytest.mark.parametrize("changed", ["data", "labels", "weights"])
-def test_other_data_or_weights_of_the_same_name_are_not_mixed(
-    arguments, model_folder, reviews_csv, tmp_path, capsys, changed
-):
-    model = shutil.copytree(model_folder, tmp_path / "model")
-    given = arguments("one", "--model", model, "--methods", "head")
-    assert finetuning.main(given) == 0
-    if changed == "weights":
-        tiny("bert", seed=1).float().save_pretrained(model)
-    else:
-        old, new = ("x7,1", "x7,0") if changed == "labels" else ("good", "fine")
-        reviews_csv.write_text(reviews_csv.read_text().replace(old, new))
-    assert finetuning.main([*given, "lora"]) == 2
-    what = "weights" if changed == "weights" else "data"
-    assert f"has runs with other {what} of the same name" in capsys.readouterr().err
-
-
-def test_a_failed_run_does_not_go_on_with_other_data(arguments, reviews_csv, monkeypatch, tmp_path):
-    given, parts, before = arguments("one", "--methods", "head"), [], finetuning.train_part
-
-    def failing(*args):
-        parts.append(1)
-        if len(parts) == 3:
-            raise MemoryError("out of memory")
-        return before(*args)
-
-    monkeypatch.setattr(finetuning, "train_part", failing)
-    assert finetuning.main(given) == 1
-    reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
-    assert finetuning.main(given) == 0
-    assert finetuning.main(arguments("two", "--methods", "head")) == 0
-    histories = [
-        pd.read_csv(tmp_path / name / "tiny" / "head-seed0" / "history.csv").drop(columns="seconds")
-        for name in ("one", "two")
-    ]
-    pd.testing.assert_frame_equal(*histories)
-
-
-def test_rates_of_other_hyperparameters_are_not_compared(arguments, capsys):
-    given = arguments("one", "--tune", "--methods", "lora", "--tuning-rates", "1", "--epochs", "1")
-    assert finetuning.main([*given, "--learning-rates", "lora=1e-3"]) == 0
-    assert finetuning.main([*given, "--learning-rates", "lora=1e-2"]) == 0
-    other = ["--lora-rank", "2", "--learning-rates", "lora=2e-3"]
-    assert finetuning.main([*given, *other]) == 2
-    assert "with rank = 16, not 2" in capsys.readouterr().err
-
-
-def test_a_baseline_without_draws_runs_once_whatever_the_seeds(arguments, tmp_path):
-    given = arguments("one", "--no-redraw-labels", "--methods", "tfidf", "head", "--epochs", "1")
-    for seed in ("1", "2"):
-        assert finetuning.main([*given, "--seeds", seed]) == 0
-    names = [path.parent.name for path in (tmp_path / "one").glob("*/*/run.json")]
-    assert sorted(names) == ["head-seed1", "head-seed2", "tfidf-seed0"]
-
-
-def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
-    given = arguments("one", "--methods", "lora")
-    assert finetuning.main([*given, "--seeds", "0"]) == 0
-    for other in (["--lora-rank", "2"], ["--learning-rates", "lora=0.1"]):
-        assert finetuning.main([*given, "--seeds", "1", *other]) == 2
-        assert "tiny has lora with " in capsys.readouterr().err
-    assert finetuning.main([*given, "--seeds", "1"]) == 0
-
-
-def test_a_run_that_is_at_work_and_has_written_nothing_is_not_mixed_with_others(
-    arguments, tmp_path, capsys
-):
-    given = arguments("one", "--methods", "head")
-    finetuning.prepare(parse(vars(finetuning), given))
-    with held(tmp_path / "one" / "tiny" / "head-seed0" / LOCK):
-        assert finetuning.main([*given, "lora", "--max-tokens", "6"]) == 2
-    assert "has runs with MAX_TOKENS = 12, not 6" in capsys.readouterr().err
-
-
-def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
-    for methods in (["head"], ["lora"], ["head"]):
-        assert finetuning.main(arguments("one", "--methods", *methods)) == 0
-    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
-    assert about["constants"]["methods"] == ["head", "lora"]
-
-
-def test_with_more_labels_than_there_are_nothing_is_drawn(arguments, tmp_path):
-    given = arguments("one", "--methods", "tfidf", "head", "--labels", "5000", "--epochs", "1")
-    assert finetuning.main([*given, "--seeds", "0", "1"]) == 0
-    names = [path.parent.name for path in (tmp_path / "one").glob("*/*/run.json")]
-    assert sorted(names) == ["head-seed0", "head-seed1", "tfidf-seed0"]
-    assert "drawn anew" not in (tmp_path / "one" / "tiny" / "report.md").read_text()
-
-
-def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):
-    def failing(*_):
-        raise FloatingPointError("the loss is nan at step 1")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "train", failing)
-        given = arguments("one", "--methods", "lora", "--max-tokens", "9", "--seeds", "5")
-        assert finetuning.main(given) == 1
-    assert finetuning.main(arguments("one", "--methods", "head")) == 0
-    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    assert "&&" not in about["command"] and about["command"].endswith("head")
-    assert about["constants"]["methods"] == ["head"] and about["constants"]["seeds"] == [0]
-
-
-def test_runs_without_their_experiments_file_are_refused(arguments, tmp_path, capsys):
-    assert finetuning.main(arguments("one", "--methods", "head")) == 0
-    for path in (tmp_path / "one" / "tiny").iterdir():
-        if path.is_file():
-            path.unlink()
-    assert finetuning.main(arguments("one", "--methods", "head", "--epochs", "1", "--fresh")) == 2
-    assert "has head-seed0 and no experiment.json" in capsys.readouterr().err
-
-
-def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):
-    assert finetuning.main(arguments("one", "--methods", "head")) == 0
-    free = ["--micro-batch-tokens", "50", "--no-store-states", "--learning-rates"]
-    free += ["head=0.01", "lora=0.02", "--lora-rank", "2"]
-    assert finetuning.main(arguments("one", "--methods", "head", "lora", *free)) == 0
-    capsys.readouterr()
-    other = arguments("one", "--methods", "head", "--learning-rates", "head=0.5")
-    assert finetuning.main(other) == 2
-    assert "has head with learning_rate = 0.01, not 0.5; write" in capsys.readouterr().err
 
 
 def test_a_damaged_output_or_a_users_own_folder_does_not_stop_a_resume(arguments, tmp_path):
