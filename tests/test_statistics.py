@@ -211,6 +211,18 @@ def test_intervals_hold_the_truth_with_groups_of_different_sizes(few_resamples, 
     assert np.mean(free) < (0.7 if seeds == (1, 1) else 0.95)  # as if all were independent
 
 
+def test_errors_of_groups_have_the_variance_of_a_ratio():
+    """Of sums to numbers of reviews (Cochran 1977, chapter 6): a large group has a large sum."""
+    rng = np.random.default_rng(9)
+    groups = np.arange(200).repeat(rng.integers(1, 30, 200))
+    difference = (rng.random(200) < 0.6)[groups] * 1  # of most groups, in every review
+    sums = np.append(np.bincount(groups, difference), [1, -1])  # and the two that are added
+    sizes = np.append(np.bincount(groups), [1, 1])
+    rest = sums - sizes * sums.sum() / sizes.sum()
+    found = statistics._errors([[difference[None]]], [groups]).reviews.std()
+    assert found == pytest.approx((rest**2).sum() ** 0.5 / sizes.sum(), rel=0.05)
+
+
 def test_a_planned_difference_keeps_its_direction():
     right = pair(only_a=4, only_b=14, both=60, neither=22)
     assert statistics.compare(right, [("lora", "head")])["difference"][0] == pytest.approx(-0.1)
