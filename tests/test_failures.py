@@ -1,10 +1,8 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
-# ruff: noqa: F811 (fixtures that another file has)
-
 import pytest
 import torch
-from test_runs import arguments, contents  # noqa: F401
+from test_runs import contents
 
 import finetuning
 from boundary import BadInput

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from conftest import tiny
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from test_runs import VARIANT, arguments, contents  # noqa: F401
+from test_runs import VARIANT, contents
 from test_training import in_training, settings, tokenised
 
 import finetuning
@@ -180,7 +180,7 @@ def trained_and_predicted(folder):
     }
 
 
-def test_a_killed_run_resumed_by_another_number_of_processes_ends_the_same(arguments, tmp_path):  # noqa: F811
+def test_a_killed_run_resumed_by_another_number_of_processes_ends_the_same(arguments, tmp_path):
     given = ["--methods", "lora", "--parallel", "data", "--lora-dropout", "0"]
     one, many = tmp_path / "one", tmp_path / "many"
     assert finish(start(main, 1, tmp_path / "a", arguments("one", *given), no_dropout)) == [0]
@@ -218,7 +218,7 @@ def fail_once(place):
 
 
 def test_what_fails_a_run_on_one_process_fails_it_on_all_and_the_next_run_starts(
-    arguments,  # noqa: F811
+    arguments,
     tmp_path,
 ):
     given = arguments("many", "--methods", "tfidf", "lora", "full", "bitfit", "--parallel", "data")
@@ -250,7 +250,7 @@ def read_late(place):
     Run.load_best = load_best
 
 
-def test_shared_runs_are_tuned(arguments, tmp_path):  # noqa: F811
+def test_shared_runs_are_tuned(arguments, tmp_path):
     given = ["--methods", "bitfit", "--parallel", "data", "--tune", "--tuning-rates", "1"]
     assert finish(start(main, 2, tmp_path / "b", arguments("many", *given), read_late)) == [0, 0]
     table = pd.read_csv(tmp_path / "many" / "tiny-tuning" / "tuning.csv")
@@ -299,7 +299,7 @@ def together(place):
     Run.finish, results_folder.at_work = finish_later, look_later
 
 
-def test_processes_that_take_runs_leave_the_files_of_one(arguments, tmp_path):  # noqa: F811
+def test_processes_that_take_runs_leave_the_files_of_one(arguments, tmp_path):
     given = ["--methods", "tfidf", "head", "lora", VARIANT, "bitfit"]
     one = start(main, 1, tmp_path / "a", arguments("one", *given))
     assert finish(one) == [0]
@@ -327,7 +327,7 @@ def print_late(place):
     processes.first_to_print = first_to_print
 
 
-def test_bad_input_is_one_line_from_the_first_to_come(arguments, tmp_path):  # noqa: F811
+def test_bad_input_is_one_line_from_the_first_to_come(arguments, tmp_path):
     for number, bad in enumerate((["--text-column", "body"], ["--methods", "lora(rank=0)"])):
         folder = tmp_path / f"{number}"
         assert finish(start(main, 2, folder, arguments("many", *bad), print_late)) == [2, 2]
@@ -339,7 +339,7 @@ def other_constants(place):
     finetuning.PATIENCE += place
 
 
-def test_processes_with_other_constants_are_refused_together(arguments, tmp_path):  # noqa: F811
+def test_processes_with_other_constants_are_refused_together(arguments, tmp_path):
     given = [a for a in arguments("many", "--methods", "head") if a not in ("--patience", "2")]
     assert finish(start(main, 2, tmp_path / "b", given, other_constants)) == [2, 2]
     errors = "".join(said(tmp_path / "b", "stderr"))
@@ -387,7 +387,7 @@ sys.exit(finetuning.main())
 """
 
 
-def test_torchrun_restarts_after_a_kill_and_ends_with_the_files_of_one(arguments, tmp_path):  # noqa: F811
+def test_torchrun_restarts_after_a_kill_and_ends_with_the_files_of_one(arguments, tmp_path):
     given = ["--methods", "lora", "full", "--fresh", "--evaluations-per-epoch", "1"]
     assert finish(start(main, 1, tmp_path / "a", arguments("one", *given))) == [0]
     (tmp_path / "script.py").write_text(SCRIPT.format(folder=str(Path(finetuning.__file__).parent)))
