@@ -121,10 +121,14 @@ def without_figures(monkeypatch):
 
 
 @pytest.fixture
-def in_float32_on_the_cpu(monkeypatch):
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(hardware, "choose_device", lambda: torch.device("cpu"))
+
+
+@pytest.fixture
+def in_float32_on_the_cpu(monkeypatch, on_the_cpu):
     """Also where the CPU would compute in bf16: to compare with others, which do not."""
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
-    monkeypatch.setattr(hardware, "choose_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -177,3 +181,23 @@ def arguments(model_folder, reviews_csv, tmp_path):
         return [str(part) for part in (*fixed, "--results", tmp_path / results, *more)]
 
     return given
+
+
+@pytest.fixture
+def command(model_folder, reviews_csv, tmp_path):
+    def arguments(*more, results="results"):
+        fixed = {
+            "--experiment": "tiny",
+            "--model": model_folder,
+            "--dataset": reviews_csv,
+            "--max-tokens": 12,
+            "--blocks": "all",
+            "--epochs": 2,
+            "--head-epochs-factor": 1,
+            "--batch-size": 16,
+            "--results": tmp_path / results,
+        }
+        pairs = [str(part) for pair in fixed.items() for part in pair]
+        return [*pairs, "--learning-rates", "head=0.01", "lora=0.01", "adapter=0.01", *more]
+
+    return arguments

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from huggingface_hub import constants
-from test_training import on_the_cpu  # noqa: F401
 from torch.nn.functional import cross_entropy
 
 import finetuning
@@ -19,27 +18,7 @@ from evaluation.results import Results
 from experiment import runs
 from modeling import METHODS
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
-
-@pytest.fixture
-def command(model_folder, reviews_csv, tmp_path):
-    def arguments(*more, results="results"):
-        fixed = {
-            "--experiment": "tiny",
-            "--model": model_folder,
-            "--dataset": reviews_csv,
-            "--max-tokens": 12,
-            "--blocks": "all",
-            "--epochs": 2,
-            "--head-epochs-factor": 1,
-            "--batch-size": 16,
-            "--results": tmp_path / results,
-        }
-        pairs = [str(part) for pair in fixed.items() for part in pair]
-        return [*pairs, "--learning-rates", "head=0.01", "lora=0.01", "adapter=0.01", *more]
-
-    return arguments
+pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
 
 def read(folder, name):

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
-from test_finetuning import command  # noqa: F401
-from test_training import in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
+from test_training import in_training, settings, tokenised
 
 import finetuning
 from boundary import BadInput
@@ -19,7 +18,7 @@ L, d, f, m, r, kv = 4, 8, 12, 3, 2, 4  # blocks, width, feed-forward, bottleneck
 FEW = ("--micro-batch-tokens", "40")
 SIZES = {"adapter": {"bottleneck": m}, "lora": {"rank": r}, "bitfit": {}, "full": {}}
 
-pytestmark = pytest.mark.usefixtures("without_figures")
+pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
 
 def model_of(method, family="bert", blocks=1, pooling="first", **changes):
@@ -130,7 +129,7 @@ def test_the_last_blocks_alone_move(family):
         assert any(name.startswith(last) for name in moved)
 
 
-def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):  # noqa: F811
+def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):
     methods = ["head", *(f"{method}(blocks=0, learning_rate=0.01)" for method in SIZES)]
     assert finetuning.main(command("--methods", *methods)) == 0
     folder = tmp_path / "results" / "tiny"
@@ -141,7 +140,7 @@ def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):  # n
 
 
 def test_training_from_stored_states_ends_as_training_without_which_writes_none(
-    command,  # noqa: F811
+    command,
     tmp_path,
     cache,
 ):

@@ -13,9 +13,8 @@ import pytest
 import torch
 from conftest import tiny
 from huggingface_hub import constants
-from test_finetuning import command  # noqa: F401
 from test_frozen import FEW, d, model_of, stored
-from test_training import in_training, on_the_cpu, run_of, settings, tokenised  # noqa: F401
+from test_training import settings, tokenised
 
 import finetuning
 import hardware
@@ -25,7 +24,7 @@ from experiment import cached_states, state_cache
 from modeling import METHODS, PeftModel
 from modeling.pooling import POOLINGS
 
-pytestmark = pytest.mark.usefixtures("without_figures")
+pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
 
 def makes(model, split, *options):
@@ -129,7 +128,7 @@ def test_stored_states_that_are_rounded_are_no_start(cache, monkeypatch):
 
 def test_a_probe_of_another_reading_is_the_probe_of_that_pooling(
     cache,
-    command,  # noqa: F811
+    command,
     tmp_path,
     monkeypatch,
 ):
@@ -156,7 +155,7 @@ def test_another_type_computed_in_has_a_file_of_its_own(cache, monkeypatch):
 
 
 def test_methods_seeds_rates_and_experiments_compute_them_once(
-    command,  # noqa: F811
+    command,
     tmp_path,
     cache,
     monkeypatch,
@@ -184,7 +183,7 @@ def test_methods_seeds_rates_and_experiments_compute_them_once(
 
 
 def test_the_tests_pass_is_no_part_of_training_in_time_or_memory(
-    command,  # noqa: F811
+    command,
     tmp_path,
     cache,
     monkeypatch,
@@ -289,7 +288,7 @@ def test_two_processes_at_once_compute_them_once(cache, tmp_path):
 
 
 def test_a_cache_that_cannot_be_written_is_refused_at_set_up(
-    command,  # noqa: F811
+    command,
     tmp_path,
     cache,
     capsys,

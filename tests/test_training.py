@@ -19,9 +19,7 @@ from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    monkeypatch.setattr(hardware, "choose_device", lambda: CPU)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 def settings(*arguments):
