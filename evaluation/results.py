@@ -122,7 +122,7 @@ class Results:
             failed=table[~finished],
             history=tables["history"],
             predictions=predictions,
-            intervals=statistics.by_method(runs, len(predictions.labels)),
+            intervals=statistics.by_method(runs),
             contrasts=planned,
             comparisons=others,
             misclassified=wrong,
@@ -268,13 +268,17 @@ def _predictions(folder, table):
 
 
 def _scores(predictions):
-    """Macro-F1 and expected calibration error of each run."""
+    """Of each run: macro-F1, expected calibration error, and the reviews that are independent."""
     rows = []
     for (method, seed), logits in predictions.logits.items():
-        f1 = f1_score(predictions.labels, logits.argmax(1), average="macro")
-        shares = softmax(logits.astype(float), axis=1)
-        rows.append((method, seed, f1, statistics.calibration_error(predictions.labels, shares)))
-    return pd.DataFrame(rows, columns=["method", "seed", "macro_f1", "calibration_error"])
+        predicted, shares = logits.argmax(1), softmax(logits.astype(float), axis=1)
+        f1 = f1_score(predictions.labels, predicted, average="macro")
+        error = statistics.calibration_error(predictions.labels, shares)
+        reviews = statistics.independent(predicted == predictions.labels, predictions.groups)
+        rows.append((method, seed, f1, error, reviews))
+    return pd.DataFrame(
+        rows, columns=["method", "seed", "macro_f1", "calibration_error", "reviews"]
+    )
 
 
 def _compare(predictions, constants):

@@ -35,7 +35,7 @@ COLUMNS = ["method_a", "method_b", "difference", "low", "high", "p", "p_holm"]
 COLUMNS += ["p_equivalent", "test", "verdict"]
 
 
-def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
+def wilson(right, n, confidence: float = 1 - LEVEL) -> tuple:
     """Wilson's interval (1927) of the accuracy of a trained model, `right` of `n` reviews.
 
     `right` may be an array: an interval for each.
@@ -46,19 +46,38 @@ def wilson(right, n: int, confidence: float = 1 - LEVEL) -> tuple:
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
 
 
+def independent(right: np.ndarray, groups: np.ndarray | None) -> float:
+    """As many independent reviews would say as much of the accuracy: n over the design effect.
+
+    From which of the reviews are right (n,) and their groups, numbered from 0. The effect (Kish
+    1965) is the variance of the share with whole groups drawn, over that with single reviews drawn;
+    at least 1. A right and a wrong group of mean size are added: all right, they may yet be alike.
+    """
+    if groups is None:
+        return len(right)
+    sizes, sums = np.bincount(groups), np.bincount(groups, right)
+    sizes, sums = np.append(sizes, [sizes.mean()] * 2), np.append(sums, [sizes.mean(), 0])
+    n, count, share = sizes.sum(), len(sizes), sums.sum() / sizes.sum()
+    of_groups = ((sums - share * sizes) ** 2).sum() * count / (count - 1)
+    of_reviews = n * share * (1 - share) * n / (n - 1)
+    return len(right) / max(1.0, of_groups / of_reviews)
+
+
 def student(values: np.ndarray) -> tuple[float, float]:
     """Student's t interval of the mean of independent values, one a seed."""
     return stats.t.interval(1 - LEVEL, len(values) - 1, np.mean(values), stats.sem(values))
 
 
-def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
+def by_method(runs: pd.DataFrame) -> pd.DataFrame:
     """The finished runs, a row a method: mean test accuracy over seeds, sd, and an interval.
 
-    Where seeds differ, Student's t interval says only how seeds vary, on these `n` reviews; else
-    Wilson's says only how reviews vary, for this seed. The two do not compare.
+    Where seeds differ, Student's t interval says only how seeds vary, on these reviews; else
+    Wilson's says only how reviews vary, for this seed. The two do not compare. `reviews`, of each
+    run, is the number of `independent` ones.
     """
     rows = []
-    for method, accuracies in runs.groupby("method", sort=False)["test_accuracy"]:
+    for method, own in runs.groupby("method", sort=False):
+        accuracies, n = own["test_accuracy"], own["reviews"].mean()
         seeds, mean = len(accuracies), accuracies.mean()
         row = {"method": method, "seeds": seeds, "accuracy": mean, "sd": accuracies.std()}
         if accuracies.nunique() > 1:
@@ -66,7 +85,7 @@ def by_method(runs: pd.DataFrame, n: int) -> pd.DataFrame:
             interval = max(low, 0.0), min(high, 1.0), f"t over {seeds} seeds"
         else:
             kind = "Wilson, all seeds equal" if seeds > 1 else "Wilson, seeds not varied"
-            interval = *wilson(round(mean * n), n), kind
+            interval = *wilson(mean * n, n), kind
         rows.append(row | dict(zip(("low", "high", "interval"), interval, strict=True)))
     return pd.DataFrame(rows)
 

@@ -127,12 +127,13 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
 
 def single_runs(results: Results) -> str:
     """A row for each finished run, with Wilson's interval of its accuracy."""
-    runs, tests = results.runs, len(results.predictions.labels)
+    runs, reviews = results.runs, results.runs["reviews"]
+    drawn = "test reviews" if results.predictions.groups is None else "groups of test reviews"
     columns = {
         "method": _labels(results, runs["method"]),
         "seed": runs["seed"].map(str),
         "test accuracy, %": runs["test_accuracy"].map(percent),
-        "95 % interval": map(interval, *wilson(runs["test_accuracy"] * tests, tests)),
+        "95 % interval": map(interval, *wilson(runs["test_accuracy"] * reviews, reviews)),
         **_macro_f1(results, runs),
         "training accuracy, %": runs["train_accuracy"].map(percent),
         "test loss": _form(runs["test_loss"], "{:.3f}"),
@@ -144,7 +145,7 @@ def single_runs(results: Results) -> str:
         "started": [escape(started or "—") for started in runs["started"]],
     }
     return (
-        f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the test reviews; what "
+        f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the {drawn}; what "
         "another seed would change is not in them."
     )
 

@@ -167,8 +167,8 @@ def test_ordinary_accuracies_have_intervals_and_error_bars_at_their_place():
         for method in range(150):
             right = rng.integers(n + 1, size=rng.integers(1, 6))
             right[:] = [right, right[0], 0, n][rng.integers(4)]
-            rows += [{"method": method, "test_accuracy": each / n} for each in right]
-        points = 100 * statistics.by_method(pd.DataFrame(rows), n)[["accuracy", "low", "high"]]
+            rows += [{"method": method, "test_accuracy": r / n, "reviews": n} for r in right]
+        points = 100 * statistics.by_method(pd.DataFrame(rows))[["accuracy", "low", "high"]]
         style.error_bar(axes, points["accuracy"], 0, (points["low"], points["high"]), across=True)
         style.error_bar(axes, 0, points["accuracy"], (points["low"], points["high"]))
     for _ in range(25):

@@ -36,7 +36,7 @@ def pair(only_a, only_b, both, neither):
 
 def runs(**accuracies):
     rows = [
-        {"method": method, "seed": seed, "test_accuracy": accuracy}
+        {"method": method, "seed": seed, "test_accuracy": accuracy, "reviews": 200}
         for method, values in accuracies.items()
         for seed, accuracy in enumerate(values)
     ]
@@ -75,7 +75,7 @@ def test_many_intervals_at_once_are_the_single_ones():
 
 
 def test_a_method_gets_the_t_interval_of_its_seeds_or_wilsons_of_its_only_one():
-    table = statistics.by_method(runs(lora=[0.80, 0.82, 0.87], tfidf=[0.75], head=[0.99, 1.0]), 200)
+    table = statistics.by_method(runs(lora=[0.80, 0.82, 0.87], tfidf=[0.75], head=[0.99, 1.0]))
     assert table["method"].tolist() == ["lora", "tfidf", "head"]
     lora, tfidf, head = table.to_dict("records")
     half = 4.302653 * 0.0360555 / 3**0.5  # t with 2 degrees of freedom, sd = sqrt(0.0026 / 2)
@@ -85,6 +85,31 @@ def test_a_method_gets_the_t_interval_of_its_seeds_or_wilsons_of_its_only_one():
     assert (tfidf["low"], tfidf["high"]) == statistics.wilson(150, 200)
     assert np.isnan(tfidf["sd"]) and tfidf["interval"] == "Wilson, seeds not varied"
     assert head["high"] == 1.0  # 0.995 + 0.064
+
+
+def test_groups_of_one_are_independent_and_copies_count_once():
+    rng = np.random.default_rng(0)
+    right = rng.random(300) < 0.8
+    assert statistics.independent(right, None) == 300
+    assert statistics.independent(right, np.arange(300)) == 300
+    copies = np.repeat(right, 4), np.repeat(np.arange(300), 4)
+    assert statistics.independent(*copies) == pytest.approx(300, rel=0.02)  # two were added
+    apart = np.tile([True, True, True, False], 75), np.repeat(np.arange(75), 4)
+    assert statistics.independent(*apart) == 300  # groups that vary less: not more than there are
+    alike = np.ones(400, bool), np.repeat(np.arange(4), 100)
+    assert statistics.independent(*alike) < 40
+
+
+def test_wilson_of_grouped_reviews_holds_the_truth_as_often_as_it_claims():
+    """A group's difficulty is shared: 4 of 5 in the mean, by a beta distribution."""
+    rng, held = np.random.default_rng(0), []
+    groups = np.repeat(np.arange(150), rng.integers(1, 12, 150))
+    for _ in range(SIMULATIONS):
+        right = rng.random(len(groups)) < rng.beta(2.4, 0.6, 150)[groups]
+        n = statistics.independent(right, groups)
+        low, high = statistics.wilson(right.mean() * n, n)
+        held.append(low <= 0.8 <= high)
+    assert np.mean(held) == pytest.approx(0.95, abs=error(0.05, SIMULATIONS))
 
 
 # ------------------------------------------------------------------ two methods
