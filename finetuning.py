@@ -82,7 +82,7 @@ BATCH_SIZE = 32
 MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many as suit the device
 LEARNING_RATES = Presets(  # how each was chosen, and with which model: docs/choices.md
     full={"head": 1e-3, "adapter": 3.16e-4, "lora": 3.16e-4, "bitfit": 1e-3, "full": 1e-4},
-    base={"head": 1e-3, "adapter": 3.16e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 1e-3},
+    base={"head": 3.16e-3, "adapter": 1e-3, "lora": 1e-3, "bitfit": 1e-3, "full": 3.16e-4},
     quick={"head": 1e-2, "adapter": 1e-3, "lora": 3.16e-3, "bitfit": 1e-2, "full": 3.16e-4},
 )
 TUNING_RATES = 5  # learning rates that --tune tries for each method, over two decades

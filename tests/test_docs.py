@@ -166,7 +166,7 @@ def chosen_rates(experiment):
 
 
 @pytest.mark.parametrize(
-    ("tuned", "preset"), [("full", "full"), ("more-base-rotten", "base"), ("few-imdb", "quick")]
+    ("tuned", "preset"), [("full", "full"), ("more-base-imdb", "base"), ("few-imdb", "quick")]
 )
 def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
     assert chosen_rates(tuned).items() <= getattr(finetuning.LEARNING_RATES, preset).items()
