@@ -2,7 +2,7 @@
 
     python -m evaluation.compact results/quick docs/results/quick
 
-    experiment.json, runs.csv       as they are
+    experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test review: label, predicted label, confidence,
                                     and its group's number, if there are groups
     report.md                       the page, made anew from these; with the figures that are there
@@ -16,6 +16,8 @@ Figures are kept by copying them to the folder: `python -m evaluation.report doc
 draws those that it finds, and makes the same page again.
 """
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -29,14 +31,17 @@ from .curves import tuning_figure
 from .files import run_command
 from .results import Results, runs_csv
 
+HERE = {"results": "results"}  # where the command without an option puts them
+
 
 def compact(source: Path, target: Path) -> list[Path]:
     """Write the experiment in `source` to `target` in its compact form; returns the paths."""
     if (tuning := source / "tuning.csv").exists():
         return _add_rates(tuning, target / "learning_rates.csv")
     results = Results.read(source)
-    about = (source / "experiment.json").read_text(encoding="utf-8")
-    written = [write(target / "experiment.json", about)]
+    about = results.experiment | {"constants": results.experiment["constants"] | HERE}
+    about["command"] = re.sub(r" --results ('[^']*'|\S+)", "", about["command"])
+    written = [write(target / "experiment.json", json.dumps(about, indent=2) + "\n")]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
     rows = []
     for (method, seed), logits in results.predictions.logits.items():

@@ -4,6 +4,7 @@ Where pages are to change: python -m evaluation.report docs/results/base, and so
 python -m evaluation.tasks with the folders below.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,6 +61,12 @@ def test_a_page_of_several_tasks_is_made_again_from_theirs(page, tmp_path):
 def test_all_seeds_of_a_method_have_the_same_hyperparameters(name):
     runs = pd.read_csv(RESULTS / name / "runs.csv")
     assert len(runs[["method", "hyperparameters"]].drop_duplicates()) == runs["method"].nunique()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_folder_of_a_machine_is_in_the_evidence(name):
+    for path in (RESULTS / name).glob("*.[jm][sd]*"):
+        assert not re.search(r"[ \"]/|\b/tmp/|~/", path.read_text()), path
 
 
 def test_no_page_of_several_tasks_is_forgotten():

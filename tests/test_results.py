@@ -198,7 +198,18 @@ def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
     page = (kept.folder / "report.md").read_bytes()
     assert report.main([str(kept.folder)]) == 0
     assert (kept.folder / "report.md").read_bytes() == page
-    assert page.decode() == report.page(replace(results, misclassified=None), {})
+    results = replace(results, misclassified=None, experiment=kept.experiment)  # without RESULTS
+    assert page.decode() == report.page(results, {})
+
+
+def test_the_compact_form_does_not_say_in_which_folder_it_was_made(folder):
+    constants = EXPERIMENT["constants"] | {"results": "/data/my results"}
+    command = "python finetuning.py --results '/data/my results' --epochs 1"
+    command = f"{command} && python finetuning.py --epochs 1 --results /data/mine"
+    begin(folder, constants=constants, command=command)
+    about = json.loads((again(folder).folder / "experiment.json").read_text())
+    assert about["constants"] == constants | {"results": "results"}
+    assert about["command"] == "python finetuning.py --epochs 1 && python finetuning.py --epochs 1"
 
 
 @pytest.mark.parametrize("classes", [2, 3, 20])
