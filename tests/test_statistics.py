@@ -96,6 +96,8 @@ def test_groups_of_one_are_independent_and_copies_count_once():
     assert statistics.independent(*copies) == pytest.approx(300, rel=0.02)  # two were added
     apart = np.tile([True, True, True, False], 75), np.repeat(np.arange(75), 4)
     assert statistics.independent(*apart) == 300  # groups that vary less: not more than there are
+    by_hand = 4 / ((4 * 1 * 4 / 3) / (8 * 0.25 * 8 / 7))  # two groups of two, and the two added
+    assert statistics.independent(np.array([1, 1, 0, 0]), [0, 0, 1, 1]) == pytest.approx(by_hand)
     alike = np.ones(400, bool), np.repeat(np.arange(4), 100)
     assert statistics.independent(*alike) < 40
 
