@@ -3,8 +3,9 @@
     python -m evaluation.compact results/quick docs/results/quick
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
-    predictions.parquet             of each run and test review: label, predicted label, confidence,
-                                    and its group's number, if there are groups
+    predictions.parquet             of each run and test review: label, predicted label, confidence
+                                    to four decimals, which halves the file, and its group's
+                                    number, if there are groups
     report.md                       the page, made anew from these; with the figures that are there
 
 Of a tuning, `python -m evaluation.compact results/quick-tuning docs/results` adds the rates that it
@@ -46,7 +47,8 @@ def compact(source: Path, target: Path) -> list[Path]:
     rows = []
     for (method, seed), logits in results.predictions.logits.items():
         row = {"method": method, "seed": seed, "label": results.predictions.labels}
-        row |= {"predicted": logits.argmax(1), "confidence": softmax(logits, axis=1).max(axis=1)}
+        confidence = softmax(logits, axis=1).max(axis=1).round(4)
+        row |= {"predicted": logits.argmax(1), "confidence": confidence}
         row |= {} if results.predictions.groups is None else {"group": results.predictions.groups}
         rows.append(pd.DataFrame(row))
     with replacing(target / "predictions.parquet") as part:
