@@ -198,6 +198,8 @@ def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
         found, exact = (softmax(each, axis=1) for each in (kept.predictions.logits[key], logits))
         assert np.array_equal(found.argmax(1), exact.argmax(1))
         assert np.abs(found.max(1) - exact.max(1)).max() < 5.1e-5
+    confidence = pd.read_parquet(kept.folder / "predictions.parquet")["confidence"]
+    assert confidence.equals(confidence.round(4))
     page = (kept.folder / "report.md").read_bytes()
     assert report.main([str(kept.folder)]) == 0
     assert (kept.folder / "report.md").read_bytes() == page
