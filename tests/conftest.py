@@ -1,7 +1,10 @@
 """Tiny models and reviews, made from a config, offline, with a cache of their own."""
 
 import os
+import tarfile
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import boundary
 
@@ -151,6 +154,16 @@ def reviews_frame(n, seed=0):
         mood = WORDS[(0 if label else 3) + i % 3]
         rows.append({"text": " ".join([mood, *(WORDS[d] for d in draws), f"x{i}"]), "label": label})
     return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def evidence(tmp_path_factory) -> Callable[[str], Path]:
+    """Where an experiment of docs/results lies; what its archive has is unpacked."""
+    results = Path(__file__).parents[1] / "docs" / "results"
+    unpacked = tmp_path_factory.mktemp("others")
+    with tarfile.open(results / "others.tar.xz") as archive:
+        archive.extractall(unpacked, filter="data")
+    return lambda name: found if (found := unpacked / name).exists() else results / name
 
 
 @pytest.fixture

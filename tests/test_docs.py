@@ -173,8 +173,8 @@ def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
 
 
 @pytest.mark.parametrize("name", [name for name in TUNED["experiment"].unique() if name != "full"])
-def test_an_experiment_has_the_rates_that_its_tuning_chose(name):
-    runs = pd.read_csv(RESULTS / name / "runs.csv")
+def test_an_experiment_has_the_rates_that_its_tuning_chose(name, evidence):
+    runs = pd.read_csv(evidence(name) / "runs.csv")
     runs["method"] = runs["method"].str.replace(r",? ?learning_rate=[^,)]+", "", regex=True)
     runs["method"] = runs["method"].str.replace("()", "", regex=False)
     ran = runs.dropna(subset="learning_rate").groupby("method")["learning_rate"].unique()
