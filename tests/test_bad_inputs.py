@@ -89,7 +89,7 @@ RANK = ("--methods", "lora", "--lora-rank")
 BOTTLENECK = ("--methods", "adapter", "--adapter-bottleneck")
 
 CONSTANTS = {
-    "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should", plain=PLAIN),
+    "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should"),
     "more epochs than fit": Case(given("--epochs", "1" + "0" * 20), "EPOCHS is '1000.*less than"),
     "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\] is 'nan'; it"),
     "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\] is 'inf'; it"),
@@ -130,7 +130,7 @@ MODELS = {
     "no weights": Case(
         model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safetens"
     ),
-    "truncated weights": Case(model(lambda f: cut(f / "model.safetensors")), WEIGHTS, plain=PLAIN),
+    "truncated weights": Case(model(lambda f: cut(f / "model.safetensors")), WEIGHTS),
     "weights not finite": Case(
         weights(lambda t: t["classifier.bias"].fill_(NAN)), "classifier.bias .*not finite"
     ),

@@ -163,6 +163,8 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance(paired):
     for x in np.quantile(sums, [0.05, 0.5, 0.95]):
         assert errors.at_most(x) == pytest.approx((sums <= x).mean(), abs=0.02)
         assert errors.at_most(x) + errors.at_least(x) == pytest.approx(1)
+        each = stats.t.cdf((x - errors.reviews) / errors.scale, errors.freedom)
+        assert errors.at_most(x) == pytest.approx(each.mean(), rel=1e-9)  # equal ones, each alone
     assert errors.half_width() == pytest.approx(np.quantile(abs(sums), 0.95), rel=0.03)
 
 
