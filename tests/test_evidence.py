@@ -36,6 +36,7 @@ TASKS = {
         *("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
         *("others-more-rotten", "others-more-imdb", "others-more-r8", "others-more-20newsgroups"),
         *("others-base-rotten", "others-base-imdb", "others-base-r8", "others-base-20newsgroups"),
+        *("others-more-base-rotten", "others-more-base-r8", "others-more-base-20newsgroups"),
     ),
 }
 
