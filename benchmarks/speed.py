@@ -7,10 +7,10 @@
 into speed.csv and speed_checks.csv of docs/results; `benchmark` names the options.
 
 Every system takes its turn in every round, in a new process, so that a machine that slows down
-slows all of them; the second of two passes is timed. Each number is the median over the rounds, a
-ratio that of the ratios within rounds. Where the last blocks alone learn, ours reads the output of
-the others from a file; peft adapts the same blocks, and runs all. The floor of a ratio is that of
-the required FLOPs (benchmarks/flops.py).
+slows all of them; the second of two passes is timed. Each number is the median over the rounds, of
+memory the maximum, a ratio the median of the ratios within rounds. Where the last blocks alone
+learn, ours reads the output of the others from a file; peft adapts the same blocks, and runs all.
+The floor of a ratio is that of the required FLOPs (benchmarks/flops.py).
 
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder

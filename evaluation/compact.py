@@ -18,14 +18,15 @@ draws those that it finds, and makes the same page again.
 """
 
 import json
-import re
+import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 from scipy.special import softmax
 
-from boundary import replacing, write
+from boundary import BadInput, replacing, write
 
 from . import report
 from .curves import tuning_figure
@@ -41,7 +42,7 @@ def compact(source: Path, target: Path) -> list[Path]:
         return _add_rates(tuning, target / "learning_rates.csv")
     results = Results.read(source)
     about = results.experiment | {"constants": results.experiment["constants"] | HERE}
-    about["command"] = re.sub(r" --results ('[^']*'|\S+)", "", about["command"])
+    about["command"] = _without_results(about["command"])
     written = [write(target / "experiment.json", json.dumps(about, indent=2) + "\n")]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
     rows = []
@@ -58,10 +59,22 @@ def compact(source: Path, target: Path) -> list[Path]:
     return [*written, *report.write(Results.read(target))]
 
 
+def _without_results(command):
+    words = shlex.split(command)
+    kept = [
+        word
+        for before, word in pairwise(["", *words])
+        if "--results" not in (before, word) and not word.startswith("--results=")
+    ]
+    return " ".join(word if word == "&&" else shlex.quote(word) for word in kept)
+
+
 def _add_rates(source, path):
     """Put the rates of one tuning into the table of all."""
     tuned = pd.read_csv(source, keep_default_na=False)
     tuned = tuned[tuned["learning_rate"] != ""].drop(columns="pooling", errors="ignore")
+    if tuned.empty:
+        raise BadInput(f"{source} has no learning rates to keep")
     if path.exists():
         others = pd.read_csv(path, keep_default_na=False)
         tuned = pd.concat([others[~others["experiment"].isin(tuned["experiment"])], tuned])

@@ -14,7 +14,8 @@ variance holds, besides, the share of the seeds by reviews interaction that the 
 already, MS(seeds x reviews) / (n S), so it is shrunk by that much (Davison and Hinkley 1997,
 section 3.8; without, Owen 2007: the pigeonhole bootstrap counts the interaction up to three times).
 Where reviews are in groups (of a film, a patient), whole groups are drawn in place of reviews.
-Interval and p come from the draws of reviews and t's distribution: 0 is outside where p < 0.05.
+Interval and p come from the draws of reviews and t's distribution: 0 is outside where p < 0.05. But
+of two single runs without groups p is McNemar's, exact, which may be a little above it.
 `docs/statistics.md` says how well it holds its claim, by simulation.
 """
 

@@ -232,7 +232,8 @@ class Run:
             with processes.together(), self._in_words():
                 yield
         except BadInput as error:
-            if processes.leads():
+            record = self.record()  # a finished run stays so, where only its line failed
+            if processes.leads() and not (record and record.is_finished):
                 print(f"{self.method.text} seed {self.seed} failed: {error}", file=sys.stderr)
                 with suppress(OSError):  # of a full disk
                     self._write_record(f"failed: {error}", {})

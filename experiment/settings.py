@@ -62,6 +62,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Width = Annotated[int, Field(ge=1, lt=2**16)]  # no encoder is wider
 Amount = Annotated[float, Field(ge=0, lt=3.4e38)]  # finite in float32
 Positive = Annotated[float, Field(gt=0, lt=3.4e38)]
+BOUNDED = {int: Annotated[int, Field(ge=0, lt=2**16)], float: Amount}  # of `adapt`'s hints
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # ~ is the user's own folder
@@ -235,7 +236,8 @@ def _check_given(method, name):
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
     else:
-        kind = get_type_hints(METHODS[method.name].adapt).get(name, Any)
+        hint = get_type_hints(METHODS[method.name].adapt).get(name, Any)
+        kind = BOUNDED.get(hint, hint)
     try:
         TypeAdapter(kind).validate_python(method.hyperparameters[name], strict=True)
     except ValidationError as error:

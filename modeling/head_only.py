@@ -3,7 +3,8 @@
     tokens --> [ frozen encoder ] --> features (N, d) --> dense --> f --> classifier --> logits
                                                           trained         trained        (N, C)
 
-The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier.
+The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier; the
+head that reads "layers" is one layer (pooling.py).
 Since nothing inside the encoder learns, all of it runs once for each review, without dropout.
 """
 

@@ -1,9 +1,9 @@
 """Config, tokenizer and weights of a pretrained classifier, from the hub or a folder, checked."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from transformers import (
@@ -32,7 +32,7 @@ def load_config(
     """
     labels = {i: str(label) for i, label in enumerate(label_names)}
     numbers = {label: i for i, label in labels.items()}
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise BadInput(f"MODEL {name} does not exist; expected a folder or a hub name")
     with _loading("config", name):
         config = AutoConfig.from_pretrained(
@@ -117,7 +117,7 @@ def _loading(part: str, name: str) -> Iterator[None]:
     """What transformers says meanwhile is not news: that the head is new is what we ask for."""
     remedy = (
         "copy or download it again"
-        if Path(name).is_dir()
+        if os.path.isdir(name)  # False for a name that is too long
         else "set MODEL to a local folder, or run the quick experiment: --experiment quick"
     )
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

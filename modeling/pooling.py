@@ -13,10 +13,8 @@
 The LayerNorm has no weights: it gives all layers one scale. AdamW moves each number of W by about
 the learning rate; divided by L + 1, a step moves the logits as far as it would with one layer, so
 that the rate that suits what learns in the blocks suits the head too. That middle layers hold what
-the last has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365); its learned mixture, one
-weight a layer before the family's head, had a higher validation loss here (docs/choices.md). The
-last of the L + 1 is what the encoder gives, after its final norm where it has one (ModernBERT,
-decoders).
+the last has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). The last of the L + 1 is
+what the encoder gives, after its final norm where it has one (ModernBERT, decoders).
 """
 
 from collections.abc import Iterator

@@ -31,10 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     asked = parser.parse_args(arguments)
     try:
-        if asked.output.exists():
-            raise BadInput(f"{asked.output} exists; move it, or choose another --output")
         writing = str(asked.output), "choose another --output", "written"
         with reading(*writing):  # before anything is computed
+            if asked.output.exists():
+                raise BadInput(f"{asked.output} exists; move it, or choose another --output")
             asked.output.parent.mkdir(parents=True, exist_ok=True)
         texts = _read(expanded(asked.texts), asked.text_column)
         table = _classified(load_finetuned(asked.run, asked.base), texts)

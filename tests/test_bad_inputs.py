@@ -127,6 +127,8 @@ OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, 
 
 MODELS = {
     "no model": Case(given("--model", "/nowhere"), "MODEL /nowhere does not exist"),
+    "a name that is too long": Case(given("--model", "x" * 300), "config of MODEL x.* cannot be"),
+    "a path that is too long": Case(given("--model", "/" + "x" * 300), "x does not exist"),
     "no weights": Case(
         model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safetens"
     ),

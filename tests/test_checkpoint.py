@@ -307,8 +307,9 @@ def test_predict_that_cannot_write_says_so_before_it_computes(
     monkeypatch.setattr(predict, "load_finetuned", None)
     table = tmp_path / "texts.csv"
     pd.DataFrame({"text": TEXTS}).to_csv(table, index=False)
-    assert predict.main([str(folder), str(table), "--output", str(table / "p.csv")]) == 2
-    assert "choose another --output" in capsys.readouterr().err
+    for output in (str(table / "p.csv"), "x" * 300):
+        assert predict.main([str(folder), str(table), "--output", output]) == 2
+        assert "choose another --output" in capsys.readouterr().err
 
 
 def test_tensors_that_are_not_finite_are_refused(checkpoint):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_runs import contents
+from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
@@ -53,6 +54,17 @@ def test_a_failure_is_one_runs_and_leaves_its_state(
     assert (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(arguments("two", *given)) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(folder)
+
+
+def test_a_finished_run_whose_line_cannot_be_printed_stays_finished(
+    arguments, monkeypatch, tmp_path
+):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tqdm, "write", full)
+    finetuning.main(arguments("one", "--methods", "head"))
+    assert RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD).is_finished
 
 
 def test_a_failed_run_may_be_tried_with_other_constants(arguments, monkeypatch, tmp_path):

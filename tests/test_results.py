@@ -260,6 +260,22 @@ def test_the_rates_of_tunings_share_one_table_and_its_figures(tmp_path):
     assert (tmp_path / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("option", ["--results '/data/o'\"'\"'brien x'", "--results=/home/me/x"])
+def test_no_form_of_results_stays_in_a_compact_command(folder, option):
+    begin(folder, command=f"python finetuning.py --methods 'lora(rank=4)' {option} --seeds 0")
+    about = json.loads((again(folder).folder / "experiment.json").read_text())
+    assert about["command"] == "python finetuning.py --methods 'lora(rank=4)' --seeds 0"
+
+
+def test_a_tuning_without_rates_is_refused_and_writes_nothing(tmp_path, capsys):
+    add_tuning(tmp_path)
+    tried = pd.read_csv(tmp_path / "tuning.csv").query("method == 'probe'")
+    tried.to_csv(tmp_path / "tuning.csv", index=False)
+    assert compact.main([str(tmp_path), str(tmp_path / "to")]) == 2
+    assert "tuning.csv has no learning rates to keep" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
 @pytest.mark.parametrize("arguments", [[], ["one"], ["missing", "to"]])
 def test_what_cannot_be_made_compact_is_one_line(arguments, capsys):
     assert compact.main(arguments) == 2
