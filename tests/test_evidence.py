@@ -26,11 +26,10 @@ TASKS = {
         "more-base-20newsgroups",
     ),
     "setfit": ("setfit-rotten", "setfit-imdb"),
-    "others": (
-        *("others-rotten", "others-imdb", "others-r8", "others-20newsgroups"),
-        *("others-more-rotten", "others-more-imdb", "others-more-r8", "others-more-20newsgroups"),
-        *("others-base-rotten", "others-base-imdb", "others-base-r8", "others-base-20newsgroups"),
-        *("others-more-base-rotten", "others-more-base-r8", "others-more-base-20newsgroups"),
+    "others": tuple(
+        f"others-{group}{task}"
+        for group in ("", "more-", "base-", "more-base-")
+        for task in ("rotten", "imdb", "r8", "20newsgroups")
     ),
 }
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
