@@ -62,7 +62,10 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Width = Annotated[int, Field(ge=1, lt=2**16)]  # no encoder is wider
 Amount = Annotated[float, Field(ge=0, lt=3.4e38)]  # finite in float32
 Positive = Annotated[float, Field(gt=0, lt=3.4e38)]
-BOUNDED = {int: Annotated[int, Field(ge=0, lt=2**16)], float: Amount}  # of `adapt`'s hints
+BOUNDED = {  # of `adapt`'s hints; what they mean, it checks itself
+    int: Annotated[int, Field(gt=-(2**16), lt=2**16)],
+    float: Annotated[float, Field(gt=-3.4e38, lt=3.4e38)],
+}
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # ~ is the user's own folder

@@ -4,8 +4,8 @@
                                                           trained         trained        (N, C)
 
 The two layers are DistilBERT's `pre_classifier` and `classifier`, BERT's pooler and classifier; the
-head that reads "layers" is one layer (pooling.py).
-Since nothing inside the encoder learns, all of it runs once for each review, without dropout.
+head that reads "layers" is one layer (pooling.py). Since nothing inside the encoder learns, all of
+it runs once for each review, without dropout.
 """
 
 from .base import PeftModel

@@ -108,7 +108,7 @@ def test_blocks_that_no_model_has_are_one_line(value):
         (["dora(rank='x')"], "whose rank is 'x'; it should be a valid integer"),
         (["dora(rank=65536)"], "whose rank is 65536; it should be less than 65536"),
         (["vera(rank=1000000)"], "whose rank is 1000000; it should be less than 65536"),
-        (["reft(first=-1)"], "whose first is -1; it should be greater than or equal to 0"),
+        (["vera(rank=-1000000)"], "whose rank is -1000000; it should be greater than -65536"),
         (["dora(alpha=1e39)"], "whose alpha is 1e+39; it should be less than"),
         (["side(width=64.5)"], "whose width is 64.5; it should be a valid integer"),
         (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
@@ -129,9 +129,9 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_without_a_constant(m
 
     monkeypatch.setitem(METHODS, "mine", Mine)
     rates = ("--learning-rates", "mine=0.1")
-    mine, other = settings("--methods", "mine", "mine(k=5)", *rates).methods
+    mine, other = settings("--methods", "mine", "mine(k=-5)", *rates).methods
     assert mine.hyperparameters == {"k": 3, "learning_rate": 0.1}
-    assert other.hyperparameters == {"k": 5, "learning_rate": 0.1}
+    assert other.hyperparameters == {"k": -5, "learning_rate": 0.1}
     with pytest.raises(ValueError, match="which are the same"):
         settings("--methods", "mine", "mine(k=3)", *rates)
 
