@@ -65,7 +65,7 @@ class Case(NamedTuple):
 SCRIPT = b"import os\nos.mkdir('intruded')\n"
 
 FILES = {  # as data_utils refuses them: tests/test_bad_reviews.py
-    "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist", plain=PLAIN),
+    "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist"),
     "latin-1": Case(file("l.csv", csv(rows(text="café")).encode("latin-1")), "l.csv .*UTF-8"),
     "text column given as labels": Case(
         given("--label-column", "text"), "TEXT_COLUMN and LABEL_COLUMN are text, text; expected"
@@ -230,7 +230,7 @@ ODD = {
         "Reviews: 43 train, 11 validation, 6 test; labels 0, 1",
         0,
     ),
-    "odd names, emoji, right to left, a megabyte": Case(ODD_NAMES, "سلبي 👎", 0, PLAIN),
+    "odd names, emoji, right to left, a megabyte": Case(ODD_NAMES, "سلبي 👎", 0),
     "names that the terminal does not know": Case(
         ODD_NAMES, r"labels .*\?\?\?\?", 0, PLAIN, {"PYTHONIOENCODING": "ascii"}
     ),

@@ -191,7 +191,7 @@ def test_a_run_that_another_process_holds_is_neither_deleted_nor_run_twice(
 
 
 def test_a_run_whose_process_died_is_taken_by_the_one_that_is_left(arguments, start, tmp_path):
-    given = arguments("one", "--methods", "full", "lora", "--epochs", "50", "--patience", "50")
+    given = arguments("one", "--methods", "full", "lora", "--epochs", "20", "--patience", "20")
     first = start(given)
     waiting((tmp_path / "one" / "tiny" / "full-seed0" / STATE).exists, first)
     second = start(given)
