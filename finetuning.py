@@ -1,7 +1,7 @@
 """Compare parameter-efficient fine-tuning methods on labelled reviews.
 
     python finetuning.py                                    the preset's comparison
-    python finetuning.py --methods lora --seeds 0 1 2       any constant below, in lower case
+    python finetuning.py --lora-rank 4 --seeds 0 1 2        any constant below, as an option
 
 Edit the constants, or give them on the command line; read `results/<experiment>/` afterwards.
 """
@@ -75,7 +75,7 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
 )
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
 EPOCHS = Presets(full=3, base=3, quick=8)
-HEAD_EPOCHS_FACTOR = 10  # as many times EPOCHS for what trains the head alone: they cost little
+HEAD_EPOCHS_FACTOR = 10  # times EPOCHS, for what trains the head alone: its epochs cost little
 EVALUATIONS_PER_EPOCH = 3  # on validation: they choose what is kept, and make the curves' points
 PATIENCE = 2  # epochs without a lower validation loss before a run stops early
 BATCH_SIZE = 32
@@ -86,8 +86,8 @@ LEARNING_RATES = Presets(  # how each was chosen, and with which model: docs/cho
     quick={"head": 1e-2, "adapter": 1e-3, "lora": 3.16e-3, "bitfit": 1e-2, "full": 3.16e-4},
 )
 TUNING_RATES = 5  # learning rates that --tune tries for each method, over two decades
-WEIGHT_DECAY = 0.01  # not on biases and norms
-WARMUP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0
+WEIGHT_DECAY = 0.01  # not on vectors, such as biases
+WARMUP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls to 0
 ENCODER_DROPOUT = 0.0  # None: the model's own
 LORA_RANK = 16  # r
 LORA_ALPHA = 32  # the update is scaled by alpha / r
@@ -160,7 +160,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
             rates += state.schedule.get_last_lr()[:1]
             measured.append(step(state, split, index, settings))
             bar.update()
-    measured = torch.stack(measured).cpu().double()  # (steps, 3): the one wait for the device
+    measured = torch.stack(measured).cpu().double()  # (steps, 3): read once, not at each step
     for (loss, norm, _), rate in zip(measured.tolist(), rates, strict=True):
         number = len(state.steps) + 1
         if not math.isfinite(loss):

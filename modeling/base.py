@@ -1,7 +1,7 @@
 r"""What every method shares: a pretrained classifier, frozen, and a head that learns.
 
     input_ids, attention_mask (N, T) --encode--> features --classify--> logits (N, C)
-                \__ frozen_states __/
+                \--frozen_states--> Frozen --encode--/
 
 Features are (N, d), or (N, L + 1, d) where the head reads all layers: see pooling.py. The first
 blocks may hold nothing that learns. What they make of a text never changes, so it is computed once
@@ -11,7 +11,7 @@ The sizes, here and in all of the code:
 
     N  examples of a batch       d  width of the encoder       r  rank of LoRA's update
     T  tokens of the longest     C  classes                    m  bottleneck of an adapter
-    L  blocks
+    L  blocks                    R  pooled vectors of an example that are stored
 
 Hidden states (N, T, d) are what the blocks pass on; pooled features what the head reads.
 A method is a subclass that says one thing, in `adapt`: what it adds or unfreezes.
@@ -59,7 +59,7 @@ class PeftModel(nn.Module):
         self.fingerprint = fingerprint(pretrained)
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
-        for path in self.architecture.head:  # layers have a head of their own instead
+        for path in self.architecture.head:  # POOLING = "layers" has its own head
             pretrained.get_submodule(path).requires_grad_(pooling != "layers")
         if pooling == "layers":
             config = pretrained.config
@@ -78,7 +78,7 @@ class PeftModel(nn.Module):
         raise BadInput(f"peft has no form for {type(self).__name__}; keep the checkpoint")
 
     def relative_rate(self, parameter: str) -> float:
-        """How many times the run's learning rate a trained parameter of this name has."""
+        """The factor on the run's learning rate for a trained parameter of this name."""
         return 1.0
 
     @property

@@ -6,7 +6,7 @@ from .base import PeftModel
 
 
 class BitFitModel(PeftModel):
-    """Train the biases of the blocks, and the head."""
+    """Train the biases of the blocks, and the head; those of the embeddings stay frozen."""
 
     def adapt(self, blocks: int | None = None) -> None:
         """Unfreeze every bias of the last `blocks` blocks, None: of all.
