@@ -34,7 +34,7 @@ CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")
 WIDEST = 4  # contrasts beside one another in a figure
 NOTE = (
     "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
-    "the highest of its task; †: significantly worse than that, on the task's page."
+    "the highest of its task; ≈: equivalent to that, †: significantly worse, on the task's page."
 )
 ONCE = " Where seeds do not differ, it is that of other reviews, for this seed."
 SEEDS = "bars: 95 % intervals of other seeds, on these test reviews"
@@ -45,7 +45,8 @@ BARS = "bars: 95 % intervals of single differences, of other seeds and other tes
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     """A row for each experiment and method: accuracy, interval, macro-F1, calibration error, place.
 
-    `place` is "best" for the highest of an experiment, "worse" for what differs from that.
+    `place` is "best" for the highest of an experiment, "worse" for what differs from that, and
+    "equivalent".
     """
     parts = []
     for results in experiments:
@@ -55,9 +56,10 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
         points = points.join(means, on="method")
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
-        pairs = pairs.loc[pairs["verdict"] == "different", ["method_a", "method_b"]]
-        worse = pairs[(pairs == best).any(axis=1)].to_numpy().ravel()
-        points.loc[points["method"].isin(worse), "place"] = "worse"
+        pairs = pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
+        for verdict, place in (("different", "worse"), ("equivalent", "equivalent")):
+            two = pairs.loc[pairs["verdict"] == verdict, ["method_a", "method_b"]]
+            points.loc[points["method"].isin(two.to_numpy().ravel()), "place"] = place
         points.loc[np.isclose(points["accuracy"], points["accuracy"].max()), "place"] = "best"
         parts.append(points)
     return pd.concat(parts, ignore_index=True)
@@ -149,7 +151,8 @@ def _accuracy(row):
     text = percent(row.accuracy)
     if row.task != MEAN:
         text += f" ({interval(row.low, row.high)})"
-    return {"best": f"**{text}**", "worse": f"{text} †"}.get(row.place, text)
+    marked = {"best": f"**{text}**", "equivalent": f"{text} ≈", "worse": f"{text} †"}
+    return marked.get(row.place, text)
 
 
 def _difference(row):

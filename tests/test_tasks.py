@@ -15,11 +15,12 @@ from evaluation.results import Results
 PLANNED = ["lora - head", "lora - adapter"]
 
 
-def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", **data):
+def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", margin=0.01, **data):
     """A folder for each task; LoRA gets 30, 31, ... test reviews right, head-only 20."""
     folders, data = [], {"data": EXPERIMENT["data"] | data}
     for i, task in enumerate(names):
         own = {"experiment": f"{name}-{task}", "dataset": task, "contrasts": contrasts}
+        own["equivalence_margin"] = margin
         begin(tmp_path / f"{name}-{task}", constants=EXPERIMENT["constants"] | own, **data)
         for method, right in (("head", 20), ("lora", 30 + i), ("adapter", 29)):
             for seed in (0, 1):
@@ -43,19 +44,19 @@ def test_each_task_is_a_column_with_its_accuracies(tmp_path, capsys):
     assert Path(png).read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_differs_from_the_best_of_its_task_is_marked(tmp_path):
-    read = [Results.read(folder) for folder in experiments(tmp_path)]
+def test_what_differs_from_the_best_of_its_task_or_is_equivalent_is_marked(tmp_path):
+    read = [Results.read(folder) for folder in experiments(tmp_path, margin=0.4)]
+    places = {"different": "worse", "equivalent": "equivalent", "undecided": ""}
     points = tasks.accuracies(read).set_index(["task", "method"])["place"]
     for results in read:
         pairs = pd.concat([results.contrasts, results.comparisons])
         two = pairs[["method_a", "method_b"]].apply(set, axis=1)
         for other in ("head", "adapter"):
             (pair,) = pairs[two == {"lora", other}].itertuples()
-            marked = points[tasks.task_of(results), other] == "worse"
-            assert marked == (pair.verdict == "different")
+            assert points[tasks.task_of(results), other] == places[pair.verdict]
         (pair,) = pairs[two == {"head", "adapter"}].itertuples()
         assert pair.verdict == "different"  # of two that are not the best: it marks none
-    assert (points == "worse").any()
+    assert set(points) == {"best", "worse", "equivalent"}
 
 
 def test_the_mean_counts_every_task_alike_and_has_holm_of_its_own(tmp_path):
