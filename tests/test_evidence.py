@@ -10,11 +10,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import plots, report, tasks
+from evaluation import plots, report, statistics, tasks
+from evaluation.markdown import interval, percent
 from evaluation.results import Results
+from evaluation.style import METHODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -32,6 +35,7 @@ TASKS = {
         for task in ("rotten", "imdb", "r8", "20newsgroups")
     ),
 }
+OWN = {"rotten": ("own-rates",), "imdb": ("own-rates-imdb", "others-imdb")}  # beside "others"
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
 EXPERIMENTS = sorted([*EXPERIMENTS, *TASKS["others"]])
 
@@ -74,7 +78,37 @@ def test_no_folder_of_a_machine_is_in_the_evidence(name, evidence):
 def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(evidence):
     assert sorted(path.stem for path in RESULTS.glob("*.md")) == sorted(TASKS)
     archived = evidence("others-rotten").parent
-    assert {path.name for path in archived.iterdir()} == set(TASKS["others"])
+    names = {*TASKS["others"], *(name for names in OWN.values() for name in names)}
+    assert {path.name for path in archived.iterdir()} == names
+
+
+@pytest.mark.parametrize(("column", "task"), list(enumerate(OWN)))
+def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
+    column, task, evidence
+):
+    folders = [evidence(name) for name in OWN[task]]
+    runs = pd.concat([pd.read_csv(folder / "runs.csv") for folder in folders], ignore_index=True)
+    rows = pd.concat([pd.read_parquet(folder / "predictions.parquet") for folder in folders])
+    rows = dict(iter(rows.groupby(["method", "seed"])))
+    lowest = runs.loc[runs.groupby(["name", "seed"])["validation_loss"].idxmin()]
+    right, seeds = {}, {}
+    for name, own in lowest.sort_values("seed").groupby("name"):
+        tables = [rows[key] for key in zip(own["method"], own["seed"], strict=True)]
+        right[name] = np.array([table["label"] == table["predicted"] for table in tables])
+        seeds[name] = own["seed"].tolist()
+    groups = tables[0]["group"].to_numpy() if "group" in tables[0] else None
+    pairs = [(method, "lora") for method in ("bitfit", "ln", "vera", "ia3", "reft")]
+    pairs += [("dora", "lora"), ("side", "lora")] if task == "rotten" else []
+    found = statistics.compare(right, pairs, seeds, 0.01, groups)
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| 300 labels, minus LoRA .*?(?=\n\n)", page, re.M | re.S)[0]
+    told = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ") for line in table.splitlines()}
+    for row in found.itertuples():
+        text = f"{percent(row.difference)} ({interval(row.low, row.high)})"
+        text = {"different": f"**{text}**", "undecided": text}.get(
+            row.verdict, f"{text}, equivalent"
+        )
+        assert told[METHODS[row.method_a].label][2 * column + 2] == text
 
 
 def committed(*places):
