@@ -31,6 +31,7 @@ LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
 READ = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
+PLACES = {"different": "worse", "equivalent": "equivalent", "undecided": ""}  # beside the best
 WIDEST = 4  # contrasts beside one another in a figure
 NOTE = (
     "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
@@ -56,10 +57,9 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
         points = points.join(means, on="method")
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
-        pairs = pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)]
-        for verdict, place in (("different", "worse"), ("equivalent", "equivalent")):
-            two = pairs.loc[pairs["verdict"] == verdict, ["method_a", "method_b"]]
-            points.loc[points["method"].isin(two.to_numpy().ravel()), "place"] = place
+        for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
+            two = points["method"].isin([pair.method_a, pair.method_b])
+            points.loc[two, "place"] = PLACES[pair.verdict]
         points.loc[np.isclose(points["accuracy"], points["accuracy"].max()), "place"] = "best"
         parts.append(points)
     return pd.concat(parts, ignore_index=True)

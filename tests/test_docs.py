@@ -123,6 +123,27 @@ def test_the_accuracies_of_the_findings_and_the_readme_are_those_of_the_page_of_
             assert cells[4] == of_readme[column] == mean, method
 
 
+def test_the_tables_of_the_other_methods_are_those_of_their_page():
+    told, marked = {}, {"LoRA better": "**{}**", "different": "**{}**", "undecided": "{}"}
+    for part in re.split(r"^## ", text_of("docs/results/others.md"), flags=re.MULTILINE)[1:5]:
+        rows = [line.strip("| ").split(" | ") for line in part.splitlines() if " − LoRA |" in line]
+        for name, *cells in rows:
+            name = name.removesuffix(" − LoRA")
+            if len(cells) == 5:  # of the mean
+                cells = [(f"{cells[0]} ({cells[1]})", cells[4])]
+            else:  # of each task
+                cells = [(*cell.split(", **"), "undecided")[:2] for cell in cells]
+            texts = [marked.get(v.strip("*"), "{}, equivalent").format(text) for text, v in cells]
+            told.setdefault(name, []).extend(texts)
+    page = text_of("docs/findings.md")
+    own = re.search(r"^\| 300 labels, minus LoRA .*?(?=\n\n)", page, re.M | re.S)[0]
+    for name, texts in told.items():  # of each group: the mean, then Rotten Tomatoes, IMDB, ...
+        assert f"| {name} | {' | '.join(texts[::5])} |" in page
+        (row,) = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", own, re.MULTILINE)
+        rotten, imdb = row.split(" | ")[0::2]  # at one draw's rate
+        assert rotten == texts[1] and imdb in ("—", texts[2])
+
+
 def test_every_decimal_of_the_readme_stands_in_a_file_that_it_links():
     methods = re.compile(r"^\|.*MB \|$", re.MULTILINE)  # its counts are computed below
     assert without_source("README.md", methods.sub("", text_of("README.md"))) == []
