@@ -4,10 +4,13 @@ What comes in from outside is read inside `reading`: whatever stops it, foreseen
 `BadInput` of one line. What goes out is written whole or not at all.
 """
 
+import errno
+import glob
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import textwrap
 import time
 import traceback
@@ -73,17 +76,53 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to, and put what is there in the place of `path` at the end.
 
     A process killed at any moment leaves the old file or the new one, never half of one. The path
-    is in a folder `<path>.part`, so that what libraries write beside it goes as well.
+    is in a folder `.<name>.part-<random>`, so that what libraries write beside it goes as well.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a killed process
-    part.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.part-", dir=path.parent))
+    part = folder / path.name
     try:
-        yield part / path.name
-        os.replace(part / path.name, path)
+        yield part
+        if part.is_file():  # some libraries write what their user alone may read
+            (folder / "rights").touch()
+            part.chmod((folder / "rights").stat().st_mode)
+        os.replace(part, path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What killed processes have left of writing `path`."""
+    return list(path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"))
+
+
+@contextmanager
+def writing(what: str | Path, remedy: str = "choose another folder") -> Iterator[None]:
+    """An error of the file system within becomes a `BadInput` that names `what`, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        todo = "make room, or set RESULTS to another disk" if full else remedy
+        raise BadInput(f"{what} cannot be written ({reason(error)}); {todo}") from error
+
+
+def plain_cell(text: str) -> str:
+    """A text as a cell of a CSV file that a spreadsheet will not run as a formula.
+
+    An apostrophe is put before what begins with = + - @, a tab or a return, unless it is a number
+    (OWASP, CSV injection).
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def write(path: str | Path, text: str) -> Path:

@@ -1,7 +1,8 @@
 """What run.json says of one run: written and read by one class, and a row of runs.csv.
 
 A run with a record is complete, or has failed. Fields that a run has no value for are null: a
-baseline has no epochs, tuning no test.
+baseline has no epochs. `depends_on` holds all that the run's numbers depend on; `what_differs`
+is the one function that compares it, so that runs that differ never share a folder or a page.
 """
 
 import json
@@ -12,21 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boundary import reading, write
 
-# Constants that change no finished run's numbers, or are recorded with each run.
-FREE = ("experiment", "methods", "seeds", "contrasts", "equivalence_margin", "learning_rates")
-FREE += ("tuning_rates", "store_states", "micro_batch_tokens", "results", "tensorboard", "parallel")
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""
-    names = (".lock", "run.json", "unfinished.safetensors")
-    made = {path.parent for name in names for path in folder.glob(f"*-seed*/{name}")}
-    return sorted(path for path in made if path.name.rpartition("-seed")[2].isdigit())
-
-
-def record_files(folder: Path) -> list[Path]:
-    """The run.json of each run in `folder` that has one."""
-    return [path for run in run_folders(folder) if (path := run / "run.json").exists()]
+DAMAGED = "it is damaged, or written by another version: delete it"
+SCORED = ("train", "validation", "test")  # the splits that scores are of
 
 
 class RunRecord(BaseModel):
@@ -37,7 +25,7 @@ class RunRecord(BaseModel):
     experiment: str
     model: str
     data_set: str
-    method: str  # as one types it: "lora(rank=4)"
+    method: str  # as one types it: "lora(rank=4)", "lora+tfidf"
     name: str  # "lora"
     baseline: bool  # without training by gradients
     seed: int
@@ -45,23 +33,26 @@ class RunRecord(BaseModel):
     started: str | None = None  # UTC, ISO 8601
     code: str | None = None  # the git commit, with "+" where files differ from it
     device: str
-    learning_rate: float | None = None
     hyperparameters: dict[str, Any] = {}
+    depends_on: dict[str, Any] = {}  # constants in upper case, hyperparameters, digests
 
-    validation_loss: float | None = None  # a baseline's: in cross-validation, within all labels
-    validation_accuracy: float | None = None
-    train_loss: float | None = None
-    train_accuracy: float | None = None
-    test_loss: float | None = None
-    test_accuracy: float | None = None
+    learning_rate: float | None = None  # the one with the lowest validation loss
+    rates_tried: dict[str, float | None] = {}  # rate: lowest validation loss; None: not finite
+    pooling: str | None = None
+    # "test_accuracy" and so on, <split>_<metric>. A baseline's validation loss is of
+    # cross-validation within all of its labels.
+    scores: dict[str, float | None] = {}
+
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     trainable_percentage: float | None = None
     frozen_blocks: int | None = None
-    training_seconds: float | None = None
+    training_seconds: float | None = None  # of all learning rates, without evaluation
+    evaluation_seconds: float | None = None  # on validation, training and test texts
     shared_seconds: float | None = None  # of the frozen blocks, once for all runs
+    run_seconds: float | None = None  # from start to end, but for the frozen blocks
     peak_memory_mib: float | None = None
-    epochs_run: float | None = None
+    epochs_run: float | None = None  # with the chosen learning rate
     best_epoch: float | None = None
     best_step: int | None = None
     other_load: float | None = None  # threads of other processes in the run's last minute
@@ -70,6 +61,12 @@ class RunRecord(BaseModel):
     def is_finished(self) -> bool:
         """Whether there is nothing left to do."""
         return self.status == "finished"
+
+    @property
+    def is_rate_at_edge(self) -> bool:
+        """Whether the chosen learning rate is the lowest or the highest of several tried."""
+        tried = [float(rate) for rate in self.rates_tried]
+        return len(tried) > 1 and self.learning_rate in (min(tried), max(tried))
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
@@ -80,3 +77,49 @@ class RunRecord(BaseModel):
     def write(self, path: Path) -> None:
         """Write run.json, whole or not at all."""
         write(path, self.model_dump_json(indent=2) + "\n")
+
+    def row(self) -> dict[str, Any]:
+        """A row of runs.csv: a column for each score, dictionaries as JSON."""
+        values = self.model_dump()
+        scores = values.pop("scores")
+        return {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()} | scores
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> "RunRecord":
+        """The record of a row of runs.csv, whose values are text; what is empty is None."""
+        row = {name: value for name, value in row.items() if value != ""}
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        values = {}
+        for name in row.keys() & kinds.keys():
+            is_json = str(kinds[name]).startswith("dict")
+            values[name] = json.loads(row[name]) if is_json else row[name]
+        scores = {k: float(v) for k, v in row.items() if k.partition("_")[0] in SCORED}
+        return cls(**values, scores=scores)
+
+
+def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two runs that should be alike do not share, in words; a line each, empty for none.
+
+    From their `depends_on`; what only one of them has is compared as None. Long values, such as
+    digests, are not quoted.
+    """
+    lines = []
+    for name in dict.fromkeys([*now, *then]):
+        before, after = (json.loads(json.dumps(side.get(name))) for side in (then, now))
+        if before != after:
+            is_digest = name.endswith("digest")
+            what = f"another {name.removesuffix(' digest')}" if is_digest else ""
+            lines.append(what or f"{name} = {before}, not {after}")
+    return lines
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""
+    names = (".lock", "run.json", "unfinished.pt")
+    made = {path.parent for name in names for path in folder.glob(f"*-seed*/{name}")}
+    return sorted(path for path in made if path.name.rpartition("-seed")[2].isdigit())
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The run.json of each run in `folder` that has one."""
+    return [path for run in run_folders(folder) if (path := run / "run.json").exists()]
