@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.statistics import Setting, experiment, measure
 from evaluation import statistics
+from studies.statistics import Setting, experiment, measure
 
 SIMULATIONS = 400
 

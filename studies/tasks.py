@@ -1,6 +1,6 @@
 """Experiments on several tasks on one page: which method, and is it better than a probe?
 
-    python -m evaluation.tasks results/few-*     writes results/few.md, few.csv and few.png
+    python -m studies.tasks results/few-*     writes results/few.md, few.csv and few.png
 
 Experiments with one model and number of labels are a group. A group opens with the planned
 contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
@@ -17,14 +17,13 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
-
-from . import statistics, tables
-from .comparisons import difference_bars
-from .files import run_command
-from .markdown import escape, interval, percent
-from .markdown import table as markdown
-from .results import Results
-from .style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
+from evaluation import statistics, tables
+from evaluation.comparisons import difference_bars
+from evaluation.files import run_command
+from evaluation.markdown import escape, interval, percent
+from evaluation.markdown import table as markdown
+from evaluation.results import Results
+from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"

@@ -1,6 +1,6 @@
 """Do the comparisons hold their claims? Experiments made up with a known truth.
 
-`python -m benchmarks.statistics` writes docs/results/statistics.csv, in some minutes of one
+`python -m studies.statistics` writes docs/results/statistics.csv, in some minutes of one
 core: with a tenth of the resamples, whose noise costs about a tenth of a point of coverage.
 """
 

@@ -1,6 +1,6 @@
 """An experiment as evidence to keep: its page, and the tables of all its runs in a few small files.
 
-    python -m evaluation.compact results/quick docs/results/quick
+    python -m studies.compact results/quick docs/results/quick
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test review: label, predicted label, confidence
@@ -8,7 +8,7 @@
                                     number, if there are groups
     report.md                       the page, made anew from these; with the figures that are there
 
-Of a tuning, `python -m evaluation.compact results/quick-tuning docs/results` adds the rates that it
+Of a tuning, `python -m studies.compact results/quick-tuning docs/results` adds the rates that it
 tried to docs/results/learning_rates.csv, in place of those of an earlier time, and draws them.
 
 No text is kept, and no learning curve: the page has no list of misclassified reviews, but each
@@ -27,11 +27,10 @@ import pandas as pd
 from scipy.special import softmax
 
 from boundary import BadInput, replacing, write
-
-from . import report
-from .curves import tuning_figure
-from .files import run_command
-from .results import Results, runs_csv
+from evaluation import report
+from evaluation.curves import tuning_figure
+from evaluation.files import run_command
+from evaluation.results import Results, runs_csv
 
 HERE = {"results": "results"}  # where the command without an option puts them
 
