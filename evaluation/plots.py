@@ -7,7 +7,7 @@ from pathlib import Path
 from boundary import reason
 
 from . import comparisons
-from .curves import VARIED, hyperparameter, learning_curves
+from .curves import VARIED, hyperparameter, learning_curves, learning_rates
 from .markdown import count
 from .results import Results
 from .style import save, set_style

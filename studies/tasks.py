@@ -4,14 +4,17 @@
 
 Experiments with one model and number of labels are a group. A group opens with the planned
 contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
-the mean is known better than any one task.
+the mean is known better than any one task. What the same command wrote before is replaced, and
+nothing else.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from boundary import BadInput, write
 from evaluation import statistics, tables
 from evaluation.comparisons import difference_bars
 from evaluation.files import run_command
-from evaluation.markdown import escape, interval, percent
+from evaluation.markdown import code, escape, interval, percent
 from evaluation.markdown import table as markdown
 from evaluation.results import Results
 from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
@@ -28,18 +31,19 @@ from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, sa
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
-READ = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
+CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
+ENDS = (".md", ".csv", ".png", "-labels.png")  # of the files that this writes
 PLACES = {"different": "worse", "equivalent": "equivalent", "undecided": ""}  # beside the best
 WIDEST = 4  # contrasts beside one another in a figure
 NOTE = (
-    "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
+    "Means over the seeds; in brackets the 95 % interval of other seeds, on these texts. Bold: "
     "the highest of its task; ≈: equivalent to that, †: significantly worse, on the task's page."
 )
-ONCE = " Where seeds do not differ, it is that of other reviews, for this seed."
-SEEDS = "bars: 95 % intervals of other seeds, on these test reviews"
-ONE_SEED = "bars: 95 % intervals of other seeds or, where they do not differ, of other test reviews"
-BARS = "bars: 95 % intervals of single differences, of other seeds and other test reviews"
+ONCE = " Where seeds do not differ, it is that of other texts, for this seed."
+SEEDS = "bars: 95 % intervals of other seeds, on these test texts"
+ONE_SEED = "bars: 95 % intervals of other seeds or, where they do not differ, of other test texts"
+BARS = "bars: 95 % intervals of single differences, of other seeds and other test texts"
 
 
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
@@ -164,8 +168,8 @@ def _tasks(experiments):
     columns = {
         "task": [_link(results, experiments[0].folder.parent) for results in experiments],
         "classes": [str(len(r.experiment["label_names"])) for r in experiments],
-        "labelled reviews": [f"{each['train'] + each['validation']:,}" for each in data],
-        "test reviews": [f"{each['test']:,}" for each in data],
+        "labelled texts": [f"{each['train'] + each['validation']:,}" for each in data],
+        "test texts": [f"{each['test']:,}" for each in data],
         "seeds": [str(r.runs["seed"].nunique()) for r in experiments],
     }
     for name in CONSTANTS:
@@ -177,7 +181,11 @@ def _tasks(experiments):
 def _link(results, base):
     """To its page, where that is kept, from the folder `base`."""
     task, page = escape(task_of(results)), results.folder / "report.md"
-    return f"[{task}]({Path(os.path.relpath(page, base)).as_posix()})" if page.exists() else task
+    return f"[{task}]({quote(_from(base, page))})" if page.exists() else task
+
+
+def _from(base, path):
+    return Path(os.path.relpath(path, base)).as_posix()
 
 
 def differences(pairs: pd.DataFrame, margin: float):
@@ -262,24 +270,24 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
 def write_page(*folders: Path) -> list[Path]:
     """Write the page, its table and its figures beside the folders; returns their paths."""
     experiments = [Results.read(folder.absolute()) for folder in folders]
-    margins, groups = sorted({results.margin for results in experiments}), {}
+    margins = sorted({results.margin for results in experiments})
     if len(margins) > 1:
         raise BadInput(
             f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
         )
-    read = {}
+    groups, cuts = _groups(experiments), {}
     for results in experiments:
-        own, task = groups.setdefault(_where(results)["group"], []), task_of(results)
-        if task in map(task_of, own):
-            raise BadInput(f"{task} is the DATASET of two of these experiments; expected others")
-        own.append(results)
-        how = tuple(map(results.experiment["constants"].get, READ))
-        read.setdefault((results.experiment["model"], task), set()).add(how)
+        how = tuple(map(results.experiment["constants"].get, CUT))
+        cuts.setdefault((results.experiment["model"], task_of(results)), set()).add(how)
     points = accuracies(experiments)
-    alike = [len(read[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
-    pairs = pd.concat([contrasts(own) for own in groups.values()], ignore_index=True)
+    alike = [len(cuts[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
+    pairs = pd.concat([contrasts(group) for group in groups.values()], ignore_index=True)
     common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
-    path = experiments[0].folder.parent / ("-".join(common) or "tasks")
+    base = experiments[0].folder.parent
+    path = base / ("-".join(common) or "tasks")
+    names = [_from(base, results.folder) for results in experiments]
+    made = code(f"python -m studies.tasks {shlex.join(names)}")
+    _check(path, made)
     looks = {method: look for results in experiments for method, look in results.looks.items()}
     set_style()
     figures = {}  # by title
@@ -287,12 +295,47 @@ def write_page(*folders: Path) -> list[Path]:
         figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
         figures[TITLE] = Path(f"{path}.png"), differences(pairs, margins[0])
-    images = [f"![{title}]({file.name})" for title, (file, _) in figures.items()]
+    images = [f"![{title}]({quote(file.name)})" for title, (file, _) in figures.items()]
+    text = (
+        page(groups, points, pairs, images) + f"\nFrom the files alone, in this folder:\n\n{made}\n"
+    )
     return [
-        write(Path(f"{path}.md"), page(groups, points, pairs, images)),
+        write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
         *(save(file, drawn, title, "") for title, (file, drawn) in figures.items()),
     ]
+
+
+def _groups(experiments):
+    """The experiments by model and number of labels. Raises `BadInput` for one data set twice."""
+    groups = {}
+    for results in experiments:
+        group = groups.setdefault(_where(results)["group"], [])
+        for other in group:
+            digests = {
+                (r.experiment.get("digests") or {}).get("data") or r for r in (results, other)
+            }
+            if task_of(results) == task_of(other) or len(digests) == 1:
+                raise BadInput(
+                    f"{other.folder} and {results.folder} are of one data set, with one number of "
+                    "labels; expected others"
+                )
+        group.append(results)
+    return groups
+
+
+def _check(path, made):
+    """Raise `BadInput` where a file that is not of this command would be overwritten."""
+    page = Path(f"{path}.md")
+    there = [file for end in ENDS if (file := Path(f"{path}{end}")).exists()]
+    ours = page.is_file() and page.read_text(encoding="utf-8", errors="replace").endswith(
+        f"{made}\n"
+    )
+    if there and not ours:
+        raise BadInput(
+            f"{there[0]} is there, and this command for the same folders has not written it; move "
+            "it away first"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
