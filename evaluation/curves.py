@@ -28,7 +28,7 @@ CURVES = (
     "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
 )
 RATES = (
-    "lines: means over the seeds; rings: rates that a seed chose, each by its own validation texts\n"
+    "lines: means over the seeds; rings: rates that a seed chose, by its own validation texts\n"
     "a rate with which a seed's loss was not finite has no point"
 )
 

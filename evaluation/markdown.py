@@ -20,9 +20,9 @@ def table(columns: Mapping[str, Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, marks, *rows))
 
 
-def escape(text: str) -> str:
+def escape(text: object) -> str:
     """Any text as one line that markdown shows as it is, in a table's cell too."""
-    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in UNSEEN)
+    text = "".join(c for c in " ".join(str(text).split()) if unicodedata.category(c) not in UNSEEN)
     text = BLOCK.sub(r"\1\\\2", SPECIAL.sub(r"\\\1", html.escape(text, quote=False)))
     return text.replace("$", "<span>$</span>")  # GitHub reads mathematics between two of them
 

@@ -74,15 +74,17 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     The experiments are of one group: one model and number of labels. One task has no mean.
     """
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
-    pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
-    pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
+    planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
+    pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
     tasks = [(p.right(), p.seeds(), p.groups) for p in (r.predictions for r in experiments)]
     means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
     means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(tasks) > 1)
-    found, label = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
-    two = list(zip(found["method_a"], found["method_b"], strict=True))
-    texts = [f"{label[a].label} − {label[b].label}" if (a, b) in pairs else None for a, b in two]
-    return found.assign(difference_of=texts).dropna(subset="difference_of")
+    table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
+    named = [
+        f"{looks[a].label} − {looks[b].label}" if (a, b) in pairs else None
+        for a, b in zip(table["method_a"], table["method_b"], strict=True)
+    ]
+    return table.assign(difference_of=named).dropna(subset="difference_of")
 
 
 def _where(results):
@@ -105,8 +107,8 @@ def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str])
     """The figures, then for each group contrasts of the mean and methods by tasks; the tasks."""
     parts = [f"# {TITLE}", *images]
     for name, experiments in groups.items():
-        own = points[points["group"] == name], pairs[pairs["group"] == name]
-        parts += [f"## {escape(name)}", *_section(experiments, *own)]
+        rows = (table[table["group"] == name] for table in (points, pairs))
+        parts += [f"## {escape(name)}", *_section(experiments, *rows)]
     return "\n\n".join([*parts, "## The tasks", _tasks(sum(groups.values(), []))]) + "\n"
 
 
@@ -134,9 +136,9 @@ def _has_wilson(points):
 
 def _with_means(points):
     """These accuracies, and the mean over the tasks of each method that all of them have."""
-    found = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
-    found = found.loc[found["size"] == points["task"].nunique(), "mean"]
-    means = found.rename("accuracy").reset_index().assign(task=MEAN, place="")
+    means = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
+    means = means.loc[means["size"] == points["task"].nunique(), "mean"]
+    means = means.rename("accuracy").reset_index().assign(task=MEAN, place="")
     return pd.concat([points, means]) if points["task"].nunique() > 1 else points
 
 
@@ -296,9 +298,7 @@ def write_page(*folders: Path) -> list[Path]:
     if len(pairs):
         figures[TITLE] = Path(f"{path}.png"), differences(pairs, margins[0])
     images = [f"![{title}]({quote(file.name)})" for title, (file, _) in figures.items()]
-    text = (
-        page(groups, points, pairs, images) + f"\nFrom the files alone, in this folder:\n\n{made}\n"
-    )
+    text = f"{page(groups, points, pairs, images)}\nFrom the files alone, here:\n\n{made}\n"
     return [
         write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
@@ -312,10 +312,8 @@ def _groups(experiments):
     for results in experiments:
         group = groups.setdefault(_where(results)["group"], [])
         for other in group:
-            digests = {
-                (r.experiment.get("digests") or {}).get("data") or r for r in (results, other)
-            }
-            if task_of(results) == task_of(other) or len(digests) == 1:
+            digest = _data_digest(results)
+            if task_of(results) == task_of(other) or digest and digest == _data_digest(other):
                 raise BadInput(
                     f"{other.folder} and {results.folder} are of one data set, with one number of "
                     "labels; expected others"
@@ -324,14 +322,16 @@ def _groups(experiments):
     return groups
 
 
+def _data_digest(results):
+    return (results.experiment.get("digests") or {}).get("data")
+
+
 def _check(path, made):
     """Raise `BadInput` where a file that is not of this command would be overwritten."""
     page = Path(f"{path}.md")
     there = [file for end in ENDS if (file := Path(f"{path}{end}")).exists()]
-    ours = page.is_file() and page.read_text(encoding="utf-8", errors="replace").endswith(
-        f"{made}\n"
-    )
-    if there and not ours:
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if there and not text.endswith(f"{made}\n"):
         raise BadInput(
             f"{there[0]} is there, and this command for the same folders has not written it; move "
             "it away first"
