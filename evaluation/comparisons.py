@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
@@ -16,9 +19,9 @@ COSTS = {  # column of runs.csv: axis
     "peak_memory_mib": "peak memory (MiB)",
 }
 VERDICTS = {  # colour, marker's face, in words
-    "significant": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
+    "different": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
-    "not significant": ("#777777", "white", "not significant"),
+    "undecided": ("#777777", "white", "not significant"),
 }
 LEARNT = ("accuracy", "loss")  # metrics that are drawn of the training texts too
 MOST = 15  # differences in a figure
@@ -34,7 +37,6 @@ class Bars(NamedTuple):
     axis: str
     write: Callable[[float], str]
     scale: float = 1.0  # what the column is multiplied by
-    metric: str | None = None  # of the test texts
 
 
 def bar_figures() -> dict[str, Bars]:
@@ -46,10 +48,7 @@ def bar_figures() -> dict[str, Bars]:
                 column = f"{split}_{name}"
                 title = f"How high is the {metric.label} on the {texts} texts?"
                 axis = f"{metric.label} ({metric.unit})"
-                metric_name = name if split == "test" else None
-                figures[column] = Bars(
-                    column, title, axis, metric.form.format, metric.scale, metric_name
-                )
+                figures[column] = Bars(column, title, axis, metric.form.format, metric.scale)
     share, axis = "trainable_percentage", "trainable parameters (% of all)"
     figures[share] = Bars(share, "How much of the model is trained?", axis, size)
     title = "How long does training take?"
@@ -62,7 +61,7 @@ def bars(results: Results, what: Bars):
         return None
     runs = results.runs[results.runs[what.column].notna()]
     values = {m: group[what.column] * what.scale for m, group in runs.groupby("method", sort=False)}
-    ends = intervals_of(results, what.metric) * what.scale
+    ends = intervals_of(results, what.column) * what.scale
     names = [results.looks[method].label for method in values]
     width = max(7.2, 4.6 + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(width, 1.6 + 0.42 * len(values)))
@@ -71,7 +70,7 @@ def bars(results: Results, what: Bars):
         axes.barh(y, mean, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
         end = mean
         if method in ends.index:
-            end = max(mean, ends.loc[method, "high"])
+            end = max(mean, ends.loc[method].iloc[1])
             error_bar(axes, mean, y, ends.loc[method], across=True, color="black", capsize=4)
         if seeds.nunique() > 1:  # above the error bar and the value, which would hide them
             axes.plot(seeds, [y - 0.24] * len(seeds), "o", ms=4.5, mfc="white", mec="black")
@@ -82,7 +81,8 @@ def bars(results: Results, what: Bars):
     axes.margins(x=0.14)
     axes.set_xlabel(what.axis)
     many = max(seeds.nunique() for seeds in values.values()) > 1
-    notes = ["bars: means over the seeds; white dots: single seeds"] * many
+    each = "fold" if results.is_folds else "seed"
+    notes = [f"bars: means over the {each}s; white dots: single {each}s"] * many
     if what.column.endswith("_accuracy"):
         axes.set_xlim(0, 109)
         notes.append(majority_line(axes.axvline, results))
@@ -91,24 +91,34 @@ def bars(results: Results, what: Bars):
     return figure, "\n".join(notes), ()
 
 
+def intervals_of(results: Results, column: str) -> pd.DataFrame:
+    """The two ends of each method's interval of a test score, where there is one."""
+    ends = [f"{column.removeprefix('test_')}_{end}" for end in ("low", "high")]
+    table = results.intervals.set_index("method")
+    return table[ends].dropna() if set(ends) <= set(table) else pd.DataFrame()
+
+
 def majority_line(draw: Callable, results: Results) -> str:
     """Draw the line of always saying the largest label, by `axes.axvline` or so; its note."""
-    share = 100 * results.majority_share
+    share = 100 * majority_share(results)
     draw(share, color="black", linewidth=1, linestyle=":")
     return f"dotted: always saying the largest label ({share:.3g} %)"
 
 
+def majority_share(results: Results) -> float:
+    """The share of the test texts that have the most frequent label."""
+    labels = results.predictions.labels
+    return np.bincount(labels).max() / len(labels)
+
+
 def interval_note(results: Results) -> str:
-    """Which interval the error bars of the test accuracy are, by method where they differ."""
-    kinds = results.intervals.groupby("interval", sort=False)["method"].apply(list)
-    most, *others = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    named = [f"; {kind} for {results.labels(dict.fromkeys(methods))}" for kind, methods in others]
-    return "".join([f"error bars: 95 %, {most[0]}", *named])
+    """What the error bars of a metric are."""
+    return f"error bars: 95 % intervals, of {results.covers}"
 
 
 def cost_and_benefit(results: Results):
-    """Test accuracy against each cost, the means over the seeds."""
-    table = results.intervals.set_index("method")
+    """The metric of the contrasts against each cost, the means over the runs."""
+    table, name = results.intervals.set_index("method"), results.metric
     if len(table) < 2:
         return None
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, 3.4), sharey=True)
@@ -119,11 +129,11 @@ def cost_and_benefit(results: Results):
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
         axes.set_xlabel(label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
-            look, ends = results.looks[method], (100 * row["low"], 100 * row["high"])
+            look, (low, high) = results.looks[method], (row[f"{name}_low"], row[f"{name}_high"])
             style = {"color": look.colour, "marker": look.marker, "capsize": 4, "ms": 9}
-            error_bar(axes, row[column], 100 * row["accuracy"], ends, **style)
+            error_bar(axes, row[column], 100 * row[name], (100 * low, 100 * high), **style)
         axes.margins(x=0.15)
-    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
     return figure, "\n".join([interval_note(results), *[WHOLE] * results.is_shared]), handles
 
@@ -134,8 +144,7 @@ def differences(results: Results):
     if pairs.empty:
         return None
     every = len(results.contrasts) + len(results.comparisons)
-    notes = ["bars: 95 % intervals of single differences, paired on the same test texts"]
-    notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
+    notes = ["bars: 95 % intervals of single differences", designs(pairs)]
     if len(pairs) < every:
         of = "planned contrast" if len(results.contrasts) else "largest difference"
         notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
@@ -146,8 +155,14 @@ def differences(results: Results):
     handles = difference_bars(axes, pairs, results.margin)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("difference of the test accuracies (points)")
+    axes.set_xlabel(f"difference in test {METRICS[results.metric].label} (points)")
     return figure, "\n".join(notes), handles
+
+
+def designs(pairs: pd.DataFrame) -> str:
+    """How these differences are tested: "paired by text; of other texts and 3 seeds, ..."."""
+    words = dict.fromkeys(part for test in pairs["test"] for part in test.split("; "))
+    return "; ".join(words)
 
 
 def difference_bars(axes, pairs, margin: float) -> list:

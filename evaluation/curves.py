@@ -1,6 +1,5 @@
 """Curves: how methods learn, and what a hyperparameter or each learning rate gives."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -119,7 +118,7 @@ def hyperparameter(results: Results, name: str):
     blocks = blocks_of(results.records, partial(without, name))
     lines = looks([*varied["line"], *points.loc[level, "line"]], blocks)
     figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
-    return figure, interval_note(replace(results, intervals=varied)), handles
+    return figure, interval_note(results), handles
 
 
 def without(name: str, method: str) -> str:
@@ -140,7 +139,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     for line, part in points.groupby("line", sort=False):
         look, own = drawn[line], dots[dots["line"] == line]
         style = {"color": look.colour, "ls": look.line, "marker": look.marker}
-        ends = 100 * part["low"], 100 * part["high"]
+        ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
         style |= {"capsize": 3, "elinewidth": 0.8}
         error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
         axes.plot(own["x"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
@@ -150,7 +149,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
         axes.axhline(100 * row.accuracy, color=look.colour, ls=look.line)
         handles.append(line_handle(look, marker=""))
     shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
-    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["low", "high"]])
+    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["accuracy_low", "accuracy_high"]])
     values = sorted(points["x"].unique())
     if min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")

@@ -10,7 +10,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a l
 BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # a list, a heading or a line, at the start
 UNSEEN = ("Cc", "Cs")  # control characters, and halves of letters
 LEFT = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
-LEFT += ("constant", "value", "started", "task")  # columns of words; numbers stand to the right
+LEFT += ("constant", "value", "hyperparameters", "started", "task")  # words; numbers go right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:
@@ -63,3 +63,8 @@ def p_value(p: float) -> str:
 def interval(low: float, high: float) -> str:
     """An interval of shares in percent, or of their differences in points."""
     return f"{percent(low)} to {percent(high)}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A share in percent, or a difference in points, with its interval if there is one."""
+    return percent(value) + ("" if math.isnan(low) else f" ({interval(low, high)})")

@@ -57,7 +57,7 @@ def subtitle(results: Results) -> str:
     data, constants = experiment["data"], experiment["constants"]
     labels = data["train"] + data["validation"]
     texts = f"{labels:,} labelled and {data['test']:,} test texts, {count(seeds, 'seed')}"
-    if data.get("folds"):
+    if data["folds"]:
         texts = f"{data['texts']:,} texts, each tested in one of {data['folds']} folds"
     return (
         f"experiment “{constants['experiment']}”: {experiment['model']} on "

@@ -17,11 +17,10 @@ from boundary import write as write_file
 from . import html, tables
 from .curves import VARIED
 from .files import run_command
-from .markdown import code, count, escape, interval, percent, size, table
+from .markdown import code, count, escape, percent, size, table, with_interval
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
-from .style import parse
 
 COSTS = ("trainable_percentage", "training_time", "cost_and_benefit")
 COSTS += tuple(f"{name.removesuffix('s')}s" for name in VARIED if name != "learning_rate")
@@ -95,24 +94,23 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 
 
 def _findings(results):
-    """The highest accuracy, from which it does not differ, and what was not varied."""
-    intervals = results.intervals
-    best = intervals.loc[intervals["accuracy"].idxmax()]
-    what = "mean test accuracy" if best["seeds"] > 1 else "test accuracy"
-    value = f"{_labels(results, [best['method']])}, {percent(best['accuracy'])} %"
-    ends = interval(best["low"], best["high"])
-    lines = [f"- **Highest {what}: {value}** (95 % interval {ends})."]
+    """The highest score, from which it does not differ, and what was not varied."""
+    intervals, metric = results.intervals, results.metric
+    best = intervals.loc[intervals[metric].idxmax()]
+    value = with_interval(*(best[f"{metric}{end}"] for end in ("", "_low", "_high")))
+    label = f"{METRICS[metric].label}, %: {_labels(results, [best['method']])}, {value}"
+    lines = [f"- **Highest test {label}**."]
     pairs = pd.concat([results.contrasts, results.comparisons])
     of_best = pairs[(pairs[["method_a", "method_b"]] == best["method"]).any(axis=1)]
-    alike = of_best.loc[of_best["verdict"] != "significant", ["method_a", "method_b"]]
-    alike = alike.to_numpy().ravel()
-    if others := [method for method in alike if method != best["method"]]:
+    alike = of_best.loc[of_best["verdict"] != "different", ["method_a", "method_b"]]
+    if others := [method for method in alike.to_numpy().ravel() if method != best["method"]]:
         lines[0] += f" There is **no** significant difference from {_labels(results, others)}."
     elif len(of_best):
         lines[0] += " It is significantly different from every other method."
-    once = intervals.loc[intervals["seeds"] == 1, "method"]
     redrawn, baselines = results.are_labels_redrawn, results.baselines
-    if once := [method for method in once if redrawn or method not in baselines]:
+    once = intervals.loc[intervals["seeds"] == 1, "method"]
+    once = [method for method in once if redrawn or method not in baselines]
+    if once and not results.is_folds:
         lines.append(
             f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
             "of these trained models on other test texts, not of training them again."
@@ -136,7 +134,7 @@ def _what(results):
         f"{labels:,} labelled texts in all, of which {data['validation']:,} validate{redrawn}; "
         f"{data['test']:,} test texts ({', '.join(each[:NAMED])}{more})"
     )
-    if folds := data.get("folds"):
+    if folds := data["folds"]:
         texts = (
             f"{data['texts']:,} texts ({', '.join(each[:NAMED])}{more}), each tested in one of "
             f"{folds} folds by models that are trained on the others"
@@ -147,8 +145,8 @@ def _what(results):
         f"{texts}; up to {constants['max_tokens']} tokens{_truncated(experiment)}; "
         f"seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
-    lines += [f"**{escape(warning)}**" for warning in data.get("warnings", ())]
-    if data.get("groups"):
+    lines += [f"**{escape(warning)}**" for warning in data["warnings"]]
+    if data["groups"]:
         splits = ", ".join(f"{number:,} {escape(name)}" for name, number in data["groups"].items())
         lines.append(f"Groups: {splits}; none is in two splits.")
     for frozen, part in runs[runs["shared_seconds"] > 0].groupby("frozen_blocks"):
@@ -164,33 +162,31 @@ def _truncated(experiment):
     return f" ({percent(share)} % of the test texts are longer, and truncated at the {end})"
 
 
-def _constants(results):
-    """The constants, with the values that the runs had: those of the last start may be others."""
-    constants = dict(results.experiment["constants"])
-    for record in results.records:
-        for name, value in record.depends_on.items():
-            if name.isupper() and name.lower() in constants:
-                constants[name.lower()] = value
-        for name in record.hyperparameters.keys() - parse(record.method)[1].keys():
-            for constant in {name, f"{record.name}_{name}"} & constants.keys():
-                constants[constant] = record.hyperparameters[name]
-    return constants
-
-
 def _made(results):
-    """The command, notes on the data, what ran it and every constant."""
-    experiment, constants = results.experiment, _constants(results)
-    values = [escape(json.dumps(value, ensure_ascii=False)) for value in constants.values()]
+    """The command, notes on the data, what ran it, and every constant, as the runs had them."""
+    experiment, constants = results.experiment, results.constants
     known = ("started", "code", "python", "platform")
-    lines = [*experiment["data"].get("notes", ())]
+    lines = [*experiment["data"]["notes"]]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
+    chosen = results.hyperparameters
+    methods = {"method": _each(results, chosen), "hyperparameters": map(_json, chosen.values())}
+    values = {"constant": map(escape, constants), "value": map(_json, constants.values())}
     return [
-        code(str(experiment["command"])),
+        code(experiment["command"]),
         *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
-        table({"constant": [escape(name.upper()) for name in constants], "value": values}),
+        table(values),
+        table(methods),
         "This page, from the files alone: `python -m evaluation.report` and this folder.",
     ]
+
+
+def _each(results, methods):
+    return [escape(results.looks[method].label) for method in methods]
+
+
+def _json(value):
+    return escape(json.dumps(value, ensure_ascii=False))
 
 
 def rewrite(folder: Path) -> list[Path]:

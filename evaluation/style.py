@@ -193,10 +193,11 @@ def cut(axes, values, intervals, across: bool = False) -> bool:
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
     """Points with intervals from `ends[0]` to `ends[1]`: upright, or `across` the figure.
 
-    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it.
+    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it. A
+    point whose ends are NaN has no bar.
     """
     point, (low, high) = (x if across else y), ends
-    size = np.reshape(np.maximum([point - low, high - point], 0.0), (2, -1))
+    size = np.reshape(np.fmax([point - low, high - point], 0.0), (2, -1))
     axes.errorbar(x, y, **{"xerr" if across else "yerr": size}, **style)
 
 

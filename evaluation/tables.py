@@ -8,11 +8,10 @@ from sklearn.metrics import f1_score
 
 from boundary import plain_cell
 
-from .comparisons import interval_note
-from .markdown import count, escape, interval, number, p_value, percent, size, table
+from .comparisons import designs
+from .markdown import count, escape, interval, number, p_value, percent, size, table, with_interval
 from .metrics import BINS, METRICS
 from .results import Results
-from .statistics import wilson
 
 SHOWN = 20  # misclassified texts
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
@@ -49,10 +48,8 @@ def accuracies(results: Results) -> str:
     columns = {
         "method": _labels(results, rows["method"]),
         "seeds": rows["seeds"].map(str),
-        "test accuracy, %": rows["accuracy"].map(percent),
-        "95 % interval": map(interval, rows["low"], rows["high"]),
-        "sd over seeds, points": rows["sd"].map(percent),
-        **_metrics(means, but="accuracy"),
+        **_scores(results, means),
+        "sd over seeds, points": rows["accuracy_sd"].map(percent),
         "training accuracy, %": means["train_accuracy"].map(percent),
         **_collapsed(results, rows["method"]),
         "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
@@ -60,26 +57,37 @@ def accuracies(results: Results) -> str:
         **_seconds(means, SECONDS),
         "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
     }
-    note = escape(interval_note(results).removeprefix("error bars: "))
     busy = (results.runs["other_load"] > BUSY).sum()
     of = f"{busy} of {len(results.runs)} runs"
     other = f" The machine did other work during {of}: their seconds and memory say little."
     collapsed = "Collapsed: runs that give every text one label. " * ("collapsed" in columns)
     return (
-        f"{table(columns)}\n\nMeans over the seeds. Intervals: {note}. Macro-F1 is over all labels "
-        f"of the task. Calibration error: expected, over {BINS} equal bins of confidence. "
+        f"{table(columns)}\n\nMeans over the runs. Intervals: of {results.covers}. Macro-F1: over "
+        f"all labels. Calibration error: expected, over {BINS} equal bins of confidence. "
         f"{collapsed}{WHAT_SECONDS * results.is_shared}A dash: not measured, or not defined."
         f"{other * bool(busy)}"
     )
 
 
-def _metrics(rows: pd.DataFrame, but: str = "") -> dict[str, Iterable[str]]:
+def _metrics(runs: pd.DataFrame) -> dict[str, Iterable[str]]:
     """A column for each metric of the test texts."""
     return {
-        f"{metric.label}, {metric.unit}": _form(rows[f"test_{name}"] * metric.scale, metric.form)
+        f"{metric.label}, {metric.unit}": _form(runs[f"test_{name}"] * metric.scale, metric.form)
         for name, metric in METRICS.items()
-        if name != but
     }
+
+
+def _scores(results, means):
+    """A column for each metric of the test texts, with its interval where it has one."""
+    columns, rows = {}, results.intervals.set_index("method")
+    for name, metric in METRICS.items():
+        heading = f"{metric.label}, {metric.unit}"
+        if f"{name}_low" not in rows:
+            columns[heading] = _form(means[f"test_{name}"] * metric.scale, metric.form)
+            continue
+        ends = rows[f"{name}_low"], rows[f"{name}_high"]
+        columns[f"{heading} (95 % interval)"] = map(with_interval, rows[name], *ends)
+    return columns
 
 
 def _seconds(rows, names):
@@ -94,18 +102,23 @@ def _collapsed(results, methods):
 
 
 def by_label(results: Results) -> str:
-    """How many test texts each label has, and each method's F1 on it; means over the seeds."""
-    names, columns = results.experiment["label_names"], {}
-    every = range(len(names))
-    for method, runs in results.predictions.by_method().items():
+    """How many test texts each label has, and each method's F1 on it; means over the runs."""
+    predictions, names = results.predictions, results.experiment["label_names"]
+    counts = np.bincount(predictions.labels, minlength=len(names))
+    columns = {"label": map(escape, names), "test texts": [f"{n:,}" for n in counts]}
+    for method in predictions.seeds():
         f1 = [
-            f1_score(labels, logits.argmax(1), labels=every, average=None, zero_division=0)
-            for labels, logits in runs
+            f1_score(
+                predictions.labels[places],
+                logits.argmax(1),
+                labels=range(len(names)),
+                average=None,
+                zero_division=0,
+            )
+            for places, logits in predictions.by_run(method)
         ]
-        heading = f"{escape(results.looks[method].label)}, F1 %"
-        columns[heading] = map(percent, np.mean(f1, axis=0))
-    counts = [f"{n:,}" for n in results.label_counts]
-    return table({"label": map(escape, names), "test texts": counts} | columns)
+        columns[f"{escape(results.looks[method].label)}, F1 %"] = map(percent, np.mean(f1, axis=0))
+    return table(columns)
 
 
 def comparisons(results: Results, pairs: pd.DataFrame) -> str:
@@ -114,7 +127,8 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     better = _labels(results, pairs["method_a"].where(pairs["difference"] > 0, pairs["method_b"]))
     margin = results.margin
     within = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
-    words = {"equivalent": f"equivalent within {within}"}
+    words = {"equivalent": f"equivalent within {within}", "undecided": "not significant"}
+    metric = METRICS[results.metric].label
     columns = {
         "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
         "points": pairs["difference"].map(percent),
@@ -122,31 +136,41 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "verdict": [
-            f"{method} better" if verdict == "significant" else words.get(verdict, verdict)
+            f"{method} better" if verdict == "different" else words[verdict]
             for verdict, method in zip(pairs["verdict"], better, strict=True)
         ],
+        **_other_differences(results, pairs),
     }
     counts = results.intervals.loc[results.intervals["seeds"] > 1, "seeds"]
     shared = ". A difference is of the seeds that both methods have" * (counts.nunique() > 1)
     return (
-        f"{table(columns)}\n\nDifferences of test accuracies, paired on the same test texts: "
-        f"{'; '.join(dict.fromkeys(pairs['test']))}{shared}. Better: p < 0.05 after Holm's "
+        f"{table(columns)}\n\nDifferences in test {metric}. Intervals and tests: "
+        f"{designs(pairs)}{shared}. Better: p < 0.05 after Holm's "
         f"correction over this table. Equivalent: smaller than {within}, by two one-sided tests at "
         "5 %, corrected likewise. Not significant: neither; the intervals, each of a single "
         "difference, say how large it could be."
     )
 
 
+def _other_differences(results, pairs):
+    """Those of the other metrics that have intervals, which nothing is tested on."""
+    columns = {}
+    for name, metric in METRICS.items():
+        values = [f"{name}_{part}" for part in ("difference", "low", "high")]
+        is_known = set(values) <= set(pairs) and pairs[values].notna().all(axis=None)
+        if name != results.metric and is_known:
+            cells = map(with_interval, *(pairs[value] for value in values))
+            columns[f"{metric.label}, points (95 % interval)"] = cells
+    return columns
+
+
 def single_runs(results: Results) -> str:
-    """A row for each finished run, with Wilson's interval of its accuracy."""
-    runs, texts = results.runs, results.runs["texts"]
-    drawn = "test texts" if results.predictions.groups is None else "groups of test texts"
+    """A row for each finished run."""
+    runs = results.runs
     columns = {
         "method": _labels(results, runs["method"]),
-        "seed": runs["seed"].map(str),
-        "test accuracy, %": runs["test_accuracy"].map(percent),
-        "95 % interval": map(interval, *wilson(runs["test_accuracy"] * texts, texts)),
-        **_metrics(runs, but="accuracy"),
+        "fold" if results.is_folds else "seed": runs["seed"].map(str),
+        **_metrics(runs),
         "training accuracy, %": runs["train_accuracy"].map(percent),
         "best epoch": _form(runs["best_epoch"], "{:.3g}"),
         "epochs run": _form(runs["epochs_run"], "{:.3g}"),
@@ -155,10 +179,7 @@ def single_runs(results: Results) -> str:
         **_seconds(runs, SECONDS),
         "started": [escape(started or "—") for started in runs["started"]],
     }
-    return (
-        f"{table(columns)}\n\nIntervals: 95 %, Wilson, of the sampling of the {drawn}; what "
-        f"another seed would change is not in them.{_edges(results)}"
-    )
+    return f"{table(columns)}{_edges(results)}"
 
 
 def _rates(results):
@@ -196,17 +217,26 @@ def failed(results: Results) -> str:
 
 def misclassified(results: Results) -> str:
     """The first of the texts in `misclassified.csv`."""
-    wrong = results.misclassified
-    rows = wrong.head(SHOWN)
-    columns = {
-        "text": rows["text"].map(_unguarded),
-    }
-    return table(columns)
+    rows = results.misclassified.head(SHOWN)
+    return (
+        f"{wrong_texts(rows)}\n\nThe most confident of "
+        f"{count(len(results.misclassified), 'text')} wrong in every run of every method. "
+        "Confidence: the mean probability of the wrong label. Row: its place in the data, from 0."
+    )
+
+
+def wrong_texts(rows: pd.DataFrame) -> str:
+    """Texts with their label, and another that was given with this confidence."""
+    words = {name: rows[name].map(_unguarded) for name in ("label", "predicted", "text")}
+    confidence = rows["confidence"].map(percent)
+    columns = {"row": rows["row"].map(str), "label": words["label"]}
+    columns |= {"predicted": words["predicted"], "confidence, %": confidence}
+    return table(columns | {"text": words["text"]})
 
 
 def _unguarded(cell):
     """A cell of a CSV file without the apostrophe that `plain_cell` may have put before it."""
-    return escape(cell[1:] if cell != cell[1:] and plain_cell(cell[1:]) == cell else cell)
+    return escape(cell[1:] if plain_cell(cell[1:]) == cell else cell)
 
 
 def _labels(results, methods):

@@ -5,7 +5,7 @@
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test text: label, predicted label, confidence
                                     to four decimals, which halves the file, and its group's
-                                    number, if there are groups
+                                    number, if there are groups; with folds its place in the data
     report.md                       the page, made anew from these; with the figures that are there
 
 No text is kept, and no learning curve: the page has no list of misclassified texts, but each
@@ -42,11 +42,14 @@ def compact(source: Path, target: Path) -> list[Path]:
     written = [write(target / "experiment.json", json.dumps(about, indent=2) + "\n")]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
     rows = []
-    for (method, seed), logits in results.predictions.logits.items():
-        row = {"method": method, "seed": seed, "label": results.predictions.labels}
+    predictions = results.predictions
+    for (method, seed), logits in predictions.logits.items():
+        places = predictions.tested(seed)
         confidence = softmax(logits, axis=1).max(axis=1).round(4)
+        row = {"method": method, "seed": seed, "label": predictions.labels[places]}
         row |= {"predicted": logits.argmax(1), "confidence": confidence}
-        row |= {} if results.predictions.groups is None else {"group": results.predictions.groups}
+        row |= {"row": predictions.rows[places]} if results.is_folds else {}
+        row |= {} if predictions.groups is None else {"group": predictions.groups[places]}
         rows.append(pd.DataFrame(row))
     with replacing(target / "predictions.parquet") as part:
         packed = {"compression": "zstd", "compression_level": 19}
