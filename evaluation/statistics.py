@@ -144,9 +144,9 @@ def _sample(scores, values):
 
 def _paired(scores, a, b):
     """The difference of two methods: by text and, where they have seeds in common, by seed."""
-    parts, one = [scores.values[method] for method in (a, b)], scores.seeds
+    parts = [scores.values[method].astype(float) for method in (a, b)]
     kinds = "texts" if scores.groups is None else "groups of texts"
-    both = [seed for seed in one[a] if seed in one[b]]
+    both = [seed for seed in scores.seeds[a] if seed in scores.seeds[b]]
     if scores.is_folds:
         parts, design = [parts[0] - parts[1]], f"{kinds}, each tested once"
     elif min(map(len, parts)) == 1:  # the same for every seed of the other
@@ -155,7 +155,7 @@ def _paired(scores, a, b):
         design = f"{kinds} and {seeds} seeds, against one run" if seeds > 1 else f"{kinds}, one run"
     elif len(both) > 1:
         chosen = [
-            part[[one[method].index(seed) for seed in both]]
+            part[[scores.seeds[method].index(seed) for seed in both]]
             for part, method in zip(parts, (a, b), strict=True)
         ]
         parts, design = [chosen[0] - chosen[1]], f"{kinds} and {len(both)} seeds, paired by seed"
