@@ -237,7 +237,7 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = state.evaluation.seconds
-    save_checkpoint(model, run.folder, data.checkpoint, run.method)
+    save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
 
 

@@ -1,6 +1,7 @@
 """Runs without training by gradients: TF-IDF, the probe, and combinations of finished runs."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from evaluation.metrics import scores
 from .data import Data
 from .queue import RunQueue
 from .runs import Run
+from .settings import Settings
 
 
-def fit_baseline(run: Run, data: Data) -> None:
+def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     """Fit a baseline to all labels of a seed, those of validation too, and test it.
 
     Its validation loss is that of cross-validation within them.
@@ -46,7 +48,8 @@ def fit_baseline(run: Run, data: Data) -> None:
             part = logits if name == "test" else classifier.log_probabilities(inputs["labelled"])
             each = scores(known, part.numpy()).items()
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
-    save_checkpoint(classifier, run.folder, data.checkpoint, run.method)
+    pooling = {"pooling": facts.get("pooling")}
+    save_checkpoint(classifier, run.folder, data.checkpoint | pooling)
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)
 
@@ -77,8 +80,7 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    folders = [part.folder for part in parts]
-    save_combination(folders, run.folder, data.checkpoint, run.method)
+    save_combination(run.folder, run.method, [Path("..") / part.name for part in parts])
     run.finish(facts, test, torch.from_numpy(logits))
 
 
@@ -88,8 +90,7 @@ def save_final(queue: RunQueue) -> None:
     if not all(record and record.is_finished for record in (run.record() for run in queue.runs)):
         return
     if method.parts:
-        folders = [folder / part.file_name for part in method.parts]
-        save_combination(folders, folder, queue.data.checkpoint, method)
+        save_combination(folder, method, [Path(part.file_name) for part in method.parts])
     print(
         f"{method.text}, trained on all texts: {folder}. New texts, from a file, are classified by"
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from modeling.checkpoint import About
 from modeling.inference import features
 
 import modeling
@@ -84,17 +83,17 @@ class Data:
         return model
 
     @property
-    def checkpoint(self) -> About:
+    def checkpoint(self) -> dict[str, Any]:
         """What every checkpoint of the experiment says."""
         settings, task = self.settings, self.task
-        return About(
-            label_names=task.label_names,
-            text_column=task.text_column,
-            base_model=settings.model,
-            encoder_digest=self.encoder_digest,
-            max_tokens=settings.max_tokens,
-            truncation=settings.truncation,
-        )
+        return {
+            "label_names": task.label_names,
+            "text_column": task.text_column,
+            "base_model": settings.model,
+            "encoder_digest": self.encoder_digest,
+            "max_tokens": settings.max_tokens,
+            "truncation": settings.truncation,
+        }
 
     def pooling(self, seed: int) -> str:
         """What the head reads; POOLING = "auto" is chosen by a probe within the seed's labels."""

@@ -123,20 +123,20 @@ class RunQueue:
                         yield run
             left = {run: before for run, before in left.items() if run not in taken}
 
-    def do(self, run: Run, act: Callable[[Run], None]) -> None:
-        """`act(run)`; what fails is recorded, and costs no other run.
+    def do(self, run: Run, act: Callable[[Run, Data, Settings], None]) -> None:
+        """`act(run, data, settings)`; what fails is recorded, and costs no other run.
 
         Where the loss was not finite since cached numbers were damaged, it is done once more.
         """
         with run.at_work():
             try:
-                act(run)
+                act(run, self.data, self.settings)
             except FloatingPointError:
                 if not self.data.drop_damaged():
                     raise
                 print("Cached output of the frozen blocks was damaged: it is computed anew")
                 run.delete(STATE)
-                act(run)
+                act(run, self.data, self.settings)
 
     # ------------------------------------------------------------------------ the folder
 

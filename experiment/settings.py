@@ -197,7 +197,7 @@ def parse(namespace: dict[str, Any], arguments: list[str]) -> Settings:
         values[name] = _plain(getattr(value, chosen) if isinstance(value, Presets) else value)
     if "learning_rates" in given:
         given["learning_rates"] = values["learning_rates"] | dict(given["learning_rates"])
-    values |= given | {"preset": preset}
+    values |= {name: _plain(value) for name, value in given.items()} | {"preset": preset}
     if values["experiment"] is None:
         values["experiment"] = expanded(dataset).stem or "own" if preset == "own" else preset
     values["command"] = resume_command(arguments, preset)

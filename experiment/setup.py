@@ -35,7 +35,7 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
 
     What is finished when it is interrupted is kept, and told.
     """
-    began = time.perf_counter()
+    began, settings = time.perf_counter(), None
     boundary.interrupt_once()
     boundary.steady_output()
     try:
@@ -45,8 +45,7 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
         loaded = time.perf_counter()
         try:
             for run in queue:
-                act = fit_baseline if run.method.is_baseline else fine_tune
-                queue.do(run, lambda run, act=act: act(run, queue.data, settings))
+                queue.do(run, fit_baseline if run.method.is_baseline else fine_tune)
         finally:
             trained = time.perf_counter()
             status = summarise(queue)
@@ -60,7 +59,7 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
     if processes.first_to_print("resume"):
-        resume = resume_command(arguments)
+        resume = settings.command if settings else resume_command(arguments)
         print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
     return status
 
