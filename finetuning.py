@@ -165,8 +165,6 @@ def train(state: State, splits: dict[str, Split], settings: Settings, run: Run) 
         row = train_part(state, splits["train"], batches, settings, bar)
         with state.evaluation:
             measured = evaluate(state.model, splits["validation"], settings)[0]
-        if not math.isfinite(measured["loss"]):
-            raise FloatingPointError(f"the validation loss is {measured['loss']}")
         state.history.append(row | {f"validation_{k}": value for k, value in measured.items()})
         run.save(state)
         bar.set_postfix(validation_loss=f"{measured['loss']:.3f}")
@@ -210,8 +208,13 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
 
 
 def evaluate(model: PeftModel, split: Split, settings: Settings) -> tuple[dict, Tensor]:
-    """Every metric on a split, and the logits (n, C) of its texts, in their order."""
+    """Every metric on a split, and the logits (n, C) of its texts, in their order.
+
+    Raises `FloatingPointError` where they are not finite.
+    """
     logits = predict(model, split, settings.most_tokens(split.labels.device, training=False))
+    if not logits.isfinite().all():
+        raise FloatingPointError("the logits are not finite")
     return scores(split.labels.cpu().numpy(), logits.numpy()), logits
 
 

@@ -5,11 +5,12 @@ No file is written by two processes, so any number of them may work on one exper
 the operating system's: a crash gives it back.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from . import processes
 from .training_state import State, best, read_state, write_state
 
 RECORD, STATE, LOCK = "run.json", "unfinished.pt", ".lock"
-OUTPUTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
+CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in training
+OUTPUTS = (RECORD, CANDIDATE, "steps.csv", "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
 OTHERWISE = "choose another EXPERIMENT name, or start over with --fresh"
 
 
@@ -67,6 +69,10 @@ class Run:
     started: str = ""  # UTC
     start: float = 0.0  # on the clock of this process
     has_failed: bool = False  # in this process, whether or not that could be written
+    history: list[dict] = field(default_factory=list)  # of all learning rates so far
+    steps: list[dict] = field(default_factory=list)
+    seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
+    left_out: list[float] = field(default_factory=list)  # learning rates that diverged
 
     @property
     def name(self) -> str:
@@ -91,9 +97,19 @@ class Run:
     # ------------------------------------------------------------------------ while it trains
 
     def rates(self) -> Iterator[float]:
-        """The candidate learning rates that are left to try, the interrupted one first."""
-        rates, saved = list(self.method.learning_rates), self.unfinished()
-        yield from rates[rates.index(saved["learning_rate"]) if saved else 0 :]
+        """The candidate learning rates that are left to try, the interrupted one first.
+
+        After each, its tensors are kept if its lowest validation loss is the lowest so far.
+        """
+        rates, saved = list(self.method.learning_rates), self.unfinished() or {}
+        self.history, self.steps = saved.get("history", []), saved.get("steps", [])
+        self.seconds, self.left_out = saved.get("seconds", (0.0, 0.0)), saved.get("left_out", [])
+        self.started = saved.get("started", self.started)
+        for rate in rates[rates.index(saved["learning_rate"]) if saved else 0 :]:
+            yield rate
+            tensors = self.folder / CANDIDATE
+            if self.history and best(self.history)["learning_rate"] == rate and tensors.exists():
+                os.replace(tensors, self.folder / TENSORS)
 
     def unfinished(self) -> dict[str, Any] | None:
         """What `save` wrote last, None where there is nothing that can be resumed.
@@ -114,27 +130,32 @@ class Run:
 
     def resume(self, state: State) -> None:
         """Bring `state` to the run's last evaluation, of an earlier start or learning rate."""
-        if saved := self.unfinished():
-            self.started = saved["started"]
-            state.history, state.steps = saved["history"], saved["steps"]
-            state.training.seconds, state.evaluation.seconds = saved["seconds"]
-            if saved["learning_rate"] == state.learning_rate:
-                state.load_state_dict(saved)
+        state.history, state.steps = self.history, self.steps
+        state.training.seconds, state.evaluation.seconds = self.seconds
+        saved = self.unfinished()
+        if saved and saved["learning_rate"] == state.learning_rate:
+            state.load_state_dict(saved)
 
     def save(self, state: State) -> None:
         """Write what is known after an evaluation, and the trained tensors if they are the best."""
+        self.seconds = state.training.seconds, state.evaluation.seconds
         with writing(self.folder):
             write(self.folder / "steps.csv", pd.DataFrame(state.steps).to_csv(index=False))
             write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
             if state.is_best():
-                save_trained(state.model, self.folder / TENSORS)
+                save_trained(state.model, self.folder / CANDIDATE)
             more = {"depends_on": self.depends_on, "started": self.started}
-            write_state(state.state_dict() | more, self.folder / STATE)
+            write_state(
+                state.state_dict() | more | {"left_out": self.left_out}, self.folder / STATE
+            )
             self.delete(RECORD)  # of an earlier failure
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
-        """Say that training at a learning rate ended in numbers that are not finite."""
+        """Forget a learning rate at which numbers were not finite."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
+        self.left_out.append(rate)
+        for rows in (self.history, self.steps):
+            rows[:] = [row for row in rows if row["learning_rate"] != rate]
 
     def load_best(self, state: State) -> None:
         """Put the tensors of the lowest validation loss into the model.
@@ -162,7 +183,7 @@ class Run:
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
             facts["run_seconds"] = time.perf_counter() - self.start
             record = self._write_record("finished", facts)
-            self.delete(STATE)
+            self.delete(STATE, CANDIDATE)
         tqdm.write(self._in_one_line(record))
 
     def _in_one_line(self, record):
@@ -208,7 +229,7 @@ class Run:
         try:
             yield
         except FloatingPointError as error:
-            self.delete(STATE, TENSORS)
+            self.delete(STATE, CANDIDATE, TENSORS)
             raise BadInput(f"{error}; lower it in LEARNING_RATES") from error
         except Exception as error:
             if hardware.is_out_of_memory(error):

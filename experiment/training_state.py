@@ -35,8 +35,8 @@ class State:
         return [row for row in self.history if row["learning_rate"] == self.learning_rate]
 
     def is_best(self) -> bool:
-        """Whether the last evaluation has the lowest validation loss, at any learning rate."""
-        return best(self.history) is self.history[-1]
+        """Whether the last evaluation has this learning rate's lowest validation loss."""
+        return best(self.evaluations()) is self.history[-1]
 
     def steps_since_best(self) -> int:
         """How long this learning rate's validation loss has not been lower."""

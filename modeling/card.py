@@ -15,7 +15,7 @@ from data_utils.files import READERS
 from records import RunRecord
 
 CODE = {
-    "onnx": r'''
+    "onnx": r"""
 import json
 import re
 
@@ -37,7 +37,7 @@ def classify(texts):
     return [(labels[str(row.argmax())], float(row.max())) for row in probabilities]
 
 print(classify(["A text."]))
-''',
+""",
     "peft": """
 import peft
 import transformers

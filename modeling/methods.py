@@ -129,7 +129,9 @@ class Method:
         parts = tuple(sorted(methods, key=lambda method: order.index(method.name)))
         for before, after in zip(parts, parts[1:], strict=False):
             if before.is_same(after):
-                raise BadInput(f"{text!r} has {after.text} twice; a combination is of different ones")
+                raise BadInput(
+                    f"{text!r} has {after.text} twice; a combination is of different ones"
+                )
         hyperparameters = {part.text: part.hyperparameters for part in parts}
         return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
 
@@ -190,9 +192,13 @@ class Method:
             if hardware.is_out_of_memory(error):
                 raise
             file = inspect.getsourcefile(method.adapt)
-            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+            lines = [
+                f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file
+            ]
             place = f"{os.path.relpath(file)}, line {lines[-1]}" if lines else _place(method.adapt)
-            raise BadInput(f"{place}: {self.text} cannot adapt the model ({reason(error)})") from error
+            raise BadInput(
+                f"{place}: {self.text} cannot adapt the model ({reason(error)})"
+            ) from error
 
 
 # ---------------------------------------------------------------------------- reading
