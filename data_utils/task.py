@@ -92,9 +92,9 @@ class Task:
         if labels is not None and labels > used:
             notes.append(f"{labels:,} labels asked for, all {used:,} used")
         self._check(train, "training", self._remedy(labels))
-        few = labels is not None and labels <= used and folds is None
+        few = labels is not None and labels <= used and folds is None and not self.group
         self._check(validation, "validation", self._remedy(labels), None if few else notes)
-        self._check(test, "test", "", notes)
+        self._check(test, "test", self._remedy(), notes)
         if test_examples is not None:
             order = in_order(self._labels[test], [split_seed])[:test_examples]
             if test_examples > len(test):
@@ -108,7 +108,7 @@ class Task:
         draw = _Draw(seed, split_seed, None, validation_share)
         train, validation, _ = self._sample(everything, None, draw, notes)
         self._check(train, "training", self._remedy(None))
-        self._check(validation, "validation", "", notes)
+        self._check(validation, "validation", self._remedy(), notes)
         return Division(train, validation, everything[:0], notes)
 
     @cached_property
@@ -206,7 +206,9 @@ class Task:
         return f"{more}, or another --group-column than {self.group}" if self.group else more
 
     def _check(self, index, what, remedy, notes=None):
-        """Refuse texts that lack a label, or say so in `notes`."""
+        """Refuse texts that lack a label, or say so in `notes`; and refuse none at all."""
+        if not len(index):
+            raise BadInput(f"no {what} text of {self.name} can be set aside; {remedy}")
         for number, label in enumerate(self.label_names):
             if not (self._labels[index] == number).any():
                 line = f"no {what} text of {self.name} has the label {label!r}"
