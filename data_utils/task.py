@@ -298,9 +298,10 @@ def _is_unlabelled(frame, held, train):
     """Whether a split has no label at all, or -1 for all of them as train has not."""
     if "label" not in held:
         return True
-    labels, column = frame[held["label"]], held["label"]
-    nothing = {-1, "-1"} - set(train[column])
-    return all(is_missing(label) or label in nothing for label in labels)
+    column = held["label"]
+    in_train = train[column].tolist()
+    nothing = [value for value in (-1, "-1") if value not in in_train]
+    return all(is_missing(label) or label in nothing for label in frame[column])
 
 
 def _note_left_out(left_out, notes):
