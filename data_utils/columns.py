@@ -43,6 +43,9 @@ def choose_columns(
             found = [column for column in free if _looks_like(role, frame[column])]
             if len(found) == 1:
                 columns[role] = found[0]
+                is_row = str(columns.get("text")).count(" ") >= 2  # and no name of a column
+                if role == "label" and is_row and found[0] in set(frame[found[0]]):
+                    raise BadInput(f"{name} has no header; put a row such as text,label above it")
                 notes.append(f"the {role}s are taken from the column {found[0]!r}")
             else:
                 unclear.append(role)

@@ -149,6 +149,8 @@ def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray
     if max(np.bincount(labels)) < folds or units < folds:
         what = "texts of a label" if units >= folds else "groups" if groups is not None else "texts"
         raise BadInput(f"{folds} folds are more than there are {what}; give fewer --folds")
+    if folds < 2:
+        raise BadInput(f"{folds} folds leave nothing to train on; give more --folds")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     divide = kind(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), int)

@@ -55,7 +55,7 @@ BAD = {
     "a file that is refused": (lambda d: write(d / "r.csv", CSV + "a, b,1\n"), "r.csv, row 62: 3 "),
     "one label": (
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
-        "have the label '1'; expected two or more",
+        "have the label '1'; expected two",
     ),
     "no label at all": (
         lambda d: write(d / "o.csv", "text,label\na,\nb,\n"),

@@ -222,6 +222,8 @@ def test_folds_that_cannot_be_are_refused(make):
             task.divide(seed, folds=5)
     with pytest.raises(BadInput, match="50 folds are more than there are texts; give fewer --fold"):
         task.divide(0, folds=50)
+    with pytest.raises(BadInput, match="1 folds leave nothing to train on"):
+        task.divide(0, folds=1)
     grouped = make(labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10), "who")
     with pytest.raises(BadInput, match="5 folds are more than there are groups"):
         grouped.divide(0, folds=5)

@@ -183,6 +183,11 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, name):
     assert file in str(error.value) and "\n" not in str(error.value)
 
 
+def test_excels_line_that_names_the_separator_is_no_header(tmp_path):
+    frame = read_frame(write(tmp_path / "r.csv", "sep=;\ntext;label\na,b;1\n"))
+    assert list(frame) == ["text", "label"] and cells(frame) == [["a,b", "1"]]
+
+
 def test_names_left_empty_in_the_header_are_numbered(tmp_path):
     frame = read_frame(write(tmp_path / "r.csv", ",text, label ,\n0,a,x,\n1,b,y,\n"))
     assert list(frame) == ["column 1", "text", "label", "column 4"]

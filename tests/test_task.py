@@ -124,6 +124,12 @@ def test_columns_that_are_not_clear_are_listed_with_three_values(tmp_path, name)
         assert load_task(str(tmp_path / "t.csv"), **asked).label_names == ["billing", "bug"]
 
 
+def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path):
+    tickets().to_csv(tmp_path / "t.csv", index=False, header=False)
+    with pytest.raises(BadInput, match="t.csv has no header; put a row such as text,label above"):
+        load_task(str(tmp_path / "t.csv"))
+
+
 def test_a_column_that_is_not_there_is_named_with_its_option(tmp_path):
     path = save(tickets(), tmp_path / "t.csv")
     for role in ("text", "label", "group"):
