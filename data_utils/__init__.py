@@ -4,4 +4,5 @@ from .batches import Batch, Split, tokenise, training_batches
 from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
 from .cleaning import clean
 from .files import read_chunks, read_frame
-from .task import Division, Task, load_task
+from .loading import load_task
+from .task import Division, Task

@@ -140,7 +140,9 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
             truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
     return Split(
         texts=texts,
-        labels=torch.tensor([-100] * len(texts) if labels is None else list(labels)),
+        labels=torch.tensor(
+            [-100] * len(texts) if labels is None else [*labels], dtype=torch.int64
+        ),
         token_ids=torch.from_numpy(np.concatenate(ids or [np.empty(0, np.int32)])),
         lengths=np.array([len(text) for text in ids], int),
         pad_id=tokenizer.pad_token_id,

@@ -7,7 +7,7 @@
                                   mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
 Only the packages' files are read, after a check of their SHA-256 (sha256.json; MiniLM's weights may
-be in float16: benchmarks/offline.py), and none of their code is imported. The archive is unpacked
+be in float16: studies/offline.py), and none of their code is imported. The archive is unpacked
 once, to `bundled/` in the Hugging Face cache (`HF_HOME`, by default ~/.cache/huggingface).
 
 imdb has a column `film`: films.csv holds the row at which the next film begins. The texts of r8

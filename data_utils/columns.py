@@ -33,6 +33,9 @@ def choose_columns(
             raise BadInput(f"{line}; give another --{role}-column")
     notes, open_roles = [], [role for role in ("text", "label") if role not in columns]
     columns |= {role: role for role in open_roles if role in frame}
+    if len(set(columns.values())) < len(columns):
+        options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
+        raise BadInput(f"{options}: expected different columns")
     unclear = []
     for role in open_roles:
         if role not in columns:
@@ -40,6 +43,9 @@ def choose_columns(
             found = [column for column in free if _looks_like(role, frame[column])]
             if len(found) == 1:
                 columns[role] = found[0]
+                is_row = str(columns.get("text")).count(" ") >= 2  # and no name of a column
+                if role == "label" and is_row and found[0] in set(frame[found[0]]):
+                    raise BadInput(f"{name} has no header; put a row such as text,label above it")
                 notes.append(f"the {role}s are taken from the column {found[0]!r}")
             else:
                 unclear.append(role)
@@ -48,9 +54,6 @@ def choose_columns(
         options = " and ".join(f"--{role}-column" for role in unclear)
         line = f"{name}: which column holds {which}? It has {_listed(frame)}"
         raise BadInput(f"{line}; give {options}")
-    if len(set(columns.values())) < len(columns):
-        options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
-        raise BadInput(f"{options}: expected different columns")
     return {role: columns[role] for role in ("text", "label", "group") if role in columns}, notes
 
 

@@ -66,7 +66,8 @@ def _take_groups(labels, groups, share, seed):
     """Groups that together have about this share of each label's texts: large ones, then small.
 
     In random order within a size, a group is taken if that brings what is taken nearer to its
-    share of what was seen. Of a label that all of this misses, a small group is taken at last.
+    share of what was seen. Of a label that all of this misses, a small group is taken at last. No
+    group is taken that has all texts of a label that are left.
     """
     _, groups = np.unique(groups, return_inverse=True)
     counts = _counts(labels, groups)
@@ -96,22 +97,25 @@ def parts(labels: Labels, groups: Groups, size: int, seed) -> list[np.ndarray]:
 
     A part has each label in two texts, or two groups, at least, unless all is one part.
     """
-    units = len(labels) if groups is None else len(np.unique(groups))
     holders = np.arange(len(labels)) if groups is None else groups
-    rarest = min(len(np.unique(holders[labels == label])) for label in np.unique(labels))
-    count = min(len(labels) // size, rarest // 2, units)
+    classes = labels.max() + 1
+    held = _count_holders(labels, holders, classes)
+    count = min(len(labels) // size, held[held > 0].min() // 2)
     while count > 1:
-        part = (
-            _deal(labels, count, seed)
-            if groups is None
-            else _deal_groups(labels, groups, count, seed)
-        )
-        of_each = np.zeros((count, labels.max() + 1), int)
-        np.add.at(of_each, (part, labels), 1)
-        if of_each.sum(axis=1).min() >= size and of_each[:, np.unique(labels)].min() > 1:
+        deal = (labels, count, seed)
+        part = _deal(*deal) if groups is None else _deal_groups(groups, *deal)
+        of_each = _count_holders(part * classes + labels, holders, count * classes)
+        is_large = np.bincount(part, minlength=count).min() >= size
+        if is_large and of_each.reshape(count, classes)[:, held > 0].min() > 1:
             return [np.flatnonzero(part == number) for number in range(count)]
         count = count * 19 // 20
     return [np.arange(len(labels))]
+
+
+def _count_holders(classes, holders, count):
+    """How many texts, or groups, each of `count` classes has."""
+    most = holders.max() + 1
+    return np.bincount(np.unique(classes * most + holders) // most, minlength=count)
 
 
 def _deal(labels, count, seed):
@@ -123,7 +127,7 @@ def _deal(labels, count, seed):
     return part
 
 
-def _deal_groups(labels, groups, count, seed):
+def _deal_groups(groups, labels, count, seed):
     """The part of each text: a group, large ones first, goes where its labels are rarest."""
     _, groups = np.unique(groups, return_inverse=True)
     counts = _counts(labels, groups)
@@ -145,6 +149,8 @@ def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray
     if max(np.bincount(labels)) < folds or units < folds:
         what = "texts of a label" if units >= folds else "groups" if groups is not None else "texts"
         raise BadInput(f"{folds} folds are more than there are {what}; give fewer --folds")
+    if folds < 2:
+        raise BadInput(f"{folds} folds leave nothing to train on; give more --folds")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     divide = kind(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), int)

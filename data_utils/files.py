@@ -115,7 +115,9 @@ def _rows(path, encoding, separator):
         rows, number = csv.reader(file, delimiter=separator, strict=True), 0
         try:
             for number, row in enumerate(rows, 1):
-                yield number, row
+                line = "".join(row)
+                is_hint = number == 1 and line.startswith("sep=") and len(line) <= 5  # for Excel
+                yield number, [] if is_hint else row
         except csv.Error as error:
             remedy = 'put the text in double quotes, and write a quote within it as ""'
             raise BadInput(f"{path}, row {number + 1}: {error}; {remedy}") from None

