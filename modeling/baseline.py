@@ -120,11 +120,10 @@ def fit_tfidf(
             f"no word or pair of words occurs in two of the {len(texts)} training texts, which "
             "tfidf needs; leave tfidf out of METHODS, or give it more labels"
         ) from error
+    penalties = INVERSE_PENALTIES[TFIDF]
     with threadpool_limits(1, "blas"):
-        penalties = INVERSE_PENALTIES[TFIDF]
-        return TfidfClassifier(
-            words, *_fit_regression(penalties, features, labels, groups, classes)
-        )
+        fitted = _fit_regression(penalties, features, labels, groups, classes)
+    return TfidfClassifier(words, *fitted)
 
 
 def fit_probe(

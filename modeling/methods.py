@@ -182,14 +182,9 @@ class Method:
         except Exception as error:
             if hardware.is_out_of_memory(error):
                 raise
-            file = inspect.getsourcefile(method.adapt)
-            lines = [
-                f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file
-            ]
-            place = f"{os.path.relpath(file)}, line {lines[-1]}" if lines else _place(method.adapt)
-            raise BadInput(
-                f"{place}: {self.text} cannot adapt the model ({reason(error)})"
-            ) from error
+            place = _place(method.adapt, error)
+            line = f"{place}: {self.text} cannot adapt the model ({reason(error)})"
+            raise BadInput(line) from error
 
 
 # ---------------------------------------------------------------------------- own methods
@@ -209,13 +204,15 @@ def _check_rates(rates, subject):
         raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")
 
 
-def _place(thing):
-    """The file and the line of a class or a function."""
+def _place(thing, error=None):
+    """The file of a class or a function, and its line, or where in this file an error was raised."""
     try:
         file, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
     except (OSError, TypeError):  # typed at a prompt
         return thing.__qualname__
-    return f"{os.path.relpath(file)}, line {line}"
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{os.path.relpath(file)}, line {lines[-1] if lines else line}"
 
 
 def _target_order(target):
