@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 import hardware
 import modeling
 from evaluation.metrics import scores
-from modeling.finetuned import save_combination
+from modeling.checkpoint import save_combination
 
 from .data import Data
 from .queue import RunQueue

@@ -12,8 +12,9 @@ from .baseline import (
     fit_tfidf,
 )
 from .bitfit import BitFitModel
+from .checkpoint import save_checkpoint, save_combination
 from .fast import use_fast_attention
-from .finetuned import Finetuned, load_finetuned, save_checkpoint
+from .finetuned import Finetuned, load_finetuned
 from .full import FullModel
 from .head_only import HeadOnlyModel
 from .loading import encoder_digest, fresh_copy, load_config, load_pretrained, load_tokenizer
