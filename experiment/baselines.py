@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 import hardware
 import modeling
 from evaluation.metrics import scores
+from modeling.checkpoint import save_combination
 
 from .data import Data
 from .queue import RunQueue

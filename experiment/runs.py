@@ -26,6 +26,7 @@ import hardware
 from boundary import BadInput, reading, write, writing
 from data_utils import Split
 from modeling import Method
+from modeling.checkpoint import ABOUT, TENSORS, load_trained, save_trained
 from records import DAMAGED, RunRecord, what_differs
 
 from . import processes

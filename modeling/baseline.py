@@ -120,11 +120,10 @@ def fit_tfidf(
             f"no word or pair of words occurs in two of the {len(texts)} training texts, which "
             "tfidf needs; leave tfidf out of METHODS, or give it more labels"
         ) from error
+    penalties = INVERSE_PENALTIES[TFIDF]
     with threadpool_limits(1, "blas"):
-        penalties = INVERSE_PENALTIES[TFIDF]
-        return TfidfClassifier(
-            words, *_fit_regression(penalties, features, labels, groups, classes)
-        )
+        fitted = _fit_regression(penalties, features, labels, groups, classes)
+    return TfidfClassifier(words, *fitted)
 
 
 def fit_probe(
@@ -244,7 +243,7 @@ def _checked(tensors, names, columns=None):
     """The named tensors as float64 arrays. Raises `BadInput` where they fit no classifier."""
     if tensors.keys() != set(names):
         raise BadInput(f"the tensors are {sorted(tensors)}; expected {sorted(names)}")
-    arrays = {name: tensor.cpu().double().numpy() for name, tensor in tensors.items()}
+    arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
     weight, bias = arrays["weight"], arrays["bias"]
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {"weight": (len(bias), columns or weight.shape[-1]), "bias": (len(bias),)}

@@ -134,9 +134,13 @@ def load_trained(model: PeftModel, path: Path) -> None:
 
 def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifier:
     """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
-    with reading(str(folder / TENSORS), DAMAGED):
-        tensors = load_file(folder / TENSORS)
-        if about.method == PROBE:
-            return ProbeClassifier.from_tensors(tensors, about.pooling)
-        words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        return TfidfClassifier.from_tensors(tensors, words)
+    path = folder / TENSORS
+    with reading(str(path), DAMAGED):
+        tensors = load_file(path)
+        try:
+            if about.method == PROBE:
+                return ProbeClassifier.from_tensors(tensors, about.pooling)
+            words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+            return TfidfClassifier.from_tensors(tensors, words)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}; {DAMAGED}") from None

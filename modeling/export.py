@@ -15,6 +15,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class Graph(nn.Module):
             self.linear.load_state_dict({"weight": weight, "bias": bias})
         for layer in self.model.modules():
             if isinstance(layer, LoReFT):  # ONNX has no QR decomposition: R is a constant
-                layer.R = lambda R=layer.R().detach(): R
+                layer.R = partial(torch.clone, layer.R().detach())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What `EncoderClassifier` computes, in float32."""

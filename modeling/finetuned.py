@@ -183,6 +183,7 @@ def _encoder(folder, about, base):
             f"{base or about.base_model} is not the encoder that {folder} was trained with: its "
             "config, tokenizer or weights differ; give the right one as base"
         )
-    method = Method(about.method, about.hyperparameters)
-    method = Method("head", {}) if about.method == PROBE else method
+    values = about.hyperparameters.items()  # JSON has no tuples
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
+    method = Method("head", {}) if about.method == PROBE else Method(about.method, values)
     return method.build(pretrained, about.pooling), tokenizer

@@ -1,6 +1,6 @@
 """The forward pass over a batch and over a whole split: in training, evaluation and prediction.
 
-    input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)    matrices in bf16
+    input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)  in bf16
     features --classify--> logits (N, C)                                             in float32
 
 Micro-batches change no number but by rounding, so their size is the device's choice.

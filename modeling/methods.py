@@ -10,14 +10,12 @@
 A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
 
-import ast
 import inspect
 import os
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
-from urllib.parse import quote
 
 from transformers import PreTrainedModel
 
@@ -33,6 +31,7 @@ from .head_only import HeadOnlyModel
 from .ia3 import IA3Model
 from .ln import LNModel
 from .lora import LoRAModel
+from .method_text import in_file_name, read_text
 from .reft import ReFTModel
 from .vera import VeRAModel
 
@@ -49,9 +48,7 @@ METHODS: dict[str, type[PeftModel]] = {
     "full": FullModel,
 }
 BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
-LITERALS = bool, int, float, str, type(None)
-LARGEST = 3.4e38  # in float32
-EXPECTED = "a name, or a name and its hyperparameters such as lora(rank=4)"
+LARGEST = 3.4e38  # of float32
 
 
 def method_of(model: PeftModel) -> str:
@@ -70,10 +67,11 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
     parameters = list(inspect.signature(method.adapt).parameters.values())[1:]
     for parameter in parameters:
         if not _is_literal(parameter.default):
+            kind, default = type(parameter.default).__name__, f"{parameter.default!r:.60}"
+            shown = "missing" if parameter.default is parameter.empty else f"{kind} {default}"
             raise BadInput(
-                f"{_place(method.adapt)}: the default of {parameter.name} is "
-                f"{_described(parameter.default)}; expected a number, a text, True, False, None, "
-                "or a tuple of these"
+                f"{_place(method.adapt)}: the default of {parameter.name} is {shown}; expected a "
+                "number, a text, True, False, None, or a tuple of these"
             )
     if method.learning_rate is not None:
         _check_rates(method.learning_rate, f"{_place(method)}: the learning rate of {name}")
@@ -96,11 +94,7 @@ class Method:
         Raises `BadInput` for what is no call with literals, and for an unknown method or
         hyperparameter, with the choices.
         """
-        try:
-            parts = [_read(call) for call in _summands(ast.parse(text.strip(), mode="eval").body)]
-        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-            raise BadInput(f"the method {text!r} cannot be read; expected {EXPECTED}") from None
-        methods = [cls._of(name, given, text, constants) for name, given in parts]
+        methods = [cls._of(name, given, text, constants) for name, given in read_text(text)]
         return methods[0] if len(methods) == 1 else cls._combination(methods, text)
 
     @classmethod
@@ -126,12 +120,9 @@ class Method:
     @classmethod
     def _combination(cls, methods, text):
         order = [*METHODS, *BASELINES]
-        parts = tuple(sorted(methods, key=lambda method: order.index(method.name)))
-        for before, after in zip(parts, parts[1:], strict=False):
-            if before.is_same(after):
-                raise BadInput(
-                    f"{text!r} has {after.text} twice; a combination is of different ones"
-                )
+        parts = tuple(sorted(methods, key=lambda each: (order.index(each.name), each.text)))
+        if any(one.is_same(other) for one, other in combinations(parts, 2)):
+            raise BadInput(f"{text!r} has a method twice; combine methods that differ")
         hyperparameters = {part.text: part.hyperparameters for part in parts}
         return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
 
@@ -158,7 +149,7 @@ class Method:
         """
         if self.parts:
             return "+".join(part.file_name.replace("+", ",") for part in self.parts)
-        values = [f"{name}={_in_file_name(self.hyperparameters[name])}" for name in self.given]
+        values = [f"{name}={in_file_name(self.hyperparameters[name])}" for name in self.given]
         return "-".join([self.name, *values])
 
     @property
@@ -191,87 +182,39 @@ class Method:
         except Exception as error:
             if hardware.is_out_of_memory(error):
                 raise
-            file = inspect.getsourcefile(method.adapt)
-            lines = [
-                f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file
-            ]
-            place = f"{os.path.relpath(file)}, line {lines[-1]}" if lines else _place(method.adapt)
-            raise BadInput(
-                f"{place}: {self.text} cannot adapt the model ({reason(error)})"
-            ) from error
+            place = _place(method.adapt, error)
+            line = f"{place}: {self.text} cannot adapt the model ({reason(error)})"
+            raise BadInput(line) from error
 
 
-# ---------------------------------------------------------------------------- reading
-
-
-def _summands(node):
-    """The summands of a + b + c, first to last; a single one for anything else."""
-    summands = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        summands.insert(0, node.right)
-        node = node.left
-    return [node, *summands]
-
-
-def _read(node):
-    """The name and the given hyperparameters of a name, or of a call of one with literals."""
-    name = node.func if isinstance(node, ast.Call) else node
-    if not isinstance(name, ast.Name) or getattr(node, "args", ()):
-        raise SyntaxError
-    keywords = getattr(node, "keywords", ())
-    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-    if len(given) < len(keywords):
-        raise SyntaxError  # one is given twice
-    return name.id, given
+# ---------------------------------------------------------------------------- own methods
 
 
 def _is_literal(value):
-    """Whether a default is of Python's own types; a parameter without one is as well."""
+    """Whether a value is of Python's own types, as a file or a command line holds them."""
     if isinstance(value, tuple):
         return all(map(_is_literal, value))
-    return value is inspect.Parameter.empty or type(value) in LITERALS
+    return type(value) in (bool, int, float, str, type(None))
 
 
-def _check_rates(rates, what):
+def _check_rates(rates, subject):
     candidates = rates if isinstance(rates, tuple) else (rates,)
-    good = [r for r in candidates if type(r) in (int, float) and 0 < r < LARGEST]
-    if not candidates or len(good) < len(candidates):
-        raise BadInput(f"{what} is {_described(rates)}; expected a number above 0, or several")
+    valid = [r for r in candidates if type(r) in (int, float) and 0 < r < LARGEST]
+    if not candidates or len(valid) < len(candidates):
+        raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")
 
 
-def _described(value):
-    return f"{value!r:.60}" if _is_literal(value) else f"{type(value).__name__} {value!r:.60}"
-
-
-def _place(thing: type | Callable) -> str:
-    """The file and the line of a class or a function."""
+def _place(thing, error=None):
+    """The file of a class or a function, and its line, or where in this file an error was raised."""
     try:
         file, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
     except (OSError, TypeError):  # typed at a prompt
         return thing.__qualname__
-    return f"{os.path.relpath(file)}, line {line}"
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{os.path.relpath(file)}, line {lines[-1] if lines else line}"
 
 
 def _target_order(target):
     order = ("q", "k", "v", "o", "up", "down", "gate")
     return order.index(target) if target in order else len(order)
-
-
-def _in_file_name(value):
-    """A value without characters that a file name cannot have, and unlike any other value."""
-    if isinstance(value, tuple):  # q+v; of one, q+
-        return "+".join(map(_in_file_name, value)) + "+" * (len(value) < 2)
-    if isinstance(value, str) and not _is_like_literal(value):
-        return quote(value, safe="")
-    return quote(repr(value), safe="")
-
-
-def _is_like_literal(text):
-    """Whether a text, without its quotes, would be another value."""
-    for read in (ast.literal_eval, float):
-        try:
-            read(text)
-            return True
-        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-            continue
-    return False

@@ -144,7 +144,7 @@ def output(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is told of texts that are done: a bar on a terminal, now and then a line in a log."""
+    """Yield what is told how many texts are done: a bar on a terminal, lines in a log."""
     done, said = 0, time.monotonic()
     with tqdm(total=total, unit="text", disable=None) as bar:
 
