@@ -133,13 +133,13 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
+        **_other_differences(results, pairs),
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "verdict": [
             f"{method} better" if verdict == "different" else words[verdict]
             for verdict, method in zip(pairs["verdict"], better, strict=True)
         ],
-        **_other_differences(results, pairs),
     }
     counts = results.intervals.loc[results.intervals["seeds"] > 1, "seeds"]
     shared = ". A difference is of the seeds that both methods have" * (counts.nunique() > 1)
