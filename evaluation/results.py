@@ -14,7 +14,7 @@ from scipy.special import softmax
 from boundary import BadInput, reading
 from records import DAMAGED, RunRecord, record_files
 
-from . import statistics, style
+from . import answer, statistics, style
 from .files import read_table
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 from .stored import Predictions, predictions_of, read_compact, read_experiment, read_folders
@@ -124,6 +124,12 @@ class Results:
                 of_run = record.hyperparameters
                 shared[record.method] = {k: v for k, v in first.items() if of_run.get(k) == v}
         return shared
+
+    @cached_property
+    def advised(self) -> str | None:
+        """The method advised for one's own texts: of experiments with folds, or on a file."""
+        is_file = bool(Path(str(self.experiment["constants"].get("dataset", ""))).suffix)
+        return answer.advice(self).method if self.is_folds or is_file else None
 
     @property
     def metric(self) -> str:
