@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from .answer import majority
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
@@ -100,15 +100,9 @@ def intervals_of(results: Results, column: str) -> pd.DataFrame:
 
 def majority_line(draw: Callable, results: Results) -> str:
     """Draw the line of always saying the largest label, by `axes.axvline` or so; its note."""
-    share = 100 * majority_share(results)
+    share = 100 * majority(results)[1]
     draw(share, color="black", linewidth=1, linestyle=":")
     return f"dotted: always saying the largest label ({share:.3g} %)"
-
-
-def majority_share(results: Results) -> float:
-    """The share of the test texts that have the most frequent label."""
-    labels = results.predictions.labels
-    return np.bincount(labels).max() / len(labels)
 
 
 def interval_note(results: Results) -> str:
