@@ -10,28 +10,41 @@ folds. Two truths are estimated from the texts left out:
     the algorithm    the same of the models of all samples that do not contain the text
 
 Both are known but to their own standard error, with which the intervals are widened before it is
-counted whether they hold the truth. FOLDER keeps features and finished samples, so that a stopped
-run goes on. Some hours of one core; docs/results/coverage.csv has what is finished.
+counted whether they hold the truth. The penalties of both classifiers are chosen on the first
+sample, for all: choosing them in each fold takes most of the time. FOLDER keeps features and
+finished samples, so that a stopped run goes on; docs/results/coverage.csv has what is finished.
 """
 
+import json
 import os
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import data_utils
 import hardware
 import modeling
-from boundary import replacing
+from boundary import replacing, write
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
+from modeling.baseline import INVERSE_PENALTIES
 
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
@@ -74,14 +87,33 @@ def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarr
     return sample, places[~rows["group"].isin(rows["group"].iloc[sample])]
 
 
-def test(rows: pd.DataFrame, features: np.ndarray, size: int, seed: int) -> dict:
+def models(rows: pd.DataFrame, features: np.ndarray) -> dict[str, tuple[Pipeline, np.ndarray]]:
+    """The two classifiers as modeling/baseline.py fits them, and what each reads of the pool."""
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    tfidf = make_pipeline(words, LogisticRegression(max_iter=1000))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return {"tfidf": (tfidf, rows["text"].to_numpy(object)), "probe": (probe, features)}
+
+
+def choose(rows: pd.DataFrame, features: np.ndarray, size: int) -> dict[str, float]:
+    """The inverse penalty of each, with the lowest cross-validated loss on the first sample."""
+    sample, labels, chosen = draw(rows, size, 0)[0], rows["label"].to_numpy(), {}
+    for name, (model, inputs) in models(rows, features).items():
+        values = {"logisticregression__C": INVERSE_PENALTIES[name]}
+        search = GridSearchCV(model, values, scoring="neg_log_loss", cv=FOLDS)
+        search.fit(inputs[sample], labels[sample])
+        chosen |= {name: search.best_params_["logisticregression__C"]}
+    return chosen
+
+
+def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> dict:
     """One sample in five folds: the predictions of its texts, and of all texts left out.
 
     `inside` (methods, n) are of each text's fold's model, `outside` (methods, folds, N) of each
     fold's model, -1 for the sample's texts and its groups.
     """
     sample, rest = draw(rows, size, seed)
-    texts, labels = rows["text"].to_numpy(object), rows["label"].to_numpy()
+    labels = rows["label"].to_numpy()
     groups = rows["group"].to_numpy(object) if "group" in rows else None
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = kind(FOLDS, shuffle=True, random_state=seed)
@@ -90,15 +122,14 @@ def test(rows: pd.DataFrame, features: np.ndarray, size: int, seed: int) -> dict
     outside = np.full((len(METHODS), FOLDS, len(rows)), -1, np.int8)
     fold_of = np.zeros(size, int)
     for fold, (train, held) in enumerate(folds):
-        own, tested = sample[train], np.concatenate([sample[held], rest])
-        of_groups = None if groups is None else groups[own].tolist()
-        tfidf = modeling.fit_tfidf(texts[own], labels[own], of_groups)
-        probe = modeling.fit_probe(features[own], labels[own], of_groups)
-        one = tfidf.log_probabilities(texts[tested]).numpy()
-        other = probe.log_probabilities(features[tested]).numpy()
-        for method, logits in enumerate((one, other, one + other)):
-            inside[method, held] = logits.argmax(1)[: len(held)]
-            outside[method, fold, rest] = logits.argmax(1)[len(held) :]
+        tested, logits = np.concatenate([sample[held], rest]), []
+        for name, (model, inputs) in models(rows, features).items():
+            model.set_params(logisticregression__C=penalties[name])
+            model.fit(inputs[sample[train]], labels[sample[train]])
+            logits.append(model.predict_log_proba(inputs[tested]))
+        for method, each in enumerate((*logits, sum(logits))):
+            inside[method, held] = each.argmax(1)[: len(held)]
+            outside[method, fold, rest] = each.argmax(1)[len(held) :]
         fold_of[held] = fold
     return {"sample": sample, "folds": fold_of, "inside": inside, "outside": outside}
 
@@ -194,16 +225,25 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
+def test_once(name: str, pool: tuple, sample: tuple[int, int], folder: Path) -> None:
+    """Test a sample (size, seed) of a task, unless its file is there."""
+    path, chosen = (folder / f"{name}-{'-'.join(map(str, sample[:n]))}" for n in (2, 1))
+    if path.with_suffix(".npz").exists():
+        return
+    if not chosen.with_suffix(".json").exists():
+        write(chosen.with_suffix(".json"), json.dumps(choose(*pool, sample[0])))
+    penalties = json.loads(chosen.with_suffix(".json").read_text())
+    with replacing(path.with_suffix(".npz")) as part:
+        np.savez_compressed(part, **test(*pool, *sample, penalties))
+
+
 def main(folder: Path, most: int) -> None:
     """Test what samples are missing, a round of all tasks at a time, and write the table."""
     pools = {name: pool_of(name, folder) for name in TASKS}
-    for seed in tqdm(range(most), desc="samples of each task"):
-        for size in SIZES:
-            for name, (rows, features) in pools.items():
-                path = folder / f"{name}-{size}-{seed}.npz"
-                if not path.exists():
-                    with threadpool_limits(1), replacing(path) as part:
-                        np.savez_compressed(part, **test(rows, features, size, seed))
+    with threadpool_limits(1):
+        for seed, size in product(tqdm(range(most), desc="samples of each task"), SIZES):
+            for name, pool in pools.items():
+                test_once(name, pool, (size, seed), folder)
     tables = []
     for name, (rows, _) in pools.items():
         for size in SIZES:
