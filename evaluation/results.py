@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .stored import Predictions, predictions_of, read_compact, read_experiment, 
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
 MISCLASSIFIED = {"row": int, "label": str, "predicted": str, "confidence": float, "text": str}
-LETTERS = 60  # of a misclassified text that files and pages show
+LETTERS = 200  # of a misclassified text that files and pages show
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class Results:
     def read(cls, folder: str | Path, texts: Sequence[str] | None = None) -> "Results":
         """Read the experiment in `folder`, and compute its intervals and comparisons.
 
-        With `texts`, those of all rows of the task, the texts that every method misclassifies are
-        computed; else they are read. Raises `BadInput` with the name of the file for what cannot be
+        With `texts`, those of all rows of the task, `misclassified` is computed; else it is read:
+        what every method gets wrong, or the method that is `advised`.
+        Raises `BadInput` with the name of the file for what cannot be
         read, and where there is no finished run.
         """
         folder = Path(folder)
@@ -86,7 +87,7 @@ class Results:
         else:
             wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
         fixed = set() if _redrawn(experiment) else {r.method for r in records if r.baseline}
-        return cls(
+        results = cls(
             folder=folder,
             experiment=experiment,
             records=records,
@@ -101,6 +102,11 @@ class Results:
             looks=style.looks(runs["method"], blocks_of(records)),
             is_compact=is_compact,
         )
+        if texts is None or results.advised is None:
+            return results
+        errors = answer.confident_errors(results, results.advised, texts)
+        short = [textwrap.shorten(text, LETTERS, placeholder=" …") for text in errors["text"]]
+        return replace(results, misclassified=errors.assign(text=short))
 
     @cached_property
     def constants(self) -> dict[str, Any]:

@@ -82,8 +82,18 @@ PAIRS = {
     "lora": [f"lora({WRONG_RATE})", "lora_normal", "lora_frozen_head"],
     "adapter": [f"adapter({WRONG_RATE})", "adapter_no_residual", "adapter_frozen_norms"],
 }
-TASK = ["--dataset", "rotten-tomatoes", "--max-tokens", "64", "--labels", "300"]
-RATES = {  # each the best of three or four on validation: few-rotten-tuning, broken-tuning
+TASK = [
+    "--preset",
+    "quick",
+    "--dataset",
+    "rotten-tomatoes",
+    "--max-tokens",
+    "64",
+    "--labels",
+    "300",
+]
+TASK += ["--pooling", "layers", "--evaluations-per-epoch", "3"]
+RATES = {  # each the best of three or four, by the validation loss of the first seed
     **{"lora": 1e-3, "lora_normal": 3.16e-4, "lora_frozen_head": 3.16e-3},
     **{"adapter": 1e-3, "adapter_no_residual": 3.16e-3, "adapter_frozen_norms": 1e-3},
 }
