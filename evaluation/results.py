@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from boundary import BadInput, reading
-from records import DAMAGED, RunRecord, record_files
+from records import RunRecord, record_files
 
 from . import answer, statistics, style
 from .files import read_table
@@ -66,7 +66,7 @@ class Results:
         if is_compact and not (folder / "predictions.parquet").exists():
             problem = "has no finished runs" if folder.is_dir() else "is no folder"
             raise BadInput(f"{folder} {problem}")
-        with reading(str(folder), DAMAGED):
+        with reading(str(folder), "one of its files is damaged, or written by another version"):
             return cls._read(folder, is_compact, texts)
 
     @classmethod
@@ -183,13 +183,14 @@ class Results:
 
 
 def check_different(experiments: Iterable[Results]) -> None:
-    """Refuse a data set that counts twice: its errors are not independent. Raises `BadInput`."""
-    seen = {}
+    """Refuse a data set that a mean counts twice: its errors are not independent."""
+    folders = {}
     for results in experiments:
         digest = results.experiment["digests"].get("data")
-        other = seen.setdefault(digest, results.folder) if digest else results.folder
-        if other != results.folder:
-            raise BadInput(f"{other} and {results.folder} have the same data; give one of them")
+        if digest and digest in folders:
+            both = f"{folders[digest]} and {results.folder}"
+            raise BadInput(f"{both} have the same data, which would count twice; give one of them")
+        folders[digest] = results.folder
 
 
 def misclassified(

@@ -44,12 +44,12 @@ from boundary import replacing, write
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
-from modeling.baseline import INVERSE_PENALTIES
 
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
 POOL, SIZES, FOLDS = 6_000, (800, 300), 5
 METHODS = ("tfidf", "probe", "probe+tfidf")
+INVERSE_PENALTIES = {"tfidf": (3.0, 30.0, 300.0), "probe": (1e-4, 1e-3, 1e-2)}
 PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
 
 

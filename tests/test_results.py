@@ -21,7 +21,7 @@ from made_up import (
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from boundary import BadInput, replacing, write
+from boundary import BadInput
 from evaluation import report, statistics, tables
 from evaluation.results import Results
 from evaluation.stored import logits_of
@@ -324,16 +324,3 @@ def test_no_form_of_results_stays_in_a_compact_command(folder, option):
 def test_what_cannot_be_made_compact_is_one_line(arguments, capsys):
     assert compact.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "new" / "file.txt"
-    with pytest.raises(RuntimeError), replacing(path) as part:
-        part.write_text("half")
-        raise RuntimeError
-    assert not path.exists()
-    assert write(path, "one\n").read_text() == "one\n"
-    with replacing(path) as part:
-        part.write_text("two\n")
-        assert path.read_text() == "one\n"
-    assert path.read_text() == "two\n" and not list(tmp_path.rglob(".*.part-*"))
