@@ -120,7 +120,7 @@ def cost_and_benefit(results: Results):
     for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
         if costs[column].max() > WIDER * costs[column].min():
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
+            axes.xaxis.set_major_formatter(_short)
         axes.set_xlabel(label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
             look, (low, high) = results.looks[method], (row[f"{name}_low"], row[f"{name}_high"])
@@ -130,6 +130,14 @@ def cost_and_benefit(results: Results):
     panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
     return figure, "\n".join([interval_note(results), *[WHOLE] * results.is_shared]), handles
+
+
+def _short(value, _):
+    """A tick's number: 0.1, 1,000, 10k, 1M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(unit, 1e4):
+            return f"{value / unit:g}{letter}"
+    return f"{value:,g}"
 
 
 def differences(results: Results):

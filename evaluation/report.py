@@ -174,7 +174,8 @@ def _what(results):
         f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
         f"{texts}; up to {constants['max_tokens']} tokens{_truncated(experiment)}; "
-        f"seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.",
+        f"{'folds' if results.is_folds else 'seeds'}: "
+        f"{', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
     lines += [f"**{escape(warning)}**" for warning in data["warnings"]]
     if data["groups"]:

@@ -3,14 +3,25 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, add_run, begin, predicted
+from made_up import (
+    EXPERIMENT,
+    TESTS,
+    add,
+    add_depths,
+    add_folds,
+    add_run,
+    begin,
+    begin_folds,
+    predicted,
+)
 
-from evaluation import html, markdown, plots, report, tables
+from evaluation import advised, html, markdown, plots, report, tables
 from evaluation.metrics import METRICS
 from evaluation.results import Results
 
@@ -272,6 +283,81 @@ def test_the_most_confident_mistakes_are_on_the_page(folder):
     shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading" + " more" * 9
     row = f"| 39 | good | bad | 88.1 | {shown} |"
     assert row in section(text, "Texts misclassified by every method")
+
+
+# ------------------------------------------------------------------ the answer
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """An experiment with folds, and its page; the combination of probe and TF-IDF is the best."""
+    folder, truth = tmp_path_factory.mktemp("answered"), np.arange(TESTS) % 2
+    begin_folds(folder, 5, command="python finetuning.py --dataset 'my tickets.csv'")
+    for method, right in (("tfidf", 24), ("probe", 30), ("probe+tfidf", 38)):
+        guess = np.where(np.arange(TESTS) < right, truth, 1 - truth)
+        add_folds(folder, method, 5, truth, (1 + np.arange(TESTS) % 7)[:, None] * np.eye(2)[guess])
+    report.write(Results.read(folder, TEXTS))
+    return folder
+
+
+def test_the_answer_comes_first_with_what_it_rests_on(answered):
+    text = (answered / "report.md").read_text(encoding="utf-8")
+    first, _, rest = text.partition("<details>")
+    inside = section(first, "Answer")
+    assert "\n**Use probe + TF-IDF: " in inside and "## Results" not in text
+    order = ["| method | accuracy, %", "(accuracies.png)", "### How probe + TF-IDF errs"]
+    order += [
+        "| label | Precision, %",
+        "(confusion_matrix.png)",
+        "(referral.png)",
+        "| row | label |",
+    ]
+    order += ["    python finetuning.py --dataset 'my tickets.csv' --final probe+tfidf"]
+    places = [inside.index(part) for part in order]
+    assert places == sorted(places)
+    assert "Always saying “bad” has 50.0 %." in inside
+    rows = [line.split(" | ")[0] for line in inside.splitlines()[3:8] if line.startswith("| ")]
+    assert rows == ["| method", "| ---", "| probe + TF-IDF", "| probe", "| TF-IDF"]
+    assert "40 texts (bad 20, good 20), each tested in one of 5 folds" in text
+    assert "<summary>All results</summary>" in rest
+
+
+def test_errors_of_the_method_advised_are_listed_from_the_files_alone_too(answered):
+    errors = pd.read_csv(answered / "misclassified.csv")
+    assert errors["row"].tolist() == [39, 38] and errors["text"].tolist() == ["text 39", "text 38"]
+    before = (answered / "report.md").read_text(encoding="utf-8")
+    assert report.page(Results.read(answered), figures_of(before)) == before
+    assert pd.read_csv(answered / "answer.csv")["method"].tolist()[0] == "probe+tfidf"
+
+
+def figures_of(text):
+    """The titles of a page's figures, by name."""
+    return {name: title for title, name in re.findall(r"!\[(.*?)\]\((.*?)\.png\)", text)}
+
+
+def test_the_terminal_ends_with_the_answer(answered):
+    text = tables.terminal(Results.read(answered))
+    assert "\nUse probe + TF-IDF: " in text and "seed" not in text
+
+
+def test_the_line_of_always_saying_the_largest_label_is_drawn_where_it_is_near(answered):
+    results = Results.read(answered)
+    figure, note, _ = advised.accuracies(results)
+    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert set(line.get_xdata()) == {50} and "dotted" in note
+    ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert ticks == ["probe + TF-IDF", "probe", "TF-IDF"]
+    far = replace(results, intervals=results.intervals.assign(accuracy_low=0.99, accuracy_high=1.0))
+    figure, note, _ = advised.accuracies(far)
+    assert "always saying the largest label: 50.0 %, far to the left" in note
+
+
+def test_a_matrix_of_confusions_counts_every_text_and_is_left_out_of_too_many_labels(answered):
+    results = Results.read(answered)
+    axes = advised.confusion_matrix(results)[0].axes[0]
+    assert sum(int(text.get_text()) for text in axes.texts) == TESTS
+    many = results.experiment | {"label_names": [str(label) for label in range(99)]}
+    assert advised.confusion_matrix(replace(results, experiment=many)) is None
 
 
 # ------------------------------------------------------------------ report.html
