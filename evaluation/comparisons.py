@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from .answer import majority
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
@@ -100,15 +100,9 @@ def intervals_of(results: Results, column: str) -> pd.DataFrame:
 
 def majority_line(draw: Callable, results: Results) -> str:
     """Draw the line of always saying the largest label, by `axes.axvline` or so; its note."""
-    share = 100 * majority_share(results)
+    share = 100 * majority(results)[1]
     draw(share, color="black", linewidth=1, linestyle=":")
     return f"dotted: always saying the largest label ({share:.3g} %)"
-
-
-def majority_share(results: Results) -> float:
-    """The share of the test texts that have the most frequent label."""
-    labels = results.predictions.labels
-    return np.bincount(labels).max() / len(labels)
 
 
 def interval_note(results: Results) -> str:
@@ -126,7 +120,7 @@ def cost_and_benefit(results: Results):
     for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
         if costs[column].max() > WIDER * costs[column].min():
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
+            axes.xaxis.set_major_formatter(_short)
         axes.set_xlabel(label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
             look, (low, high) = results.looks[method], (row[f"{name}_low"], row[f"{name}_high"])
@@ -136,6 +130,14 @@ def cost_and_benefit(results: Results):
     panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
     return figure, "\n".join([interval_note(results), *[WHOLE] * results.is_shared]), handles
+
+
+def _short(value, _):
+    """A tick's number: 0.1, 1,000, 10k, 1M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(unit, 1e4):
+            return f"{value / unit:g}{letter}"
+    return f"{value:,g}"
 
 
 def differences(results: Results):

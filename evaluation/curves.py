@@ -81,9 +81,9 @@ def learning_rates(results: Results):
     for method, part in methods:
         look, by_rate = results.looks[method], part.groupby("rate")
         losses = by_rate["loss"].mean().where(by_rate["loss"].count() == by_rate.size())
-        axes.plot(losses, color=look.colour, ls=look.line, marker=look.marker)
+        axes.plot(losses.index, losses, color=look.colour, ls=look.line, marker=look.marker)
         chosen = losses[by_rate["chosen"].any()]
-        axes.plot(chosen, "o", ms=13, mfc="none", color=look.colour)
+        axes.plot(chosen.index, chosen, "o", ms=13, mfc="none", color=look.colour)
     axes.set(xscale="log", yscale="log")  # a loss far above the best would squeeze all others
     rates = sorted(table["rate"].unique())
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

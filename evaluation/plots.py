@@ -6,7 +6,7 @@ from pathlib import Path
 
 from boundary import reason
 
-from . import comparisons
+from . import advised, comparisons
 from .curves import VARIED, hyperparameter, learning_curves, learning_rates
 from .markdown import count
 from .results import Results
@@ -37,6 +37,10 @@ def draw(results: Results) -> dict[Path, str]:
 
 def _figures():
     """Name, title and drawing function, which returns None where there is nothing to draw."""
+    yield "accuracies", "How accurate is each method?", advised.accuracies
+    yield "confusion_matrix", "Which labels are taken for which?", advised.confusion_matrix
+    title = "How accurate is it if the least confident texts go to a person?"
+    yield "referral", title, advised.referral
     for name, what in comparisons.bar_figures().items():
         yield name, what.title, partial(comparisons.bars, what=what)
     yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit

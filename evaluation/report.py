@@ -14,7 +14,7 @@ import pandas as pd
 from boundary import plain_cell
 from boundary import write as write_file
 
-from . import html, tables
+from . import advised, answer, html, tables
 from .curves import VARIED
 from .files import run_command
 from .markdown import code, count, escape, percent, size, table, with_interval
@@ -44,6 +44,9 @@ def write(results: Results) -> list[Path]:
             words = ["label", "predicted", "text"]  # a spreadsheet may run them
             table = wrong.assign(**wrong[words].map(plain_cell)).to_csv(index=False)
             written.append(write_file(folder / "misclassified.csv", table))
+        if results.advised:
+            table = answer.methods(results).to_csv(index=False)
+            written.append(write_file(folder / "answer.csv", table))
     figures = draw(results)
     text = page(results, {path.stem: title for path, title in figures.items()})
     images = {path.name: path for path in figures}
@@ -60,27 +63,23 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     def shown(*names):
         return [f"![{figures[name]}]({name}.png)" for name in names if name in figures]
 
-    planned, others = results.contrasts, results.comparisons
-    asked = len(results.experiment["constants"].get("contrasts") or ())
-    missing = f"{count(asked - len(planned), 'planned contrast')} without finished runs."
-    contrasts = (
-        [tables.comparisons(results, planned), *shown("differences")] if len(planned) else []
-    )
-    tried = [tables.comparisons(results, others)] if len(others) else []
-    tried += [] if contrasts else shown("differences")
     many = len(results.experiment["label_names"]) > 2
     wrong = [tables.misclassified(results)] if results.misclassified is not None else []
+    scores = [tables.accuracies(results), *shown("test_accuracy")]
+    first, folded = _contrasts(results, shown)
     sections = {
-        "## Planned contrasts": contrasts + [missing] * (asked > len(planned)),
-        "## Results": [tables.accuracies(results), *shown("test_accuracy")],
-        "## Findings": [_findings(results)],
+        "## Answer": _answer(results, shown, wrong) if results.advised else [],
+        **first,
+        "## Results": [] if results.advised else scores,
+        "## Findings": [] if results.advised else [_findings(results)],
         "## Failed runs": [tables.failed(results)] * bool(len(results.failed)),
-        f"Exploratory comparisons: {'all other' if contrasts else 'all'} pairs": tried,
+        **folded,
+        "All results": scores if results.advised else [],
         "Costs": shown(*COSTS),
         "Other metrics": shown(*SCORED),
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
         "Labels": [tables.by_label(results)] if many else [],
-        "Texts misclassified by every method": wrong,
+        "Texts misclassified by every method": [] if results.advised else wrong,
         "How it was made": _made(results),
     }
     title = f"# Experiment “{escape(results.experiment['constants']['experiment'])}”"
@@ -91,6 +90,38 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         elif inside:  # opened by a click
             parts += [f"<details>\n<summary>{heading}</summary>", *inside, "</details>"]
     return "\n\n".join(parts) + "\n"
+
+
+def _contrasts(results, shown):
+    """The sections of the planned contrasts, and of all other pairs."""
+    planned, others = results.contrasts, results.comparisons
+    asked = len(results.experiment["constants"].get("contrasts") or ())
+    missing = f"{count(asked - len(planned), 'planned contrast')} without finished runs."
+    first = [tables.comparisons(results, planned), *shown("differences")] if len(planned) else []
+    tried = [tables.comparisons(results, others)] if len(others) else []
+    title = f"Exploratory comparisons: {'all other' if first else 'all'} pairs"
+    return (
+        {"## Planned contrasts": first + [missing] * (asked > len(planned))},
+        {title: tried + ([] if first else shown("differences"))},
+    )
+
+
+def _answer(results, shown, wrong):
+    """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
+    advice = answer.advice(results)
+    label = escape(results.looks[advice.method].label)
+    return [
+        f"**{escape(advice.sentence)}**",
+        advised.methods(results),
+        *shown("accuracies"),
+        f"### How {label} errs",
+        advised.by_label(results, advice.method),
+        *shown("confusion_matrix", "referral"),
+        *wrong,
+        "### A classifier of new texts",
+        f"This trains {label} on all texts:",
+        code(advised.final_command(results, advice.method)),
+    ]
 
 
 def _findings(results):
@@ -143,7 +174,8 @@ def _what(results):
         f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
         f"{texts}; up to {constants['max_tokens']} tokens{_truncated(experiment)}; "
-        f"seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.",
+        f"{'folds' if results.is_folds else 'seeds'}: "
+        f"{', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
     lines += [f"**{escape(warning)}**" for warning in data["warnings"]]
     if data["groups"]:

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.special import softmax
 
 from boundary import BadInput, reading
-from records import DAMAGED, RunRecord, record_files
+from records import RunRecord, record_files
 
-from . import statistics, style
+from . import answer, statistics, style
 from .files import read_table
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 from .stored import Predictions, predictions_of, read_compact, read_experiment, read_folders
@@ -22,7 +22,7 @@ from .stored import Predictions, predictions_of, read_compact, read_experiment, 
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
 MISCLASSIFIED = {"row": int, "label": str, "predicted": str, "confidence": float, "text": str}
-LETTERS = 60  # of a misclassified text that files and pages show
+LETTERS = 200  # of a misclassified text that files and pages show
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Results:
     form has none. `intervals` has a row a method: seeds and, of each metric that has them,
     <metric>, <metric>_low, _high and _sd. `contrasts` are the planned pairs, `comparisons` all
     others: columns as of `statistics.compare` for `metric`, and <metric>_difference, _low and _high
-    for each. `misclassified` is None where it was not looked for.
+    for each. `misclassified` are the texts that the advised method gets most confidently wrong or,
+    where none is advised, that every method gets wrong; None where it was not looked for.
     """
 
     folder: Path
@@ -56,16 +57,16 @@ class Results:
     def read(cls, folder: str | Path, texts: Sequence[str] | None = None) -> "Results":
         """Read the experiment in `folder`, and compute its intervals and comparisons.
 
-        With `texts`, those of all rows of the task, the texts that every method misclassifies are
-        computed; else they are read. Raises `BadInput` with the name of the file for what cannot be
-        read, and where there is no finished run.
+        With `texts`, those of all rows of the task, `misclassified` is computed; else it is read.
+        Raises `BadInput` with the name of the file for what cannot be read, and where there is no
+        finished run.
         """
         folder = Path(folder)
         is_compact = not record_files(folder)
         if is_compact and not (folder / "predictions.parquet").exists():
             problem = "has no finished runs" if folder.is_dir() else "is no folder"
             raise BadInput(f"{folder} {problem}")
-        with reading(str(folder), DAMAGED):
+        with reading(str(folder), "one of its files is damaged, or written by another version"):
             return cls._read(folder, is_compact, texts)
 
     @classmethod
@@ -81,12 +82,8 @@ class Results:
         finished = runs["status"] == "finished"
         planned, others = _compare(predictions, experiment)
         path = folder / "misclassified.csv"
-        if texts is not None:
-            wrong = misclassified(predictions, texts, experiment["label_names"])
-        else:
-            wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
         fixed = set() if _redrawn(experiment) else {r.method for r in records if r.baseline}
-        return cls(
+        results = cls(
             folder=folder,
             experiment=experiment,
             records=records,
@@ -97,10 +94,11 @@ class Results:
             intervals=_intervals(predictions, fixed),
             contrasts=planned,
             comparisons=others,
-            misclassified=wrong,
+            misclassified=read_table(path, MISCLASSIFIED) if path.exists() else None,
             looks=style.looks(runs["method"], blocks_of(records)),
             is_compact=is_compact,
         )
+        return results if texts is None else replace(results, misclassified=_wrong(results, texts))
 
     @cached_property
     def constants(self) -> dict[str, Any]:
@@ -124,6 +122,12 @@ class Results:
                 of_run = record.hyperparameters
                 shared[record.method] = {k: v for k, v in first.items() if of_run.get(k) == v}
         return shared
+
+    @cached_property
+    def advised(self) -> str | None:
+        """The method advised for one's own texts: of experiments with folds, or on a file."""
+        is_file = bool(Path(str(self.experiment["constants"].get("dataset", ""))).suffix)
+        return answer.advice(self).method if self.is_folds or is_file else None
 
     @property
     def metric(self) -> str:
@@ -171,42 +175,14 @@ class Results:
 
 
 def check_different(experiments: Iterable[Results]) -> None:
-    """Refuse a data set that counts twice: its errors are not independent. Raises `BadInput`."""
-    seen = {}
+    """Refuse a data set that a mean counts twice: its errors are not independent."""
+    folders = {}
     for results in experiments:
         digest = results.experiment["digests"].get("data")
-        other = seen.setdefault(digest, results.folder) if digest else results.folder
-        if other != results.folder:
-            raise BadInput(f"{other} and {results.folder} have the same data; give one of them")
-
-
-def misclassified(
-    predictions: Predictions, texts: Sequence[str], label_names: Sequence[str]
-) -> pd.DataFrame:
-    """The test texts that every method gets wrong in all its runs, most confident first.
-
-    `texts` are of all rows of the task, and `row` is the place among them. `predicted` is the wrong
-    label with the highest probability, averaged over a method's runs and then over methods; that is
-    its `confidence`. Raises `BadInput` where a row has no text.
-    """
-    labels, rows = predictions.labels, predictions.rows
-    if rows is None or rows.max() >= len(texts):
-        raise BadInput(f"{len(texts):,} texts do not have all rows that runs have tested")
-    total = np.zeros((len(labels), len(label_names)))  # of probabilities, over methods
-    methods, wrong = np.zeros((len(labels), 1)), np.ones(len(labels), bool)
-    for method in predictions.seeds():
-        runs = list(predictions.by_run(method))
-        for places, logits in runs:
-            total[places] += softmax(logits.astype(float), axis=1) / len(runs)
-            wrong[places] &= logits.argmax(1) != labels[places]
-        methods[runs[0][0]] += 1
-    mean = total / np.maximum(methods, 1)
-    mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
-    names, table = np.array(label_names, dtype=object), pd.DataFrame({"row": rows[wrong]})
-    table["label"], table["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
-    table["confidence"] = mean[wrong].max(1)
-    table["text"] = [textwrap.shorten(texts[i], LETTERS, placeholder=" …") for i in table["row"]]
-    return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+        if digest and digest in folders:
+            both = f"{folders[digest]} and {results.folder}"
+            raise BadInput(f"{both} have the same data, which would count twice; give one of them")
+        folders[digest] = results.folder
 
 
 def blocks_of(records: Iterable[RunRecord], name: Callable[[str], str] = str) -> dict:
@@ -223,6 +199,42 @@ def runs_csv(records: Sequence[RunRecord]) -> str:
 
 
 # ---------------------------------------------------------------------------- what follows
+
+
+def _wrong(results, texts):
+    """The misclassified texts, most confident first: row (in the task), label, predicted, text."""
+    rows = results.predictions.rows
+    if rows is None or rows.max() >= len(texts):
+        raise BadInput(f"{len(texts):,} texts do not have all rows that runs have tested")
+    if results.advised is None:
+        table = _wrong_for_all(results.predictions, results.experiment["label_names"])
+    else:
+        table = answer.confident_errors(results, results.advised)
+    short = [textwrap.shorten(texts[i], LETTERS, placeholder=" …") for i in table["row"]]
+    return table.assign(text=short)
+
+
+def _wrong_for_all(predictions, label_names):
+    """What every method gets wrong in all its runs.
+
+    `predicted` is the wrong label with the highest probability, averaged over a method's runs and
+    then over methods; that is its `confidence`.
+    """
+    labels, rows = predictions.labels, predictions.rows
+    total = np.zeros((len(labels), len(label_names)))  # of probabilities, over methods
+    methods, wrong = np.zeros((len(labels), 1)), np.ones(len(labels), bool)
+    for method in predictions.seeds():
+        runs = list(predictions.by_run(method))
+        for places, logits in runs:
+            total[places] += softmax(logits.astype(float), axis=1) / len(runs)
+            wrong[places] &= logits.argmax(1) != labels[places]
+        methods[runs[0][0]] += 1
+    mean = total / np.maximum(methods, 1)
+    mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
+    names, table = np.array(label_names, dtype=object), pd.DataFrame({"row": rows[wrong]})
+    table["label"], table["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
+    table["confidence"] = mean[wrong].max(1)
+    return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
 def _redrawn(experiment):

@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score
 
 from boundary import plain_cell
 
+from . import answer
 from .comparisons import designs
 from .markdown import count, escape, interval, number, p_value, percent, size, table, with_interval
 from .metrics import BINS, METRICS
@@ -28,7 +29,9 @@ WHAT_SECONDS = (
 
 
 def terminal(results: Results) -> str:
-    """The finished runs as a table for the terminal."""
+    """For the terminal: the answer, where a method is advised, or a table of finished runs."""
+    if results.advised:
+        return answer.terminal(results)
     runs = results.runs
     columns = {
         "method": [results.looks[method].label for method in runs["method"]],
@@ -133,13 +136,13 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
+        **_other_differences(results, pairs),
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "verdict": [
             f"{method} better" if verdict == "different" else words[verdict]
             for verdict, method in zip(pairs["verdict"], better, strict=True)
         ],
-        **_other_differences(results, pairs),
     }
     counts = results.intervals.loc[results.intervals["seeds"] > 1, "seeds"]
     shared = ". A difference is of the seeds that both methods have" * (counts.nunique() > 1)
@@ -218,20 +221,17 @@ def failed(results: Results) -> str:
 def misclassified(results: Results) -> str:
     """The first of the texts in `misclassified.csv`."""
     rows = results.misclassified.head(SHOWN)
-    return (
-        f"{wrong_texts(rows)}\n\nThe most confident of "
-        f"{count(len(results.misclassified), 'text')} wrong in every run of every method. "
-        "Confidence: the mean probability of the wrong label. Row: its place in the data, from 0."
-    )
-
-
-def wrong_texts(rows: pd.DataFrame) -> str:
-    """Texts with their label, and another that was given with this confidence."""
     words = {name: rows[name].map(_unguarded) for name in ("label", "predicted", "text")}
     confidence = rows["confidence"].map(percent)
     columns = {"row": rows["row"].map(str), "label": words["label"]}
     columns |= {"predicted": words["predicted"], "confidence, %": confidence}
-    return table(columns | {"text": words["text"]})
+    row = "Confidence: the probability of the wrong label. Row: its place in the data, from 0."
+    if results.advised:
+        note = "The most confident errors of the method advised; some may be wrong labels."
+    else:
+        texts = count(len(results.misclassified), "text")
+        note = f"The most confident of {texts} wrong in every run of every method."
+    return f"{table(columns | {'text': words['text']})}\n\n{note} {row}"
 
 
 def _unguarded(cell):

@@ -220,6 +220,29 @@ def test_with_folds_a_text_that_one_method_has_not_been_tested_on_is_left_out():
     assert statistics.compare([never], [("lora", "head")]).empty
 
 
+def test_with_folds_intervals_hold_the_error_of_these_models_as_often_as_they_claim():
+    """Nearest centroids of two normal classes: each fold's model has an error in closed form."""
+    rng, held = np.random.default_rng(10), []
+    mean = np.array([0.6, 0.6, 0.0, 0.0])
+    for _ in range(SIMULATIONS):
+        y, fold = rng.integers(0, 2, 200), np.arange(200) % 5
+        x = rng.normal(size=(200, 4)) + np.where(y == 1, 1, -1)[:, None] * mean
+        right, truth = np.zeros((2, 200)), []
+        for method, read in enumerate(([0, 2], [1, 2, 3])):
+            for k in range(5):
+                train, own = fold != k, x[:, read]
+                means = [own[train & (y == label)].mean(axis=0) for label in (0, 1)]
+                w, middle = means[1] - means[0], (means[0] + means[1]) / 2
+                right[method, fold == k] = ((own - middle) @ w > 0)[fold == k] == y[fold == k]
+                far = np.array([(mean[read] - middle) @ w, (mean[read] + middle) @ w])
+                hits = stats.norm.cdf(far / (w @ w) ** 0.5).mean()
+                truth.append((hits, -hits)[method] / 5)
+        folds = scores({"a": right[:1], "b": right[1:]}, is_folds=True)
+        row = statistics.compare([folds], [("a", "b")]).iloc[0]
+        held.append(row["low"] <= sum(truth) <= row["high"])
+    assert np.mean(held) == pytest.approx(0.95, abs=error(0.05, SIMULATIONS))
+
+
 def test_a_planned_difference_keeps_its_direction():
     right = pair(only_a=4, only_b=14, both=60, neither=22)
     assert compare(right, [("lora", "head")])["difference"][0] == pytest.approx(-0.1)
@@ -285,7 +308,7 @@ def test_one_method_has_no_pair():
     ],
 )
 def test_intervals_of_differences_hold_the_truth(setting, most):
-    rng = np.random.default_rng(setting.reviews)
+    rng = np.random.default_rng(setting.texts)
     got = measure(rng, setting._replace(accuracies=(0.82, 0.80)), SIMULATIONS)
     assert got["coverage"] >= 0.95 - error(0.05, SIMULATIONS)
     assert got["coverage"] <= most + error(1 - most, SIMULATIONS)
