@@ -22,13 +22,16 @@ from boundary import (
     before_libraries,
     expanded,
     interrupt_once,
+    leftovers,
+    plain_cell,
     reading,
     reason,
     refuse,
     replacing,
     steady_output,
+    writing,
 )
-from modeling import load_finetuned, load_peft
+from modeling import load_finetuned
 
 
 class Unforeseen(Exception):
@@ -62,7 +65,6 @@ def earlier(model_folder, tmp_path_factory):
         (root / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
     arguments = begin(root, model_folder)
-    load_finetuned(root / "results" / "tiny" / "lora-seed0").export(root / "peft", format="peft")
     return root, arguments
 
 
@@ -107,7 +109,7 @@ READERS = {  # what is patched, the arguments, and what the line must name
         "MODEL",
     ),
     "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
-    "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.safetensors"),
+    "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.pt"),
 }
 
 
@@ -152,8 +154,6 @@ def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, s
     [
         ("modeling.finetuned.load_file", "lora-seed0"),
         ("modeling.finetuned.json", "lora-seed0"),
-        ("modeling.export.load_file", "peft"),
-        ("modeling.export.json", "peft"),
         ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
     ],
 )
@@ -163,10 +163,7 @@ def test_a_checkpoint_is_refused_in_one_line(
     load = raising(error)
     monkeypatch.setattr(patched, SimpleNamespace(loads=load) if "json" in patched else load)
     with pytest.raises(BadInput, match=f"{name}.* cannot be read .*of two lines") as caught:
-        if "peft" in name:
-            load_peft(earlier[0] / "peft", model_folder, ["0", "1"], 12)
-        else:
-            load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
+        load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
     assert caught.value.__cause__ is error
 
 
@@ -273,15 +270,42 @@ def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("error", [Unforeseen(), KeyboardInterrupt(), None])
-def test_nothing_is_left_beside_what_is_written(error, tmp_path):
-    (tmp_path / "a.part").mkdir()  # of a killed process
-    (tmp_path / "a.part" / "rubbish").write_text("rubbish")
+def test_nothing_is_left_beside_what_is_written_and_nothing_of_the_users_is_touched(
+    error, tmp_path
+):
+    (tmp_path / "a.part").mkdir()
+    (tmp_path / "a.part" / "mine").write_text("mine")
     with suppress(Unforeseen, KeyboardInterrupt), replacing(tmp_path / "a") as part:
         part.write_text("new")
         part.with_name(".tmp1").write_text("a library's own")
+        assert len(leftovers(tmp_path / "a")) == 1  # what a killed process would leave
         if error:
             raise error
-    assert [path.name for path in tmp_path.iterdir()] == ([] if error else ["a"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.part"} | (set() if error else {"a"})
+    assert (tmp_path / "a.part" / "mine").read_text() == "mine"
+
+
+def test_what_is_written_has_the_usual_rights(tmp_path):
+    (tmp_path / "usual").touch()
+    with replacing(tmp_path / "a") as part:
+        part.touch(mode=0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_error_of_the_file_system_is_named_and_only_a_full_disk_asks_for_room():
+    with pytest.raises(BadInput, match="x cannot be written .*; choose another folder"):
+        with writing("x"):
+            raise PermissionError(errno.EACCES, "Permission denied", "x")
+    with pytest.raises(BadInput, match="make room"), writing("x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(Unforeseen), writing("x"):
+        raise Unforeseen
+
+
+def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe():
+    cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx", "-1.5", "+3", "good = bad", ""]
+    plain = ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", "'\rx", "-1.5", "+3", "good = bad", ""]
+    assert list(map(plain_cell, cells)) == plain
 
 
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])

@@ -1,7 +1,7 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
 Where pages are to change: python -m evaluation.report docs/results/base, and so on for each, and
-python -m evaluation.tasks with the folders below. Those of the page "others" are in its archive:
+python -m studies.tasks with the folders below. Those of the page "others" are in its archive:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import plots, report, statistics, tasks
+from evaluation import plots, report, statistics
 from evaluation.markdown import interval, percent
 from evaluation.results import Results
 from evaluation.style import METHODS
+from studies import tasks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"

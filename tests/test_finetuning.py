@@ -59,7 +59,7 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert history["seconds"].iloc[-1] == row.training_seconds
     assert len({name for name in runs["name"]}) == 4
     printed = capsys.readouterr()
-    assert "Experiment tiny (values of quick): head, " in printed.out
+    assert "Experiment tiny, preset own: head, " in printed.out
     assert "Runs to do: 5" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
 
@@ -120,45 +120,6 @@ def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path,
     assert "head seed 0 failed" in capsys.readouterr().err
 
 
-def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alone(
-    command, tmp_path, capsys, monkeypatch
-):
-    seen = []
-    predict = finetuning.predict
-    monkeypatch.setattr(finetuning, "predict", lambda *a: seen.append(len(a[1])) or predict(*a))
-    given = ["--methods", "tfidf", "head", "lora(rank=2)", "--tuning-rates", "3"]
-    given = command("--tune", *given, "--seeds", "0", "1")
-    assert finetuning.main(given) == 0
-    folder = tmp_path / "results" / "tiny-tuning"
-    tuning = read(folder, "tuning.csv")
-    assert tuning["method"].tolist() == ["head"] * 3 + ["lora(rank=2)"] * 3
-    assert set(tuning["experiment"]) == {"tiny"}
-    assert tuning["learning_rate"].tolist() == [1e-3, 0.01, 0.1] * 2
-    assert tuning.groupby("method")["chosen"].sum().tolist() == [1, 1]
-    for _, rows in tuning.groupby("method"):
-        assert rows.loc[rows["chosen"], "validation_loss"].item() == rows["validation_loss"].min()
-        assert rows["at_edge"].tolist() == [True, False, True]
-    data = json.loads((folder / "experiment.json").read_text())["data"]
-    assert set(seen) == {data["validation"]} and "test" not in data
-    printed = capsys.readouterr().out
-    assert ", seeds: 0; " in printed
-    lora = tuning[tuning["chosen"]].set_index("method").loc["lora(rank=2)", "learning_rate"]
-    assert 'LEARNING_RATES = {"head": ' in printed  # a variant is printed as an entry of METHODS
-    assert f'METHODS:\n  "lora(rank=2, learning_rate={lora:g})"\n' in printed
-    edges = tuning[tuning["chosen"]]["at_edge"].sum()
-    assert printed.count("at the edge of what was tried") == edges
-    assert not list(folder.rglob("trained.safetensors"))
-    before = (folder / "tuning.csv").read_bytes()
-    assert finetuning.main(given) == 0  # nothing is done twice
-    assert (folder / "tuning.csv").read_bytes() == before
-    assert "Runs to do: 0" in capsys.readouterr().out
-    further = ["--methods", "head(learning_rate=1)", "--tuning-rates", "1"]
-    assert finetuning.main(command("--tune", *further)) == 0  # adds to what has been tried
-    again = read(folder, "tuning.csv")
-    assert again["learning_rate"].tolist() == [1e-3, 0.01, 0.1, 1, 1e-3, 0.01, 0.1]
-    assert again.drop(index=3)["validation_loss"].tolist() == tuning["validation_loss"].tolist()
-
-
 def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
     command, reviews_csv, tmp_path
 ):
@@ -176,31 +137,6 @@ def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
     assert results.comparisons["test"].tolist() == ["bootstrap over groups, one seed each"]
     compact.compact(folder, kept)
     pd.testing.assert_frame_equal(Results.read(kept).comparisons, results.comparisons)
-
-
-def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
-    command, tmp_path, capsys
-):
-    given = "--methods", "probe", "probe(pooling='mean')", "--pooling", "first"
-    assert finetuning.main(command("--tune", *given)) == 0
-    tried = read(tmp_path / "results" / "tiny-tuning", "tuning.csv").set_index("pooling")
-    assert set(tried["method"]) == {"probe"} and sorted(tried.index) == ["first", "layers", "mean"]
-    best = tried["validation_loss"].idxmin()
-    assert tried.index[tried["chosen"]].tolist() == [best]
-    printed = capsys.readouterr().out
-    assert "Runs to do: 3\n" in printed and f'\nPOOLING = "{best}", by the probe' in printed
-    assert (f"--tune --fresh --pooling {best}\n" in printed) == (best != "first")
-
-
-def test_a_tuning_in_which_all_fail_has_a_table_and_no_figure(command, tmp_path, monkeypatch):
-    def failing(*_):
-        raise FloatingPointError("the loss is nan at step 1")
-
-    monkeypatch.setattr(finetuning, "train", failing)
-    assert finetuning.main(command("--tune", "--methods", "lora", "--tuning-rates", "2")) == 1
-    folder = tmp_path / "results" / "tiny-tuning"
-    assert read(folder, "tuning.csv")["status"].str.startswith("failed").all()
-    assert not list(folder.glob("*.png"))
 
 
 def test_the_longest_text_does_not_set_the_memory_of_word_counts(command, monkeypatch):
@@ -243,42 +179,3 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
     error = capsys.readouterr().err
     assert "what is finished is kept; resume with: python finetuning.py --experiment" in error
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("moment", ["before its state is written", "after it"])
-def test_tensorboard_shows_the_numbers_of_the_tables(command, tmp_path, monkeypatch, moment):
-    """Of a run with a dozen evaluations, killed at the fourth."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    given = command("--methods", "lora", "--tensorboard", "--evaluations-per-epoch", "6")
-    write_state, calls = runs.write_state, []
-
-    def write_or_stop(*what):
-        calls.append(what)
-        if len(calls) != 4 or moment == "after it":
-            write_state(*what)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(runs, "write_state", write_or_stop)
-    assert (finetuning.main(given), finetuning.main(given)) == (130, 0)
-    own = tmp_path / "results" / "tiny" / "lora-seed0"
-    events = accumulator.EventAccumulator(str(own))
-    events.Reload()
-    steps, history = read(own, "steps.csv"), read(own, "history.csv")
-    for table, names in (
-        (steps, ("loss", "learning_rate", "gradient_norm")),
-        (history, ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")),
-    ):
-        for name in names:
-            tag = f"step/{name}" if table is steps else name.replace("_", "/")
-            points = events.Scalars(tag)
-            assert [point.step for point in points] == table["step"].tolist()
-            assert [point.value for point in points] == pytest.approx(table[name].tolist())
-
-
-def test_tensorboard_that_is_not_installed_is_one_line(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
-    assert finetuning.main(command("--methods", "lora", "--tensorboard")) == 2
-    error = capsys.readouterr().err
-    assert "pip install tensorboard" in error and error.count("\n") == 1
-    assert not (tmp_path / "results" / "tiny").exists()

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 
-from benchmarks.statistics import experiment
-from evaluation import statistics, style, tasks
+from evaluation import statistics, style
 from evaluation.results import Results
+from studies import tasks
+from studies.statistics import experiment
 
 PLANNED = ["lora - head", "lora - adapter"]
 

@@ -1,7 +1,7 @@
 """What does each method cost, beside LoRA in the same blocks?
 
-    python -m benchmarks.methods        docs/results/methods_cost.csv, ten minutes of a quiet CPU
-    python -m benchmarks.methods mpnet  the rows of one encoder anew
+    python -m studies.methods        docs/results/methods_cost.csv, ten minutes of a quiet CPU
+    python -m studies.methods mpnet  the rows of one encoder anew
 
 A batch of 32 IMDB reviews of up to 128 tokens, the head reading all layers, the last 3 blocks from
 stored hidden states, as in the presets `quick` and `base`. LoRA and one other method take their
@@ -15,8 +15,8 @@ import pandas as pd
 
 import data_utils
 import hardware
-from benchmarks.work import Training, peak_memory, prepared, put_rows
 from modeling import METHODS
+from studies.work import Training, peak_memory, prepared, put_rows
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
 OPTIONS = ("--experiment", "quick", "--labels", "40", "--test-examples", "2", "--epochs", "100")

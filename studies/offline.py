@@ -1,8 +1,8 @@
 """Take what is needed to a machine without a network, in less than 64 MiB with a clone.
 
-    python -m benchmarks.offline datasets dill          wheels, these packages' too, into offline/
+    python -m studies.offline datasets dill          wheels, these packages' too, into offline/
     pip install --no-index --no-deps --target site offline/*.whl         there, in the clone
-    PYTHONPATH=site python -m benchmarks.gpu
+    PYTHONPATH=site python -m studies.gpu
 
 Name what is missing there of requirements-dev.txt, and what that requires. All arguments are
 `pip download`'s, such as `--only-binary=:all: --python-version 3.12 --platform

@@ -1,7 +1,6 @@
 """Do the comparisons hold their claims? Experiments made up with a known truth.
 
-`python -m benchmarks.statistics` writes docs/results/statistics.csv, in some minutes of one
-core: with a tenth of the resamples, whose noise costs about a tenth of a point of coverage.
+`python -m studies.statistics` writes docs/results/statistics.csv, in some minutes of one core.
 """
 
 from pathlib import Path
@@ -65,9 +64,10 @@ def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMUL
     tables = []
     for _ in tqdm(range(simulations), desc=f"{seeds} {n} {seed_sds}", disable=None):
         made = [experiment(rng, n, accuracies, seeds, of_task) for of_task in sds]
-        pairs, of = statistics.all_pairs(made[0]), [(right, numbers, None) for right in made]
+        tasks = [statistics.Scores(right, numbers) for right in made]
+        pairs = statistics.all_pairs(tasks[0])
         truth = [accuracies[int(a)] - accuracies[int(b)] for a, b in pairs]
-        tables.append(statistics.compare_over_tasks(of, pairs).assign(truth=truth))
+        tables.append(statistics.compare(tasks, pairs).assign(truth=truth))
     table = pd.concat(tables)
     return {
         "coverage": table["truth"].between(table["low"], table["high"]).mean(),
@@ -90,7 +90,6 @@ def both(n: int, seeds: tuple[int, ...], *sds: float) -> dict:
 
 
 if __name__ == "__main__":
-    statistics.RESAMPLES = 499
     sds = {seeds: SEED_SDS if max(seeds) > 1 else (0.0,) for seeds in SEEDS}
     rows = [both(n, seeds, sd) for seeds in SEEDS for n in REVIEWS for sd in sds[seeds]]
     of_four = [[sd] * 4 for sd in SEED_SDS] + [UNEVEN]

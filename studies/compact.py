@@ -1,18 +1,16 @@
 """An experiment as evidence to keep: its page, and the tables of all its runs in a few small files.
 
-    python -m evaluation.compact results/quick docs/results/quick
+    python -m studies.compact results/quick docs/results/quick
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
-    predictions.parquet             of each run and test review: label, predicted label, confidence
+    predictions.parquet             of each run and test text: label, predicted label, confidence
                                     to four decimals, which halves the file, and its group's
-                                    number, if there are groups
+                                    number, if there are groups; with folds its place in the data
     report.md                       the page, made anew from these; with the figures that are there
 
-Of a tuning, `python -m evaluation.compact results/quick-tuning docs/results` adds the rates that it
-tried to docs/results/learning_rates.csv, in place of those of an earlier time, and draws them.
-
-No text is kept, and no learning curve: the page has no list of misclassified reviews, but each
-run's best epoch and its last.
+No text is kept, and no learning curve: the page has no list of misclassified texts, but each
+run's best epoch and its last. A folder that holds anything but an earlier compact form of the same
+experiment is refused.
 Figures are kept by copying them to the folder: `python -m evaluation.report docs/results/quick`
 draws those that it finds, and makes the same page again.
 """
@@ -26,31 +24,32 @@ from pathlib import Path
 import pandas as pd
 from scipy.special import softmax
 
-from boundary import BadInput, replacing, write
-
-from . import report
-from .curves import tuning_figure
-from .files import run_command
-from .results import Results, runs_csv
+from boundary import BadInput, reading, replacing, write
+from evaluation import report
+from evaluation.files import run_command
+from evaluation.results import Results, runs_csv
+from records import run_folders
 
 HERE = {"results": "results"}  # where the command without an option puts them
 
 
 def compact(source: Path, target: Path) -> list[Path]:
     """Write the experiment in `source` to `target` in its compact form; returns the paths."""
-    if (tuning := source / "tuning.csv").exists():
-        return _add_rates(tuning, target / "learning_rates.csv")
     results = Results.read(source)
+    _check(target, results.experiment)
     about = results.experiment | {"constants": results.experiment["constants"] | HERE}
     about["command"] = _without_results(about["command"])
     written = [write(target / "experiment.json", json.dumps(about, indent=2) + "\n")]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
     rows = []
-    for (method, seed), logits in results.predictions.logits.items():
-        row = {"method": method, "seed": seed, "label": results.predictions.labels}
+    predictions = results.predictions
+    for (method, seed), logits in predictions.logits.items():
+        places = predictions.tested(seed)
         confidence = softmax(logits, axis=1).max(axis=1).round(4)
+        row = {"method": method, "seed": seed, "label": predictions.labels[places]}
         row |= {"predicted": logits.argmax(1), "confidence": confidence}
-        row |= {} if results.predictions.groups is None else {"group": results.predictions.groups}
+        row |= {"row": predictions.rows[places]} if results.is_folds else {}
+        row |= {} if predictions.groups is None else {"group": predictions.groups[places]}
         rows.append(pd.DataFrame(row))
     with replacing(target / "predictions.parquet") as part:
         packed = {"compression": "zstd", "compression_level": 19}
@@ -69,17 +68,20 @@ def _without_results(command):
     return " ".join(word if word == "&&" else shlex.quote(word) for word in kept)
 
 
-def _add_rates(source, path):
-    """Put the rates of one tuning into the table of all."""
-    tuned = pd.read_csv(source, keep_default_na=False)
-    tuned = tuned[tuned["learning_rate"] != ""].drop(columns="pooling", errors="ignore")
-    if tuned.empty:
-        raise BadInput(f"{source} has no learning rates to keep")
+def _check(target, about):
+    """Raise `BadInput` where the folder holds anything but an earlier form of this experiment."""
+    if not target.exists() or not any(target.iterdir()):
+        return
+    then, path = {}, target / "experiment.json"
     if path.exists():
-        others = pd.read_csv(path, keep_default_na=False)
-        tuned = pd.concat([others[~others["experiment"].isin(tuned["experiment"])], tuned])
-        tuned = tuned.sort_values("experiment", kind="stable")  # as its figure shows them
-    return [write(path, tuned.to_csv(index=False)), tuning_figure(path)]
+        with reading(str(path)):
+            then = json.loads(path.read_text(encoding="utf-8"))
+    same = [
+        (about["constants"]["experiment"], about.get("digests"))
+        for about in (about, {"constants": {"experiment": None}} | then)
+    ]
+    if run_folders(target) or same[0] != same[1]:
+        raise BadInput(f"{target} is there and is not of this experiment; choose another folder")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,9 @@
 """What a CUDA GPU should show of this package, in one command of about ten minutes.
 
-    python -m benchmarks.gpu                into results/gpu: a log of each part, and parts.csv
-    python -m benchmarks.gpu tests speed    some parts
+    python -m studies.gpu                into results/gpu: a log of each part, and parts.csv
+    python -m studies.gpu tests speed    some parts
 
-It needs the bundled MiniLM and the reviews alone (benchmarks/offline.py). Speeds are those of an
+It needs the bundled MiniLM and the reviews alone (studies/offline.py). Speeds are those of an
 encoder of DistilBERT's shape with random weights.
 
 A part that fails, or takes longer than its limit, costs no other part.
@@ -21,22 +21,22 @@ from transformers import AutoConfig, AutoModel
 
 import data_utils
 import hardware
-from benchmarks import methods
-from benchmarks.work import Training, prepared
 from boundary import write
+from studies import methods
+from studies.work import Training, prepared
 
 FOLDER = Path("results/gpu")
 ENCODER = FOLDER / "encoder"
 RUN = f"finetuning.py --fresh --results {FOLDER} --experiment"
-SPEED = f"-m benchmarks.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 3"
+SPEED = f"-m studies.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 3"
 LIMIT = 240  # seconds of each part
 PARTS = {  # arguments of Python
     "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_training.py tests/test_batches.py",
     "quick": f"{RUN} quick",  # its accuracies should be a CPU's, within what a seed does
     "base": f"{RUN} base --model minilm --seeds 0",
     "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer
-    "methods": "-m benchmarks.gpu here methods",  # each method's step beside LoRA's
-    "profile": "-m benchmarks.gpu here profile",  # where a LoRA step's time goes, by kernel
+    "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
+    "profile": "-m studies.gpu here profile",  # where a LoRA step's time goes, by kernel
 }
 
 

@@ -1,6 +1,6 @@
 """What are trained models worth on another task, and with updates of low rank?
 
-    python -m benchmarks.after_training results/more-rotten rotten-tomatoes imdb
+    python -m studies.after_training results/more-rotten rotten-tomatoes imdb
 
 Tests every trained run of an experiment on these tasks, and adds a row for each to
 docs/results/after_training.csv. Of `full` also what is left when the update of each matrix is cut
@@ -15,9 +15,9 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from benchmarks.work import put_rows
 from data_utils import load_task
 from modeling import FullModel, PeftModel, load_finetuned, load_pretrained
+from studies.work import put_rows
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "after_training.csv"
 RANKS = (0, 1, 2, 4, 8, 16, 64)

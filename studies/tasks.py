@@ -1,60 +1,59 @@
 """Experiments on several tasks on one page: which method, and is it better than a probe?
 
-    python -m evaluation.tasks results/few-*     writes results/few.md, few.csv and few.png
+    python -m studies.tasks results/few-*     writes results/few.md, few.csv and few.png
 
 Experiments with one model and number of labels are a group. A group opens with the planned
 contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
-the mean is known better than any one task.
+the mean is known better than any one task. What the same command wrote before is replaced, and
+nothing else.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
-
-from . import statistics, tables
-from .comparisons import difference_bars
-from .files import run_command
-from .markdown import escape, interval, percent
-from .markdown import table as markdown
-from .results import Results
-from .style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
+from evaluation import statistics, tables
+from evaluation.comparisons import difference_bars
+from evaluation.files import run_command
+from evaluation.markdown import code, escape, number, with_interval
+from evaluation.markdown import table as markdown
+from evaluation.metrics import METRICS, PLANNABLE
+from evaluation.results import Results, check_different
+from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
-READ = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
+CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
+FILES = (".md", ".csv", ".png", "-labels.png")  # how the names of what this writes end
+ENDS = ["accuracy_low", "accuracy_high"]
 PLACES = {"different": "worse", "equivalent": "equivalent", "undecided": ""}  # beside the best
 WIDEST = 4  # contrasts beside one another in a figure
-NOTE = (
-    "Means over the seeds; in brackets the 95 % interval of other seeds, on these reviews. Bold: "
-    "the highest of its task; ≈: equivalent to that, †: significantly worse, on the task's page."
-)
-ONCE = " Where seeds do not differ, it is that of other reviews, for this seed."
-SEEDS = "bars: 95 % intervals of other seeds, on these test reviews"
-ONE_SEED = "bars: 95 % intervals of other seeds or, where they do not differ, of other test reviews"
-BARS = "bars: 95 % intervals of single differences, of other seeds and other test reviews"
+CONSTANT = {"margin": "EQUIVALENCE_MARGIN", "metric": "METRIC"}
+BARS = "bars: 95 % intervals of single differences"
 
 
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
-    """A row for each experiment and method: accuracy, interval, macro-F1, calibration error, place.
+    """A row for each experiment and method: its metrics with intervals, and its place.
 
     `place` is "best" for the highest of an experiment, "worse" for what differs from that, and
     "equivalent".
     """
-    parts = []
+    parts, scores = [], [f"test_{name}" for name in METRICS if name not in PLANNABLE]
     for results in experiments:
         points = results.intervals.assign(**_where(results), place="")
         points["label"] = [results.looks[method].label for method in points["method"]]
-        means = results.runs.groupby("method")[["macro_f1", "calibration_error"]].mean()
-        points = points.join(means, on="method")
+        points = points.join(results.runs.groupby("method")[scores].mean(), on="method")
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
         for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
@@ -71,15 +70,17 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     The experiments are of one group: one model and number of labels. One task has no mean.
     """
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
-    pairs = [list(zip(own["method_a"], own["method_b"], strict=True)) for own in each]
-    pairs = [pair for pair in pairs[0] if all(pair in own for own in pairs)]
-    tasks = [(p.right(), p.seeds(), p.groups) for p in (r.predictions for r in experiments)]
-    means = statistics.compare_over_tasks(tasks, pairs, experiments[0].margin)
-    means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(tasks) > 1)
-    found, label = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
-    two = list(zip(found["method_a"], found["method_b"], strict=True))
-    texts = [f"{label[a].label} − {label[b].label}" if (a, b) in pairs else None for a, b in two]
-    return found.assign(difference_of=texts).dropna(subset="difference_of")
+    planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
+    pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
+    scores = [results.predictions.scores(results.metric) for results in experiments]
+    means = statistics.compare(scores, pairs, experiments[0].margin)
+    means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(scores) > 1)
+    table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
+    named = [
+        f"{looks[a].label} − {looks[b].label}" if (a, b) in pairs else None
+        for a, b in zip(table["method_a"], table["method_b"], strict=True)
+    ]
+    return table.assign(difference_of=named).dropna(subset="difference_of")
 
 
 def _where(results):
@@ -102,8 +103,8 @@ def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str])
     """The figures, then for each group contrasts of the mean and methods by tasks; the tasks."""
     parts = [f"# {TITLE}", *images]
     for name, experiments in groups.items():
-        own = points[points["group"] == name], pairs[pairs["group"] == name]
-        parts += [f"## {escape(name)}", *_section(experiments, *own)]
+        rows = (table[table["group"] == name] for table in (points, pairs))
+        parts += [f"## {escape(name)}", *_section(experiments, *rows)]
     return "\n\n".join([*parts, "## The tasks", _tasks(sum(groups.values(), []))]) + "\n"
 
 
@@ -112,28 +113,34 @@ def _section(experiments, points, pairs):
     if len(means):
         parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
     parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy)]
-    parts.append(NOTE + (ONCE if _has_wilson(points) else ""))
-    many = [task_of(r) for r in experiments if len(r.experiment["label_names"]) > 2]
-    if many:
-        rows = points[points["task"].isin(many)]
-        parts += ["### Macro-F1, %", grid(rows, "label", lambda row: percent(row.macro_f1))]
-    trust = grid(points, "label", lambda row: percent(row.calibration_error))
-    parts += ["### Expected calibration error, points", trust]
+    parts.append(
+        f"Means over the seeds; in brackets 95 % intervals, of {_covers(experiments)}. Bold: "
+        "the highest of its task; ≈: equivalent to that, †: significantly worse, on its page."
+    )
+    for name, metric in METRICS.items():
+        column = name if name in PLANNABLE else f"test_{name}"
+        if name != "accuracy":
+            cell = partial(_cell, column=column, metric=metric)
+            parts += [f"### Test {metric.label}, {metric.unit}", grid(points, "label", cell)]
     if len(pairs):
         alone = pairs[pairs["task"] != MEAN]
         parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
     return parts
 
 
-def _has_wilson(points):
-    return points["interval"].str.startswith("Wilson").any()
+def _covers(experiments):
+    return " or ".join(dict.fromkeys(results.covers for results in experiments))
+
+
+def _cell(row, column, metric):
+    return number(getattr(row, column) * metric.scale, metric.form)
 
 
 def _with_means(points):
     """These accuracies, and the mean over the tasks of each method that all of them have."""
-    found = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
-    found = found.loc[found["size"] == points["task"].nunique(), "mean"]
-    means = found.rename("accuracy").reset_index().assign(task=MEAN, place="")
+    means = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
+    means = means.loc[means["size"] == points["task"].nunique(), "mean"]
+    means = means.rename("accuracy").reset_index().assign(task=MEAN, place="")
     return pd.concat([points, means]) if points["task"].nunique() > 1 else points
 
 
@@ -148,16 +155,15 @@ def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
 
 
 def _accuracy(row):
-    text = percent(row.accuracy)
-    if row.task != MEAN:
-        text += f" ({interval(row.low, row.high)})"
+    text = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
     marked = {"best": f"**{text}**", "equivalent": f"{text} ≈", "worse": f"{text} †"}
     return marked.get(row.place, text)
 
 
 def _difference(row):
-    text = f"{percent(row.difference)} ({interval(row.low, row.high)})"
-    return text if row.verdict == "undecided" else f"{text}, **{row.verdict}**"
+    text = with_interval(row.difference, row.low, row.high)
+    word = {"different": "significant", "undecided": ""}.get(row.verdict, row.verdict)
+    return f"{text}, **{word}**" if word else text
 
 
 def _tasks(experiments):
@@ -165,8 +171,8 @@ def _tasks(experiments):
     columns = {
         "task": [_link(results, experiments[0].folder.parent) for results in experiments],
         "classes": [str(len(r.experiment["label_names"])) for r in experiments],
-        "labelled reviews": [f"{each['train'] + each['validation']:,}" for each in data],
-        "test reviews": [f"{each['test']:,}" for each in data],
+        "labelled texts": [f"{each['train'] + each['validation']:,}" for each in data],
+        "test texts": [f"{each['test']:,}" for each in data],
         "seeds": [str(r.runs["seed"].nunique()) for r in experiments],
     }
     for name in CONSTANTS:
@@ -178,7 +184,11 @@ def _tasks(experiments):
 def _link(results, base):
     """To its page, where that is kept, from the folder `base`."""
     task, page = escape(task_of(results)), results.folder / "report.md"
-    return f"[{task}]({Path(os.path.relpath(page, base)).as_posix()})" if page.exists() else task
+    return f"[{task}]({quote(_from(base, page))})" if page.exists() else task
+
+
+def _from(base, path):
+    return Path(os.path.relpath(path, base)).as_posix()
 
 
 def differences(pairs: pd.DataFrame, margin: float):
@@ -244,56 +254,84 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
             part, look = own[own["method"] == method], looks[method]
             style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
             x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
-            ends = 100 * part["low"], 100 * part["high"]
+            ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
             error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
         ticks = sorted(own["labels"].unique())
         axes.set(xscale="log", xlabel="labels")
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
         axes.minorticks_off()
         axes.margins(x=0.2)
-        is_cut = cut(axes, 100 * own["accuracy"], 100 * own[["low", "high"]])
+        is_cut = cut(axes, 100 * own["accuracy"], 100 * own[ENDS])
         axes.set_title(task + (", axis cut" if is_cut else ""), fontsize=10)
     for model, row in zip(models, panels, strict=True):
         first = next(axes for axes in row if axes.get_visible())
         first.set_ylabel(f"{model}\ntest accuracy (%)", fontsize=10)
-    bars = ONE_SEED if _has_wilson(points) else SEEDS
-    return image, bars, [line_handle(looks[method]) for method in shown]
+    return image, "bars: 95 % intervals", [line_handle(looks[method]) for method in shown]
 
 
 def write_page(*folders: Path) -> list[Path]:
     """Write the page, its table and its figures beside the folders; returns their paths."""
     experiments = [Results.read(folder.absolute()) for folder in folders]
-    margins, groups = sorted({results.margin for results in experiments}), {}
-    if len(margins) > 1:
-        raise BadInput(
-            f"EQUIVALENCE_MARGIN is {margins[0]:g} and {margins[1]:g}; expected one value"
-        )
-    read = {}
+    for name in ("margin", "metric"):
+        values = list(dict.fromkeys(getattr(results, name) for results in experiments))
+        if len(values) > 1:
+            raise BadInput(
+                f"{CONSTANT[name]} is {values[0]} and {values[1]}; expected one value for all"
+            )
+    groups, cuts = _groups(experiments), {}
     for results in experiments:
-        own, task = groups.setdefault(_where(results)["group"], []), task_of(results)
-        if task in map(task_of, own):
-            raise BadInput(f"{task} is the DATASET of two of these experiments; expected others")
-        own.append(results)
-        how = tuple(map(results.experiment["constants"].get, READ))
-        read.setdefault((results.experiment["model"], task), set()).add(how)
+        how = tuple(map(results.experiment["constants"].get, CUT))
+        cuts.setdefault((results.experiment["model"], task_of(results)), set()).add(how)
     points = accuracies(experiments)
-    alike = [len(read[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
-    pairs = pd.concat([contrasts(own) for own in groups.values()], ignore_index=True)
+    alike = [len(cuts[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
+    pairs = pd.concat([contrasts(group) for group in groups.values()], ignore_index=True)
     common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
-    path = experiments[0].folder.parent / ("-".join(common) or "tasks")
+    base = experiments[0].folder.parent
+    path = base / ("-".join(common) or "tasks")
+    names = [_from(base, results.folder) for results in experiments]
+    made = code(f"python -m studies.tasks {shlex.join(names)}")
+    _check(path, made)
     looks = {method: look for results in experiments for method, look in results.looks.items()}
     set_style()
     figures = {}  # by title
     if drawn := by_labels(points[alike], looks):
         figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
-        figures[TITLE] = Path(f"{path}.png"), differences(pairs, margins[0])
-    images = [f"![{title}]({file.name})" for title, (file, _) in figures.items()]
+        figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
+    images = [f"![{title}]({quote(file.name)})" for title, (file, _) in figures.items()]
+    text = f"{page(groups, points, pairs, images)}\nFrom the files alone, here:\n\n{made}\n"
     return [
-        write(Path(f"{path}.md"), page(groups, points, pairs, images)),
+        write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
         *(save(file, drawn, title, "") for title, (file, drawn) in figures.items()),
     ]
+
+
+def _groups(experiments):
+    """The experiments by model and number of labels. Raises `BadInput` for one data set twice."""
+    groups = {}
+    for results in experiments:
+        group = groups.setdefault(_where(results)["group"], [])
+        if task_of(results) in map(task_of, group):
+            raise BadInput(
+                f"{task_of(results)} is the DATASET of two of these experiments; expected others"
+            )
+        group.append(results)
+    for group in groups.values():
+        check_different(group)
+    return groups
+
+
+def _check(path, made):
+    """Raise `BadInput` where a file that is not of this command would be overwritten."""
+    page = Path(f"{path}.md")
+    there = [file for end in FILES if (file := Path(f"{path}{end}")).exists()]
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if there and not text.endswith(f"{made}\n"):
+        raise BadInput(
+            f"{there[0]} is there, and this command for the same folders has not written it; move "
+            "it away first"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Where should an encoder be read, for each task? A probe's loss, within its own labels.
 
-    python -m benchmarks.readings           docs/results/readings.csv, two hours of two cores
-    python -m benchmarks.readings mpnet     the rows of one encoder anew
+    python -m studies.readings           docs/results/readings.csv, two hours of two cores
+    python -m studies.readings mpnet     the rows of one encoder anew
 
 Five draws of 300 labels and one of 2,000, the tokens that the comparison reads (docs/findings.md),
 no test text among them. For each value of POOLING a probe is fitted to each draw; its loss is the
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.work import prepared, put_rows
 from data_utils import ENCODERS, TASKS
 from experiment import Experiment, fit_baseline
 from modeling.pooling import POOLINGS
+from studies.work import prepared, put_rows
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "readings.csv"
 OPTIONS = ("--experiment", "quick", "--test-examples", "2")

@@ -1,7 +1,7 @@
 """SetFit (Tunstall et al. 2022, arXiv:2209.11055), a peer for few labels.
 
     pip install setfit==1.2.0
-    python -m benchmarks.setfit --methods setfit lora --contrasts "lora - setfit"
+    python -m studies.setfit --methods setfit lora --contrasts "lora - setfit"
 
 Any option of finetuning.py may follow; the same command resumes. A run of `setfit` has the same
 encoder, tokens, labels and test as the others, and is as its authors' package has it: the whole
@@ -18,9 +18,9 @@ from datasets import concatenate_datasets
 
 import finetuning
 import hardware
-from benchmarks.work import run_as
 from experiment import Experiment, Run, fit_baseline, score
 from modeling import methods
+from studies.work import run_as
 
 
 def fit(experiment: Experiment, run: Run) -> None:
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     """Run finetuning.py with one more method that is fitted; returns the exit status."""
     known = mock.patch.object(methods, "BASELINES", methods.BASELINES | {"setfit": {}})
     with known, mock.patch.object(finetuning, "fit_baseline", fit):
-        return run_as("benchmarks.setfit", arguments)
+        return run_as("studies.setfit", arguments)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How fast is training, and how near to what the machine can do?
 
-    python -m benchmarks.speed                  all blocks learn
-    python -m benchmarks.speed --blocks 3 2     the last 3, and 2
-    python -m benchmarks.speed --reviews 16 --rounds 1 --into results       a glance
+    python -m studies.speed                  all blocks learn
+    python -m studies.speed --blocks 3 2     the last 3, and 2
+    python -m studies.speed --reviews 16 --rounds 1 --into results       a glance
 
 into speed.csv and speed_checks.csv of docs/results; `benchmark` names the options.
 
@@ -10,7 +10,7 @@ Every system takes its turn in every round, in a new process, so that a machine 
 slows all of them; the second of two passes is timed. Each number is the median over the rounds, of
 memory the maximum, a ratio the median of the ratios within rounds. Where the last blocks alone
 learn, ours reads the output of the others from a file; peft adapts the same blocks, and runs all.
-The floor of a ratio is that of the required FLOPs (benchmarks/flops.py).
+The floor of a ratio is that of the required FLOPs (studies/flops.py).
 
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder
@@ -31,8 +31,8 @@ import torch
 
 import finetuning
 import hardware
-from benchmarks import flops, peers
-from benchmarks.work import Training, peak_memory, prepared, put_rows
+from studies import flops, peers
+from studies.work import Training, peak_memory, prepared, put_rows
 
 METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
@@ -97,7 +97,7 @@ def with_peft(experiment, run, system) -> Callable[[], float]:
 def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFrame:
     """A row for each system and round."""
     context, rows = multiprocessing.get_context("forkserver"), []
-    context.set_forkserver_preload(["benchmarks.peers", "benchmarks.work"])  # imports once
+    context.set_forkserver_preload(["studies.peers", "studies.work"])  # imports once
     for number in range(asked.rounds):
         rate = flops.matrix_rate(device)
         for system, method in systems(asked.blocks):

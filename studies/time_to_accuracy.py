@@ -1,6 +1,6 @@
 """How many seconds from a cold start to an accuracy on the test?
 
-    python -m benchmarks.time_to_accuracy      into docs/results/time_to_accuracy.csv and .png
+    python -m studies.time_to_accuracy      into docs/results/time_to_accuracy.csv and .png
 
 MPNet on Rotten Tomatoes, 2,000 labels, the last 3 blocks, the means of all layers. A cold start:
 the texts are token ids and the weights are read, and nothing has been computed. The clock holds
@@ -22,14 +22,14 @@ from tqdm import tqdm
 import finetuning
 import hardware
 import modeling
-from benchmarks import peers
-from benchmarks.work import prepared
 from boundary import write
 from evaluation import style
 from experiment import cached_states, compute_all, score
 from experiment.baselines import fit_to_all_labels
 from experiment.inference import features
 from modeling.pooling import LayersHead, mean_of_tokens
+from studies import peers
+from studies.work import prepared
 
 FOLDER = Path("docs/results")
 TASK = ("--experiment", "base", "--dataset", "rotten-tomatoes", "--max-tokens", "64")
