@@ -19,6 +19,7 @@ boundary.before_libraries()
 
 import numpy as np
 import torch
+from modeling.inference import logits_of, predict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -27,13 +28,14 @@ import hardware
 from data_utils import Split, training_batches
 from evaluation.metrics import scores
 from experiment import Data, Presets, Run, Settings, State, run_experiment, training_facts
-from modeling import PeftModel
-from modeling.inference import logits_of, predict
+from modeling import PeftModel, save_checkpoint
 
 # A constant has one value, or one for each preset.
 PRESET = None  # full, base, quick, own; None: own for your texts, else full on a GPU, else quick
 EXPERIMENT = None  # the folder's name in RESULTS; None: the preset's, or your file's
-MODEL = Presets(full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm")
+MODEL = Presets(
+    full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm"
+)
 DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb")  # or your file
 TEXT_COLUMN = None  # None: found, where there is one candidate
 LABEL_COLUMN = None  # the same
@@ -155,7 +157,9 @@ def train(state: State, splits: dict[str, Split], settings: Settings, run: Run) 
     done = len(state.evaluations())
     bar = tqdm(total=settings.epochs * per_epoch, desc=run.name, unit="step", disable=run.quiet)
     bar.update(state.steps_done())
-    for batches in islice(parts_of_training(splits["train"].lengths, settings, run.seed), done, None):
+    for batches in islice(
+        parts_of_training(splits["train"].lengths, settings, run.seed), done, None
+    ):
         if state.steps_since_best() >= settings.patience * per_epoch:
             break
         row = train_part(state, splits["train"], batches, settings, bar)
@@ -233,7 +237,7 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = state.evaluation.seconds
-    data.save(model, run.folder, model.pooling)
+    save_checkpoint(model, run.folder, data.checkpoint, run.method)
     run.finish(facts, splits["test"], logits.get("test"))
 
 

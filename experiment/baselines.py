@@ -1,17 +1,16 @@
 """Runs without training by gradients: TF-IDF, the probe, and combinations of finished runs."""
 
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from modeling.checkpoint import save_checkpoint, save_combination
 from scipy.special import log_softmax
 
 import hardware
 import modeling
 from evaluation.metrics import scores
-from modeling.finetuned import save_combination
 
 from .data import Data
 from .queue import RunQueue
@@ -47,7 +46,7 @@ def fit_baseline(run: Run, data: Data) -> None:
             part = logits if name == "test" else classifier.log_probabilities(inputs["labelled"])
             each = scores(known, part.numpy()).items()
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
-    data.save(classifier, run.folder, facts.get("pooling"))
+    save_checkpoint(classifier, run.folder, data.checkpoint, run.method)
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)
 
@@ -78,7 +77,8 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    save_combination(run.folder, run.method, [Path("..") / part.name for part in parts])
+    folders = [part.folder for part in parts]
+    save_combination(folders, run.folder, data.checkpoint, run.method)
     run.finish(facts, test, torch.from_numpy(logits))
 
 
@@ -88,6 +88,9 @@ def save_final(queue: RunQueue) -> None:
     if not all(record and record.is_finished for record in (run.record() for run in queue.runs)):
         return
     if method.parts:
-        save_combination(folder, method, [Path(part.file_name) for part in method.parts])
-    print(f"{method.text}, trained on all texts: {folder}. New texts, from a file, are classified by")
+        folders = [folder / part.file_name for part in method.parts]
+        save_combination(folders, folder, queue.data.checkpoint, method)
+    print(
+        f"{method.text}, trained on all texts: {folder}. New texts, from a file, are classified by"
+    )
     print(f"  python -m modeling.predict {shlex.quote(str(folder))} FILE.csv")

@@ -1,21 +1,21 @@
 """What the runs of an experiment share: texts and their splits, the encoder, its cached output.
 
-    task -> divisions by seed -> token ids of all texts that any seed uses, made once
-         -> splits by seed -> output of the frozen blocks, computed once for each text
+task -> divisions by seed -> token ids of all texts that any seed uses, made once
+     -> splits by seed -> output of the frozen blocks, computed once for each text
 """
 
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from modeling.checkpoint import About
+from modeling.inference import features
 
 import modeling
 from data_utils import ENCODERS, TASKS, Division, Split, encoder_folder, load_task, tokenise
 from modeling import Method, PeftModel
-from modeling.inference import features
 
 from .settings import Settings
 from .state_cache import Store, compute
@@ -83,19 +83,18 @@ class Data:
         modeling.use_fast_attention(pretrained, self.device)
         return model
 
-    def save(self, classifier, folder: Path, pooling: str | None = None) -> None:
-        """Write what a run has learnt, so that `load_finetuned` brings it back."""
-        settings = self.settings
-        about = {
-            "base_model": settings.model,
-            "encoder_digest": self.encoder_digest,
-            "label_names": self.task.label_names,
-            "max_tokens": settings.max_tokens,
-            "truncation": settings.truncation,
-            "text_column": self.task.text_column,
-            "pooling": pooling,
-        }
-        modeling.save_checkpoint(classifier, folder, about)
+    @property
+    def checkpoint(self) -> About:
+        """What every checkpoint of the experiment says."""
+        settings, task = self.settings, self.task
+        return About(
+            label_names=task.label_names,
+            text_column=task.text_column,
+            base_model=settings.model,
+            encoder_digest=self.encoder_digest,
+            max_tokens=settings.max_tokens,
+            truncation=settings.truncation,
+        )
 
     def pooling(self, seed: int) -> str:
         """What the head reads; POOLING = "auto" is chosen by a probe within the seed's labels."""
@@ -121,13 +120,13 @@ class Data:
         """
         encoder = self.build(Method("head", {}), pooling)
         splits = {"labelled": self.labelled(seed), "test": self.splits(seed)["test"]}
-        found = {}
+        most_tokens = self.settings.most_tokens(self.device, training=False)
+        vectors = {}
         for name, split in splits.items():
-            split = self.with_outputs(encoder, split)
-            found[name] = features(encoder, split, self.settings.most_tokens(self.device, training=False))
-            if not np.isfinite(found[name]).all():
-                raise FloatingPointError(f"the encoder's features of the {name} texts are not finite")
-        return found
+            vectors[name] = features(encoder, self.with_outputs(encoder, split), most_tokens)
+            if not np.isfinite(vectors[name]).all():
+                raise FloatingPointError(f"the features of the {name} texts are not finite")
+        return vectors
 
     # ------------------------------------------------------------------------ the cache
 

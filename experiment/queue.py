@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from modeling.checkpoint import ABOUT as CHECKPOINT
 
 import hardware
 from boundary import BadInput, leftovers, reading, write, writing
@@ -20,7 +21,6 @@ from evaluation import plots
 from modeling import Method
 from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
 
-from . import processes
 from .data import Data
 from .runs import LOCK, OTHERWISE, OUTPUTS, RECORD, STATE, Run, held, utc
 from .settings import Settings
@@ -56,7 +56,7 @@ class RunQueue:
         """The run of a method with a seed."""
         names = {"experiment": self.settings.experiment} | self.data.names
         facts = names | {"device": hardware.describe(self.data.device), "code": hardware.code()}
-        depends_on = self.shared | method.hyperparameters
+        depends_on = self.shared | {"method": method.name} | method.hyperparameters
         labels = self.data.task.label_names
         return Run(self.folder, method, seed, facts, depends_on, labels, in_folder)
 
@@ -151,10 +151,12 @@ class RunQueue:
             if not about.exists():
                 named = [p.name for p in folder.iterdir() if p.name in (*FILES, "final")]
                 if named := named + [run.name for run in run_folders(folder)]:
-                    raise BadInput(f"{folder} has {named[0]} and no {ABOUT}: no experiment; {OTHER}")
+                    raise BadInput(
+                        f"{folder} has {named[0]} and no {ABOUT}: no experiment; {OTHER}"
+                    )
             if self.settings.fresh and about.exists():
                 self._delete()
-            self._check_runs()
+            self._check_final() if self.settings.final else self._check_runs()
             self.check()
             with writing(about, OTHER):
                 write(about, json.dumps(self.about(), indent=2) + "\n")
@@ -197,21 +199,34 @@ class RunQueue:
 
     def _delete(self):
         """Delete what the experiment has left, by name: the runs first, experiment.json last."""
-        final = self.settings.final
-        folders = [run.folder for run in self.runs] if final else run_folders(self.folder)
+        final = self.folder / "final"
+        folders = run_folders(self.folder)
+        if self.settings.final:
+            parts = final.iterdir() if final.is_dir() else ()
+            folders = [*(part for part in parts if (part / RECORD).exists()), final]
+            folders = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
         with ExitStack() as stack:
             for run in folders:
-                if run.is_dir() and not stack.enter_context(held(run / LOCK)):
+                if not stack.enter_context(held(run / LOCK)):
                     line = f"another process is at work on {run}"
                     raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
             for run in folders:
                 _remove(run, *OUTPUTS, STATE)
         for run in folders:
             _remove(run, LOCK)
-            if run.is_dir() and not any(run.iterdir()):  # else it holds something of the user's
+            if not any(run.iterdir()):  # else it holds something of the user's
                 run.rmdir()
-        if not final:
+        if not self.settings.final:
             _remove(self.folder, *FILES, ABOUT)
+
+    def _check_final(self):
+        """Raise `BadInput` where the folder "final" has another model than the one asked for."""
+        path = self.folder / "final" / CHECKPOINT
+        if path.exists():
+            with reading(str(path), DAMAGED):
+                method = json.loads(path.read_text(encoding="utf-8"))["method"]
+            if method != self.settings.final.text:
+                raise BadInput(f"{path.parent} has {method}; give --fresh to replace it")
 
     # ------------------------------------------------------------------------ experiment.json
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,14 +25,13 @@ import hardware
 from boundary import BadInput, reading, write, writing
 from data_utils import Split
 from modeling import Method
-from modeling.finetuned import ABOUT, TENSORS, load_trained, save_trained
 from records import DAMAGED, RunRecord, what_differs
 
 from . import processes
 from .training_state import State, best, read_state, write_state
 
 RECORD, STATE, LOCK = "run.json", "unfinished.pt", ".lock"
-OUTPUTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, ABOUT)
+OUTPUTS = (RECORD, "steps.csv", "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
 OTHERWISE = "choose another EXPERIMENT name, or start over with --fresh"
 
 

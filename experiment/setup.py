@@ -4,7 +4,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -108,7 +107,9 @@ def _frozen_blocks(queue) -> set[int]:
             elif not method.is_baseline:
                 pretrained = AutoModelForSequenceClassification.from_config(config)
                 depths.add(method.build(pretrained, "mean").frozen_blocks)
-    is_probed = queue.settings.pooling == "auto" and any(not r.method.is_baseline for r in queue.runs)
+    is_probed = queue.settings.pooling == "auto" and any(
+        not r.method.is_baseline for r in queue.runs
+    )
     return depths | ({config.num_hidden_layers} if is_probed else set())
 
 
@@ -125,7 +126,9 @@ def _print_title(settings, device):
 def _print_data(data):
     first = next(iter(data.divisions))
     division, task = data.divisions[first], data.task
-    counts = ", ".join(f"{len(getattr(division, n)):,} {n}" for n in ("train", "validation", "test"))
+    counts = ", ".join(
+        f"{len(getattr(division, n)):,} {n}" for n in ("train", "validation", "test")
+    )
     each = "in each of the runs' splits: " if len(data.divisions) > 1 else ""
     print(f"Texts: {len(data.texts):,} used; {each}{counts}")
     print(*(f"  {note}" for note in [*task.notes, *division.notes]), sep="\n")

@@ -102,14 +102,17 @@ class Store:
 
     def of(self, split: Split) -> "Outputs":
         """The outputs for the texts of a split, all of which are there."""
-        return Outputs(self, [self.places[key] for key in text_keys(split)], split.lengths)
+        keyed = zip(split.rows.tolist(), text_keys(split), split.lengths, strict=True)
+        return Outputs(self, {row: (self.places[key], length) for row, key, length in keyed})
 
     def drop_damaged(self) -> int:
         """Delete the files that hold numbers that are not finite; how many there were."""
         damaged = 0
         for path in {place.path for place in self.places.values()}:
             kinds = {".hidden": self.dtype, ".pooled": torch.float32}
-            files = [(path.with_suffix(s), t) for s, t in kinds.items() if path.with_suffix(s).exists()]
+            files = [
+                (path.with_suffix(s), t) for s, t in kinds.items() if path.with_suffix(s).exists()
+            ]
             if all(_read(f, t, 0, -1).isfinite().all() for f, t in files):
                 continue
             damaged += 1
@@ -120,28 +123,23 @@ class Store:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The stored outputs for the n texts of a split."""
+    """The stored outputs for the texts of a split."""
 
     store: Store
-    places: list[Place]
-    lengths: np.ndarray
+    places: dict[int, tuple[Place, int]]  # by the text's row: and its length
 
     @property
     def seconds(self) -> float:
         """What it took to compute them."""
-        return sum(place.seconds for place in self.places)
+        return sum(place.seconds for place, _ in self.places.values())
 
-    def take(self, index: np.ndarray) -> "Outputs":
-        """Those of the texts at `index`."""
-        return Outputs(self.store, [self.places[i] for i in index], self.lengths[index])
-
-    def batch(self, index: np.ndarray, device: torch.device) -> tuple[Tensor | None, Tensor]:
-        """Of N texts: hidden states (N, T, d), zeros after the last token, or None; and pooled
-        vectors (N, R, d); on the device."""
-        store, places, lengths = self.store, [self.places[i] for i in index], self.lengths[index]
-        d, pinned, hidden = store.width, device.type == "cuda", None
+    def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
+        """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
+        and pooled vectors (N, R, d); on the device."""
+        places, lengths = zip(*(self.places[row] for row in rows.tolist()), strict=True)
+        store, d, hidden = self.store, self.store.width, None
         if store.has_hidden:
-            shape = len(index), int(lengths.max()), d
+            shape = len(rows), int(max(lengths)), d
             hidden = torch.zeros(shape, dtype=store.dtype, pin_memory=pinned)
             for values, place, length in zip(hidden, places, lengths, strict=True):
                 file, n = place.path.with_suffix(".hidden"), int(length)
@@ -152,7 +150,7 @@ class Outputs:
             _read(place.path.with_suffix(".pooled"), torch.float32, place.text * size, size)
             for place in places
         ]
-        pooled = torch.stack(vectors).view(len(index), store.pooled, d)
+        pooled = torch.stack(vectors).view(len(rows), store.pooled, d)
         return hidden, (pooled.pin_memory() if pinned else pooled).to(device, non_blocking=True)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from experiment.inference import features
 from torch import nn
 from tqdm import tqdm
 
@@ -26,7 +27,6 @@ from boundary import write
 from evaluation import style
 from experiment import cached_states, compute_all, score
 from experiment.baselines import fit_to_all_labels
-from experiment.inference import features
 from modeling.pooling import LayersHead, mean_of_tokens
 from studies import peers
 from studies.work import prepared

@@ -293,9 +293,8 @@ def test_what_is_written_has_the_usual_rights(tmp_path):
 
 
 def test_an_error_of_the_file_system_is_named_and_only_a_full_disk_asks_for_room():
-    with pytest.raises(BadInput, match="x cannot be written .*; choose another folder"):
-        with writing("x"):
-            raise PermissionError(errno.EACCES, "Permission denied", "x")
+    with pytest.raises(BadInput, match="x cannot be .*choose another folder"), writing("x"):
+        raise PermissionError(errno.EACCES, "Permission denied", "x")
     with pytest.raises(BadInput, match="make room"), writing("x"):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(Unforeseen), writing("x"):

@@ -15,7 +15,6 @@ import modeling
 from data_utils import load_task
 from evaluation import compact, plots, report
 from evaluation.results import Results
-from experiment import runs
 from modeling import METHODS
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")

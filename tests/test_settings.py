@@ -14,7 +14,6 @@ from experiment import parse
 from experiment.settings import CONSTANTS
 from modeling import METHODS, PeftModel
 
-
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 COMMANDS = sorted(path.parent.name for path in RESULTS.glob("*/experiment.json"))
 

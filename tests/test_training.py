@@ -138,9 +138,12 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
 
 
 def test_the_learning_rate_with_the_lowest_validation_loss_is_kept(tmp_path):
-    """Each rate starts anew; the tensors that are kept are those of the best of all evaluations."""
+    """Each rate starts anew; the tensors of the best of all evaluations are kept."""
     splits = {"train": tokenised(64, seed=1), "validation": tokenised(64, seed=2)}
-    options, run = settings("--epochs", "2", "--batch-size", "8"), run_of(tmp_path, (1e-4, 0.1, 1e-2))
+    options, run = (
+        settings("--epochs", "2", "--batch-size", "8"),
+        run_of(tmp_path, (1e-4, 0.1, 1e-2)),
+    )
     starts, alone = [], {}
     for rate in run.rates():
         torch.manual_seed(0)
