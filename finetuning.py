@@ -19,7 +19,6 @@ boundary.before_libraries()
 
 import numpy as np
 import torch
-from modeling.inference import logits_of, predict
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -29,6 +28,7 @@ from data_utils import Split, training_batches
 from evaluation.metrics import scores
 from experiment import Data, Presets, Run, Settings, State, run_experiment, training_facts
 from modeling import PeftModel, save_checkpoint
+from modeling.inference import logits_of, predict
 
 # A constant has one value, or one for each preset.
 PRESET = None  # full, base, quick, own; None: own for your texts, else full on a GPU, else quick

@@ -250,7 +250,7 @@ def _runs(records, predictions):
     """All runs, with the scores that their records have, or that their predictions give."""
     rows = []
     for record in records:
-        row = record.row()
+        row = record.row() | {"collapsed": False}
         if record.is_finished:
             labels = predictions.labels[predictions.tested(record.seed)]
             logits = predictions.logits[record.method, record.seed]

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from modeling.checkpoint import save_checkpoint, save_combination
 from scipy.special import log_softmax
 
 import hardware
 import modeling
 from evaluation.metrics import scores
-from modeling.checkpoint import save_combination
+from modeling.checkpoint import save_checkpoint, save_combination
 
 from .data import Data
 from .queue import RunQueue

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from modeling.inference import features
 
 import modeling
 from data_utils import ENCODERS, TASKS, Division, Split, encoder_folder, load_task, tokenise
 from modeling import Method, PeftModel
+from modeling.inference import features
 
 from .settings import Settings
 from .state_cache import Store, compute

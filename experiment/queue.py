@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from modeling.checkpoint import ABOUT as CHECKPOINT
 
 import hardware
 from boundary import BadInput, leftovers, reading, write, writing
 from evaluation import plots
 from modeling import Method
+from modeling.checkpoint import ABOUT as CHECKPOINT
 from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
 
 from .data import Data

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
-from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +25,7 @@ import hardware
 from boundary import BadInput, reading, write, writing
 from data_utils import Split
 from modeling import Method
-from modeling.checkpoint import ABOUT, TENSORS, load_trained, save_trained
+from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
 from records import DAMAGED, RunRecord, what_differs
 
 from . import processes

@@ -1,9 +1,7 @@
 """The whole path on tiny inputs, as a user starts it."""
 
 import json
-import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,7 +9,6 @@ from huggingface_hub import constants
 from torch.nn.functional import cross_entropy
 
 import finetuning
-import modeling
 from data_utils import load_task
 from evaluation import plots, report
 from evaluation.results import Results
@@ -40,7 +37,8 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
     names = ["head", "adapter", "lora", "lora-rank=2-targets=q", "full"]
     for row, name in zip(runs.itertuples(), names, strict=True):
         own = folder / f"{name}-seed0"
-        assert json.loads((own / "run.json").read_text())["test_accuracy"] == row.test_accuracy
+        scores = json.loads((own / "run.json").read_text())["scores"]
+        assert scores["test_accuracy"] == row.test_accuracy
         predictions = read(own, "predictions.csv")
         logits = torch.tensor(predictions[["logit_0", "logit_1"]].to_numpy())
         labels = torch.tensor(predictions["label"].to_numpy())
@@ -92,16 +90,15 @@ def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_p
     assert one == (tmp_path / "two" / "tiny" / own / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("where", ["classify", "frozen_states"])
 def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
-    command, tmp_path, capsys, monkeypatch, where
+    command, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))  # no states are there yet
 
     def scarce(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(METHODS["lora"], where, scarce)
+    monkeypatch.setattr(METHODS["lora"], "classify", scarce)
     assert finetuning.main(command("--methods", "lora", "adapter", "--blocks", "1")) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
     assert runs.loc["adapter", "status"] == "finished"
