@@ -90,8 +90,9 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     return why
 
 
-def label_warnings(counts: pd.Series) -> list[str]:
-    """What spoils a comparison in the labels: `counts` has the number of texts of each."""
+def label_warnings(labels: pd.Series) -> list[str]:
+    """What in the labels spoils a comparison."""
+    counts = labels.value_counts()[sorted_names(labels)]
     alike, lines = {}, []
     for label in counts.index:
         alike.setdefault("".join(label.split()).casefold(), []).append(label)

@@ -132,13 +132,14 @@ def _deal_groups(groups, labels, count, seed):
     _, groups = np.unique(groups, return_inverse=True)
     counts = _counts(labels, groups)
     weighted = counts / np.maximum(counts.sum(axis=0), 1)
-    order = np.random.default_rng(seed).permutation(len(counts))
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     parts, part = np.zeros((count, counts.shape[1])), np.empty(len(counts), int)
     for group in order:
         part[group] = np.argmin(parts @ weighted[group])
         parts[part[group]] += weighted[group]
-    return part[groups]
+    return random.permutation(count)[part[groups]]  # else the largest group is always in the first
 
 
 def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray:

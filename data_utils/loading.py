@@ -35,10 +35,7 @@ def load_task(
         notes.append(f"read as {read_as}: {', '.join(f'{r} {c!r}' for r, c in columns.items())}")
     warnings = [] if "group" in columns else group_warnings(frames["train"], columns)
     rows = _joined(frames, columns, name, notes)
-    why = reasons(rows, columns.get("group"))
-    left_out = rows[why != ""].assign(reason=why[why != ""])
-    left_out = left_out[["split", "row", "reason", "text"]].reset_index(drop=True)
-    rows = rows[why == ""].drop(columns="row").reset_index(drop=True)
+    rows, left_out = _kept(rows, columns.get("group"))
     for split in frames:
         counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
         listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
@@ -49,12 +46,14 @@ def load_task(
     doubted = (left_out["reason"] == "a text with two labels").sum()
     if doubted:
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
-    _describe(rows, columns, name, notes, warnings)
+    warnings += label_warnings(rows["label"])
+    _describe(rows, columns, name, notes)
     names = sorted_names(rows["label"])
     numbers = rows["label"].map({label: number for number, label in enumerate(names)})
+    rows["label"] = numbers.astype(int)
     task = Task(
         name=name,
-        rows=rows.assign(label=numbers.astype(int)),
+        rows=rows,
         label_names=names,
         notes=notes,
         warnings=warnings,
@@ -109,14 +108,21 @@ def _is_unlabelled(frame, held, train):
     return all(is_missing(label) or label in nothing for label in frame[column])
 
 
-def _describe(rows, columns, name, notes, warnings):
+def _kept(rows, group):
+    """The rows that stay, and those that are left out with their reasons."""
+    why = reasons(rows, group)
+    left_out = rows[why != ""].assign(reason=why[why != ""])
+    left_out = left_out[["split", "row", "reason", "text"]].reset_index(drop=True)
+    return rows[why == ""].drop(columns="row").reset_index(drop=True), left_out
+
+
+def _describe(rows, columns, name, notes):
     """Say how many texts, labels and groups there are. Raises `BadInput` where there is one."""
     counts = rows["label"].value_counts()
     if len(counts) == 1:
         raise BadInput(f"all texts of {name} have the label {counts.index[0]!r}; expected two")
     listed = some([f"{label!r} {count:,}" for label, count in counts.items()], 10)
     notes.insert(0, f"{len(rows):,} texts; labels {listed}")
-    warnings += label_warnings(counts[sorted_names(rows["label"])])
     if "group" in columns:
         groups, column = rows["group"].nunique(), columns["group"]
         if groups < 2:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from boundary import BadInput
 
+from .cleaning import some
 from .dividing import fold_of, in_order, parts, take
 
 TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds are asked for
@@ -53,7 +54,7 @@ class Task:
     @property
     def has_test(self) -> bool:
         """Whether the data has a test of its own."""
-        return (self.rows["split"] == "test").any()
+        return bool((self.rows["split"] == "test").any())
 
     @cached_property
     def digest(self) -> str:
@@ -87,9 +88,10 @@ class Task:
         train, validation, used = self._sample(train, validation, draw, notes)
         if labels is not None and labels > used:
             notes.append(f"{labels:,} labels asked for, all {used:,} used")
-        self.check_labels(train, "training", self.remedy(labels))
-        few = labels is not None and labels <= used and folds is None and not self.group
-        self.check_labels(validation, "validation", self.remedy(labels), None if few else notes)
+        remedy = self.remedy(labels if labels is not None and labels < used else None)
+        self.check_labels(train, "training", remedy)
+        is_small = labels is not None and labels < used and folds is None and not self.group
+        self.check_labels(validation, "validation", remedy, None if is_small else notes)
         self.check_labels(test, "test", self.remedy(), notes)
         if test_examples is not None:
             order = in_order(self._labels[test], [split_seed])[:test_examples]
@@ -192,8 +194,8 @@ class Task:
             begun, seed = divmod(seed, len(dealt))
             dealt = parts(labels, groups, count, [draw.split_seed, begun])
             seed %= len(dealt)
-        disjoint = f"the training texts make {len(dealt):,} disjoint samples of {count:,} labels"
-        notes.append(disjoint if not begun else f"{disjoint}: seed {draw.seed} shares some")
+        line = f"disjoint training samples of {count:,} labels that there can be: {len(dealt):,}"
+        notes.append(f"{line}; seed {draw.seed} shares texts with another" if begun else line)
         part = pool[dealt[seed]]
         order = in_order(self._labels[part], [draw.split_seed, draw.seed], budget=count)
         return np.sort(part[order[:count]])
@@ -204,16 +206,19 @@ class Task:
         more = "add texts with it, or drop the label" if labels is None else more
         return f"{more}, or another --group-column than {self.group}" if self.group else more
 
-    def check_labels(self, index, what, remedy, notes=None):
+    def check_labels(
+        self, index: np.ndarray, what: str, remedy: str, notes: list[str] | None = None
+    ) -> None:
         """Refuse texts that lack a label, or say so in `notes`; and refuse none at all."""
         if not len(index):
             raise BadInput(f"no {what} text of {self.name} can be set aside; {remedy}")
-        for number, label in enumerate(self.label_names):
-            if not (self._labels[index] == number).any():
-                line = f"no {what} text of {self.name} has the label {label!r}"
-                if notes is None:
-                    raise BadInput(f"{line}; {remedy}")
-                notes.append(line)
+        held = set(self._labels[index])
+        lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
+        if lacking:
+            line = f"no {what} text of {self.name} has the label {some(lacking, 5)}"
+            if notes is None:
+                raise BadInput(f"{line}; {remedy}")
+            notes.append(line)
 
 
 @dataclass(frozen=True)

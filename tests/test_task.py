@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import reviews_frame
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from boundary import BadInput
@@ -346,6 +346,13 @@ def test_hub_data_keeps_its_test_and_label_names_and_leaves_the_unlabelled_part(
     assert len(texts(task, "train")) == 100 and texts(task, "test") == set(data["test"]["text"])
     assert task.label_names == ["neg", "pos"]
     assert asked == [(("stanfordnlp/imdb", None), {"trust_remote_code": False})]
+
+
+def test_a_text_without_a_label_on_the_hub_is_left_out(hub):
+    hub(DatasetDict(train=concatenate_datasets([part(0, 100), part(100, 103, -1)])))
+    task = load_task("owner/name")
+    assert len(task.rows) == 100 and list(task.left_out["row"]) == [101, 102, 103]
+    assert set(task.left_out["reason"]) == {"no label"}
 
 
 def test_a_configuration_is_named_after_a_colon_and_an_unlabelled_test_is_not_used(hub):
