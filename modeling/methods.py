@@ -205,7 +205,7 @@ def _check_rates(rates, subject):
 
 
 def _place(thing, error=None):
-    """The file of a class or a function, and its line, or the line where an error was raised."""
+    """The file of a class or a function, and its line or that of an error raised in this file."""
     try:
         file, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
     except (OSError, TypeError):  # typed at a prompt
