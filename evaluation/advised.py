@@ -119,8 +119,8 @@ def by_label(results: Results, method: str) -> str:
     """Precision, recall and F1 of each label, by the method advised."""
     rows = answer.per_label(results, method)
     columns = {"label": map(escape, rows["label"])}
-    for name in ("precision", "recall", "f1"):
-        columns[f"{name.capitalize()}, %"] = rows[name].map(percent)
+    for name, column in (("precision", "precision"), ("recall", "recall"), ("F1", "f1")):
+        columns[f"{name}, %"] = rows[column].map(percent)
     return table(columns | {"texts": [f"{n:,}" for n in rows["support"]]})
 
 

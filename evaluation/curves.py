@@ -137,12 +137,12 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
-        look, own = drawn[line], dots[dots["line"] == line]
+        look, single = drawn[line], dots[dots["line"] == line]
         style = {"color": look.colour, "ls": look.line, "marker": look.marker}
         ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
         style |= {"capsize": 3, "elinewidth": 0.8}
         error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
-        axes.plot(own["x"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
+        axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
     for row in baselines.itertuples():
         look = drawn[row.line]

@@ -34,7 +34,7 @@ class Shape(NamedTuple):
 
 
 def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forward_only=False):
-    """FLOPs required by one pass over reviews of these lengths.
+    """FLOPs required by one pass over texts of these lengths.
 
     `size` is LoRA's rank (on q, k, v, o) or the adapters' bottleneck. "head" requires the forward
     pass alone.

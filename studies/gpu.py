@@ -3,7 +3,7 @@
     python -m studies.gpu                into results/gpu: a log of each part, and parts.csv
     python -m studies.gpu tests speed    some parts
 
-It needs the bundled MiniLM and the reviews alone (studies/offline.py). Speeds are those of an
+It needs the bundled MiniLM and movie reviews alone (studies/offline.py). Speeds are those of an
 encoder of DistilBERT's shape with random weights.
 
 A part that fails, or takes longer than its limit, costs no other part.

@@ -3,8 +3,8 @@
     python -m studies.methods        docs/results/methods_cost.csv, ten minutes of a quiet CPU
     python -m studies.methods mpnet  the rows of one encoder anew
 
-A batch of 32 IMDB reviews of up to 128 tokens, the head reading all layers, the last 3 blocks from
-stored hidden states, as in the presets `quick` and `base`. LoRA and one other method take their
+A batch of 32 IMDB texts of up to 128 tokens, POOLING "layers", the last 3 blocks from cached
+hidden states, as in the presets `quick` and `base`. LoRA and one other method take their
 steps in turn, and a ratio is the median of the ratios within pairs.
 """
 

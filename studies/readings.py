@@ -1,11 +1,11 @@
-"""Where should an encoder be read, for each task? A probe's loss, within its own labels.
+"""Which pooling suits each task? A probe's loss, within its own labels.
 
     python -m studies.readings           docs/results/readings.csv, two hours of two cores
     python -m studies.readings mpnet     the rows of one encoder anew
 
-Five draws of 300 labels and one of 2,000, the tokens that the comparison reads (docs/findings.md),
-no test text among them. For each value of POOLING a probe is fitted to each draw; its loss is the
-mean over the five folds of its cross-validation (in nats), at the best C, and over the draws.
+Five training samples of 300 labels and one of 2,000, with the tokens of docs/findings.md, no test
+text among them. For each value of POOLING a probe is fitted to each sample; its loss is the mean
+over the five folds of its cross-validation (in nats), at the best C, and over the samples.
 """
 
 import sys
@@ -28,7 +28,7 @@ TOKENS = {"rotten-tomatoes": ("--max-tokens", "64"), "r8": FIRST, "20newsgroups"
 
 
 def losses(experiment: Experiment) -> dict[str, float]:
-    """Of the probe on each reading, in cross-validation, over the draws."""
+    """Of the probe with each pooling, in cross-validation, over the training samples."""
     found = {pooling: [] for pooling in POOLINGS}
     for run in experiment.runs():
         fit_baseline(experiment, run)

@@ -49,7 +49,7 @@ def systems(depths: list[int]) -> list[tuple[str, str]]:
 
 
 def measure(system: str, method: str, model: str, reviews: int) -> dict:
-    """One pass over the reviews: seconds and required FLOPs of each, and memory (MiB)."""
+    """One pass over the texts: seconds and required FLOPs of each, and memory (MiB)."""
     own = ["--methods", method, "--model", model, "--test-examples", "2"]
     if system == "peft defaults":  # few: it takes long, in batches that are not grouped by length
         reviews, own = min(32, reviews), [*own, "--encoder-dropout", "own"]
@@ -105,7 +105,7 @@ def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFram
                 row = pool.submit(measure, system, method, asked.model, asked.reviews).result()
             row |= {"round": number, "utilisation": row["flops"] / row["seconds"] / rate}
             rows.append(row | {"reviews_a_second": 1 / row["seconds"]})
-            print(f"{number + 1}: {system}, {method}: {row['seconds']:.3g} s a review", flush=True)
+            print(f"{number + 1}: {system}, {method}: {row['seconds']:.3g} s a text", flush=True)
     return pd.DataFrame(rows)
 
 

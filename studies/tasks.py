@@ -198,11 +198,11 @@ def differences(pairs: pd.DataFrame, margin: float):
     """
     lines = []  # a group, its rows, and the contrasts that stand beside one another
     every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
-    for group, own in pairs.groupby("group", sort=False):
-        names = [name for name in every if name in set(own["difference_of"])]
-        lines += [(group, own, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
+    for group, table in pairs.groupby("group", sort=False):
+        names = [name for name in every if name in set(table["difference_of"])]
+        lines += [(group, table, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
     columns = max(len(part) for *_, part in lines)
-    heights = [0.6 + 0.42 * own["task"].nunique() for _, own, _ in lines]
+    heights = [0.6 + 0.42 * table["task"].nunique() for _, table, _ in lines]
     image, panels = plt.subplots(
         nrows=len(lines),
         ncols=columns,
@@ -212,10 +212,10 @@ def differences(pairs: pd.DataFrame, margin: float):
         sharey="row",
         squeeze=False,
     )
-    for row, (group, own, part) in enumerate(lines):
-        tasks = sorted(own["task"].unique(), key=lambda task: task == MEAN)
+    for row, (group, table, part) in enumerate(lines):
+        tasks = sorted(table["task"].unique(), key=lambda task: task == MEAN)
         for axes, name in zip(panels[row], part, strict=False):
-            rows = own[own["difference_of"] == name].set_index("task").loc[tasks]
+            rows = table[table["difference_of"] == name].set_index("task").loc[tasks]
             handles = difference_bars(axes, rows, margin)
             axes.set_title("" if row and lines[row - 1][2] == part else name, fontsize=10)
         for axes in panels[row, len(part) :]:
@@ -246,22 +246,22 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
     image, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown = [method for method in looks if method in set(points["method"])]
     for axes, (model, task) in zip(panels.flat, product(models, tasks), strict=True):
-        own = points[(points["model"] == model) & (points["task"] == task)]
-        axes.set_visible(not own.empty)
-        if own.empty:
+        panel = points[(points["model"] == model) & (points["task"] == task)]
+        axes.set_visible(not panel.empty)
+        if panel.empty:
             continue
         for i, method in enumerate(shown):
-            part, look = own[own["method"] == method], looks[method]
+            part, look = panel[panel["method"] == method], looks[method]
             style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
             x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
             ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
             error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
-        ticks = sorted(own["labels"].unique())
+        ticks = sorted(panel["labels"].unique())
         axes.set(xscale="log", xlabel="labels")
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
         axes.minorticks_off()
         axes.margins(x=0.2)
-        is_cut = cut(axes, 100 * own["accuracy"], 100 * own[ENDS])
+        is_cut = cut(axes, 100 * panel["accuracy"], 100 * panel[ENDS])
         axes.set_title(task + (", axis cut" if is_cut else ""), fontsize=10)
     for model, row in zip(models, panels, strict=True):
         first = next(axes for axes in row if axes.get_visible())

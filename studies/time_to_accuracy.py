@@ -5,7 +5,7 @@
 MPNet on Rotten Tomatoes, 2,000 labels, the last 3 blocks, the means of all layers. A cold start:
 the texts are token ids and the weights are read, and nothing has been computed. The clock holds
 the pass through the frozen blocks, and stops while the test is predicted. `peft tuned` is peft's
-LoRA of the same blocks, rate and reading, trained by transformers' Trainer in batches of similar
+LoRA of the same blocks, rate and pooling, trained by transformers' Trainer in batches of similar
 length, in bf16 where that is faster; it runs all blocks at every step.
 """
 
@@ -89,7 +89,7 @@ def ours(experiment, run) -> list[dict]:
 
 
 class PeftClassifier(nn.Module):
-    """An encoder that peft has adapted, and the same reading and head as ours."""
+    """An encoder that peft has adapted, and the same pooling and head as ours."""
 
     def __init__(self, encoder, classes: int):
         super().__init__()

@@ -23,7 +23,7 @@ from experiment import Experiment, Run, cached_states, parse, prepare, settings
 
 @contextmanager
 def prepared(*options: str) -> Iterator[Experiment]:
-    """The experiment of these options; it finds no states of frozen blocks, and its own go."""
+    """The experiment of these options; it finds no cached hidden states, and deletes its own."""
     with tempfile.TemporaryDirectory() as folder:
         parsed = parse(vars(finetuning), [*options, "--results", folder])
         with redirect_stdout(io.StringIO()):
@@ -41,7 +41,7 @@ def run_as(module: str, arguments: list[str], given: Sequence[str] = ()) -> int:
 
 
 class Training:
-    """A run's training, from stored states; call it for the seconds of a pass."""
+    """A run's training, from cached hidden states; call it for the seconds of a pass."""
 
     def __init__(self, experiment: Experiment, run: Run):
         self.state, self.settings = finetuning.start(experiment, run), experiment.settings

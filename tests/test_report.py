@@ -307,7 +307,7 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     assert "\n**Use probe + TF-IDF: " in inside and "## Results" not in text
     order = ["| method | accuracy, %", "(accuracies.png)", "### How probe + TF-IDF errs"]
     order += [
-        "| label | Precision, %",
+        "| label | precision, %",
         "(confusion_matrix.png)",
         "(referral.png)",
         "| row | label |",
