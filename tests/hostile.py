@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import finetuning
 from evaluation import report
+from experiment import Run
 
 NAN = float("nan")
 
@@ -206,7 +207,7 @@ def begin(root, model):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main([*here, "head", "lora"]) == 0
-        patch.setattr(finetuning, "evaluate", interrupt)
+        patch.setattr(Run, "load_best", interrupt)
         assert finetuning.main([*here, "bitfit"]) == 130
     return arguments
 

@@ -95,20 +95,24 @@ READERS = {  # what is patched, the arguments, and what the line must name
     "tokenizer": ("transformers.AutoTokenizer.from_pretrained", NEW, "tokenizer of MODEL "),
     "weights": (f"{MODEL}.from_pretrained", NEW, "weights of MODEL "),
     "shape": (f"{MODEL}.from_config", NEW, "config of MODEL "),
-    "hub": ("data_utils.reading.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
-    "csv": ("pandas.read_csv", NEW, "reviews.csv"),
+    "hub": ("datasets.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
+    "csv": ("data_utils.files.csv.reader", NEW, "reviews.csv"),
     "parquet": (
-        "data_utils.reading.read_table",
+        "data_utils.files.ParquetFile",
         (*NEW, "--dataset", "{root}/reviews.parquet"),
         "reviews.parquet",
     ),
-    "json": ("pandas.read_json", (*NEW, "--dataset", "{root}/reviews.jsonl"), "reviews.jsonl"),
+    "json": (
+        "data_utils.files.json.loads",
+        (*NEW, "--dataset", "{root}/reviews.jsonl"),
+        "reviews.jsonl",
+    ),
     "tokens": (
         "transformers.PreTrainedTokenizerFast.__call__",
         (*NEW, "--max-tokens", "9"),
         "MODEL",
     ),
-    "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
+    "lock": ("experiment.queue.FileLock", LORA, "RESULTS"),
     "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.pt"),
 }
 
@@ -152,8 +156,8 @@ def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, s
 @pytest.mark.parametrize(
     ("patched", "name"),
     [
-        ("modeling.finetuned.load_file", "lora-seed0"),
-        ("modeling.finetuned.json", "lora-seed0"),
+        ("modeling.checkpoint.load_file", "lora-seed0"),
+        ("modeling.checkpoint.json", "lora-seed0"),
         ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
     ],
 )
