@@ -15,7 +15,7 @@ from itertools import islice
 
 import boundary
 
-boundary.before_libraries()
+boundary.before_libraries(is_program=__name__ == "__main__")
 
 import numpy as np
 import torch
