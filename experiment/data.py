@@ -7,6 +7,7 @@ task -> divisions by seed -> token ids of all texts that any seed uses, made onc
 import math
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,13 @@ from .state_cache import Store, compute
 
 
 class Data:
-    """Everything that all runs read, loaded once."""
+    """Everything that all runs read, loaded once.
 
-    def __init__(self, settings: Settings, device: torch.device):
-        self.settings, self.device = settings, device
+    `cache_folder` is for the output of frozen blocks; None: the one of all experiments.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, cache_folder: Path | None = None):
+        self.settings, self.device, self.cache_folder = settings, device, cache_folder
         columns = settings.text_column, settings.label_column, settings.group_column
         self.task = load_task(settings.dataset, *columns)
         source = settings.model
@@ -167,7 +171,8 @@ class Data:
         L = self.config.num_hidden_layers
         deepest = Method("full", {"blocks": L - max(depths)})
         model = self.build(Method("head", {}) if max(depths) == L else deepest, "mean")
-        stores = {k: Store(self.encoder_digest, model, k, self.device) for k in depths}
+        where = self.device, self.cache_folder
+        stores = {k: Store(self.encoder_digest, model, k, *where) for k in depths}
         most_tokens = self.settings.most_tokens(self.device, training=False)
         self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
         self.stores |= stores
