@@ -56,7 +56,7 @@ def best_of_rates(rows: list[dict], split: np.ndarray, tokenizer) -> pd.Series:
 
 def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> Trainer:
     """Trainer of a new model; after `train` its model is the best by validation loss."""
-    bf16 = hardware.compute_type(hardware.choose_device()) is torch.bfloat16
+    device = hardware.choose_device()
     arguments = TrainingArguments(
         folder,
         learning_rate=rate,
@@ -65,7 +65,8 @@ def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> T
         per_device_eval_batch_size=constants.EVALUATION_BATCH_SIZE,
         weight_decay=constants.WEIGHT_DECAY,
         warmup_steps=constants.WARMUP,  # below 1: a share of the steps
-        bf16=bf16,
+        bf16=hardware.compute_type(device) is torch.bfloat16,
+        use_cpu=device.type == "cpu",
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
         save_strategy="best",
