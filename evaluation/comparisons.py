@@ -1,46 +1,67 @@
 """Figures that compare the methods: accuracies, losses and costs, and their differences."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+
+from .answer import majority
 from .markdown import count, size
+from .metrics import METRICS
 from .results import Results
 from .style import error_bar, line_handle, plt
 
 TIME = "training (s)"
-WHOLE = "training holds the whole shared pass, computed once for all runs with the same frozen"
-WHOLE += " blocks"
-ACCURACY = ("accuracy (%)", 100, "{:.1f}".format)  # axis, units of it in 1, how to write it
-LOSS = ("loss (nats per review)", 1, "{:.3f}".format)
-SHARE = ("trainable parameters (% of all)", 1, size)
-BARS = {  # file: column of runs.csv, title, what is on the axis
-    "train_accuracy": ("train_accuracy", "How accurate on the training reviews?", ACCURACY),
-    "test_accuracy": ("test_accuracy", "How accurate on the test reviews?", ACCURACY),
-    "train_loss": ("train_loss", "How large is the loss on the training reviews?", LOSS),
-    "test_loss": ("test_loss", "How large is the loss on the test reviews?", LOSS),
-    "trainable_percentage": ("trainable_percentage", "How much of the model is trained?", SHARE),
-    "training_time": ("total_seconds", "How long does training take?", (TIME, 1, size)),
-}
+WHOLE = "training holds the whole time of the frozen blocks, which run once for all runs"
 COSTS = {  # column of runs.csv: axis
     "trainable_parameters": "trained parameters",
     "total_seconds": TIME,
     "peak_memory_mib": "peak memory (MiB)",
 }
 VERDICTS = {  # colour, marker's face, in words
-    "different": ("#0072B2", "#0072B2", "different (Holm, 5 %)"),
+    "different": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
-    "undecided": ("#777777", "white", "undecided"),
+    "undecided": ("#777777", "white", "not significant"),
 }
+LEARNT = ("accuracy", "loss")  # metrics that are drawn of the training texts too
 MOST = 15  # differences in a figure
 WIDE, WIDER = 8, 30  # largest over smallest value of a logarithmic axis: own ticks, matplotlib's
 LETTER = 0.085  # width of a label's letter, in inches
 
 
-def bars(results: Results, column: str, scale: tuple):
+class Bars(NamedTuple):
+    """A figure with a bar for each method: whose column of runs.csv, and on which axis."""
+
+    column: str
+    title: str
+    axis: str
+    write: Callable[[float], str]
+    scale: float = 1.0  # what the column is multiplied by
+
+
+def bar_figures() -> dict[str, Bars]:
+    """Every figure of bars, by its file's name: the metrics, and two costs."""
+    figures = {}
+    for name, metric in METRICS.items():
+        for split, texts in (("train", "training"), ("test", "test")):
+            if split == "test" or name in LEARNT:
+                column = f"{split}_{name}"
+                title = f"How high is the {metric.label} on the {texts} texts?"
+                axis = f"{metric.label} ({metric.unit})"
+                figures[column] = Bars(column, title, axis, metric.form.format, metric.scale)
+    share, axis = "trainable_percentage", "trainable parameters (% of all)"
+    figures[share] = Bars(share, "How much of the model is trained?", axis, size)
+    title = "How long does training take?"
+    return figures | {"training_time": Bars("total_seconds", title, TIME, size)}
+
+
+def bars(results: Results, what: Bars):
     """A bar for each method with a value, the mean over its seeds, and a mark for each seed."""
-    runs = results.runs[results.runs[column].notna()]
-    if runs.empty:
+    if what.column not in results.runs or results.runs[what.column].isna().all():
         return None
-    axis_label, unit, write = scale
-    values = {m: group[column] * unit for m, group in runs.groupby("method", sort=False)}
-    ends = results.intervals.set_index("method")[["low", "high"]] * 100
+    runs = results.runs[results.runs[what.column].notna()]
+    values = {m: group[what.column] * what.scale for m, group in runs.groupby("method", sort=False)}
+    ends = intervals_of(results, what.column) * what.scale
     names = [results.looks[method].label for method in values]
     width = max(7.2, 4.6 + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(width, 1.6 + 0.42 * len(values)))
@@ -48,55 +69,75 @@ def bars(results: Results, column: str, scale: tuple):
         look, mean = results.looks[method], seeds.mean()
         axes.barh(y, mean, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
         end = mean
-        if column == "test_accuracy":
-            end = max(mean, ends.loc[method, "high"])
+        if method in ends.index:
+            end = max(mean, ends.loc[method].iloc[1])
             error_bar(axes, mean, y, ends.loc[method], across=True, color="black", capsize=4)
         if seeds.nunique() > 1:  # above the error bar and the value, which would hide them
             axes.plot(seeds, [y - 0.24] * len(seeds), "o", ms=4.5, mfc="white", mec="black")
-        axes.annotate(write(mean), (end, y), (5, 0), textcoords="offset points", va="center")
+        axes.annotate(what.write(mean), (end, y), (5, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(values)), names)
     axes.invert_yaxis()
     axes.grid(visible=False)
     axes.margins(x=0.14)
-    axes.set_xlabel(axis_label)
+    axes.set_xlabel(what.axis)
     many = max(seeds.nunique() for seeds in values.values()) > 1
-    notes = ["bars: means over the seeds; white dots: single seeds"] * many
-    if unit == 100:
-        classes = len(results.experiment["label_names"])
+    each = "fold" if results.is_folds else "seed"
+    notes = [f"bars: means over the {each}s; white dots: single {each}s"] * many
+    if what.column.endswith("_accuracy"):
         axes.set_xlim(0, 109)
-        axes.axvline(100 / classes, color="black", linewidth=1, linestyle=":")
-        notes.append(f"dotted: guessing among {classes} labels ({100 / classes:.3g} %)")
-    notes += [WHOLE] * (column == "total_seconds" and results.is_shared)
-    notes += [interval_note(results)] * (column == "test_accuracy")
+        notes.append(majority_line(axes.axvline, results))
+    notes += [WHOLE] * (what.column == "total_seconds" and results.is_shared)
+    notes += [interval_note(results)] * bool(len(ends))
     return figure, "\n".join(notes), ()
 
 
+def intervals_of(results: Results, column: str) -> pd.DataFrame:
+    """The two ends of each method's interval of a test score, where there is one."""
+    ends = [f"{column.removeprefix('test_')}_{end}" for end in ("low", "high")]
+    table = results.intervals.set_index("method")
+    return table[ends].dropna() if set(ends) <= set(table) else pd.DataFrame()
+
+
+def majority_line(draw: Callable, results: Results) -> str:
+    """Draw the line of always saying the largest label, by `axes.axvline` or so; its note."""
+    share = 100 * majority(results)[1]
+    draw(share, color="black", linewidth=1, linestyle=":")
+    return f"dotted: always saying the largest label ({share:.3g} %)"
+
+
 def interval_note(results: Results) -> str:
-    """Which interval the error bars of the test accuracy are, by method where they differ."""
-    kinds = results.intervals.groupby("interval", sort=False)["method"].apply(list)
-    most, *others = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    named = [f"; {kind} for {results.labels(dict.fromkeys(methods))}" for kind, methods in others]
-    return "".join([f"error bars: 95 %, {most[0]}", *named])
+    """What the error bars of a metric are."""
+    return f"error bars: 95 % intervals, of {results.covers}"
 
 
 def cost_and_benefit(results: Results):
-    """Test accuracy against each cost, the means over the seeds."""
-    table = results.intervals.set_index("method")
+    """The metric of the contrasts against each cost, the means over the runs."""
+    table, name = results.intervals.set_index("method"), results.metric
     if len(table) < 2:
         return None
     figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, 3.4), sharey=True)
     costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
     for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
-        scale = "log" if costs[column].max() > WIDER * costs[column].min() else "linear"
-        axes.set(xscale=scale, xlabel=label)
+        if costs[column].max() > WIDER * costs[column].min():
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(_short)
+        axes.set_xlabel(label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
-            look, ends = results.looks[method], (100 * row["low"], 100 * row["high"])
+            look, (low, high) = results.looks[method], (row[f"{name}_low"], row[f"{name}_high"])
             style = {"color": look.colour, "marker": look.marker, "capsize": 4, "ms": 9}
-            error_bar(axes, row[column], 100 * row["accuracy"], ends, **style)
+            error_bar(axes, row[column], 100 * row[name], (100 * low, 100 * high), **style)
         axes.margins(x=0.15)
-    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
     return figure, "\n".join([interval_note(results), *[WHOLE] * results.is_shared]), handles
+
+
+def _short(value, _):
+    """A tick's number: 0.1, 1,000, 10k, 1M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= max(unit, 1e4):
+            return f"{value / unit:g}{letter}"
+    return f"{value:,g}"
 
 
 def differences(results: Results):
@@ -105,8 +146,7 @@ def differences(results: Results):
     if pairs.empty:
         return None
     every = len(results.contrasts) + len(results.comparisons)
-    notes = ["bars: 95 % intervals of single differences, paired on the same test reviews"]
-    notes.append(f"test: {'; '.join(dict.fromkeys(pairs['test']))}")
+    notes = ["bars: 95 % intervals of single differences", designs(pairs)]
     if len(pairs) < every:
         of = "planned contrast" if len(results.contrasts) else "largest difference"
         notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
@@ -117,8 +157,14 @@ def differences(results: Results):
     handles = difference_bars(axes, pairs, results.margin)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("difference of the test accuracies (points)")
+    axes.set_xlabel(f"difference in test {METRICS[results.metric].label} (points)")
     return figure, "\n".join(notes), handles
+
+
+def designs(pairs: pd.DataFrame) -> str:
+    """How these differences are tested: "paired by text; of other texts and 3 seeds, ..."."""
+    words = dict.fromkeys(part for test in pairs["test"] for part in test.split("; "))
+    return "; ".join(words)
 
 
 def difference_bars(axes, pairs, margin: float) -> list:

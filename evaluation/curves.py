@@ -1,33 +1,17 @@
 """Curves: how methods learn, and what a hyperparameter or each learning rate gives."""
 
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput
-
 from .comparisons import WIDE, interval_note
-from .files import read_table
 from .results import Results, blocks_of
-from .style import (
-    Look,
-    cut,
-    error_bar,
-    line_handle,
-    looks,
-    parse,
-    plt,
-    ring_handle,
-    save,
-    set_style,
-)
+from .style import Look, cut, error_bar, line_handle, looks, parse, plt, ring_handle
 
 PANELS = {  # column of history: title, axis, units of it in 1
-    "train_loss": ("training loss", "loss (nats per review)", 1),
-    "validation_loss": ("validation loss", "loss (nats per review)", 1),
+    "train_loss": ("training loss", "loss (nats per text)", 1),
+    "validation_loss": ("validation loss", "loss (nats per text)", 1),
     "validation_accuracy": ("validation accuracy", "accuracy (%)", 100),
 }
 VARIED = {  # hyperparameters that have a figure where variants differ in them: in words
@@ -42,27 +26,24 @@ CURVES = (
     "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
     "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
 )
-WIDEST = 4  # panels beside one another
-TUNING = {
-    "experiment": str,
-    "method": str,
-    "learning_rate": float,
-    "validation_loss": float,
-    "chosen": bool,
-}
+RATES = (
+    "lines: means over the seeds; rings: rates that a seed chose, by its own validation texts\n"
+    "a rate with which a seed's loss was not finite has no point"
+)
 
 
 def learning_curves(results: Results):
-    """Training loss, validation loss and accuracy by epoch.
+    """Training loss, validation loss and accuracy by epoch, with each run's chosen learning rate.
 
     With several seeds: the mean and the range from the lowest to the highest, for as many steps as
     every seed ran; a mean over fewer and fewer seeds would bend without any of them learning.
     """
     if results.history.empty:
         return None
+    best = results.runs[["method", "seed", "learning_rate", "best_step"]]
+    history = results.history.merge(best)
     figure, panels = plt.subplots(1, len(PANELS), figsize=(3.6 * len(PANELS), 3.6), sharex=True)
-    best = results.runs[["method", "seed", "best_step"]].rename(columns={"best_step": "step"})
-    methods = results.history.groupby("method", sort=False)
+    methods = history.groupby("method", sort=False)
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
         for method, seeds in methods:
             look, place = results.looks[method], seeds.groupby("seed").cumcount()
@@ -73,8 +54,8 @@ def learning_curves(results: Results):
             axes.plot(x, y.mean(), color=look.colour, ls=look.line, marker=look.marker, ms=4)
             axes.fill_between(x, y.min(), y.max(), color=look.colour, alpha=0.18, linewidth=0)
             if measure != "train_loss":
-                chosen = seeds.merge(best)
-                axes.plot(chosen["epoch"], chosen["y"], "o", ms=8, mfc="none", color=look.colour)
+                kept = seeds[seeds["step"] == seeds["best_step"]]
+                axes.plot(kept["epoch"], kept["y"], "o", ms=8, mfc="none", color=look.colour)
         axes.set_title(title, fontsize=11)
         axes.set(xlabel="epochs", ylabel=axis)
     panels[1].sharey(panels[0])
@@ -82,6 +63,36 @@ def learning_curves(results: Results):
     panels[0].set_xlim(left=0)
     handles = [line_handle(results.looks[method]) for method, _ in methods]
     return figure, CURVES, [*handles, ring_handle("best point")]
+
+
+def learning_rates(results: Results):
+    """Validation loss at each learning rate, the mean over the seeds; None where none was tried."""
+    tried = [
+        (record.method, float(rate), loss, float(rate) == record.learning_rate)
+        for record in results.records
+        if record.is_finished and len(record.rates_tried) > 1
+        for rate, loss in record.rates_tried.items()
+    ]
+    if not tried:
+        return None
+    figure, axes = plt.subplots(figsize=(7.2, 4.0))
+    table = pd.DataFrame(tried, columns=["method", "rate", "loss", "chosen"])
+    methods = table.astype({"loss": float}).groupby("method", sort=False)
+    for method, part in methods:
+        look, by_rate = results.looks[method], part.groupby("rate")
+        losses = by_rate["loss"].mean().where(by_rate["loss"].count() == by_rate.size())
+        axes.plot(losses.index, losses, color=look.colour, ls=look.line, marker=look.marker)
+        chosen = losses[by_rate["chosen"].any()]
+        axes.plot(chosen.index, chosen, "o", ms=13, mfc="none", color=look.colour)
+    axes.set(xscale="log", yscale="log")  # a loss far above the best would squeeze all others
+    rates = sorted(table["rate"].unique())
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ticks = [f"{loss:.2g}" for loss in np.geomspace(*axes.get_ylim(), 6)[1:-1]]
+    axes.set_yticks([float(tick) for tick in ticks], ticks)
+    axes.minorticks_off()
+    axes.set(xlabel="learning rate", ylabel="validation loss (nats per text)")
+    handles = [line_handle(results.looks[method]) for method, _ in methods]
+    return figure, RATES, [*handles, ring_handle("chosen")]
 
 
 def hyperparameter(results: Results, name: str):
@@ -98,8 +109,7 @@ def hyperparameter(results: Results, name: str):
     points["line"] = [without(name, method) for method in points["method"]]
     level = points["method"].isin(results.baselines)
     if name == "blocks":  # None: all of them
-        runs = results.runs[results.runs["name"] != "side"]  # all its blocks are frozen
-        depths = runs["frozen_blocks"] + runs["method"].map(given).astype(float)
+        depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
         points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
     varied = points[~level].dropna(subset="x").sort_values("x")
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
@@ -108,7 +118,7 @@ def hyperparameter(results: Results, name: str):
     blocks = blocks_of(results.records, partial(without, name))
     lines = looks([*varied["line"], *points.loc[level, "line"]], blocks)
     figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
-    return figure, interval_note(replace(results, intervals=varied)), handles
+    return figure, interval_note(results), handles
 
 
 def without(name: str, method: str) -> str:
@@ -127,19 +137,19 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
-        look, own = drawn[line], dots[dots["line"] == line]
+        look, single = drawn[line], dots[dots["line"] == line]
         style = {"color": look.colour, "ls": look.line, "marker": look.marker}
-        ends = 100 * part["low"], 100 * part["high"]
+        ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
         style |= {"capsize": 3, "elinewidth": 0.8}
         error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
-        axes.plot(own["x"], 100 * own["test_accuracy"], ".", color=look.colour, alpha=0.6)
+        axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
     for row in baselines.itertuples():
         look = drawn[row.line]
         axes.axhline(100 * row.accuracy, color=look.colour, ls=look.line)
         handles.append(line_handle(look, marker=""))
     shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
-    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["low", "high"]])
+    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["accuracy_low", "accuracy_high"]])
     values = sorted(points["x"].unique())
     if min(values) > 0 and max(values) / min(values) >= WIDE:
         axes.set_xscale("log")
@@ -147,46 +157,3 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     axes.minorticks_off()
     axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
     return figure, handles
-
-
-def tuning_figure(table: Path) -> Path:
-    """Draw beside `table` the validation loss at each learning rate, a panel for each experiment.
-
-    Variants are left out where there are several and any plain method. Raises `BadInput` where the
-    table is missing or cannot be read.
-    """
-    tuned = read_table(table, TUNING).dropna(subset="learning_rate")  # without readings
-    if tuned.empty:
-        raise BadInput(f"{table} has no learning rates to draw")
-    several = tuned["experiment"].nunique() > 1
-    plain = ~tuned["method"].str.contains("(", regex=False)
-    if several and plain.any():
-        tuned = tuned[plain]
-    drawn, panels = looks(tuned["method"]), tuned.groupby("experiment", sort=False)
-    columns = min(len(panels), WIDEST)
-    rows = -(-len(panels) // columns)
-    size = (2.9 * columns, 2.3 * rows + 0.6) if several else (7.2, 4.0)
-    set_style()
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)
-    for axes, (name, own) in zip(grid.flat, panels, strict=False):
-        for method, runs in own.groupby("method", sort=False):
-            losses, look = runs.set_index("learning_rate")["validation_loss"], drawn[method]
-            axes.plot(losses.sort_index(), color=look.colour, ls=look.line, marker=look.marker)
-        chosen, ring = own[own["chosen"]], 9 if several else 13
-        axes.plot(chosen["learning_rate"], chosen["validation_loss"], "ko", ms=ring, mfc="none")
-        axes.set_xscale("log")
-        axes.set_yscale("log")  # a loss far above the best would squeeze all others
-        ticks = [f"{loss:.2g}" for loss in np.geomspace(*axes.get_ylim(), 6)[1:-1]]
-        axes.set_yticks([float(tick) for tick in ticks], ticks)
-        axes.set_title(name if several else "", fontsize=10)
-        axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
-    for i, axes in enumerate(grid.flat):
-        axes.set_visible(i < len(panels))
-        if i + columns >= len(panels):  # nothing stands below
-            axes.set_xlabel("learning rate")
-            axes.tick_params(labelbottom=True)
-    figure.supylabel("validation loss (nats per review)", fontsize=10)
-    handles = [*map(line_handle, drawn.values()), ring_handle("chosen")]
-    note = "a failed run has no point; chosen by the lowest validation loss"
-    title = "Which learning rate suits each method?"
-    return save(table.with_suffix(".png"), (figure, note, handles), title, "")

@@ -10,7 +10,9 @@ from boundary import BadInput, expanded, reading, reason, refuse
 
 LEARNT = ("epoch", "seconds", "train_loss", "train_accuracy")
 LEARNT += ("validation_loss", "validation_accuracy")
-HISTORY = {"step": int} | dict.fromkeys(LEARNT, float)  # its columns and their types
+HISTORY = {"learning_rate": float, "step": int} | dict.fromkeys(
+    LEARNT, float
+)  # its columns and their types
 
 
 def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:

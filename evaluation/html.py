@@ -1,10 +1,12 @@
 """The page as one HTML file that a double click opens: figures inside, nothing fetched."""
 
 import base64
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -18,24 +20,34 @@ body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif
 img {{ max-width: 100% }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
 th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top }}
-td:first-child {{ min-width: 7rem }}
+td:first-child, td:last-child {{ min-width: 7rem }}
+td[style*=right] {{ white-space: nowrap }}
 pre {{ overflow-x: auto }}
 summary {{ cursor: pointer; font-weight: 600 }}
 </style>
 """
 
 
-def page(text: str, folder: Path) -> str:
-    """The page of markdown `text` as HTML, with the figures that it links to in `folder`.
+def page(text: str, figures: Mapping[str, Path]) -> str:
+    """The page of markdown `text` as HTML, with these figures, by the name that it links to.
 
-    Other people's text in it is escaped already (see markdown.py); the policy in the head keeps
-    the browser from running or fetching anything besides.
+    Other people's text in it is escaped already (markdown.py); no other image is read, and the
+    policy in the head keeps the browser from running or fetching anything besides.
     """
     reader = MarkdownIt("commonmark").enable("table")
     tokens = reader.parse(text)
-    for image in (child for token in tokens for child in token.children or ()):
-        if image.type == "image":
-            figure = (folder / image.attrs["src"]).read_bytes()
-            image.attrs["src"] = f"data:image/png;base64,{base64.b64encode(figure).decode()}"
+    for token in tokens:
+        token.children = [_inside(child, figures) for child in token.children or ()]
     title = reader.renderer.renderInlineAsText(tokens[1].children, reader.options, {})
     return HEAD.format(title=escape(title)) + reader.renderer.render(tokens, reader.options, {})
+
+
+def _inside(token, figures):
+    """The token of an image with its bytes in it; of an image that is none of ours, its title."""
+    if token.type != "image":
+        return token
+    if token.attrs["src"] not in figures:
+        return Token("text", "", 0, content=token.content)
+    image = base64.b64encode(figures[token.attrs["src"]].read_bytes()).decode()
+    token.attrs["src"] = f"data:image/png;base64,{image}"
+    return token

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
-
-
+BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # a list, a heading or a line, at the start
+UNSEEN = ("Cc", "Cs")  # control characters, and halves of letters
 LEFT = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
-LEFT += ("constant", "value", "started", "task")  # columns of words; numbers stand to the right
+LEFT += ("constant", "value", "hyperparameters", "started", "task")  # words; numbers go right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:
@@ -20,12 +20,17 @@ def table(columns: Mapping[str, Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, marks, *rows))
 
 
-def escape(text: str) -> str:
+def escape(text: object) -> str:
     """Any text as one line that markdown shows as it is, in a table's cell too."""
-    text = " ".join(text.split())
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs"))
-    text = SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
+    text = "".join(c for c in " ".join(str(text).split()) if unicodedata.category(c) not in UNSEEN)
+    text = BLOCK.sub(r"\1\\\2", SPECIAL.sub(r"\\\1", html.escape(text, quote=False)))
     return text.replace("$", "<span>$</span>")  # GitHub reads mathematics between two of them
+
+
+def code(text: str) -> str:
+    """Any text as a block of code; line breaks in it, which would end the block, as escapes."""
+    unseen = {c for c in text if unicodedata.category(c) in (*UNSEEN, "Zl", "Zp")}
+    return "    " + "".join(ascii(c)[1:-1] if c in unseen else c for c in text)
 
 
 def percent(share: float) -> str:
@@ -58,3 +63,8 @@ def p_value(p: float) -> str:
 def interval(low: float, high: float) -> str:
     """An interval of shares in percent, or of their differences in points."""
     return f"{percent(low)} to {percent(high)}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A share in percent, or a difference in points, with its interval if there is one."""
+    return percent(value) + ("" if math.isnan(low) else f" ({interval(low, high)})")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from boundary import reason
 
-from . import comparisons
-from .curves import VARIED, hyperparameter, learning_curves
+from . import advised, comparisons
+from .curves import VARIED, hyperparameter, learning_curves, learning_rates
 from .markdown import count
 from .results import Results
 from .style import save, set_style
@@ -24,7 +24,7 @@ def draw(results: Results) -> dict[Path, str]:
     drawn = {}
     for name, title, function in _figures():
         path = results.folder / f"{name}.png"
-        if results.is_compact and not path.exists():
+        if path in drawn or (results.is_compact and not path.exists()):
             continue
         try:
             figure = function(results)
@@ -37,9 +37,14 @@ def draw(results: Results) -> dict[Path, str]:
 
 def _figures():
     """Name, title and drawing function, which returns None where there is nothing to draw."""
-    for name, (column, title, scale) in comparisons.BARS.items():
-        yield name, title, partial(comparisons.bars, column=column, scale=scale)
+    yield "accuracies", "How accurate is each method?", advised.accuracies
+    yield "confusion_matrix", "Which labels are taken for which?", advised.confusion_matrix
+    title = "How accurate is it if the least confident texts go to a person?"
+    yield "referral", title, advised.referral
+    for name, what in comparisons.bar_figures().items():
+        yield name, what.title, partial(comparisons.bars, what=what)
     yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit
+    yield "learning_rates", "Which learning rate suits each method?", learning_rates
     for name, words in VARIED.items():
         title = f"How does accuracy depend on the {words}?"
         yield f"{name.removesuffix('s')}s", title, partial(hyperparameter, name=name)
@@ -47,16 +52,18 @@ def _figures():
     yield "learning_curves_epochs", "How do the methods learn?", learning_curves
 
 
-FILES = tuple(f"{name}.png" for name, *_ in _figures())
+FILES = tuple(dict.fromkeys(f"{name}.png" for name, *_ in _figures()))
 
 
 def subtitle(results: Results) -> str:
     """What every figure was measured on."""
     experiment, seeds = results.experiment, results.runs["seed"].nunique()
     data, constants = experiment["data"], experiment["constants"]
-    labels = data["train"] + data.get("validation", 0)
+    labels = data["train"] + data["validation"]
+    texts = f"{labels:,} labelled and {data['test']:,} test texts, {count(seeds, 'seed')}"
+    if data["folds"]:
+        texts = f"{data['texts']:,} texts, each tested in one of {data['folds']} folds"
     return (
         f"experiment “{constants['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}\n{labels:,} labelled and {data['test']:,} test reviews, "
-        f"up to {constants['max_tokens']} tokens, {count(seeds, 'seed')}"
+        f"{experiment['data_set']}\n{texts}, up to {constants['max_tokens']} tokens"
     )

@@ -1,71 +1,42 @@
-"""Everything that an experiment's files say, read once and computed once.
+"""An experiment's results, read and computed once: figures, pages and tables are views of them."""
 
-The files are those of its runs' folders (experiment/runs.py) or, of evidence, tables of all runs
-(compact.py). Figures, page and terminal table are views of a `Results`.
-"""
-
-import json
-import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from sklearn.metrics import f1_score
 
 from boundary import BadInput, reading
 from records import RunRecord, record_files
 
-from . import statistics, style
-from .files import HISTORY, read_table
+from . import answer, statistics, style
+from .files import read_table
+from .metrics import METRICS, PLANNABLE, is_collapsed, scores
+from .stored import Predictions, predictions_of, read_compact, read_experiment, read_folders
 
-NEEDED = ("constants", "model", "data_set", "label_names", "data", "command")
 TYPES = {name: field.annotation for name, field in RunRecord.model_fields.items()}
 NUMBERS = [name for name, kind in TYPES.items() if kind in (float | None, int | None)]
-MISCLASSIFIED = {"review": int, "label": str, "predicted": str, "confidence": float, "text": str}
-LETTERS = 60  # of a misclassified review that files and pages show
-
-
-class Predictions(NamedTuple):
-    """The labels (n,) of the test reviews, and the logits (n, C) of each (method, seed).
-
-    `groups` (n,) numbers the groups that the reviews are of, if there are any.
-
-    The compact form has the predicted label and its confidence alone: its logits give both back.
-    """
-
-    labels: np.ndarray
-    logits: dict[tuple[str, int], np.ndarray]
-    groups: np.ndarray | None = None
-
-    def right(self) -> dict[str, np.ndarray]:
-        """Which reviews (n) each seed (S) got right: a bool array (S, n) a method."""
-        found = {}
-        for (method, _), logits in self.logits.items():
-            found.setdefault(method, []).append(logits.argmax(1) == self.labels)
-        return {method: np.array(rows) for method, rows in found.items()}
-
-    def seeds(self) -> dict[str, list[int]]:
-        """The seeds of each method, in the order of `right`."""
-        found = {}
-        for method, seed in self.logits:
-            found.setdefault(method, []).append(seed)
-        return found
+MISCLASSIFIED = {"row": int, "label": str, "predicted": str, "confidence": float, "text": str}
+LETTERS = 200  # of a misclassified text that files and pages show
 
 
 @dataclass(frozen=True)
 class Results:
     """An experiment's files, and what is computed from them.
 
-    `records` are in the experiment's order of methods, then by seed; `runs` are the finished ones
-    with their scores, `failed` the others. `history` has method and seed in front; the compact form
-    has none.
-    `contrasts` are the planned pairs, `comparisons` all others. `misclassified` is None where it
-    was not looked for.
+    `records` are in the experiment's order of methods, then by seed. `runs` are the finished ones,
+    with a column for each score (test_accuracy, ...), total_seconds and collapsed (every text was
+    given one label); `failed` are the others. `history` has method and seed in front; the compact
+    form has none. `intervals` has a row a method: seeds and, of each metric that has them,
+    <metric>, <metric>_low, _high and _sd. `contrasts` are the planned pairs, `comparisons` all
+    others: columns as of `statistics.compare` for `metric`, and <metric>_difference, _low and _high
+    for each. `misclassified` are the texts that the advised method gets most confidently wrong or,
+    where none is advised, that every method gets wrong; None where it was not looked for.
     """
 
     folder: Path
@@ -86,211 +57,249 @@ class Results:
     def read(cls, folder: str | Path, texts: Sequence[str] | None = None) -> "Results":
         """Read the experiment in `folder`, and compute its intervals and comparisons.
 
-        With `texts`, the test reviews in test order, the reviews that every method misclassifies
-        are computed; else they are read. Raises `BadInput` with the name of the file for what
-        cannot be read, and where there is no finished run.
+        With `texts`, those of all rows of the task, `misclassified` is computed; else it is read.
+        Raises `BadInput` with the name of the file for what cannot be read, and where there is no
+        finished run.
         """
         folder = Path(folder)
         is_compact = not record_files(folder)
         if is_compact and not (folder / "predictions.parquet").exists():
-            what = "has no finished runs" if folder.is_dir() else "is no folder"
-            raise BadInput(f"{folder} {what}")
-        path = folder / "experiment.json"
-        with reading(str(path)):
-            experiment = json.loads(path.read_text(encoding="utf-8"))
-            for name in NEEDED:
-                experiment[name]
-        read = _read_compact if is_compact else _read_folders
+            problem = "has no finished runs" if folder.is_dir() else "is no folder"
+            raise BadInput(f"{folder} {problem}")
+        with reading(str(folder), "one of its files is damaged, or written by another version"):
+            return cls._read(folder, is_compact, texts)
+
+    @classmethod
+    def _read(cls, folder, is_compact, texts):
+        experiment = read_experiment(folder)
+        read = read_compact if is_compact else read_folders
         records, tables = read(folder, experiment)
         if not any(record.is_finished for record in records):
             raise BadInput(f"{folder} has no finished runs")
-        predictions = _predictions(folder, tables["predictions"])
-        table = _table(records)
-        finished = table["status"] == "finished"
-        runs = table[finished].merge(_scores(predictions))
-        planned, others = _compare(predictions, experiment["constants"])
-        if texts is not None:
-            wrong = misclassified(predictions, texts, experiment["label_names"])
-        else:
-            path = folder / "misclassified.csv"
-            wrong = read_table(path, MISCLASSIFIED) if path.exists() else None
-        return cls(
+        is_folds = experiment["data"]["folds"] is not None
+        predictions = predictions_of(folder, tables["predictions"], is_folds)
+        runs = _runs(records, predictions)
+        finished = runs["status"] == "finished"
+        planned, others = _compare(predictions, experiment)
+        path = folder / "misclassified.csv"
+        fixed = set() if _redrawn(experiment) else {r.method for r in records if r.baseline}
+        results = cls(
             folder=folder,
             experiment=experiment,
             records=records,
-            runs=runs,
-            failed=table[~finished],
+            runs=runs[finished],
+            failed=runs[~finished],
             history=tables["history"],
             predictions=predictions,
-            intervals=statistics.by_method(runs),
+            intervals=_intervals(predictions, fixed),
             contrasts=planned,
             comparisons=others,
-            misclassified=wrong,
-            looks=style.looks(table["method"], blocks_of(records)),
+            misclassified=read_table(path, MISCLASSIFIED) if path.exists() else None,
+            looks=style.looks(runs["method"], blocks_of(records)),
             is_compact=is_compact,
         )
+        return results if texts is None else replace(results, misclassified=_wrong(results, texts))
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """In capitals: those on which all finished runs depend alike, from their own records.
+
+        Of runs without such a record, those of the experiment's last start.
+        """
+        each = [record.depends_on for record in self.records if record.is_finished]
+        if not all(each):
+            return {name.upper(): value for name, value in self.experiment["constants"].items()}
+        names = [name for name in each[0] if name.isupper()]
+        return {n: each[0][n] for n in names if all(one.get(n) == each[0][n] for one in each)}
+
+    @cached_property
+    def hyperparameters(self) -> dict[str, dict[str, Any]]:
+        """Of each method, those that its finished runs share, from their own records."""
+        shared = {}
+        for record in self.records:
+            if record.is_finished:
+                first = shared.setdefault(record.method, record.hyperparameters)
+                of_run = record.hyperparameters
+                shared[record.method] = {k: v for k, v in first.items() if of_run.get(k) == v}
+        return shared
+
+    @cached_property
+    def advised(self) -> str | None:
+        """The method advised for one's own texts: of experiments with folds, or on a file."""
+        is_file = bool(Path(str(self.experiment["constants"].get("dataset", ""))).suffix)
+        return answer.advice(self).method if self.is_folds or is_file else None
+
+    @property
+    def metric(self) -> str:
+        """What the comparisons are tested on."""
+        return _metric(self.experiment)
+
+    @property
+    def covers(self) -> str:
+        """What the intervals of the methods' scores cover."""
+        if self.is_folds:
+            return "other texts, for these models, each text tested once"
+        if (self.intervals["seeds"] > 1).any():
+            seeds = "training samples" if self.are_labels_redrawn else "seeds"
+            return f"other {seeds} and other texts"
+        return "other texts, for these models"
+
+    @property
+    def is_folds(self) -> bool:
+        """Whether seed s is fold s, and each text is tested once."""
+        return self.predictions.folds is not None
 
     @property
     def is_shared(self) -> bool:
-        """Whether any run used a shared pass: pages without one do not speak of it."""
+        """Whether any run used the stored output of frozen blocks."""
         return bool((self.runs["shared_seconds"] > 0).any())
 
     @property
     def margin(self) -> float:
-        """Within which a difference of accuracies does not matter."""
-        return self.experiment["constants"]["equivalence_margin"]
+        """Within which a difference does not matter."""
+        return _margin(self.experiment)
 
     @property
     def are_labels_redrawn(self) -> bool:
-        """Whether each seed has labels of its own: there are others to draw."""
-        constants, data = self.experiment["constants"], self.experiment["data"]
-        used = data["train"] + data["validation"]
-        return constants["redraw_labels"] and used >= (constants["labels"] or math.inf)
+        """Whether each seed has a training sample of its own: there are others to draw."""
+        return _redrawn(self.experiment)
 
     @property
     def baselines(self) -> set[str]:
         """The methods that train no transformer."""
         return set(self.runs.loc[self.runs["baseline"], "method"])
 
-    def labels(self, methods: Sequence[str]) -> str:
+    def labels(self, methods: Iterable[str]) -> str:
         """The methods' labels, one after the other."""
         return ", ".join(self.looks[method].label for method in methods)
 
 
-def misclassified(
-    predictions: Predictions, texts: Sequence[str], label_names: Sequence[str]
-) -> pd.DataFrame:
-    """The test reviews that every method gets wrong in all its runs, most confident first.
-
-    `predicted` is the wrong label with the highest probability, averaged over a method's seeds and
-    then over methods; that is its `confidence`. Raises `BadInput` for another number of `texts`.
-    """
-    labels = predictions.labels
-    if len(texts) != len(labels):
-        raise BadInput(f"{len(texts):,} test reviews for {len(labels):,} predictions")
-    wrong = ~np.concatenate(list(predictions.right().values())).any(axis=0)
-    by_method = {}
-    for (method, _), logits in predictions.logits.items():
-        by_method.setdefault(method, []).append(softmax(logits.astype(float), axis=1))  # (n, C)
-    mean = np.mean([np.mean(seeds, axis=0) for seeds in by_method.values()], axis=0)
-    mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
-    names, rows = np.array(label_names, dtype=object), pd.DataFrame({"review": np.where(wrong)[0]})
-    rows["label"], rows["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
-    rows["confidence"] = mean[wrong].max(1)
-    rows["text"] = [textwrap.shorten(texts[i], LETTERS, placeholder=" …") for i in rows["review"]]
-    return rows.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+def check_different(experiments: Iterable[Results]) -> None:
+    """Refuse a data set that a mean counts twice: its errors are not independent."""
+    folders = {}
+    for results in experiments:
+        digest = results.experiment["digests"].get("data")
+        if digest and digest in folders:
+            both = f"{folders[digest]} and {results.folder}"
+            raise BadInput(f"{both} have the same data, which would count twice; give one of them")
+        folders[digest] = results.folder
 
 
 def blocks_of(records: Iterable[RunRecord], name: Callable[[str], str] = str) -> dict:
     """How many blocks each method trains, by the `name` of it; "k" where the runs differ in it."""
-    found = {}
+    blocks = {}
     for record in records:
-        found.setdefault(name(record.method), set()).add(record.hyperparameters.get("blocks"))
-    return {method: of.pop() if len(of) == 1 else "k" for method, of in found.items()}
-
-
-# ---------------------------------------------------------------------------- the files
-
-
-def _read_folders(folder, experiment):
-    """The records of all runs, and the tables of the finished ones, from the runs' folders."""
-    logits = [f"logit_{label}" for label in experiment["label_names"]]
-    predicted = {"label": int} | dict.fromkeys(logits, np.float32)
-    predicted |= {"group": int} if experiment["data"].get("groups") else {}
-    columns = {"history": HISTORY, "predictions": predicted}
-    runs, tables = [(path, RunRecord.read(path)) for path in record_files(folder)], {}
-    place = {method: i for i, method in enumerate(experiment["constants"]["methods"])}
-    # Methods that are not the experiment's come after its own, by name.
-    runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
-    for name in columns:
-        parts = []
-        for path, record in runs:
-            file = path.with_name(f"{name}.csv")
-            if record.is_finished and (name == "predictions" or file.exists()):
-                table = read_table(file, columns[name])
-                parts.append(table.assign(method=record.method, seed=record.seed))
-        empty = pd.DataFrame(columns=["method", "seed", *columns[name]])
-        tables[name] = pd.concat(parts, ignore_index=True)[empty.columns] if parts else empty
-    return [record for _, record in runs], tables
-
-
-def _read_compact(folder, experiment):
-    """The same from the tables that compact.py writes."""
-    path, records = folder / "runs.csv", []
-    with reading(str(path)):
-        for row in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
-            row["hyperparameters"] = json.loads(row["hyperparameters"])
-            records.append(RunRecord(**{name: value for name, value in row.items() if value != ""}))
-    path = folder / "predictions.parquet"
-    with reading(str(path)):
-        table = pd.read_parquet(path)
-        logits = _logits(table["predicted"], table["confidence"], experiment["label_names"])
-    return records, {"predictions": table.join(logits), "history": pd.DataFrame()}
-
-
-def _logits(predicted, confidence, names):
-    """Logits (n, C) of these predictions and confidences, where all other labels share the rest."""
-    logits = np.zeros((len(predicted), len(names)))
-    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # the highest, and no infinity
-    odds = confidence * (len(names) - 1) / (1 - confidence)
-    logits[np.arange(len(predicted)), predicted] = np.log(odds)
-    return pd.DataFrame(logits, columns=[f"logit_{name}" for name in names])
+        blocks.setdefault(name(record.method), set()).add(record.hyperparameters.get("blocks"))
+    return {method: each.pop() if len(each) == 1 else "k" for method, each in blocks.items()}
 
 
 def runs_csv(records: Sequence[RunRecord]) -> str:
-    """The table of runs, every number to its last digit; hyperparameters as JSON."""
-    rows = [r.model_dump() | {"hyperparameters": json.dumps(r.hyperparameters)} for r in records]
-    return pd.DataFrame(rows, dtype=object).to_csv(index=False)
-
-
-def _table(records):
-    table = pd.DataFrame([record.model_dump() for record in records])
-    table = table.astype(dict.fromkeys(NUMBERS, float))
-    return table.assign(total_seconds=table["training_seconds"] + table["shared_seconds"].fillna(0))
-
-
-def _predictions(folder, table):
-    """The predictions of all finished runs, which are of the same reviews."""
-    labels, logits, groups = None, {}, None
-    for (method, seed), rows in table.groupby(["method", "seed"], sort=False):
-        own = rows["label"].to_numpy()
-        labels = own if labels is None else labels
-        if not np.array_equal(own, labels):
-            of = f"{method} with seed {seed}"
-            raise BadInput(f"{folder}: {of} has other test reviews than the runs before it")
-        logits[method, seed] = rows.filter(like="logit_").to_numpy(np.float32)
-        if "group" in rows:
-            groups = rows["group"].to_numpy()
-    return Predictions(labels, logits, groups)
+    """The table of runs, every number to its last digit; dictionaries as JSON."""
+    return pd.DataFrame([record.row() for record in records], dtype=object).to_csv(index=False)
 
 
 # ---------------------------------------------------------------------------- what follows
 
 
-def _scores(predictions):
-    """Of each run: macro-F1, expected calibration error, and the reviews that are independent."""
+def _wrong(results, texts):
+    """The misclassified texts, most confident first: row (in the task), label, predicted, text."""
+    rows = results.predictions.rows
+    if rows is None or rows.max() >= len(texts):
+        raise BadInput(f"{len(texts):,} texts do not have all rows that runs have tested")
+    if results.advised is None:
+        table = _wrong_for_all(results.predictions, results.experiment["label_names"])
+    else:
+        table = answer.confident_errors(results, results.advised)
+    short = [textwrap.shorten(texts[i], LETTERS, placeholder=" …") for i in table["row"]]
+    return table.assign(text=short)
+
+
+def _wrong_for_all(predictions, label_names):
+    """What every method gets wrong in all its runs.
+
+    `predicted` is the wrong label with the highest probability, averaged over a method's runs and
+    then over methods; that is its `confidence`.
+    """
+    labels, rows = predictions.labels, predictions.rows
+    total = np.zeros((len(labels), len(label_names)))  # of probabilities, over methods
+    methods, wrong = np.zeros((len(labels), 1)), np.ones(len(labels), bool)
+    for method in predictions.seeds():
+        runs = list(predictions.by_run(method))
+        for places, logits in runs:
+            total[places] += softmax(logits.astype(float), axis=1) / len(runs)
+            wrong[places] &= logits.argmax(1) != labels[places]
+        methods[runs[0][0]] += 1
+    mean = total / np.maximum(methods, 1)
+    mean[np.arange(len(labels)), labels] = -1  # the true label is no wrong one, however likely
+    names, table = np.array(label_names, dtype=object), pd.DataFrame({"row": rows[wrong]})
+    table["label"], table["predicted"] = names[labels[wrong]], names[mean[wrong].argmax(1)]
+    table["confidence"] = mean[wrong].max(1)
+    return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def _redrawn(experiment):
+    """Of experiments that do not say it: whether all labels were used."""
+    data, constants = experiment["data"], experiment["constants"]
+    if data["labels_redrawn"] is not None:
+        return data["labels_redrawn"]
+    used, asked = data["train"] + data["validation"], constants.get("labels")
+    return bool(constants.get("redraw_labels") and asked and used >= asked)
+
+
+def _runs(records, predictions):
+    """All runs, with the scores that their records have, or that their predictions give."""
     rows = []
-    for (method, seed), logits in predictions.logits.items():
-        predicted, shares = logits.argmax(1), softmax(logits.astype(float), axis=1)
-        f1 = f1_score(predictions.labels, predicted, average="macro")
-        error = statistics.calibration_error(predictions.labels, shares)
-        reviews = statistics.independent(predicted == predictions.labels, predictions.groups)
-        rows.append((method, seed, f1, error, reviews))
-    return pd.DataFrame(
-        rows, columns=["method", "seed", "macro_f1", "calibration_error", "reviews"]
-    )
+    for record in records:
+        row = record.row() | {"collapsed": False}
+        if record.is_finished:
+            labels = predictions.labels[predictions.tested(record.seed)]
+            logits = predictions.logits[record.method, record.seed]
+            computed = {f"test_{k}": v for k, v in scores(labels, logits).items()}
+            row = computed | {k: v for k, v in row.items() if k not in computed or v is not None}
+            row["collapsed"] = is_collapsed(labels, logits)
+        rows.append(row)
+    of_splits = [f"{split}_{name}" for split in ("train", "validation", "test") for name in METRICS]
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*TYPES, *of_splits, *rows[0]])))
+    table = table.drop(columns="scores").astype(dict.fromkeys([*NUMBERS, *of_splits], float))
+    return table.assign(total_seconds=table["training_seconds"] + table["shared_seconds"].fillna(0))
 
 
-def _compare(predictions, constants):
+def _intervals(predictions, fixed):
+    """A row a method, with the columns of each metric."""
+    tables = []
+    for name in PLANNABLE:
+        table = statistics.by_method(predictions.scores(name), fixed).set_index(["method", "seeds"])
+        tables.append(table.rename(columns=lambda column, n=name: f"{n}_{column}"))
+    joined = pd.concat(tables, axis=1).reset_index()
+    return joined.rename(columns={f"{name}_mean": name for name in PLANNABLE})
+
+
+def _compare(predictions, experiment):
     """The planned contrasts of finished methods, and all other pairs, the largest first."""
-    right, seeds = predictions.right(), predictions.seeds()
-    margin = constants["equivalence_margin"]
-    planned = [tuple(text.split(" - ")) for text in constants.get("contrasts") or ()]
-    planned = [pair for pair in planned if set(pair) <= set(right)]
+    asked = experiment["constants"].get("contrasts") or ()
+    planned = [tuple(text.split(" - ")) for text in asked]
+    planned = [pair for pair in planned if set(pair) <= set(predictions.seeds())]
+    values = {name: predictions.scores(name) for name in PLANNABLE}
     known = set(map(frozenset, planned))
-    others = [pair for pair in statistics.all_pairs(right) if frozenset(pair) not in known]
-    tables = [
-        statistics.compare(right, pairs, seeds, margin, predictions.groups)
-        for pairs in (planned, others)
-    ]
+    others = statistics.all_pairs(values[_metric(experiment)])
+    others = [pair for pair in others if frozenset(pair) not in known]
+    tables = []
+    for pairs in (planned, others):
+        of_metric = {
+            name: statistics.compare([scores], pairs, _margin(experiment))
+            for name, scores in values.items()
+        }
+        tables.append(of_metric[_metric(experiment)])
+        for name, table in of_metric.items():
+            for column in ("difference", "low", "high"):
+                tables[-1][f"{name}_{column}"] = table[column]
     return tables[0], tables[1].sort_values("difference", ascending=False, kind="stable")
+
+
+def _metric(experiment):
+    return experiment["constants"].get("metric") or "accuracy"
+
+
+def _margin(experiment):
+    margin = experiment["constants"].get("equivalence_margin")
+    return statistics.MARGIN if margin is None else margin

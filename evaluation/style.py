@@ -5,7 +5,7 @@ import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from io import BytesIO
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -33,7 +33,6 @@ METHODS = {
     "vera": Look("VeRA", "#44AA99", "oo", "-", "p"),
     "ln": Look("LN-tuning", "#AA4499", "\\\\", "-.", "*"),
     "reft": Look("LoReFT", "#332288", "**", ":", "h"),
-    "side": Look("side-tuning", "#999933", "//", (0, (5, 1)), "d"),
     "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
     "probe": Look("probe", "#D55E00", "--", (0, (1, 1)), "X"),
 }
@@ -43,6 +42,7 @@ HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
 DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
+COMBINED = -0.35  # the same, of combinations
 SMALL = 8.5  # points: what stands below the axes
 
 
@@ -52,16 +52,18 @@ def looks(
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
     `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
-    Variants of one method have its colour, from dark to light, and a marker each. A method that is
-    not in `METHODS` goes by its own name, in one of `OTHERS`.
+    Variants of one method have its colour, from dark to light, and a marker each; a combination
+    has a dark shade of its first part's. A method that is not in `METHODS` goes by its own name, in
+    one of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
         families.setdefault(parse(method)[0], []).append(method)
     taken = {METHODS[name].marker for name in families if name in METHODS}
     markers = cycle([marker for marker in MARKERS if marker not in taken])
-    own = zip((name for name in families if name not in METHODS), cycle(OTHERS), strict=False)
-    known = METHODS | {name: Look(name, colour, "", "-", None) for name, colour in own}
+    known, others = dict(METHODS), cycle(OTHERS)
+    for name in [name for name in families if name not in METHODS]:
+        known[name] = _combined(name, blocks) or Look(name, next(others), "", "-", None)
     drawn = {}
     for name, variants in families.items():
         first = known[name]
@@ -74,6 +76,29 @@ def looks(
                 next(markers) if i or not first.marker else first.marker,
             )
     return {method: drawn[method] for method in dict.fromkeys(methods)}
+
+
+def _combined(method, blocks):
+    """The look of "lora+tfidf"; None of what is no combination."""
+    parts = parts_of(method)
+    if len(parts) < 2:
+        return None
+    each = [looks([part], blocks)[part] for part in parts]
+    colour = _mixed(each[0].colour, COMBINED)
+    label = " + ".join(look.label for look in each)
+    return each[0]._replace(label=label, colour=colour, marker=None)
+
+
+def parts_of(method: str) -> list[str]:
+    """The methods of which "lora(rank=4)+tfidf" is a combination; the method itself if of none."""
+    parts = []
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(method, mode="eval").body
+        while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
+            parts.insert(0, ast.unparse(tree.right))
+            tree = tree.left
+        parts.insert(0, ast.unparse(tree))
+    return parts if len(parts) > 1 else [method]
 
 
 def _label(method, label, blocks):
@@ -92,7 +117,7 @@ def parse(method: str) -> tuple[str, dict]:
     try:
         call = ast.parse(method, mode="eval").body
         return call.func.id, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, AttributeError):
+    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
         return method, {}
 
 
@@ -105,9 +130,13 @@ def as_text(value) -> str:
 
 def _shade(colour, i, count):
     """The i-th of `count` shades of a colour, which itself is the only one."""
-    mixed = DARKEST + (LIGHTEST - DARKEST) * i / (count - 1) if count > 1 else 0.0
-    target = 1.0 if mixed > 0 else 0.0
-    return to_hex([part + abs(mixed) * (target - part) for part in to_rgb(colour)]).upper()
+    return _mixed(colour, DARKEST + (LIGHTEST - DARKEST) * i / (count - 1) if count > 1 else 0.0)
+
+
+def _mixed(colour, share):
+    """With this share of white mixed in or, where it is negative, of black."""
+    target = 1.0 if share > 0 else 0.0
+    return to_hex([part + abs(share) * (target - part) for part in to_rgb(colour)]).upper()
 
 
 def set_style() -> None:
@@ -115,7 +144,8 @@ def set_style() -> None:
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
     common = {"font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
     common |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-    common |= {"figure.constrained_layout.use": True}
+    common |= {"figure.constrained_layout.use": True, "figure.dpi": 150}
+    common |= {"text.parse_math": False}  # a "$" of the data is no formula
     plt.rcParams.update(common)
 
 
@@ -134,7 +164,7 @@ def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
     rows = -(-len(handles) // columns)
     figure.set_size_inches(width, height + 0.165 * len(lines) + 0.235 * rows)
     figure.suptitle(textwrap.fill(title, int(width / 0.112)), fontsize=13, fontweight="bold")
-    legend = figure.legend(
+    figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=columns,
@@ -143,13 +173,11 @@ def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
         fontsize=9.5,
         alignment="left",
     )
-    legend.get_title().set_parse_math(False)
-    image = BytesIO()
-    figure.savefig(image, format="png", dpi=150)
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)
     with replacing(path) as part:  # 256 colours: a third of the bytes, and nothing to see of it
-        small = Image.open(image).convert("RGB").quantize(dither=Image.Dither.NONE)
-        small.save(part, format="png", optimize=True)
+        image.quantize(dither=Image.Dither.NONE).save(part, format="png")
     return path
 
 
@@ -165,10 +193,11 @@ def cut(axes, values, intervals, across: bool = False) -> bool:
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
     """Points with intervals from `ends[0]` to `ends[1]`: upright, or `across` the figure.
 
-    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it.
+    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it. A
+    point whose ends are NaN has no bar.
     """
     point, (low, high) = (x if across else y), ends
-    size = np.reshape(np.maximum([point - low, high - point], 0.0), (2, -1))
+    size = np.reshape(np.fmax([point - low, high - point], 0.0), (2, -1))
     axes.errorbar(x, y, **{"xerr" if across else "yerr": size}, **style)
 
 

@@ -1,60 +1,98 @@
-"""Runs that are fitted, not trained: word counts, and a probe on the frozen encoder's features."""
+"""Runs without training by gradients: TF-IDF, the probe, and combinations of finished runs."""
 
-from collections.abc import Callable, Mapping
+import shlex
+from pathlib import Path
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
+import pandas as pd
+import torch
+from scipy.special import log_softmax
 
 import hardware
 import modeling
-from data_utils import Split
-from modeling import Method
+from evaluation.metrics import scores
+from modeling.checkpoint import save_checkpoint, save_combination
 
-from .experiment import Experiment
-from .inference import features, score
+from .data import Data
+from .queue import RunQueue
 from .runs import Run
+from .settings import Settings
 
 
-def fit_baseline(experiment: Experiment, run: Run) -> None:
-    """One run that is fitted, not trained, to all labels: those of training and of validation.
+def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
+    """Fit a baseline to all labels of a seed, those of validation too, and test it.
 
     Its validation loss is that of cross-validation within them.
     """
-    settings, splits = experiment.settings, experiment.splits(run.seed)
-    fit, encoder, shared = modeling.fit_bag_of_words, None, {"shared_seconds": 0.0}
-    clock = hardware.Clock(experiment.device)
-    if run.method.name == modeling.PROBE:
-        pooling, fit = run.method.hyperparameters["pooling"], modeling.fit_probe
-        encoder = experiment.build(Method("head", {}), pooling)
-        splits, seconds = experiment.states(encoder, run.seed)
-        shared = {"shared_seconds": seconds, "frozen_blocks": encoder.frozen_blocks}
-
-    def inputs(name):
-        if encoder:
-            return features(encoder, splits[name], settings)
-        return np.array(splits[name].texts, object)  # no strings all as long as the longest
-
-    hardware.reset_peak_memory(experiment.device)
+    seed = run.seed
+    labelled, test = data.labelled(seed), data.splits(seed)["test"]
+    labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
+    facts, reading, frozen_before = {}, hardware.Clock(data.device), data.seconds
+    with reading:
+        if run.method.name == modeling.PROBE:
+            pooling = run.method.hyperparameters.get("pooling") or data.pooling(seed)
+            inputs, facts["pooling"] = data.features(seed, pooling), pooling
+        else:
+            inputs = {"labelled": labelled.texts, "test": test.texts}
+    hardware.reset_peak_memory(data.device)
+    fit = modeling.fit_probe if run.method.name == modeling.PROBE else modeling.fit_tfidf
+    clock = hardware.Clock(data.device)
     with clock:
-        pipeline = fit_to_all_labels(fit, splits, inputs)
-    memory = hardware.peak_memory(experiment.device)
-    facts = {"training_seconds": clock.seconds, "peak_memory_mib": memory} | shared
-    facts["validation_loss"] = modeling.cross_validated_loss(pipeline)
-    logits = None
-    for name in ("train", "test") if "test" in splits else ():
-        logits = modeling.log_probabilities(pipeline, inputs(name))
-        facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
-    experiment.finish(run, facts, logits)
+        classifier = fit(inputs["labelled"], labels, labelled.groups, classes)
+    evaluating = reading.seconds - (data.seconds - frozen_before)
+    facts |= {"training_seconds": clock.seconds, "evaluation_seconds": evaluating}
+    facts["peak_memory_mib"] = hardware.peak_memory(data.device)
+    facts["scores"] = {"validation_loss": classifier.validation_loss}
+    logits = classifier.log_probabilities(inputs["test"])
+    for name, known in (("train", labels), ("test", test.labels.cpu().numpy())):
+        if len(known):
+            part = logits if name == "test" else classifier.log_probabilities(inputs["labelled"])
+            each = scores(known, part.numpy()).items()
+            facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
+    pooling = {"pooling": facts.get("pooling")}
+    save_checkpoint(classifier, run.folder, data.checkpoint | pooling)
+    facts["other_load"] = hardware.other_load(data.device)
+    run.finish(facts, test, logits)
 
 
-def fit_to_all_labels(
-    fit: Callable, splits: Mapping[str, Split], inputs: Callable[[str], np.ndarray]
-) -> Pipeline:
-    """`fit` with the `inputs` and labels of both training and validation."""
-    train, validation = splits["train"], splits["validation"]
-    labels = np.concatenate([train.labels.cpu(), validation.labels.cpu()])
-    groups = train.groups and train.groups + validation.groups
-    # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
-    with threadpool_limits(1, "blas"):
-        return fit(np.concatenate([inputs("train"), inputs("validation")]), labels, groups)
+def combine(queue: RunQueue) -> None:
+    """Make the runs of combinations whose parts have finished: from the parts' predictions."""
+    for run in queue.combinations:
+        parts = [queue.part(part, run.seed) for part in run.method.parts]
+        records = [part.record() for part in parts]
+        record = run.record()
+        if record and record.is_finished or not all(r and r.is_finished for r in records):
+            continue
+        with run.at_work():
+            combine_parts(run, parts, queue.data)
+
+
+def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
+    """One run whose log-probabilities are the sum of its parts'."""
+    tables = [pd.read_csv(part.folder / "predictions.csv") for part in parts]
+    names = [f"logit_{label}" for label in run.label_names]
+    logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
+    logits = log_softmax(logits, axis=1).astype(np.float32)
+    test = data.splits(run.seed)["test"]
+    each = scores(test.labels.cpu().numpy(), logits).items()
+    records = [part.record() for part in parts]
+    facts = {"scores": {f"test_{metric}": value for metric, value in each}}
+    for name in ("training_seconds", "evaluation_seconds", "trainable_parameters"):
+        values = [value for record in records if (value := getattr(record, name)) is not None]
+        facts[name] = sum(values) if values else None
+    run.folder.mkdir(parents=True, exist_ok=True)
+    save_combination(run.folder, run.method, [Path("..") / part.name for part in parts])
+    run.finish(facts, test, torch.from_numpy(logits))
+
+
+def save_final(queue: RunQueue) -> None:
+    """Say how the classifier for new texts is used; a combination is put beside its parts."""
+    method, folder = queue.settings.final, queue.folder / "final"
+    if not all(record and record.is_finished for record in (run.record() for run in queue.runs)):
+        return
+    if method.parts:
+        save_combination(folder, method, [Path(part.file_name) for part in method.parts])
+    print(
+        f"{method.text}, trained on all texts: {folder}. New texts, from a file, are classified by"
+    )
+    print(f"  python -m modeling.predict {shlex.quote(str(folder))} FILE.csv")

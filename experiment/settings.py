@@ -1,17 +1,21 @@
 """The constants of finetuning.py as one checked object, with the command line's overrides."""
 
 import argparse
+import difflib
 import os
+import re
 import shlex
 from collections import namedtuple
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -20,18 +24,23 @@ from pydantic import (
     field_validator,
 )
 
-from boundary import BadInput
+from boundary import BadInput, expanded
+from data_utils import TASKS
 from modeling import Method
+from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
-from modeling.pooling import POOLINGS
-from records import FREE
 
 from . import processes
 
-Presets = namedtuple("Presets", "full base quick")  # the three values of a constant
+Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
 NONE = ("None", "all", "own")  # what None is on the command line
-TUNING = "-tuning"  # how the name of a folder ends that --tune writes
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
+# How much of the data is used: of one's own data all, whatever the preset.
+LIMITS = ("labels", "test_examples", "folds", "seeds")
+# Constants that change no finished run's numbers, or whose digests or method compare better.
+FREE = ("experiment", "preset", "methods", "seeds", "contrasts", "metric", "equivalence_margin")
+FREE += ("learning_rates", "cache", "micro_batch_tokens", "results")
+FREE += ("model", "dataset", "text_column", "label_column", "group_column")
 
 
 def _distinct(values):
@@ -43,8 +52,6 @@ def _distinct(values):
 def _folder_name(name):
     if not name.isprintable() or "/" in name or not name.strip(". ") or len(name.encode()) > 200:
         raise ValueError("it should be a name for a folder, up to 200 bytes")
-    if name.endswith(TUNING):
-        raise ValueError(f"{TUNING} is the end of what --tune writes")
     return name
 
 
@@ -72,6 +79,11 @@ Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # ~ is the user's o
 Contrast = Annotated[str, AfterValidator(_contrast)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SOME = Field(min_length=1), AfterValidator(_distinct)
+Rates = Annotated[
+    tuple[Positive, ...],
+    *SOME,
+    BeforeValidator(lambda rates: rates if isinstance(rates, tuple) else (rates,)),
+]
 
 
 class Settings(BaseModel):
@@ -80,22 +92,25 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     experiment: Annotated[str, AfterValidator(_folder_name)]
+    preset: Literal[Presets._fields]
     model: Place
     dataset: Place
-    text_column: Text
-    label_column: Text
+    text_column: Text | None
+    label_column: Text | None
     group_column: Text | None
     labels: Count | None
     validation_share: Annotated[float, Field(gt=0, lt=1)]
     test_examples: Count | None
-    redraw_labels: bool
+    folds: Annotated[int, Field(ge=2, le=100)] | None
+    split_seed: Whole
     max_tokens: Annotated[int, Field(ge=3, le=LARGEST)]
     truncation: Literal["left", "right"]
-    pooling: Literal[POOLINGS]
+    pooling: Literal["auto", "first", "mean", "layers"]
     blocks: Whole | None
-    store_states: bool
+    cache: bool
     seeds: Annotated[tuple[Seed, ...], *SOME]
     contrasts: Annotated[tuple[Contrast, ...], AfterValidator(_distinct)]
+    metric: Literal["accuracy", "macro_f1"]
     equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     epochs: Count
     head_epochs_factor: Count
@@ -103,10 +118,10 @@ class Settings(BaseModel):
     patience: Count
     batch_size: Count
     micro_batch_tokens: Count | None
-    learning_rates: dict[str, Positive]
-    tuning_rates: Count
+    learning_rates: dict[str, Rates]
     weight_decay: Amount
     warmup: Share
+    gradient_clip: Positive
     encoder_dropout: Share | None
     lora_rank: Width
     lora_alpha: Positive
@@ -114,25 +129,36 @@ class Settings(BaseModel):
     lora_rslora: bool
     lora_targets: Annotated[tuple[str, ...], *SOME]
     adapter_bottleneck: Width
-    gradient_clip: Positive
-    split_seed: Whole
-    parallel: Literal["runs", "data"]
-    tensorboard: bool
     results: Place
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
 
-    preset: str  # whose values it has
     fresh: bool = False  # delete this experiment's results first
-    tune: bool = False  # try learning rates and readings instead, on validation
+    final: Method | None = None  # train this one on all texts instead, for new texts
     command: str = "python finetuning.py"  # what resumes it
 
     @field_validator("methods", mode="before")
     @classmethod
     def read_methods(cls, texts: Any, info: ValidationInfo) -> tuple[Method, ...]:
         """The entries of METHODS, each with the constants' values where it gives none."""
-        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+        if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
-        return _read_methods(texts, info.data)
+        methods = [_read_method(text, info.data) for text in texts]
+        for i, method in enumerate(methods):
+            for other in methods[:i]:
+                if method.is_same(other):
+                    same = f"{other.text!r} and {method.text!r}"
+                    raise BadInput(f"METHODS has {same}, which are the same; keep one")
+        return tuple(methods)
+
+    @field_validator("final", mode="before")
+    @classmethod
+    def read_final(cls, text: Any, info: ValidationInfo) -> Method | None:
+        """As an entry of METHODS."""
+        return None if text is None else _read_method(text, info.data)
+
+    def most_tokens(self, device: torch.device, training: bool) -> int:
+        """How many tokens, padding included, are computed at once."""
+        return tokens_at_once(self.max_tokens, device, training, self.micro_batch_tokens)
 
     def constants(self) -> dict[str, Any]:
         """The constants by their lower-case names, as files hold them."""
@@ -140,57 +166,87 @@ class Settings(BaseModel):
         return values | {"methods": [method.text for method in self.methods]}
 
     def shared_constants(self) -> dict[str, Any]:
-        """Those that the numbers of every run depend on; a method's own are in its record."""
-        own = {_constant(name, k) for name in METHODS for k in hyperparameters_of(name)}
-        return {k: v for k, v in self.constants().items() if k not in (*FREE, *own)}
+        """Those that the numbers of every run depend on, in upper case; no method's own."""
+        of_methods = {_constant(name, k) for name in METHODS for k in hyperparameters_of(name)}
+        constants = self.constants().items()
+        return {k.upper(): v for k, v in constants if k not in (*FREE, *of_methods)}
 
 
-OPTIONS = ("preset", "fresh", "tune", "command")
+OPTIONS = ("fresh", "final", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 
 
-def tokens_at_once(settings: Settings, device: torch.device) -> int:
-    """How many tokens, padding included, are computed together.
+def parse(namespace: dict[str, Any], arguments: list[str]) -> Settings:
+    """The settings of an experiment, from constants in upper case and the command line.
 
-    A GPU takes whole batches. A CPU does best where a block's attention scores, tokens x heads x
-    T, stay in its caches; without gradients less else is held.
+    PRESET chooses among the values of a constant that has several; where it is None, one's own
+    data takes "own", all else "full" if CUDA is available, and "quick" elsewhere. Raises
+    `BadInput` for a value, a constant or an option that is not allowed.
     """
-    if settings.micro_batch_tokens is not None:
-        return settings.micro_batch_tokens
-    if device.type != "cpu":
-        return settings.batch_size * settings.max_tokens
-    most = 2**20 // settings.max_tokens
-    return most if torch.is_grad_enabled() else max(most, 4096)
-
-
-def resume_command(arguments: list[str]) -> str:
-    """What resumes, from this working folder, an experiment that had these arguments."""
-    options = [argument for argument in arguments if argument != "--fresh"]
-    return shlex.join([*processes.launcher(), os.path.relpath(COMMAND), *options])
-
-
-def parse(constants: dict[str, Any], arguments: list[str]) -> Settings:
-    """The settings of an experiment, from `constants` in upper case and the command line.
-
-    The experiment's name chooses the preset; any other name takes "full" if CUDA is available and
-    "quick" elsewhere. Raises `BadInput` for a value or an option that is not allowed.
-    """
-    constants = {name.lower(): constants[name] for name in constants if name.lower() in CONSTANTS}
+    constants = _constants(namespace)
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
-    here = "full" if torch.cuda.is_available() else "quick"
-    experiment = given.get("experiment", _choose(constants["experiment"], here))
-    preset = experiment if experiment in Presets._fields else here
-    values = {name: _choose(value, preset) for name, value in constants.items()}
+    dataset = given.get("dataset", constants["dataset"])
+    is_own = isinstance(dataset, str) and _is_own(dataset)
+    preset = given.get("preset", constants["preset"]) or _default_preset(is_own)
+    if preset not in Presets._fields:
+        raise BadInput(f"PRESET is {preset!r}; choose from {', '.join(Presets._fields)}")
+    values = {}
+    for name, value in constants.items():
+        chosen = "own" if is_own and name in LIMITS else preset
+        values[name] = _plain(getattr(value, chosen) if isinstance(value, Presets) else value)
     if "learning_rates" in given:
         given["learning_rates"] = values["learning_rates"] | dict(given["learning_rates"])
-    values |= given | {"experiment": experiment, "preset": preset}
-    values["command"] = resume_command(arguments)
+    values |= {name: _plain(value) for name, value in given.items()} | {"preset": preset}
+    if values["experiment"] is None:
+        values["experiment"] = expanded(dataset).stem or "own" if preset == "own" else preset
+    values["command"] = resume_command(arguments, preset)
     values["fresh"] &= not processes.restarted()
     try:
         return Settings(**values)
     except ValidationError as error:
         raise BadInput(_in_words(error)) from None
+
+
+def _constants(namespace):
+    """The constants by lower-case name. A missing, misspelt or unknown one is named."""
+    names = {name.upper() for name in CONSTANTS}
+    ours = {k: v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
+    for name in sorted(names - ours.keys()):
+        raise BadInput(f"finetuning.py has no {name}; put it back among the constants")
+    lower = [k for k in namespace if k != k.upper() and k.upper() in names]
+    for name in sorted(ours.keys() - names) + lower:
+        near = [name.upper()] if name in lower else difflib.get_close_matches(name, names, 1)
+        meant = f"; did you mean {near[0]}?" if near else ": no constant of this name is used"
+        raise BadInput(f"finetuning.py sets {name}{meant}")
+    return {name: namespace[name.upper()] for name in CONSTANTS}
+
+
+def _is_own(dataset):
+    """Whether a data set is a file or a folder, and no task or hub name."""
+    path = expanded(dataset)
+    return dataset not in TASKS and (path.exists() or bool(path.suffix) or dataset.startswith("."))
+
+
+def _default_preset(is_own):
+    return "own" if is_own else "full" if torch.cuda.is_available() else "quick"
+
+
+def _plain(value):
+    """Lists, ranges and numpy's numbers as tuples and Python's."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, tuple | list | range) else value
+
+
+def resume_command(arguments: list[str], preset: str | None = None) -> str:
+    """What resumes, from this working folder, an experiment that had these arguments."""
+    options = [argument for argument in arguments if argument != "--fresh"]
+    is_named = any(option.split("=")[0] == "--preset" for option in options)
+    named = ["--preset", preset] if preset and not is_named else []
+    return shlex.join([*processes.launcher(), os.path.relpath(COMMAND), *named, *options])
 
 
 def _in_words(error, name=None):
@@ -206,36 +262,30 @@ def _in_words(error, name=None):
     return f"{name} is {first['input']!r:.60}; {words[0].lower()}{words[1:]}"
 
 
-def _read_methods(texts, values):
+def _read_method(text, values):
+    """A method as one types it; constants such as LORA_RANK give what its text does not."""
     constants = {}
     for name in (*METHODS, *BASELINES):
-        # LORA_RANK is lora's rank; one without a constant has adapt's default
-        defaults = hyperparameters_of(name)
+        defaults = hyperparameters_of(name)  # one without a constant has adapt's default
         constants[name] = {k: values.get(_constant(name, k), v) for k, v in defaults.items()}
-    for name, rate in values.get("learning_rates", {}).items():
+    for name, rates in values.get("learning_rates", {}).items():
         if name not in METHODS:
             choices = ", ".join(METHODS)
             raise BadInput(f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}")
-        constants[name]["learning_rate"] = rate
-    methods = tuple(Method.parse(text, constants) for text in texts)
-    for method in methods:
-        for name in method.given:
-            _check_given(method, name)
-        if not method.is_baseline and method.learning_rate is None:
-            raise BadInput(f"LEARNING_RATES has no rate for {method.name}; add one")
-    for i, method in enumerate(methods):
-        for other in methods[:i]:
-            if (method.name, method.hyperparameters) == (other.name, other.hyperparameters):
-                raise BadInput(
-                    f"METHODS has {other.text!r} and {method.text!r}, which are the same; keep one"
-                )
-    return methods
+        constants[name]["learning_rate"] = rates
+    method = Method.parse(text, constants)
+    for part in method.parts or (method,):
+        for name in part.given:
+            _check_given(part, name)
+        if not part.is_baseline and not part.learning_rates:
+            raise BadInput(f"LEARNING_RATES has no rate for {part.name}; add one")
+    return method
 
 
 def _check_given(method, name):
     """A variant's value must be one that its constant, or else `adapt`, could have."""
     if name == "learning_rate":
-        kind = Positive
+        kind = Positive | Rates
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
     else:
@@ -249,11 +299,7 @@ def _check_given(method, name):
 
 def _constant(method, hyperparameter):
     """The constant with a hyperparameter's default: BLOCKS, or <METHOD>_<NAME>."""
-    return hyperparameter if hyperparameter in CONSTANTS else f"{method}_{hyperparameter}"
-
-
-def _choose(value, preset):
-    return getattr(value, preset) if isinstance(value, Presets) else value
+    return hyperparameter if hyperparameter == "blocks" else f"{method}_{hyperparameter}"
 
 
 # ---------------------------------------------------------------------------- the command line
@@ -270,22 +316,26 @@ def _parser(constants):
         description="Compare parameter-efficient fine-tuning methods on labelled texts. "
         "Every constant at the top of finetuning.py can be given here; its value there is shown.",
     )
+    comments = dict(re.findall(r"^([A-Z_]+) = .*?  # (.*)$", COMMAND.read_text("utf-8"), re.M))
     for name, value in constants.items():
-        parser.add_argument("--" + name.replace("_", "-"), **_option(name, value))
+        comment = comments.get(name.upper(), "")
+        parser.add_argument("--" + name.replace("_", "-"), **_option(name, value, comment))
+    final = "train METHOD on all texts, for modeling.predict, into <experiment>/final"
+    parser.add_argument("--final", metavar="METHOD", default=None, help=final)
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
-    parser.add_argument("--tune", action="store_true", help="choose rates and, by probe, POOLING")
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     return parser
 
 
-def _option(name, value):
+def _option(name, value, comment):
     """How argparse should read one constant; pydantic makes numbers of the texts."""
-    option = {"default": argparse.SUPPRESS, "help": str(value).replace("%", "%%")}
+    text = f"{comment} ({value})" if comment else str(value)
+    option = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     kind = Settings.model_fields[name].annotation
     if kind is bool:
         return option | {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
-        return option | {"type": _rate, "nargs": "+", "metavar": "METHOD=RATE"}
+        return option | {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
     if get_origin(kind) is Literal:
         return option | {"metavar": "{" + ",".join(get_args(kind)) + "}"}
     if get_origin(kind) is tuple:
@@ -296,8 +346,8 @@ def _option(name, value):
     return option | {"metavar": "VALUE"}
 
 
-def _rate(text):
-    method, equals, rate = text.partition("=")
+def _rates(text):
+    method, equals, rates = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form METHOD=RATE")
-    return method, rate
+    return method, tuple(rates.split(","))

@@ -1,76 +1,237 @@
-"""What frozen blocks make of each review: computed once, and kept in files that all runs share.
+"""The output of the frozen blocks: computed once for each text, and kept in files for all runs.
 
-    <HF_HOME>/frozen_blocks/<digest>.hidden  hidden states (tokens, d), one review after another,
-                                             where some blocks learn
-    <HF_HOME>/frozen_blocks/<digest>.pooled  their part of the features, (reviews, R, d)
-    <HF_HOME>/frozen_blocks/<digest>.json    the seconds that it took; written last
+    <HF_HOME>/frozen_blocks/<digest>/<random>.hidden   hidden states (tokens, d), text after text,
+                                                       where some blocks learn
+    <HF_HOME>/frozen_blocks/<digest>/<random>.pooled   pooled vectors (texts, R, d)
+    <HF_HOME>/frozen_blocks/<digest>/<random>.npz      which texts these are; written last
 
-The digest is of all that the values depend on: the base model and its config, how many of its
-blocks, what is stored of each text, what the head reads, the token ids, the size of micro-batches,
-the type computed in, the versions. So other seeds, methods, learning rates, experiments and
-processes find them again. Delete that folder to free the disk.
+The digest is of all that the values depend on besides the text: the encoder, how many of its
+blocks, the type computed in, the versions. A text is known by the digest of its token ids. So
+folds, seeds, methods, learning rates, experiments and processes find a text again that any of them
+has computed. Texts that are computed together are rounded together, so the values are the
+encoder's to the rounding of the type computed in. Delete the folder to free the disk.
 """
 
 import hashlib
-import json
+import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import replace
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 from filelock import FileLock
 from huggingface_hub import constants
+from torch import Tensor
 from tqdm import tqdm
 
-from boundary import BadInput, expanded, reason, replacing, write
-from data_utils import Rows, Split, micro_batches
+from boundary import BadInput, expanded, reading, reason, replacing
+from data_utils import Split
 from hardware import Clock, autocast, compute_type
 from modeling import PeftModel
+from records import DAMAGED
 
 from . import processes
-from .settings import Settings, tokens_at_once
 
-REMEDY = "set HF_HOME to another folder, or STORE_STATES to False: they are then computed each time"
+AT_ONCE = 2_000  # texts of a file: an interruption loses one
+REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
 
-def cached_states(
-    model: PeftModel,
-    splits: dict[str, Split],
-    settings: Settings,
-    halfway: Callable[[], PeftModel] | None = None,
-) -> tuple[dict[str, Split], float]:
-    """The splits with what the model's frozen blocks make of them, and the seconds that it took.
+def text_keys(split: Split) -> list[bytes]:
+    """A digest of each text's token ids."""
+    texts = np.split(split.token_ids.cpu().numpy(), np.cumsum(split.lengths)[:-1])
+    return [hashlib.sha256(ids.tobytes()).digest()[:16] for ids in texts]
 
-    They are computed where they are not there; the seconds are those of then, without the test's,
-    which is no part of training. `halfway` builds the same encoder, of which fewer blocks are
-    frozen: a model that trains its head alone goes on from the states of these. The splits as they
-    are where no block is frozen, or STORE_STATES is False. Raises `BadInput` where the cache cannot
-    be written.
+
+@dataclass(frozen=True)
+class Place:
+    """Where the output for one text stands."""
+
+    path: Path  # of its files, without their suffix
+    token: int  # the text's first among all tokens there
+    text: int  # its number there
+    seconds: float  # what it took to compute it
+
+
+class Store:
+    """The output of an encoder's first `depth` blocks, for all texts that were ever asked for."""
+
+    def __init__(self, digest: str, model: PeftModel, depth: int, device: torch.device):
+        computed_in, L = compute_type(device), len(model.blocks)
+        depends_on = digest, depth, str(computed_in), device.type
+        depends_on += torch.__version__, transformers.__version__
+        name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
+        self.folder, self.depth = _folder() / name, depth
+        self.width, self.has_hidden = model.pretrained.config.hidden_size, depth < L
+        self.pooled = depth + 1 + (depth == L)  # the means, and the family's own vector at the end
+        # float16 has no room for the large values of a decoder's hidden states; vectors are few.
+        self.dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
+        self.places: dict[bytes, Place] = {}
+
+    def look(self) -> None:
+        """Read which texts are there; other processes may have added some."""
+        known = {place.path for place in self.places.values()}
+        for index in self.folder.glob("*.npz"):
+            path = index.with_suffix("")
+            if path in known:
+                continue
+            with reading(str(index), DAMAGED), np.load(index) as file:
+                keys, lengths, seconds = file["keys"], file["lengths"], file["seconds"].item()
+            starts, share = np.cumsum(lengths) - lengths, seconds / lengths.sum()
+            for i, (key, start, length) in enumerate(zip(keys, starts, lengths, strict=True)):
+                place = Place(path, int(start), i, float(share * length))
+                self.places.setdefault(key.tobytes(), place)
+
+    def bytes_of(self, lengths: np.ndarray) -> int:
+        """The disk that texts of these lengths take."""
+        hidden = int(lengths.sum()) * self.dtype.itemsize * self.has_hidden
+        return (hidden + len(lengths) * self.pooled * 4) * self.width
+
+    def write(self, path: Path, texts: list[tuple], seconds: float) -> None:
+        """Write the key, length, hidden states and pooled vectors of texts; the index last."""
+        keys, lengths, hidden, pooled = zip(*texts, strict=True)
+        for suffix, values in ((".hidden", hidden), (".pooled", pooled)):
+            if values[0] is not None:
+                with replacing(path.with_suffix(suffix)) as part, part.open("wb") as file:
+                    file.writelines(each.view(torch.uint8).numpy() for each in values)
+        with replacing(path.with_suffix(".npz")) as part:
+            index = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)
+            np.savez(part, keys=index, lengths=np.array(lengths), seconds=seconds)
+
+    def of(self, split: Split) -> "Outputs":
+        """The outputs for the texts of a split, all of which are there."""
+        keyed = zip(split.rows.tolist(), text_keys(split), split.lengths, strict=True)
+        return Outputs(self, {row: (self.places[key], length) for row, key, length in keyed})
+
+    def drop_damaged(self) -> int:
+        """Delete the files that hold numbers that are not finite; how many there were."""
+        damaged = 0
+        for path in {place.path for place in self.places.values()}:
+            kinds = {".hidden": self.dtype, ".pooled": torch.float32}
+            files = [
+                (path.with_suffix(s), t) for s, t in kinds.items() if path.with_suffix(s).exists()
+            ]
+            if all(_read(f, t, 0, -1).isfinite().all() for f, t in files):
+                continue
+            damaged += 1
+            for file in (path.with_suffix(".npz"), *(file for file, _ in files)):
+                file.unlink()
+        return damaged
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The stored outputs for the texts of a split."""
+
+    store: Store
+    places: dict[int, tuple[Place, int]]  # by the text's row: and its length
+
+    @property
+    def seconds(self) -> float:
+        """What it took to compute them."""
+        return sum(place.seconds for place, _ in self.places.values())
+
+    def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
+        """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
+        and pooled vectors (N, R, d); on the device."""
+        places, lengths = zip(*(self.places[row] for row in rows.tolist()), strict=True)
+        store, d, hidden = self.store, self.store.width, None
+        if store.has_hidden:
+            shape = len(rows), int(max(lengths)), d
+            hidden = torch.zeros(shape, dtype=store.dtype, pin_memory=pinned)
+            for values, place, length in zip(hidden, places, lengths, strict=True):
+                file, n = place.path.with_suffix(".hidden"), int(length)
+                values[:n] = _read(file, store.dtype, place.token * d, n * d).view(n, d)
+            hidden = hidden.to(device, non_blocking=True)
+        size = store.pooled * d
+        vectors = [
+            _read(place.path.with_suffix(".pooled"), torch.float32, place.text * size, size)
+            for place in places
+        ]
+        pooled = torch.stack(vectors).view(len(rows), store.pooled, d)
+        return hidden, (pooled.pin_memory() if pinned else pooled).to(device, non_blocking=True)
+
+
+def _read(file, dtype, start, count):
+    """`count` numbers of a file from number `start`; -1: all. A mapped file would count as memory
+    of the process."""
+    raw = {2: np.int16, 4: np.int32}[dtype.itemsize]
+    numbers = np.fromfile(file, raw, count, offset=start * dtype.itemsize)
+    if count not in (-1, len(numbers)):
+        raise BadInput(f"{file} {DAMAGED}")
+    return torch.from_numpy(numbers).view(dtype)
+
+
+def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
+    """Compute what the stores lack of the split's texts, in one pass; the seconds it took.
+
+    `model` has as many frozen blocks as the deepest store. Raises `BadInput` where the output
+    cannot be written.
     """
-    if not (model.frozen_blocks and settings.store_states):
-        return splits, 0.0
-    found, total, halfway = dict(splits), 0.0, halfway and cache(halfway)
-    names = list(splits)
-    if processes.rank() % 2:  # so that a second process does not wait for the first one's
-        names.reverse()
-    for name in names:
-        states, start = _States(model, splits[name], settings), splits[name]
-        if (seconds := states.seconds()) is None:
-            encoder, before = model, 0.0
-            if halfway and states.exact:
-                with torch.random.fork_rng():  # a run's numbers are those of a run with the cache
-                    encoder = halfway()
-                nearer, before = cached_states(encoder, {name: start}, settings)
-                start = nearer[name]
-                encoder.requires_grad_(False)  # PyTorch's kernels differ where something learns
-            seconds = states.make(encoder, start, before, name)
-        total += 0.0 if name == "test" else seconds  # no part of training
-        found[name] = replace(splits[name], frozen=states.rows)
-    return found, total
+    stores, clock = sorted(stores, key=lambda store: store.depth), Clock(split.token_ids.device)
+    try:
+        with ExitStack() as locks:
+            for store in stores:  # in one order in all processes
+                store.folder.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(store.folder / ".lock"))
+                store.look()
+            keys = text_keys(split)
+            lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
+            if lacking and not processes.rank():
+                size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
+                where = f"{size / 1e6:,.0f} MB in {_folder()}"
+                print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
+            bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
+            with clock, tqdm(**bar, disable=processes.quiet()) as bar:
+                for start in range(0, len(lacking), AT_ONCE):
+                    part = split.take(np.array(lacking[start : start + AT_ONCE]))
+                    _compute(model, part, stores, most_tokens, bar)
+    except OSError as error:
+        raise _refused(error) from error
+    return clock.seconds
+
+
+@torch.no_grad()
+def _compute(model, split, stores, most_tokens, bar):
+    device, blocks = split.token_ids.device, list(model.eval().blocks)
+    texts, keys, clock = {store: [] for store in stores}, text_keys(split), Clock(device)
+    with clock:
+        for rows in split.micro_batches(np.arange(len(split)), most_tokens):
+            batch = split.batch(rows)
+            with _inputs_of(blocks, [s.depth for s in stores]) as entering, autocast(device):
+                deepest = model.frozen_states(*batch.tokens)
+            for store in stores:
+                hidden = entering[store.depth].to(store.dtype).cpu() if store.has_hidden else None
+                pooled = deepest.pooled[:, : store.pooled].float().cpu().contiguous()
+                for i, row in enumerate(rows):
+                    length = split.lengths[row]
+                    own = None if hidden is None else hidden[i, :length].clone()
+                    texts[store].append((keys[row], length, own, pooled[i]))
+            bar.update(len(rows))
+    for store in stores:
+        path = store.folder / secrets.token_hex(8)
+        store.write(path, texts[store], clock.seconds)
+        store.look()
+
+
+@contextmanager
+def _inputs_of(blocks, depths):
+    """Within it, the hidden states that enter the blocks at `depths` are kept by depth."""
+    entering, hooks = {}, []
+    for depth in depths:
+
+        def keep(block, inputs, options, depth=depth):
+            entering[depth] = inputs[0] if inputs else options["hidden_states"]
+
+        if depth < len(blocks):
+            hooks.append(blocks[depth].register_forward_pre_hook(keep, with_kwargs=True))
+    try:
+        yield entering
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def check_cache() -> None:
@@ -82,90 +243,10 @@ def check_cache() -> None:
         raise _refused(error) from error
 
 
-class _States:
-    """The files of one split and model, there or not."""
-
-    @torch.no_grad()
-    def __init__(self, model: PeftModel, split: Split, settings: Settings):
-        config, device = model.pretrained.config, split.token_ids.device
-        self.most_tokens = tokens_at_once(settings, device)
-        stored, computed_in = model.stored_vectors, compute_type(device)
-        versions = torch.__version__, transformers.__version__
-        what = (model.fingerprint, _form(config), model.frozen_blocks, model.pooling, stored)
-        how = (self.most_tokens, str(computed_in), device.type, versions)
-        digest = hashlib.sha256(repr(what + how).encode())
-        digest.update(split.lengths.tobytes())
-        digest.update(split.token_ids.cpu().numpy().tobytes())
-        self.path = _folder() / digest.hexdigest()[:32]
-        self.about = self.path.with_suffix(".json")
-        # float16 has no room for the large values of a decoder's states; features are few.
-        dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
-        self.exact = computed_in is torch.float32  # they are stored as they were computed
-        places, d = [self.path.with_suffix(s) for s in (".hidden", ".pooled")], config.hidden_size
-        hidden = Rows(places[0], split.lengths, stored[0] * d, dtype)
-        pooled = Rows(places[1], np.full_like(split.lengths, stored[1]), d, torch.float32)
-        self.rows = hidden if stored[0] else None, pooled if stored[1] else None
-
-    def files(self) -> list[Rows]:
-        """Those of the two that there are."""
-        return [rows for rows in self.rows if rows]
-
-    def seconds(self) -> float | None:
-        """What it took to make them; None where they are not there."""
-        there = all(path.exists() for path in (self.about, *(rows.path for rows in self.files())))
-        with suppress(ValueError):  # a file that a power failure left empty
-            return json.loads(self.about.read_text())["seconds"] if there else None
-
-    def make(self, encoder: PeftModel, start: Split, before: float, name: str) -> float:
-        """Compute and write them, unless another process has; the seconds that it took.
-
-        `start` may hold the states of the encoder's frozen blocks, which took `before` seconds.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_suffix(".lock")):
-                if (seconds := self.seconds()) is not None:
-                    return seconds
-                clock = Clock(start.token_ids.device)
-                with clock, ExitStack() as stack:
-                    parts = [stack.enter_context(replacing(rows.path)) for rows in self.files()]
-                    files = [stack.enter_context(part.open("wb")) for part in parts]
-                    self._compute(encoder, start, files, name)
-                write(self.about, json.dumps({"seconds": before + clock.seconds}))
-                return before + clock.seconds
-        except OSError as error:  # all else, such as too little memory, is of the computation
-            raise _refused(error) from error
-
-    @torch.no_grad()
-    def _compute(self, encoder, start, files, name):
-        bar = {"total": len(start), "desc": f"frozen blocks, {name}", "unit": "review"}
-        bar = tqdm(**bar, disable=processes.quiet())
-        encoder.eval()
-        for part in micro_batches(start.lengths, np.arange(len(start)), self.most_tokens):
-            batch = start.batch(part)
-            with autocast(start.token_ids.device):
-                if batch.frozen:  # all other blocks
-                    features = encoder.encode(*batch.tokens, batch.frozen)
-                    frozen = [features.view(len(part), -1, features.shape[-1])]
-                else:
-                    frozen = encoder.frozen_states(*batch.tokens)
-            tensors = [tensor for tensor in frozen if tensor is not None]
-            for rows, file, tensor in zip(self.files(), files, tensors, strict=True):
-                rows.put(file, part, tensor.to(rows.dtype).cpu())
-            bar.update(len(part))
-        bar.close()
-
-
-def _form(config):
-    """What a config says of how the blocks compute: all but names, labels and dropout."""
-    apart = ("_name_or_path", "architectures", "dtype", "id2label", "label2id")
-    return {k: v for k, v in config.to_dict().items() if k not in apart and "drop" not in k}
-
-
 def _folder():
     return expanded(constants.HF_HOME) / "frozen_blocks"
 
 
 def _refused(error):
-    line = f"what the frozen blocks make of the reviews cannot be kept ({reason(error)})"
+    line = f"the output of the frozen blocks cannot be kept ({reason(error)})"
     return BadInput(f"{line}; {REMEDY}")

@@ -5,17 +5,19 @@ from .base import PeftModel
 from .baseline import (
     PROBE,
     TFIDF,
-    cross_validated_loss,
-    fit_bag_of_words,
+    ProbeClassifier,
+    TfidfClassifier,
+    choose_pooling,
     fit_probe,
-    log_probabilities,
+    fit_tfidf,
 )
 from .bitfit import BitFitModel
+from .checkpoint import save_checkpoint, save_combination
 from .fast import use_fast_attention
-from .finetuned import Finetuned, load_finetuned, load_peft, save_checkpoint
+from .finetuned import Finetuned, load_finetuned
 from .full import FullModel
 from .head_only import HeadOnlyModel
-from .loading import fingerprint, load_config, load_pretrained, load_tokenizer
+from .loading import encoder_digest, fresh_copy, load_config, load_pretrained, load_tokenizer
 from .lora import LoRALinear, LoRAModel
 from .merging import adapted_layers, merge
 from .methods import BASELINES, METHODS, Method

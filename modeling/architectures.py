@@ -29,7 +29,6 @@ class Architecture:
     head_dropout: str | None  # the config's dropout rate in the head
     own_pooling: Callable[[PretrainedConfig, Tensor, Tensor], Tensor]  # what "first" reads
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
-    attention: str | None = None  # a block's attention, where it takes any number of queries
     block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have
     options: dict[str, bool] = field(default_factory=dict)  # of every pass through the encoder
@@ -101,7 +100,6 @@ DISTILBERT = Architecture(
     classify=lambda model, features: model.classifier(
         model.dropout(model.pre_classifier(features).relu())
     ),
-    attention="attention",
 )
 
 BERT = Architecture(
@@ -121,7 +119,6 @@ BERT = Architecture(
     head_dropout="classifier_dropout",
     own_pooling=first_token,
     classify=_bert_classify,
-    attention="attention.self",
 )
 
 ROBERTA = replace(
@@ -153,7 +150,6 @@ MPNET = replace(
     },
     norms=("attention.LayerNorm", "output.LayerNorm"),
     head_dropout=None,  # its head takes the encoder's rate
-    attention="attention.attn",
     block_is_tuple=True,
 )
 
@@ -172,7 +168,6 @@ DEBERTA = replace(
     classify=lambda model, features: model.classifier(
         model.dropout(model.pooler(features[:, None]))
     ),
-    attention=None,  # its q also projects relative positions
     block_is_tuple=True,
 )
 
@@ -200,7 +195,8 @@ MODERNBERT = Architecture(
 
 
 def _last_token(config, hidden, attention_mask):
-    last = attention_mask.sum(1) - 1  # batches are padded on the right
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)  # (T,)
+    last = (attention_mask * places).argmax(1)  # (N,) on whichever side the padding is
     return hidden[torch.arange(len(last), device=last.device), last]  # (N, T, d) -> (N, d)
 
 

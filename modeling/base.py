@@ -1,20 +1,22 @@
-r"""What every method shares: a pretrained classifier, frozen, and a head that learns.
+r"""What every method shares: a pretrained classifier, frozen, and a head that is trained.
 
     input_ids, attention_mask (N, T) --encode--> features --classify--> logits (N, C)
                 \--frozen_states--> Frozen --encode--/
 
-Features are (N, d), or (N, L + 1, d) where the head reads all layers: see pooling.py. The first
-blocks may hold nothing that learns. What they make of a text never changes, so it is computed once
-(`frozen_states`) and given to `encode` from then on.
+Features are (N, d), or (N, L + 1, d) where all layers are pooled: see pooling.py. The first blocks
+may have no trainable parameters at or before them. Their output for a text never changes, so it is
+computed once (`frozen_states`) and given to `encode` from then on.
 
 The sizes, here and in all of the code:
 
     N  examples of a batch       d  width of the encoder       r  rank of LoRA's update
     T  tokens of the longest     C  classes                    m  bottleneck of an adapter
     L  blocks                    R  pooled vectors of an example that are stored
+    k  frozen blocks, the first ones
 
-Hidden states (N, T, d) are what the blocks pass on; pooled features what the head reads.
-A method is a subclass that says one thing, in `adapt`: what it adds or unfreezes.
+Hidden states (N, T, d) are what the blocks pass on; x_i (N, d) is the mean over the tokens of those
+after block i, x_0 before the first. A method is a subclass that says one thing, in `adapt`: what it
+adds or unfreezes.
 """
 
 import inspect
@@ -31,21 +33,20 @@ from boundary import BadInput
 from .architectures import architecture_of, first_token
 from .fast import first_token_alone
 from .frozen_blocks import outside_blocks, running_from, states_after
-from .loading import fingerprint
 from .pooling import POOLINGS, LayersHead, mean_of_tokens, means_of_inputs
 
 
 class Frozen(NamedTuple):
-    """What the frozen blocks make of N texts."""
+    """The output of the k frozen blocks for N texts, whatever the pooling."""
 
-    hidden: Tensor | None  # (N, T, d), what enters the first block that learns; None without one
-    pooled: Tensor | None  # (N, R, d), their part of the features; None where they have none
+    hidden: Tensor | None  # (N, T, d), what enters block k; None where all blocks are frozen
+    pooled: Tensor  # (N, R, d): x_0 ... x_k; for k = L also the family's own vector, last
 
 
 class PeftModel(nn.Module):
     """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
 
-    learning_rate: float | None = None  # where LEARNING_RATES has none: a first guess, to be tuned
+    learning_rate: float | tuple[float, ...] | None = None  # where LEARNING_RATES has none
 
     def __init__(self, pretrained: PreTrainedModel, pooling: str = "first", **hyperparameters):
         super().__init__()
@@ -53,10 +54,9 @@ class PeftModel(nn.Module):
             raise BadInput(f"POOLING is {pooling!r}; choose from {', '.join(POOLINGS)}")
         self.pretrained, self.pooling = pretrained, pooling
         self.architecture = architecture_of(pretrained.config)
-        choice = inspect.signature(self.adapt).bind(**hyperparameters)
-        choice.apply_defaults()
-        self.hyperparameters = choice.arguments
-        self.fingerprint = fingerprint(pretrained)
+        bound = inspect.signature(self.adapt).bind(**hyperparameters)
+        bound.apply_defaults()
+        self.hyperparameters = bound.arguments
         pretrained.requires_grad_(False)
         self.adapt(**hyperparameters)
         for path in self.architecture.head:  # POOLING = "layers" has its own head
@@ -75,7 +75,7 @@ class PeftModel(nn.Module):
 
         Raises `BadInput` where peft has no form for it.
         """
-        raise BadInput(f"peft has no form for {type(self).__name__}; keep the checkpoint")
+        raise BadInput(f'peft has no form for {type(self).__name__}; use format="onnx"')
 
     def relative_rate(self, parameter: str) -> float:
         """The factor on the run's learning rate for a trained parameter of this name."""
@@ -97,23 +97,17 @@ class PeftModel(nn.Module):
 
     @cached_property
     def frozen_blocks(self) -> int:
-        """How many of the first blocks have nothing that learns in or before them."""
+        """The number k of leading blocks without trainable parameters at or before them."""
         trained, row = self.trainable_parameters(), self.architecture
         if not all(row.in_head(name) or name.startswith(f"{row.blocks}.") for name in trained):
             return 0  # the embeddings, or what all blocks share
-        learns = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
-        return learns.index(True) if True in learns else len(learns)
+        is_trained = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
+        return is_trained.index(True) if True in is_trained else len(is_trained)
 
     @property
     def trains_head_alone(self) -> bool:
-        """Whether all that learns is the head."""
+        """Whether only the head has trainable parameters."""
         return all(map(self.architecture.in_head, self.trainable_parameters()))
-
-    @property
-    def stored_vectors(self) -> tuple[int, int]:
-        """How many vectors of width d `frozen_states` has for each token, and for each text."""
-        k, L = self.frozen_blocks, len(self.blocks)
-        return int(k < L), k + 1 if self.pooling == "layers" else int(k == L)
 
     def train(self, mode: bool = True) -> "PeftModel":
         """As torch's, but without dropout in the frozen blocks: they give the same each time."""
@@ -123,19 +117,18 @@ class PeftModel(nn.Module):
                 module.eval()
         return self
 
+    @torch.no_grad()
     def frozen_states(self, input_ids: Tensor, attention_mask: Tensor) -> Frozen:
-        """Token ids and their mask (N, T) -> what the frozen blocks make of them.
-
-        Where all blocks are frozen the features themselves, (N, 1, d) or (N, L + 1, d).
-        """
-        if self.frozen_blocks == len(self.blocks):
-            features = self.encode(input_ids, attention_mask)
-            return Frozen(None, features if features.ndim == 3 else features[:, None])
-        frozen = self.blocks[: self.frozen_blocks] if self.pooling == "layers" else []
-        with means_of_inputs(frozen, attention_mask) as means:
-            hidden = states_after(self.pretrained, self.frozen_blocks, input_ids, attention_mask)
-        means = [*means, mean_of_tokens(hidden, attention_mask)] if means else []
-        return Frozen(hidden, torch.stack(means, 1) if means else None)
+        """Token ids and their mask (N, T) -> the output of the frozen blocks, for any pooling."""
+        k, L, pretrained = self.frozen_blocks, len(self.blocks), self.pretrained
+        tokens = input_ids, attention_mask
+        with means_of_inputs(self.blocks[:k], attention_mask) as means:  # x_0 ... x_{k - 1}
+            hidden = states_after(pretrained, k, *tokens) if k < L else self.last_hidden(*tokens)
+        means.append(mean_of_tokens(hidden, attention_mask))  # x_k
+        if k < L:
+            return Frozen(hidden, torch.stack(means, 1))
+        own = self.architecture.own_pooling(pretrained.config, hidden, attention_mask)
+        return Frozen(None, torch.stack([*means, own.to(means[0].dtype)], 1))
 
     def encode(
         self,
@@ -148,32 +141,31 @@ class PeftModel(nn.Module):
         With the `frozen_states` of these texts, only the blocks after them run.
         """
         hidden, pooled = frozen or (None, None)
-        if frozen and hidden is None:
-            return pooled if self.pooling == "layers" else pooled[:, 0]
-        row = self.architecture
+        if frozen and hidden is None:  # all blocks have run: `pooled` is x_0 ... x_L, and own
+            return pooled[:, {"layers": slice(-1), "mean": -2, "first": -1}[self.pooling]]
+        row, k = self.architecture, self.frozen_blocks
         with ExitStack() as stack:
-            if hidden is not None:
-                stack.enter_context(running_from(self.pretrained, self.frozen_blocks, hidden))
+            if frozen:
+                stack.enter_context(running_from(self.pretrained, k, hidden))
             if self.pooling == "first" and row.own_pooling is first_token:
-                T = input_ids.shape[1]  # without what follows: the same, and slower
-                stack.enter_context(first_token_alone(self.blocks[-1], row, T))
+                # Without this line the features are the same, and steps slower.
+                stack.enter_context(first_token_alone(self.blocks[-1], row))
             if self.pooling == "layers":
-                later = self.blocks[self.frozen_blocks + 1 if frozen else 0 :]
+                later = self.blocks[k + 1 if frozen else 0 :]  # `pooled` has x_0 ... x_k
                 means = stack.enter_context(means_of_inputs(later, attention_mask))
-            last = self.pretrained.base_model(
-                input_ids=input_ids, attention_mask=attention_mask, **row.options
-            ).last_hidden_state
-        if self.pooling == "layers" and means:
-            means = torch.stack(means, 1)
-            pooled = means if pooled is None else torch.cat([pooled, means], 1)
-        return self.pool(last, attention_mask, pooled)
-
-    def pool(self, last: Tensor, attention_mask: Tensor, means: Tensor | None) -> Tensor:
-        """What the head reads: of the last hidden states (N, T, d), and of `means` (N, L, d)."""
+            last = self.last_hidden(input_ids, attention_mask)
         if self.pooling == "first":
-            return self.architecture.own_pooling(self.pretrained.config, last, attention_mask)
-        mean = mean_of_tokens(last, attention_mask)
-        return mean if self.pooling == "mean" else torch.cat([means, mean[:, None]], 1)
+            return row.own_pooling(self.pretrained.config, last, attention_mask)
+        mean = mean_of_tokens(last, attention_mask)  # x_L
+        if self.pooling == "mean":
+            return mean
+        layers = torch.stack([*means, mean], 1)
+        return torch.cat([pooled, layers], 1) if frozen else layers
+
+    def last_hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and their mask (N, T) -> the encoder's last hidden states (N, T, d)."""
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self.pretrained.base_model(**batch, **self.architecture.options).last_hidden_state
 
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""
@@ -187,8 +179,8 @@ class PeftModel(nn.Module):
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that training moves, by their name in the transformers model."""
-        named = self.pretrained.named_parameters()
-        return {name: p for name, p in named if p.requires_grad}
+        parameters = self.pretrained.named_parameters()
+        return {name: p for name, p in parameters if p.requires_grad}
 
     @torch.no_grad()
     def load_trained(self, stored: dict[str, Tensor], source: object) -> None:
@@ -197,12 +189,13 @@ class PeftModel(nn.Module):
         `source` is where they come from, for the message.
         """
         trained = self.trainable_parameters()
-        named = (stored, trained)
-        shapes = [{name: tuple(t.shape) for name, t in tensors.items()} for tensors in named]
         for name in sorted(stored.keys() | trained.keys()):
-            found, expected = (shape.get(name, "nothing") for shape in shapes)
-            if found != expected:
-                raise BadInput(f"{name} in {source} is {found}, expected {expected}")
+            shape, expected = (
+                tuple(tensors[name].shape) if name in tensors else "nothing"
+                for tensors in (stored, trained)
+            )
+            if shape != expected:
+                raise BadInput(f"{name} in {source} is {shape}, expected {expected}")
             if not stored[name].isfinite().all():
                 raise BadInput(f"{name} in {source} has values that are not finite")
         for name, parameter in trained.items():

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from boundary import BadInput
+
 from .base import PeftModel
 from .merging import AdaptedLinear, adapted_layers, wrap
 
@@ -69,6 +71,8 @@ class DoRAModel(PeftModel):
 
         In the last `blocks` blocks, None: in all. Raises `BadInput` as LoRA does.
         """
+        if not 0 < alpha < math.inf:
+            raise BadInput(f"alpha is {alpha}; expected a finite number above 0")
         paths = self.architecture.matrices(targets, rank)
         wrap(self, blocks, paths, lambda linear: DoRALinear(linear, rank, alpha))
 

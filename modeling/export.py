@@ -1,142 +1,201 @@
-"""To and from other libraries' formats: peft, and transformers for what its classes have.
+"""A fine-tuned classifier as files that other programs run: ONNX, peft, and transformers.
 
-peft reads adapter_config.json and adapter_model.safetensors, head included; transformers a folder
-that `pipeline("text-classification", model=folder)` loads, with updates merged.
+    onnx            model.onnx, from token ids to probabilities, and tokenizer.json; every method
+                    around an encoder, every pooling, and the probe
+    peft            adapter_config.json and adapter_model.safetensors, head included
+    transformers    what `pipeline("text-classification", model=folder)` loads, updates merged
+
+peft and transformers have a form for some methods only, and for the pooling "first" alone, which
+their own classifiers compute. The model card, README.md, has the code that uses the folder.
 """
 
 import copy
 import json
-import re
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
-from boundary import BadInput, reading, replacing, write
+from boundary import BadInput, replacing, writing
 
-from .architectures import architecture_of
 from .base import PeftModel
-from .lora import LoRAModel
+from .card import model_card, published
+from .fast import use_fast_attention
 from .merging import merge
 from .methods import method_of
+from .reft import LoReFT
 
 PREFIX = "base_model.model."  # peft's, before every name
-TENSORS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-# Of adapter_config.json: options that are read, that change nothing in a trained LoRA, or that show
-# in the names of its tensors. These must have one of some values, and all others must be off.
-READ_OR_HARMLESS = {
-    *("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "modules_to_save"),
-    *("base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version"),
-    *("auto_mapping", "exclude_modules", "eva_config", "layers_to_transform", "layers_pattern"),
-    *("megatron_core", "qalora_group_size"),
-}
-SUPPORTED = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    # These leave the base model's weights as they are; PiSSA, OLoRA, LoftQ and others do not.
-    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),
-}
+USE_ONNX = 'use format="onnx"'
+LARGEST = 2**30  # bytes of weights within model.onnx; more are a file beside it
 
 
-def export_transformers(model: PeftModel, folder: Path) -> None:
-    """A folder that transformers loads without this package; updates are merged, in a copy.
+def export(finetuned, folder: Path, format: str) -> None:
+    """Write a `Finetuned` to a new or empty folder, whole or not at all. Raises `BadInput`."""
+    formats = {"onnx": export_onnx, "peft": export_peft, "transformers": export_transformers}
+    if format not in formats:
+        raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
+    encoder, about = finetuned.classifier, finetuned.about
+    if not hasattr(encoder, "model"):
+        remedy = "use its checkpoint, by load_finetuned or modeling.predict"
+        raise BadInput(f"{about.method} has no form for other programs; {remedy}")
+    if encoder.probe and format != "onnx":
+        raise BadInput(f"{format} has no form for a probe; {USE_ONNX}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is there and not empty; choose another folder")
+    card = model_card(finetuned, format)
+    with writing(folder), replacing(folder) as new:
+        new.mkdir()
+        formats[format](encoder, new, published(about.base_model))
+        (new / "README.md").write_text(card, encoding="utf-8")
+        for file in new.iterdir():  # some libraries write what their user alone may read
+            file.chmod((new / "README.md").stat().st_mode)
+
+
+# ---------------------------------------------------------------------------- ONNX
+
+
+class Graph(nn.Module):
+    """Token ids and their mask (N, T) -> probabilities (N, C)."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.model, self.linear = plain_copy(encoder.model), None
+        if encoder.probe:
+            weight, bias = (torch.from_numpy(a) for a in (encoder.probe.weight, encoder.probe.bias))
+            self.linear = nn.Linear(*weight.T.shape)
+            self.linear.load_state_dict({"weight": weight, "bias": bias})
+        for layer in self.model.modules():
+            if isinstance(layer, LoReFT):  # ONNX has no QR decomposition: R is a constant
+                layer.R = partial(torch.clone, layer.R().detach())
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What `EncoderClassifier` computes, in float32."""
+        features = self.model.encode(input_ids, attention_mask)
+        if self.linear:
+            return self.linear(features.flatten(1)).softmax(1)
+        return self.model.classify(features).softmax(1)
+
+
+def export_onnx(encoder, folder: Path, base: str) -> None:
+    """model.onnx, for any number and length of texts; tokenizer.json; config.json with the labels.
+
+    Raises `BadInput` where the packages for it are not installed.
+    """
+    if not (find_spec("onnx") and find_spec("onnxscript")):
+        raise BadInput("ONNX needs two more packages: pip install -r requirements-onnx.txt")
+    graph = Graph(encoder).eval()
+    size = sum(p.numel() * p.element_size() for p in graph.parameters())
+    ids = torch.arange(5, 19).view(2, 7)  # any tokens, of texts of 7 and 5
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    sizes = {0: "texts", 1: "tokens"}
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"), _silent("torch", "onnxscript"):
+        program = torch.onnx.export(
+            graph,
+            (ids, mask),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["probabilities"],
+            dynamic_shapes={"input_ids": sizes, "attention_mask": sizes},
+            verbose=False,
+        )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with this machine's paths
+    program.save(folder / "model.onnx", external_data=size > LARGEST)
+    plain_tokenizer(encoder.tokenizer).save(str(folder / "tokenizer.json"))
+    graph.model.pretrained.config.save_pretrained(folder)
+
+
+@contextmanager
+def _silent(*libraries: str) -> Iterator[None]:
+    """Within it libraries log errors alone."""
+    loggers = [logging.getLogger(name) for name in libraries]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer without transformers; it truncates as in training, and pads on the right."""
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    side = tokenizer.truncation_side
+    plain.enable_truncation(tokenizer.model_max_length, direction=side)
+    plain.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+    return plain
+
+
+def plain_copy(model: PeftModel) -> PeftModel:
+    """A copy on the CPU, updates merged where the method allows; its config names no folder."""
+    plain = copy.deepcopy(model).cpu().eval()
+    merge(plain)
+    use_fast_attention(plain.pretrained, torch.device("cpu"))
+    plain.pretrained.config._name_or_path = ""
+    return plain
+
+
+# ---------------------------------------------------------------------------- other libraries
+
+
+def export_transformers(encoder, folder: Path, base: str) -> None:
+    """A folder that transformers loads without this package.
 
     Raises `BadInput` for adapters and whatever else adds weights to the architecture.
     """
-    _check_pooling(model, "transformers")
-    merged = copy.deepcopy(model)
-    merge(merged)
+    _check_pooling(encoder.model, "transformers")
+    merged = plain_copy(encoder.model).pretrained
     with torch.device("meta"):
-        plain = type(model.pretrained)(model.pretrained.config)
-    if merged.pretrained.state_dict().keys() != plain.state_dict().keys():
+        expected = type(merged)(merged.config).state_dict().keys()
+    if merged.state_dict().keys() != expected:
         raise BadInput(
-            f"transformers has no class with the weights that {method_of(model)} adds; keep the "
-            "checkpoint"
+            f"transformers has no class with the weights that {method_of(encoder.model)} adds; "
+            + USE_ONNX
         )
-    merged.pretrained.config.problem_type = "single_label_classification"  # else a base's own
-    merged.pretrained.save_pretrained(folder)
-    for name in (TENSORS, CONFIG):  # of an earlier export: transformers would put them on top
-        (folder / name).unlink(missing_ok=True)
+    merged.config.problem_type = "single_label_classification"  # else a base's own
+    merged.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
 
 
-def export_peft(model: PeftModel, folder: Path) -> None:
-    """What peft loads, head included, on the base model's hub name or folder.
+def export_peft(encoder, folder: Path, base: str) -> None:
+    """What peft loads around the encoder, head included; it has no place for the labels.
 
-    It has no place for the labels (docs/your-own.md). Raises `BadInput` for a method that peft has
-    no form for.
+    Raises `BadInput` for a method that peft has no form for.
     """
+    model = encoder.model
     _check_pooling(model, "peft")
     config, tensors = model.to_peft()
     if not config["target_modules"]:
         raise BadInput("no layer is adapted (merged, or blocks=0), which peft refuses")
     config |= {
         "task_type": "SEQ_CLS",
-        "base_model_name_or_path": model.pretrained.config._name_or_path,
+        "base_model_name_or_path": base,
         "inference_mode": True,
         "modules_to_save": list(model.architecture.head),
     }
     trained = model.trainable_parameters().items()
     tensors |= {name: p for name, p in trained if model.architecture.in_head(name)}
     tensors = {PREFIX + name: p.detach().cpu().contiguous() for name, p in tensors.items()}
-    with replacing(folder / TENSORS) as file:
-        save_file(tensors, file, metadata={"format": "pt"})
-    write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    encoder.tokenizer.save_pretrained(folder)
 
 
 def _check_pooling(model, library):
     if model.pooling != "first":
         raise BadInput(
-            f"{library} has no form for POOLING {model.pooling!r}, only for 'first', which its "
-            "own classifier reads; keep the checkpoint"
+            f"{library} has no form for the pooling {model.pooling!r}, only for 'first', which "
+            f"its own classifier computes; {USE_ONNX}"
         )
-
-
-def import_peft(pretrained: PreTrainedModel, folder: Path) -> LoRAModel:
-    """A LoRA that peft trained on `pretrained` and saved to `folder`, as this package's class.
-
-    Raises `BadInput` that names what is not supported: another method than LoRA, an option
-    that changes its equation or its base model, targets that are not the same known linear layers
-    in each of the last blocks.
-    """
-    with reading(f"the LoRA in {folder}", "expected a folder that peft's save_pretrained wrote"):
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        for option, value in config.items():
-            supported = SUPPORTED.get(option, (None, False, [], {}))
-            if option not in READ_OR_HARMLESS and value not in supported:
-                raise BadInput(f"{folder} has {option} = {value!r}, which is not supported")
-        stored = {
-            re.sub(r"(\.lora_[AB])\.weight$", r"\1", name.removeprefix(PREFIX)): tensor
-            for name, tensor in load_file(folder / TENSORS).items()
-        }
-        targets, blocks = _targets(pretrained, stored)
-        model = LoRAModel(
-            pretrained,
-            rank=config["r"],
-            alpha=config["lora_alpha"],
-            dropout=config["lora_dropout"],
-            targets=targets,
-            rslora=config.get("use_rslora", False),
-            blocks=blocks,
-        )
-        # What peft was not told to train of the head, such as BERT's pooler, is the base model's;
-        # unless that has none: then it was random in training.
-        random = getattr(pretrained, "new_tensors", ())
-        trained = model.trainable_parameters().items()
-        base = {n: p for n, p in trained if model.architecture.in_head(n) and n not in random}
-        model.load_trained(base | stored, folder)
-    return model
-
-
-def _targets(pretrained, stored):
-    """The short names of the last block's layers that have a LoRA, and how many blocks have any."""
-    row = architecture_of(pretrained.config)
-    last = len(pretrained.get_submodule(row.blocks)) - 1
-    places = [f"{row.blocks}.{i}." for i in range(last + 1)]
-    adapted = [name.removesuffix(".lora_A") for name in stored if name.endswith(".lora_A")]
-    targets = tuple(t for t, path in row.projections.items() if places[last] + path in adapted)
-    if not targets:
-        raise BadInput(f"no LoRA in the last block on any of {', '.join(row.projections)}")
-    count = sum(any(name.startswith(place) for name in adapted) for place in places)
-    return targets, None if count > last else count

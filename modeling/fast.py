@@ -36,18 +36,16 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
     to a key, None where it always may; numbers, and `position_bias` (1, H, T, T), are added to the
-    scores. With `module.first_query_only`, the first token's output stands in all T places.
+    scores.
     """
     N, H, T, width = query.shape
-    queries = 1 if getattr(module, "first_query_only", False) else T
-    query = query[:, :, :queries]
     groups = H // key.shape[1]  # decoders share keys and values among heads
     key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
     # The scale goes into the queries: they are smaller than the scores.
     scaling = options.get("scaling")
     query = query * (width**-0.5 if scaling is None else scaling)
     query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
-    scores = torch.bmm(query, key.mT).view(N, H, queries, -1)
+    scores = torch.bmm(query, key.mT).view(N, H, T, T)
     if attention_mask is not None and attention_mask.dtype is torch.bool:
         hidden = ~attention_mask
         attention_mask = torch.zeros_like(hidden, dtype=scores.dtype)
@@ -56,13 +54,13 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
         if bias is None:
             continue
         if bias.requires_grad:
-            scores = scores + bias[:, :, :queries]
+            scores = scores + bias
             continue
         with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
-            scores.add_(bias[:, :, :queries])
-    shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0)).view(N * H, queries, -1)
-    output = torch.bmm(shares, value).view(N, H, queries, width)
-    return output.transpose(1, 2).expand(N, T, H, width), None
+            scores.add_(bias)
+    shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0)).view(N * H, T, T)
+    output = torch.bmm(shares, value).view(N, H, T, width)
+    return output.transpose(1, 2), None
 
 
 def mpnet_attention(attention, hidden_states, attention_mask=None, position_bias=None, **options):
@@ -109,31 +107,20 @@ AttentionMaskInterface.register(MASKED, _every_mask)
 
 
 @contextmanager
-def first_token_alone(block: nn.Module, architecture, T: int) -> Iterator[None]:
+def first_token_alone(block: nn.Module, architecture) -> Iterator[None]:
     """Within it, `block` (N, T, d) -> (N, 1, d): the first token's output and no other.
 
-    The other tokens of the last block serve as keys and values alone. So its output projection
-    and its first norm, which the feed-forward half follows, are given the first token alone, and
-    so is q where the family's attention allows: `plain_attention` computes that query alone.
+    The other tokens of the last block serve as keys and values alone. So the output projection of
+    attention, and the first norm, which the feed-forward half follows, get the first token alone.
     """
 
     def keep_first(layer, inputs):
         return inputs[0][:, :1]  # (N, T, d) -> (N, 1, d)
 
-    def repeat(layer, inputs, output):
-        return output.expand(-1, T, -1)  # what follows expects a query in each place
-
-    paths = [architecture.projections["o"], architecture.norms[0]]
-    hooks = []
-    if architecture.attention:
-        paths.append(architecture.projections["q"])
-        hooks.append(block.get_submodule(paths[-1]).register_forward_hook(repeat))
-        block.get_submodule(architecture.attention).first_query_only = True
-    hooks += [block.get_submodule(path).register_forward_pre_hook(keep_first) for path in paths]
+    paths = architecture.projections["o"], architecture.norms[0]
+    hooks = [block.get_submodule(path).register_forward_pre_hook(keep_first) for path in paths]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        if architecture.attention:
-            block.get_submodule(architecture.attention).first_query_only = False

@@ -1,158 +1,189 @@
-"""A fine-tuned classifier of texts: what a run has learnt, in and out, and its use.
+"""A classifier of texts: what a run, or the training on all texts, has left, and its use.
 
     classify = load_finetuned("results/quick/lora-seed0")
-    classify(["A wonderful film."])                 [("positive", 0.97)]
-    classify.probabilities(["A wonderful film."])   [[0.03, 0.97]]
-    classify.export("for-peft", format="peft")
+    classify("A wonderful film.")                  ("positive", 0.97)
+    classify(["A wonderful film.", "Dull."])       [("positive", 0.97), ("negative", 0.99)]
+    classify.probabilities("A wonderful film.")    [[0.03, 0.97]]
+    classify.export("for-others", format="onnx")
 
-The trained tensors are stored, head included; the frozen weights are the base model's.
+Texts are cleaned and tokenised as in training, and computed as in evaluation.
 """
 
-import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 import hardware
-from boundary import BadInput, expanded, reading, replacing, write
+from boundary import BadInput, expanded, reading
+from data_utils import ENCODERS, clean, encoder_folder, tokenise
+from records import DAMAGED
 
 from .base import PeftModel
-from .card import model_card
-from .export import export_peft, export_transformers, import_peft
-from .loading import load_config, load_pretrained, load_tokenizer
-from .methods import Method, method_of
+from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier
+from .checkpoint import TENSORS, About, checkpoint_folder, load_baseline, load_trained, read_about
+from .export import export
+from .fast import use_fast_attention
+from .inference import features, predict, tokens_at_once
+from .loading import encoder_digest, load_config, load_pretrained, load_tokenizer
+from .methods import Method
 
-TENSORS, ABOUT = "trained.safetensors", "checkpoint.json"
-AT_ONCE = 16  # texts of a micro-batch
+AT_ONCE = 512  # texts that are tokenised and computed together, those of similar length
+
+Texts = str | Sequence[str] | pd.Series | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderClassifier:
+    """A fine-tuned encoder; or a frozen one, and a probe on its features."""
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    probe: ProbeClassifier | None = None
+
+    def log_probabilities(self, texts: list[str]) -> Tensor:
+        """Of n clean texts: (n, C) on the CPU; NaN for a text without any token."""
+        device = self.model.pretrained.device
+        split = tokenise(texts, None, self.tokenizer)
+        index = np.flatnonzero(split.lengths)
+        split = split.take(index).to(device)
+        most = tokens_at_once(self.tokenizer.model_max_length, device, training=False)
+        found = torch.full((len(texts), self.model.pretrained.config.num_labels), torch.nan)
+        if self.probe:
+            found[index] = self.probe.log_probabilities(features(self.model, split, most))
+        else:
+            found[index] = predict(self.model, split, most).log_softmax(1)
+        if found[index].isnan().any():
+            raise BadInput("the classifier computes no numbers for a text; train it again")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """The sum of its parts' log-probabilities, renormalised."""
+
+    parts: list[EncoderClassifier | TfidfClassifier]
+
+    def log_probabilities(self, texts: list[str]) -> Tensor:
+        """Of n clean texts: (n, C)."""
+        return sum(part.log_probabilities(texts) for part in self.parts).log_softmax(1)
 
 
 class Finetuned:
-    """Call it with a list of texts; it computes where its model is."""
+    """Call it with a text or several; it computes where its model is."""
 
     def __init__(
-        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path | None = None
+        self,
+        classifier: EncoderClassifier | TfidfClassifier | Combination,
+        about: About,
+        folder: Path | None = None,
     ):
-        self.model = model.eval()
-        self.tokenizer = tokenizer
+        self.classifier, self.about = classifier, about
         self.folder = folder  # of the run, if it is one's: the model card reads its record
-        self.label_names = list(model.pretrained.config.id2label.values())
+        self.label_names = about.label_names
 
-    def __call__(self, texts: list[str]) -> list[tuple[str, float]]:
-        """The label of each text and its probability."""
-        best = self.probabilities(texts).max(1)
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [(self.label_names[label], probability) for label, probability in pairs]
+    def __call__(self, texts: Texts) -> tuple[str, float] | list[tuple[str, float]]:
+        """The label and its probability: a pair for one text, a list of pairs for several."""
+        pairs = self.best(self.probabilities(texts))
+        return pairs[0] if isinstance(texts, str) else pairs
 
-    @torch.no_grad()
-    def probabilities(self, texts: list[str], progress: bool = False) -> Tensor:
+    def best(self, probabilities: Tensor) -> list[tuple[str, float]]:
+        """(n, C) -> the most probable label of each text, and its probability.
+
+        ("", nan) for a text without any token, which only some tokenizers make.
+        """
+        values, labels = probabilities.max(1)
+        return [
+            (self.label_names[label] if value == value else "", value)
+            for value, label in zip(values.tolist(), labels.tolist(), strict=True)
+        ]
+
+    def probabilities(self, texts: Texts, advance: Callable[[int], object] = int) -> Tensor:
         """(n, C), the labels in the order of `label_names`; of any number of texts.
 
-        Raises `BadInput` for an empty text, where the tokenizer adds no special tokens.
+        `advance` is called with how many more are done. Raises `BadInput` for what is no text.
         """
-        device = self.model.pretrained.device
-        ids = self.tokenizer(texts, truncation=True)["input_ids"] if texts else []
-        if not all(ids):
-            raise BadInput("a text has no token; leave it out")
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        found = torch.zeros(len(ids), len(self.label_names))
-        starts = range(0, len(ids), AT_ONCE)
-        for start in tqdm(starts, unit="batch", disable=None if progress else True):
-            index = order[start : start + AT_ONCE]
-            batch = {"input_ids": [ids[i] for i in index]}
-            batch = self.tokenizer.pad(batch, return_tensors="pt").to(device)
-            with hardware.autocast(device):
-                features = self.model.encode(batch["input_ids"], batch["attention_mask"])
-            found[index] = self.model.classify(features.float()).softmax(1).cpu()
+        texts = [clean(text) for text in _listed(texts)]
+        longest_first = np.argsort([-len(text) for text in texts], kind="stable")
+        found = torch.zeros(len(texts), len(self.label_names))
+        for start in range(0, len(texts), AT_ONCE):
+            index = longest_first[start : start + AT_ONCE]
+            found[index] = self.classifier.log_probabilities([texts[i] for i in index]).exp()
+            advance(len(index))
         return found
 
-    def export(self, folder: str | Path, format: str) -> None:
-        """Write it as `format` "peft" or "transformers", with the tokenizer and a model card.
+    def export(self, folder: str | Path, format: str = "onnx") -> None:
+        """Write it as "onnx", "peft" or "transformers", with a model card, to a new folder.
 
-        The card is README.md; an earlier card is replaced. Raises `BadInput` for a method or a
-        reading that the other library has no form for, and for a README.md that is no card.
+        Raises `BadInput` where the format has no form for it, or the folder is not empty.
         """
-        formats = {"peft": export_peft, "transformers": export_transformers}
-        if format not in formats:
-            raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
-        folder = expanded(folder)
-        readme = folder / "README.md"
-        card = model_card(self.model, self.tokenizer, self.folder, format)
-        if readme.exists() and not readme.read_bytes().startswith(b"---"):
-            raise BadInput(f"{readme} is no model card, and stays; choose another folder")
-        formats[format](self.model, folder)
-        self.tokenizer.save_pretrained(folder)
-        write(readme, card)
+        export(self, expanded(folder), format)
 
 
-def save_checkpoint(model: PeftModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write `model` to `folder`, so that `load_finetuned` can bring it back."""
-    save_trained(model, folder / TENSORS)
-    config = model.pretrained.config
-    about = {
-        "method": method_of(model),
-        "hyperparameters": model.hyperparameters,
-        "pooling": model.pooling,
-        "base_model": config._name_or_path,
-        "fingerprint": model.fingerprint,
-        "label_names": list(config.id2label.values()),
-        "max_tokens": tokenizer.model_max_length,
-        "truncation": tokenizer.truncation_side,
-    }
-    write(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+def _listed(texts) -> list[str]:
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Sequence | pd.Series | np.ndarray) or isinstance(texts, bytes):
+        kind = type(texts).__name__
+        raise BadInput(f"expected a text, or a list, column or array of texts, not {kind}")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise BadInput(f"text {place} is {type(text).__name__}; expected str")
+    return list(texts)
 
 
-def save_trained(model: PeftModel, path: Path) -> None:
-    """Write the trained tensors to `path`, whole or not at all."""
-    trained = model.trainable_parameters()
-    with replacing(path) as file:
-        save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, file)
-
-
-def load_trained(model: PeftModel, path: Path) -> None:
-    """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
-    with reading(str(path)):
-        model.load_trained(load_file(path), path)
+# ---------------------------------------------------------------------------- loading
 
 
 def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetuned:
-    """The classifier that a run left in `results/<experiment>/<method>-seed<k>`.
+    """The classifier in `results/<experiment>/final` or `results/<experiment>/<method>-seed<k>`.
 
-    `base` is the pretrained model (hub name or folder) where it is not at its recorded place.
-    Raises `BadInput` for a checkpoint that is damaged, or of another base model.
+    `base` is the encoder (hub name or folder) where it is not at its recorded place. The model is
+    put on the fastest device. Raises `BadInput` for a checkpoint that is damaged, or of another
+    encoder.
     """
-    folder = expanded(folder)
-    with reading(f"the checkpoint {folder}", "expected results/<experiment>/<method>-seed<k>"):
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        source = str(expanded(base or about["base_model"]))
-        config = load_config(source, about["label_names"])
-        tokenizer = load_tokenizer(source, config, about["max_tokens"], about["truncation"])
-        method = Method(about["method"], about["hyperparameters"])
-        model = method.build(load_pretrained(source, config), about["pooling"])
-        if model.fingerprint != about["fingerprint"]:
-            raise BadInput(
-                f"{source} is not the base model of {folder}, which was trained on "
-                f"{about['base_model']}: its weights or shape differ; give the right one as base="
-            )
-        load_trained(model, folder / TENSORS)
-    return Finetuned(model, tokenizer, folder)
+    folder = checkpoint_folder(expanded(folder))
+    about = read_about(folder)
+    return Finetuned(_classifier(folder, about, base), about, folder)
 
 
-def load_peft(
-    folder: str | Path,
-    base: str | Path,
-    label_names: list[str],
-    max_tokens: int = 512,
-    truncation: str = "right",
-) -> Finetuned:
-    """A LoRA classifier that peft trained on `base` (hub name or folder) and saved to `folder`.
+def _classifier(folder, about, base):
+    if about.parts:
+        folders = [checkpoint_folder(folder / part) for part in about.parts]
+        parts = [(part, read_about(part)) for part in folders]
+        if any(part.label_names != about.label_names for _, part in parts):
+            raise BadInput(f"the parts of {folder} have different labels; train it again")
+        return Combination([_classifier(*part, base) for part in parts])
+    if about.method == TFIDF:
+        return load_baseline(folder, about)
+    probe = load_baseline(folder, about) if about.method == PROBE else None
+    with reading(f"the checkpoint {folder}", DAMAGED):
+        model, tokenizer = _encoder(folder, about, base)
+        if not probe:
+            load_trained(model, folder / TENSORS)
+    device = hardware.choose_device()
+    use_fast_attention(model.eval().to(device).pretrained, device)
+    return EncoderClassifier(model, tokenizer, probe)
 
-    Raises `BadInput` that names what is not supported.
-    """
-    source = str(expanded(base))
-    config = load_config(source, label_names)
-    tokenizer = load_tokenizer(source, config, max_tokens, truncation)
-    return Finetuned(import_peft(load_pretrained(source, config), expanded(folder)), tokenizer)
+
+def _encoder(folder, about, base):
+    """The encoder with what the method adds to it, and its tokenizer."""
+    source = str(expanded(base or about.base_model))
+    source = str(encoder_folder(source)) if source in ENCODERS else source
+    config = load_config(source, about.label_names)
+    tokenizer = load_tokenizer(source, config, about.max_tokens, about.truncation)
+    pretrained = load_pretrained(source, config)
+    if encoder_digest(source, config, tokenizer, pretrained) != about.encoder_digest:
+        raise BadInput(
+            f"{base or about.base_model} is not the encoder that {folder} was trained with: its "
+            "config, tokenizer or weights differ; give the right one as base"
+        )
+    values = about.hyperparameters.items()  # JSON has no tuples
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
+    method = Method("head", {}) if about.method == PROBE else Method(about.method, values)
+    return method.build(pretrained, about.pooling), tokenizer

@@ -1,14 +1,14 @@
-"""The first blocks run once for each review, where all that learns comes after them.
+"""The first blocks run once for each text, where all trainable parameters come after them.
 
     input_ids (N, T) --embeddings, blocks 0 .. depth - 1--> states (N, T, d)     frozen: stored
-    states (N, T, d) --blocks depth .. L - 1--> hidden states (N, T, d)          at every step
+    states (N, T, d) --blocks depth .. L - 1--> last hidden states (N, T, d)     at every step
 
 `states_after` computes the first line. Within `running_from` the model's own forward pass starts
-from the states: what the first line consists of returns them, whatever it is given, while masks,
-rotary embeddings and relative positions are made from the token ids and their mask as ever.
+from the states: the embeddings and the skipped blocks return them, whatever their input, while
+masks, rotary embeddings and relative positions are made from the token ids and their mask as ever.
 
-The same as the whole pass, to rounding, where nothing in the first line learns or drops out. The
-states of padding are never attended to, so they may be any numbers.
+The result is that of the whole pass, to rounding, where the first line has neither trainable
+parameters nor dropout. Padding is never attended to, so its states may be any numbers.
 """
 
 from collections.abc import Iterator
@@ -52,8 +52,8 @@ def states_after(
 def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Iterator[None]:
     """Within it, the forward pass on the token ids of `states` (N, T, d) starts at block `depth`.
 
-    What is skipped stays in its place, with its parameters: the decoders choose a block's mask by
-    its index, ModernBERT by an attribute of the block.
+    The skipped blocks stay in their places: decoders choose a block's mask by its index, ModernBERT
+    by an attribute of the block.
     """
     row = architecture_of(pretrained.config)
     skipped = pretrained.get_submodule(row.blocks)[:depth]
@@ -78,6 +78,6 @@ def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Ite
 
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:
     """What else runs before the second block: the embeddings, and what stands beside a block."""
-    places = [path.rpartition(".") for path in architecture_of(pretrained.config).embeddings]
-    modules = [getattr(pretrained.get_submodule(parent), name, None) for parent, _, name in places]
+    paths = [path.rpartition(".") for path in architecture_of(pretrained.config).embeddings]
+    modules = [getattr(pretrained.get_submodule(parent), name, None) for parent, _, name in paths]
     return [module for module in modules if module is not None]

@@ -4,8 +4,8 @@
                                                           trained         trained        (N, C)
 
 The last two layers are DistilBERT's `pre_classifier`, f = ReLU and `classifier`, BERT's pooler,
-f = tanh, and classifier; the head that reads "layers" is one layer (pooling.py). Since nothing
-inside the encoder learns, all of it runs once for each review, without dropout.
+f = tanh, and classifier; with the pooling "layers" the head is one layer (pooling.py). No weight
+of the encoder is trained, so all of it runs once for each text, without dropout.
 """
 
 from .base import PeftModel

@@ -1,6 +1,12 @@
-"""Config, tokenizer and weights of a pretrained classifier, from the hub or a folder, checked."""
+"""Config, tokenizer and weights of a pretrained classifier, from the hub or a folder, checked.
 
+One load serves many models: `fresh_copy` is the same as loading again under torch's current seed,
+and `encoder_digest` says whether two encoders compute the same.
+"""
+
+import copy
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +25,12 @@ from transformers.utils import logging
 from boundary import BadInput, reading
 
 from .architectures import architecture_of
+
+NO_COMPUTATION = (  # of a config: fields that change no number that the encoder gives
+    *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "id2label", "label2id"),
+    *("problem_type", "transformers_version", "use_cache", "initializer_range"),
+    "gradient_checkpointing",
+)
 
 
 def load_config(
@@ -89,7 +101,7 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     Raises `BadInput` where the weights are not those of the config's model, or not finite.
     """
     with _loading("weights", name):
-        pretrained, found = AutoModelForSequenceClassification.from_pretrained(
+        pretrained, report = AutoModelForSequenceClassification.from_pretrained(
             name,
             config=config,
             dtype=torch.float32,
@@ -99,17 +111,34 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
         )
         row = architecture_of(config)
         blocks = row.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
-        wrong = {tensor for tensor, _, _ in found["mismatched_keys"]}
-        wrong |= {tensor for tensor in found["missing_keys"] if not row.in_head(tensor)}
-        wrong |= {tensor for tensor in found["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
+        wrong = {tensor for tensor, _, _ in report["mismatched_keys"]}
+        wrong |= {tensor for tensor in report["missing_keys"] if not row.in_head(tensor)}
+        wrong |= {tensor for tensor in report["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
         if wrong:
             labels = f"a model of its shape with {config.num_labels} labels"
             raise BadInput(f"the weights of {name} are not those of {labels}: see {min(wrong)}")
         for tensor, values in pretrained.named_parameters():
             if not values.sum(dtype=torch.float64).isfinite():
                 raise BadInput(f"{tensor} in the weights of {name} is not finite")
-        pretrained.new_tensors = found["missing_keys"]  # of the head: their values are random
+        pretrained.new_tensors = set(report["missing_keys"])  # of the head: random
     return pretrained
+
+
+def fresh_copy(pretrained: PreTrainedModel) -> PreTrainedModel:
+    """A copy of what `load_pretrained` gave, with a new head where the files have none.
+
+    The head is the one that loading again under torch's current seed would make: transformers
+    initialises the modules that are not marked as initialised, in their order.
+    """
+    fresh = copy.deepcopy(pretrained)
+    for module in fresh.modules():
+        module._is_hf_initialized = True
+    for name, parameter in fresh.named_parameters():
+        parameter._is_hf_initialized = name not in fresh.new_tensors
+        if name in fresh.new_tensors:
+            fresh.get_submodule(name.rpartition(".")[0])._is_hf_initialized = False
+    fresh.initialize_weights()
+    return fresh
 
 
 @contextmanager
@@ -118,7 +147,7 @@ def _loading(part: str, name: str) -> Iterator[None]:
     remedy = (
         "copy or download it again"
         if os.path.isdir(name)  # False for a name that is too long
-        else "set MODEL to a local folder, or run the quick experiment: --experiment quick"
+        else "set MODEL to a local folder, or to an encoder that needs no download: --model minilm"
     )
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -132,18 +161,29 @@ def _loading(part: str, name: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def fingerprint(pretrained: PreTrainedModel) -> str:
-    """A digest of a base model's shape and encoder weights; the head is left out, it is new.
+def encoder_digest(
+    source: str,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    pretrained: PreTrainedModel,
+) -> str:
+    """SHA-256 of all that decides what the encoder at `source` computes for a text.
 
-    Empty for a model without weights (on the meta device).
+    The config without names, labels and dropout; the tokenizer's vocabulary and rules; all weights
+    that came from the files, those of a head or a pooler too. Not a new head, and not the number
+    of tokens at which texts are truncated.
     """
-    if pretrained.device.type == "meta":
-        return ""
-    config = pretrained.config
-    shape = (config.model_type, config.num_hidden_layers, config.num_attention_heads)
-    digest, in_head = hashlib.sha256(repr(shape).encode()), architecture_of(config).in_head
-    for name, tensor in pretrained.named_parameters():
-        if not in_head(name):
+    fields = {
+        name: value
+        for name, value in config.to_diff_dict().items()
+        if name not in NO_COMPUTATION and "drop" not in name
+    }
+    with _loading("tokenizer", source):
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    del rules["truncation"], rules["padding"]  # of its last call
+    digest = hashlib.sha256(json.dumps([fields, rules], sort_keys=True, default=str).encode())
+    for name, tensor in pretrained.state_dict().items():
+        if name not in pretrained.new_tensors:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

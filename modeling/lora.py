@@ -73,12 +73,14 @@ class LoRAModel(PeftModel):
         (arXiv:2312.03732); `pissa` starts at the principal part of W0 (arXiv:2404.02948); B learns
         `b_rate` times as fast as A and the head (LoRA+, arXiv:2402.12354). Raises `BadInput` for an
         unknown target, no target, a part of a fused matrix, a rank below 1 or, with `pissa`, above
-        a matrix's, a `b_rate` that is not above 0, or more blocks than there are.
+        a matrix's, an `alpha` or a `b_rate` that is not a finite number above 0, or more blocks
+        than there are.
         """
         from .pissa import PiSSALinear  # not above: it is made of this file's layer
 
-        if not b_rate > 0:
-            raise BadInput(f"b_rate is {b_rate}; expected a number above 0")
+        for name, value in (("alpha", alpha), ("b_rate", b_rate)):
+            if not 0 < value < math.inf:
+                raise BadInput(f"{name} is {value}; expected a finite number above 0")
         layer = PiSSALinear if pissa else LoRALinear
         paths = self.architecture.matrices(targets, rank)
         wrap(self, blocks, paths, lambda linear: layer(linear, rank, alpha, dropout, rslora))

@@ -1,6 +1,6 @@
-"""Linear layers that a method has put something around, and how they become plain ones again.
+"""Linear layers that a method has adapted, and how they become plain ones again.
 
-    x --> AdaptedLinear: W0 (frozen), and what is learnt --> h        h = W x + b, for some W and b
+    x --> AdaptedLinear: W0 (frozen), and trained tensors --> h       h = W x + b, for some W and b
 
 `wrap` puts such layers into a model. `merge` puts plain linear layers with the learnt W and b in
 their place, so that the model has the base model's own layers and speed.
@@ -15,7 +15,7 @@ from .base import PeftModel
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer, of which a subclass makes another one."""
+    """A frozen linear layer, which a subclass turns into another one."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -58,9 +58,9 @@ def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:
 
 
 def merge(model: PeftModel) -> None:
-    """Put plain linear layers, with what was learnt, in the place of the adapted ones.
+    """Put plain linear layers, with the learnt W and b, in the place of the adapted ones.
 
-    Logits change by rounding alone. To undo it, load the checkpoint again.
+    Logits change by rounding alone. To undo a merge, load the checkpoint again.
     """
     for path, layer in adapted_layers(model).items():
         model.pretrained.set_submodule(path, layer.merged())

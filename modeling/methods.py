@@ -3,21 +3,24 @@
     lora                            the constants' values
     lora(rank=4)                    a variant: another rank, all else as the constants say
     lora(targets=('q', 'v'))        values are Python's literals; nothing is evaluated
-    adapter(learning_rate=1e-3)     every method that trains has a learning rate
+    adapter(learning_rate=1e-3)     this learning rate; (1e-3, 3e-3): both are tried
     probe(pooling='mean')           on other features than the methods beside it
+    lora(rank=4)+tfidf              a combination: the sum of their log-probabilities
 
 A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
 
-import ast
 import inspect
-from dataclasses import dataclass, replace
+import os
+import traceback
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
-from urllib.parse import quote
 
 from transformers import PreTrainedModel
 
-from boundary import BadInput
+import hardware
+from boundary import BadInput, reason
 
 from .adapter import AdapterModel
 from .base import PeftModel
@@ -28,8 +31,8 @@ from .head_only import HeadOnlyModel
 from .ia3 import IA3Model
 from .ln import LNModel
 from .lora import LoRAModel
+from .method_text import in_file_name, read_text
 from .reft import ReFTModel
-from .side import SideModel
 from .vera import VeRAModel
 
 METHODS: dict[str, type[PeftModel]] = {
@@ -41,16 +44,11 @@ METHODS: dict[str, type[PeftModel]] = {
     "ia3": IA3Model,
     "ln": LNModel,
     "reft": ReFTModel,
-    "side": SideModel,
     "bitfit": BitFitModel,
     "full": FullModel,
 }
-BASELINES = {"tfidf": {}, "probe": {"pooling": "first"}}  # fitted by scikit-learn, not trained
-
-
-def _place(target):
-    order = ("q", "k", "v", "o", "up", "down", "gate")
-    return order.index(target) if target in order else len(order)
+BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
+LARGEST = 3.4e38  # of float32
 
 
 def method_of(model: PeftModel) -> str:
@@ -59,11 +57,25 @@ def method_of(model: PeftModel) -> str:
 
 
 def hyperparameters_of(name: str) -> dict[str, Any]:
-    """A method's hyperparameters with defaults: those of its `adapt`, and the learning rate."""
+    """A method's hyperparameters with defaults: those of its `adapt`, and the learning rate.
+
+    Raises `BadInput` that names the method's file and line where a default is no literal.
+    """
     if name in BASELINES:
         return dict(BASELINES[name])
-    parameters = list(inspect.signature(METHODS[name].adapt).parameters.values())[1:]
-    return {p.name: p.default for p in parameters} | {"learning_rate": METHODS[name].learning_rate}
+    method = METHODS[name]
+    parameters = list(inspect.signature(method.adapt).parameters.values())[1:]
+    for parameter in parameters:
+        if not _is_literal(parameter.default):
+            kind, default = type(parameter.default).__name__, f"{parameter.default!r:.60}"
+            shown = "missing" if parameter.default is parameter.empty else f"{kind} {default}"
+            raise BadInput(
+                f"{_place(method.adapt)}: the default of {parameter.name} is {shown}; expected a "
+                "number, a text, True, False, None, or a tuple of these"
+            )
+    if method.learning_rate is not None:
+        _check_rates(method.learning_rate, f"{_place(method)}: the learning rate of {name}")
+    return {p.name: p.default for p in parameters} | {"learning_rate": method.learning_rate}
 
 
 @dataclass(frozen=True)
@@ -71,8 +83,9 @@ class Method:
     """A method with all of its hyperparameters, and which of them its text gives."""
 
     name: str
-    hyperparameters: dict[str, Any]
+    hyperparameters: dict[str, Any]  # of a combination: those of each part, by its text
     given: tuple[str, ...] = ()
+    parts: tuple["Method", ...] = ()  # of a combination
 
     @classmethod
     def parse(cls, text: str, constants: dict[str, dict[str, Any]]) -> "Method":
@@ -81,55 +94,63 @@ class Method:
         Raises `BadInput` for what is no call with literals, and for an unknown method or
         hyperparameter, with the choices.
         """
-        try:
-            call = ast.parse(text.strip(), mode="eval").body
-            name = call.func if isinstance(call, ast.Call) else call
-            if not isinstance(name, ast.Name) or getattr(call, "args", ()):
-                raise SyntaxError
-            keywords = getattr(call, "keywords", ())
-            given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-            if len(given) < len(keywords):
-                raise SyntaxError  # one is given twice
-        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-            expected = "a name, or a name and its hyperparameters such as lora(rank=4)"
-            raise BadInput(f"the method {text!r} cannot be read; expected {expected}") from None
-        if name.id not in (*METHODS, *BASELINES):
+        methods = [cls._of(name, given, text, constants) for name, given in read_text(text)]
+        return methods[0] if len(methods) == 1 else cls._combination(methods, text)
+
+    @classmethod
+    def _of(cls, name, given, text, constants):
+        if name not in (*METHODS, *BASELINES):
             choices = ", ".join((*METHODS, *BASELINES))
-            raise BadInput(f"unknown method {name.id!r}; choose from {choices}")
-        choices = hyperparameters_of(name.id)
+            raise BadInput(f"unknown method {name!r}; choose from {choices}")
+        choices = hyperparameters_of(name)
         for hyperparameter in given:
             if hyperparameter not in choices:
                 raise BadInput(
-                    f"in {text!r} {name.id} has no hyperparameter "
+                    f"in {text!r} {name} has no hyperparameter "
                     f"{hyperparameter!r}; choose from {', '.join(choices) or 'none'}"
                 )
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-        order = tuple(choice for choice in choices if choice in given)
-        values = constants.get(name.id, {}) | given
+        if "learning_rate" in given:
+            _check_rates(given["learning_rate"], f"in {text!r} the learning rate")
+        values = constants.get(name, {}) | given
         if isinstance(values.get("targets"), tuple):  # their order means nothing
-            values["targets"] = tuple(sorted(values["targets"], key=_place))
-        return cls(name.id, values, order)
+            values["targets"] = tuple(sorted(values["targets"], key=_target_order))
+        return cls(name, values, tuple(choice for choice in choices if choice in given))
 
-    def variant(self, **values: Any) -> "Method":
-        """The same method with other values of some hyperparameters."""
-        given = dict.fromkeys((*self.given, *values))
-        return replace(self, hyperparameters=self.hyperparameters | values, given=tuple(given))
+    @classmethod
+    def _combination(cls, methods, text):
+        order = [*METHODS, *BASELINES]
+        parts = tuple(sorted(methods, key=lambda each: (order.index(each.name), each.text)))
+        if any(one.is_same(other) for one, other in combinations(parts, 2)):
+            raise BadInput(f"{text!r} has a method twice; combine methods that differ")
+        hyperparameters = {part.text: part.hyperparameters for part in parts}
+        return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
+
+    def is_same(self, other: "Method") -> bool:
+        """Whether all hyperparameters are equal, given or not."""
+        if self.parts or other.parts:
+            pairs = zip(self.parts, other.parts, strict=False)
+            return len(self.parts) == len(other.parts) and all(a.is_same(b) for a, b in pairs)
+        return (self.name, self.hyperparameters) == (other.name, other.hyperparameters)
 
     @property
     def text(self) -> str:
-        """As one types it: "lora", "lora(rank=4)"."""
+        """As one types it: "lora", "lora(rank=4)", "lora(rank=4)+tfidf"."""
+        if self.parts:
+            return "+".join(part.text for part in self.parts)
         values = ", ".join(f"{name}={self.hyperparameters[name]!r}" for name in self.given)
         return f"{self.name}({values})" if values else self.name
 
     @property
     def file_name(self) -> str:
-        """As a folder is called: "lora", "lora-rank=4", "lora-targets=q+v"."""
-        parts = [self.name]
-        for name in self.given:
-            value = self.hyperparameters[name]
-            values = value if isinstance(value, tuple) else (value,)
-            parts.append(f"{name}={'+'.join(quote(str(value), safe='') for value in values)}")
-        return "-".join(parts)
+        """As a folder is called: "lora-rank=4", "lora-targets=q+v", "lora-targets=q,v+tfidf".
+
+        No two methods share one.
+        """
+        if self.parts:
+            return "+".join(part.file_name.replace("+", ",") for part in self.parts)
+        values = [f"{name}={in_file_name(self.hyperparameters[name])}" for name in self.given]
+        return "-".join([self.name, *values])
 
     @property
     def is_baseline(self) -> bool:
@@ -137,11 +158,63 @@ class Method:
         return self.name in BASELINES
 
     @property
-    def learning_rate(self) -> float | None:
-        """None for a baseline."""
-        return self.hyperparameters.get("learning_rate")
+    def is_combination(self) -> bool:
+        """Whether it sums the log-probabilities of its parts."""
+        return bool(self.parts)
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The candidates; none for a baseline or a combination."""
+        rates = self.hyperparameters.get("learning_rate") or ()
+        return rates if isinstance(rates, tuple) else (rates,)
 
     def build(self, pretrained: PreTrainedModel, pooling: str = "first") -> PeftModel:
-        """Put the method around a pretrained classifier, which it freezes and changes."""
-        choice = {k: v for k, v in self.hyperparameters.items() if k != "learning_rate"}
-        return METHODS[self.name](pretrained, pooling, **choice)
+        """Put the method around a pretrained classifier, which it freezes and changes.
+
+        Raises `BadInput` that names the method's file and line where its `adapt` raises anything.
+        """
+        values = {k: v for k, v in self.hyperparameters.items() if k != "learning_rate"}
+        method = METHODS[self.name]
+        try:
+            return method(pretrained, pooling, **values)
+        except BadInput:
+            raise
+        except Exception as error:
+            if hardware.is_out_of_memory(error):
+                raise
+            place = _place(method.adapt, error)
+            line = f"{place}: {self.text} cannot adapt the model ({reason(error)})"
+            raise BadInput(line) from error
+
+
+# ---------------------------------------------------------------------------- own methods
+
+
+def _is_literal(value):
+    """Whether a value is of Python's own types, as a file or a command line holds them."""
+    if isinstance(value, tuple):
+        return all(map(_is_literal, value))
+    return type(value) in (bool, int, float, str, type(None))
+
+
+def _check_rates(rates, subject):
+    candidates = rates if isinstance(rates, tuple) else (rates,)
+    valid = [r for r in candidates if type(r) in (int, float) and 0 < r < LARGEST]
+    if not candidates or len(valid) < len(candidates):
+        raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")
+
+
+def _place(thing, error=None):
+    """The file of a class or a function, and its line or that of an error raised in this file."""
+    try:
+        file, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
+    except (OSError, TypeError):  # typed at a prompt
+        return thing.__qualname__
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{os.path.relpath(file)}, line {lines[-1] if lines else line}"
+
+
+def _target_order(target):
+    order = ("q", "k", "v", "o", "up", "down", "gate")
+    return order.index(target) if target in order else len(order)

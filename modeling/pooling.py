@@ -1,20 +1,21 @@
-"""What the head reads of the hidden states.
+"""Pooling: from the hidden states of all tokens to the features of a text.
 
-    "first"     what the family's own classifier reads: the first token after the last block; of
-                decoders the last token; ModernBERT's config may say the mean            (N, d)
+    "first"     as the family's own classifier does: the first token after the last block; for
+                decoders the last token that is no padding; ModernBERT's config may say the
+                mean                                                                     (N, d)
     "mean"      the mean over the real tokens after the last block                       (N, d)
     "layers"    the means over the real tokens of the embeddings' output and after each of the L
                 blocks, x_0 ... x_L                                              (N, L + 1, d)
 
-"first" and "mean" are read by the family's own head. "layers" have one linear layer, as a probe:
+"first" and "mean" go into the family's own head, "layers" into one linear layer, as in a probe:
 
     logits = W [LayerNorm(x_0); ...; LayerNorm(x_L)] / (L + 1) + b      W (C, (L + 1) d), from 0
 
 The LayerNorm has no weights: it gives all layers one scale. AdamW moves each number of W by about
 the learning rate; divided by L + 1, a step moves the logits as far as it would with one layer, so
-that the rate that suits what learns in the blocks suits the head too. That middle layers hold what
-the last has lost is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). The last of the L + 1 is
-what the encoder gives, after its final norm where it has one (ModernBERT, decoders).
+that a rate that suits the blocks suits the head too. That middle layers hold what the last has lost
+is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). x_L is of the encoder's output, after its
+final norm where it has one (ModernBERT, decoders).
 """
 
 from collections.abc import Iterator

@@ -1,69 +1,165 @@
-"""Labels and probabilities of new texts, by the classifier that a run has left.
+r"""Classify the texts of a file by the classifier that a run has left.
 
-    python -m modeling.predict results/quick/lora-seed0 texts.csv      writes predictions.csv
+    python -m modeling.predict results/tickets/final new.csv        writes predictions.csv
 
-The table of texts has a column `text` (or --text-column NAME). Row by row in its order,
-predictions.csv (or --output FILE) has the label, and a probability for each of the labels.
+The file is .csv, .tsv, .json, .jsonl or .parquet, as in training. The texts are in the column that
+training had them in, or in --text-column. The output has the file's own columns, a label, and a
+probability_<label> for each label. Where the file has columns of these names, ours begin with
+predicted_. A text that the tokenizer makes no token of has an empty label.
+
+The output is UTF-8 CSV, whatever the file was. A spreadsheet runs a cell that begins with = + - @,
+a tab or a return as a formula, and texts may come from anyone. So such a cell, unless it is a
+number, gets an apostrophe in front, in all columns and in the header (OWASP, "CSV injection"). All
+other cells are as they were.
 """
 
 import argparse
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
+from torch import Tensor
+from tqdm import tqdm
 
+import boundary
 import hardware
-from boundary import BadInput, expanded, reading, refuse, write
+from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
+from data_utils import read_chunks
+from data_utils.cleaning import clean_texts
 
-from .fast import use_fast_attention
-from .finetuned import load_finetuned
+from .checkpoint import checkpoint_folder, read_about
+from .finetuned import Finetuned, load_finetuned
+
+ROWS = 4096  # of the file that are in memory at once
+SECONDS = 30  # between two lines of progress in a log
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are `BadInput`."""
+
+    def error(self, message: str):
+        """Called for what it cannot read."""
+        raise BadInput(f"{message}; see python -m modeling.predict --help")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read, classify, write; returns the exit status: 0, or 2 for bad input."""
+    """Read, classify, write; returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="modeling.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="the folder of a run: results/<experiment>/<method>-seed<k>")
-    parser.add_argument("texts", help="a CSV file with a column of texts")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--base", help="the pretrained model, where it is not at its old place")
-    parser.add_argument("--output", type=expanded, default=Path("predictions.csv"))
-    parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
-    asked = parser.parse_args(arguments)
     try:
-        writing = str(asked.output), "choose another --output", "written"
-        with reading(*writing):  # before anything is computed
-            if asked.output.exists():
-                raise BadInput(f"{asked.output} exists; move it, or choose another --output")
-            asked.output.parent.mkdir(parents=True, exist_ok=True)
-        texts = _read(expanded(asked.texts), asked.text_column)
-        table = _classified(load_finetuned(asked.run, asked.base), texts)
-        with reading(*writing):
-            write(asked.output, table.to_csv(index=False))
+        predict_file(parser().parse_args(arguments))
     except BadInput as error:
         return refuse(error, arguments)
-    print(f"{len(table):,} texts: {asked.output}")
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return 130
     return 0
 
 
-def _classified(classify, texts) -> pd.DataFrame:
-    device = hardware.choose_device()
-    use_fast_attention(classify.model.to(device).pretrained, device)
-    probabilities = classify.probabilities(texts, progress=True)
-    names = [f"probability_{name}" for name in classify.label_names]
-    table = pd.DataFrame(probabilities.numpy(), columns=names)
-    table.insert(0, "label", [classify.label_names[i] for i in probabilities.argmax(1)])
-    return table
+def parser() -> Parser:
+    """The options, which --help shows."""
+    options = Parser(
+        prog="python -m modeling.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_argument("folder", help="of a run, a final model, or an experiment that has one")
+    options.add_argument("texts", type=expanded, help="a file with a column of texts")
+    options.add_argument("--output", type=expanded, default=Path("predictions.csv"))
+    options.add_argument("--text-column", help="default: the column that training read")
+    options.add_argument("--base", help="the encoder, where it is not at its recorded place")
+    options.add_argument("--traceback", action="store_true", help="show where bad input was found")
+    return options
 
 
-def _read(path, column) -> list[str]:
-    with reading(str(path), "expected a CSV file in UTF-8"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if column not in table:
-        columns = ", ".join(map(repr, table.columns))
-        raise BadInput(f"{path} has no column {column!r}; it has {columns}; give --text-column")
-    return table[column].tolist()
+def predict_file(asked: argparse.Namespace) -> None:
+    """Classify the texts of a file, a chunk at a time. Raises `BadInput`."""
+    folder = checkpoint_folder(expanded(asked.folder))
+    about = read_about(folder)
+    chunks = read_chunks(asked.texts, ROWS)  # it has checked all rows
+    first = next(chunks)
+    column = asked.text_column or about.text_column or "text"
+    if column not in first:
+        columns = ", ".join(map(repr, first))
+        raise BadInput(f"{asked.texts} has no column {column!r}; it has {columns}: --text-column")
+    names = added_columns(list(first), about.label_names)
+    total, empty = first.attrs["rows"], 0
+    with output(asked.output) as file:  # before anything is computed
+        print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")
+        hardware.prepare_device(hardware.choose_device())
+        classify = load_finetuned(folder, asked.base)
+        with progress(total) as advance:
+            for chunk in chain([first], chunks):
+                texts = clean_texts(chunk[column], str(asked.texts))
+                empty += texts.count("")
+                probabilities = classify.probabilities(texts, advance)
+                table = labelled(chunk, classify, probabilities, names)
+                file.write(table.to_csv(index=False, header=chunk is first, lineterminator="\n"))
+    print(f"{total:,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else ""))
+    if names[0] != "label":
+        print(f"the file has columns of our names: ours are {', '.join(names)}")
+
+
+def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
+    """The names of our columns, none of which the file has."""
+    names = ["label", *(f"probability_{label}" for label in label_names)]
+    while set(names) & set(columns):
+        names = [f"predicted_{name}" for name in names]
+    return names
+
+
+def labelled(
+    chunk: pd.DataFrame, classify: Finetuned, probabilities: Tensor, names: list[str]
+) -> pd.DataFrame:
+    """The rows of the file with our columns; no cell is a formula."""
+    labels = [label for label, _ in classify.best(probabilities)]
+    added = pd.DataFrame(probabilities.numpy(), chunk.index, names[1:])
+    added.insert(0, names[0], labels)
+    table = pd.concat([chunk, added], axis=1)
+    table.columns = map(plain_cell, table)
+    return table.map(lambda cell: plain_cell(cell) if isinstance(cell, str) else cell)
+
+
+@contextmanager
+def output(path: Path) -> Iterator[TextIO]:
+    """A file that takes its place at `path` once it is whole. Raises `BadInput`."""
+    try:
+        if path.exists():
+            raise BadInput(f"{path} exists; move it, or choose another --output")
+        if not path.parent.is_dir():
+            raise BadInput(f"{path.parent} does not exist; make it, or choose another --output")
+        if path.suffix.lower() not in (".csv", ""):
+            raise BadInput(f"{path}: the output is CSV; choose an --output that ends in .csv")
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        remedy = "make room, or choose another --output; nothing is written"
+        raise BadInput(f"{path} cannot be written ({reason(error)}); {remedy}") from error
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told how many texts are done: a bar on a terminal, lines in a log."""
+    done, said = 0, time.monotonic()
+    with tqdm(total=total, unit="text", disable=None) as bar:
+
+        def advance(count):
+            nonlocal done, said
+            done += count
+            bar.update(count)
+            if bar.disable and time.monotonic() - said > SECONDS:
+                said = time.monotonic()
+                print(f"{done:,} of {total:,} texts", file=sys.stderr, flush=True)
+
+        yield advance
 
 
 if __name__ == "__main__":
+    boundary.interrupt_once()
+    boundary.steady_output()
     sys.exit(main())

@@ -8,8 +8,9 @@ arXiv:2404.03592, section 3.2, equation 2. No weight changes; after a block, on 
     LoReFT(h) = h + R^T (W h + b - R h)        h (..., d); R, W (r, d); b (r,); R R^T = I
 
 In the r directions that are the rows of R, the hidden state gets the value W h + b, and keeps its
-own in all others. The chosen tokens are the first `first` and the last `last` of each text, which
-share one edit a block (section 4: "tied weights"). A block has 2 r d + r trainable parameters.
+own in all others. The chosen tokens are the first `first` and the last `last` real tokens of each
+text, wherever its padding is; special tokens such as [CLS] count. They share one edit a block
+(section 4: "tied weights"). A block has 2 r d + r trainable parameters.
 
 R is the Gram-Schmidt orthonormalisation of a free matrix; the authors' code keeps R orthonormal by
 a product of Householder reflections. Where we differ: W starts as R and b as 0, so training
@@ -48,11 +49,10 @@ class LoReFT(nn.Module):
 
 
 def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
-    """(N, T): True for the first and the last real tokens of each text, padded on the right."""
+    """(N, T): True for the first and the last real tokens of each text, all if they are fewer."""
     real = attention_mask.bool()
-    place = torch.arange(real.shape[1], device=real.device)
-    length = real.sum(1, keepdim=True)
-    return real & ((place < first) | (place >= length - last))
+    number = real.cumsum(1)  # the first real token is number 1, the last is `number[:, -1]`
+    return real & ((number <= first) | (number > number[:, -1:] - last))
 
 
 class ReFTModel(PeftModel):

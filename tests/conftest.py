@@ -175,7 +175,7 @@ def reviews_csv(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The folder of stored states, empty, and float32 as the type computed in."""
+    """The folder of cached output, empty, and float32 as the type computed in."""
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     for module in (hardware, state_cache):
         monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
@@ -184,7 +184,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def arguments(model_folder, reviews_csv, tmp_path):
-    fixed = ["--experiment", "tiny", "--model", model_folder, "--dataset", reviews_csv]
+    fixed = ["--preset", "quick", "--experiment", "tiny", "--model", model_folder]
+    fixed += ["--dataset", reviews_csv, "--folds", "None", "--seeds", "0", "--pooling", "layers"]
+    fixed += ["--evaluations-per-epoch", "3"]
     fixed += ["--max-tokens", "12", "--batch-size", "16", "--patience", "2"]
     fixed += ["--epochs", "4", "--head-epochs-factor", "1", "--blocks", "all"]
     fixed += ["--lora-dropout", "0.1", "--learning-rates", "head=0.01", "lora=0.01", "full=0.003"]

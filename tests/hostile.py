@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import finetuning
 from evaluation import report
+from experiment import Run
 
 NAN = float("nan")
 
@@ -198,23 +199,15 @@ def begin(root, model):
     """
     reviews_frame(60).to_csv(root / "reviews.csv", index=False)
     arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
-    arguments += [
-        "--max-tokens",
-        12,
-        "--epochs",
-        1,
-        "--head-epochs-factor",
-        1,
-        "--learning-rates",
-        "head=0.01",
-    ]
-    arguments += ["--blocks", "all", "--pooling", "first"]
+    arguments += ["--preset", "quick", "--folds", "None", "--seeds", 0, "--max-tokens", 12]
+    arguments += ["--epochs", 1, "--head-epochs-factor", 1, "--blocks", "all", "--pooling", "first"]
+    arguments += ["--learning-rates", "head=0.01", "lora=0.003", "bitfit=0.01"]
     arguments = [str(part) for part in arguments]
     here = [*arguments, "--results", str(root / "results"), "--methods"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main([*here, "head", "lora"]) == 0
-        patch.setattr(finetuning, "evaluate", interrupt)
+        patch.setattr(Run, "load_best", interrupt)
         assert finetuning.main([*here, "bitfit"]) == 130
     return arguments
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from evaluation.metrics import scores
+
 TESTS = 40
 EXPERIMENT = {
     "constants": {
@@ -12,16 +14,19 @@ EXPERIMENT = {
         **{"methods": ["head", "lora"], "seeds": [0, 1], "epochs": 2, "encoder_dropout": None},
         **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rslora": False},
         **{"micro_batch_tokens": None, "truncation": "right", "results": "my results"},
-        **{"redraw_labels": False, "equivalence_margin": 0.01},
+        **{"metric": "accuracy", "equivalence_margin": 0.01, "preset": "quick"},
     },
     "model": "tiny",
     "data_set": "made up",
     "label_names": ["bad", "good"],
     "command": "python finetuning.py --experiment t",
     "code": "0123abcd+",
-    "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25},
+    "digests": {"data": "d1", "encoder": "e1"},
+    "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25}
+    | {"labels_redrawn": False, "folds": None, "majority_share": 0.5},
 }
-BASELINES = ("tfidf",)
+DEPENDS_ON = {"MODEL": "tiny", "EPOCHS": 2, "data digest": "d1", "encoder digest": "e1"}
+BASELINES = ("tfidf", "probe")
 UNMEASURED = ("trainable_parameters", "total_parameters", "trainable_percentage")
 UNMEASURED += ("epochs_run", "best_epoch", "best_step")
 STEPS = 3  # an epoch; two evaluations on validation in each, after one step and after three
@@ -33,8 +38,13 @@ def begin(folder, **more):
     (folder / "experiment.json").write_text(json.dumps(EXPERIMENT | more))
 
 
+def begin_folds(folder, folds, **more):
+    """The same of an experiment whose seed s tests fold s."""
+    begin(folder, data=EXPERIMENT["data"] | {"folds": folds, "texts": TESTS}, **more)
+
+
 def add(folder, method, seed, right=30, **more):
-    """A run's folder, which gets the first `right` of the test reviews right, and no other.
+    """A run's folder, which gets the first `right` of the test texts right, and no other.
 
     `more` may hold the labels' names, the status, the number of epochs, and entries of run.json.
     """
@@ -46,10 +56,19 @@ def add(folder, method, seed, right=30, **more):
     )
 
 
+def add_folds(folder, method, folds, truth, logits, labels=("bad", "good"), groups=None):
+    """A run for each of `folds`: text i is of fold i % folds or, with groups, its group is."""
+    whole = predicted(truth, logits, labels)
+    whole = whole if groups is None else whole.assign(group=groups)
+    for fold in range(folds):
+        add_run(folder, method, fold, whole[(whole.get("group", whole["row"]) % folds) == fold])
+
+
 def predicted(truth, logits, labels=("bad", "good")):
     """predictions.csv from the labels (n,) and the logits (n, C)."""
     table = pd.DataFrame(logits, columns=[f"logit_{label}" for label in labels])
     table.insert(0, "label", truth)
+    table.insert(0, "row", np.arange(len(truth)))
     return table
 
 
@@ -63,10 +82,11 @@ def add_run(folder, method, seed, predictions, **more):
     record = {"experiment": "t", "model": "tiny", "data_set": "made up", "method": method}
     record |= {"name": name, "baseline": baseline, "seed": seed, "status": status}
     record |= {"learning_rate": None if baseline else 0.01, "device": "cpu"}
-    record |= {"hyperparameters": {"rank": 4}}
+    record |= {"rates_tried": {} if baseline else {"0.001": 0.6, "0.01": 0.5}}
+    record |= {"hyperparameters": {"rank": 4}, "depends_on": DEPENDS_ON | {"rank": 4}}
     if status == "finished":
-        guess = predictions.drop(columns="label").to_numpy().argmax(1)
-        record |= _measured(np.mean(guess == predictions["label"]), method, epochs)
+        logits = predictions.filter(like="logit_").to_numpy(np.float32)
+        record |= _measured(predictions["label"].to_numpy(), logits, method, epochs)
         record |= dict.fromkeys(UNMEASURED) if baseline else {}
         predictions.to_csv(run / "predictions.csv", index=False)
         if not baseline:
@@ -95,9 +115,11 @@ def _frozen(blocks, seconds):
     return {"frozen_blocks": blocks, "shared_seconds": 2.5 * blocks, "training_seconds": seconds}
 
 
-def _measured(accuracy, method, epochs):
-    row = {"validation_loss": 0.5, "validation_accuracy": 0.5, "train_loss": 0.4}
-    row |= {"train_accuracy": 0.9, "test_loss": 0.5, "test_accuracy": accuracy}
+def _measured(labels, logits, method, epochs):
+    each = {"validation_loss": 0.5, "validation_accuracy": 0.5, "train_loss": 0.4}
+    each |= {"train_accuracy": 0.9, "train_macro_f1": 0.9, "validation_macro_f1": 0.5}
+    each |= {f"test_{name}": value for name, value in scores(labels, logits).items()}
+    row = {"scores": each | {"test_loss": 0.5}}
     row |= {"trainable_parameters": 10 + len(method), "total_parameters": 1000}
     row |= {"trainable_percentage": 1.0, "training_seconds": 3.0}
     row |= {"peak_memory_mib": 100.0, "epochs_run": epochs}
@@ -107,30 +129,12 @@ def _measured(accuracy, method, epochs):
 
 def _learning(epochs, seed):
     steps = np.concatenate([[STEPS * e + 1, STEPS * e + STEPS] for e in range(epochs)])
-    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS, "seconds": steps / 9})
-    table = table.assign(train_loss=1 / steps, train_accuracy=0.5, validation_loss=0.9 / steps)
-    return table.assign(validation_accuracy=0.5 + 0.01 * seed)
+    table = pd.DataFrame({"learning_rate": 0.01, "step": steps, "epoch": steps / STEPS})
+    table = table.assign(seconds=steps / 9, train_loss=1 / steps, train_accuracy=0.5)
+    return table.assign(validation_loss=0.9 / steps, validation_accuracy=0.5 + 0.01 * seed)
 
 
 def _steps(epochs):
     steps = np.arange(1, STEPS * epochs + 1)
-    table = pd.DataFrame({"step": steps, "epoch": steps / STEPS})
-    return table.assign(loss=1 / steps, learning_rate=0.01, gradient_norm=1.0)
-
-
-def add_tuning(folder):
-    """Learning rates as tried for two methods; one run failed, one choice lies at the edge."""
-    nan, rates = float("nan"), (1e-4, 1e-3, 1e-2)
-    losses = {"head": (0.7, 0.6, 0.5), "lora(rank=4)": (0.5, 0.4, nan)}
-    rows = [
-        {"experiment": folder.name, "method": method, "pooling": "mean", "learning_rate": rate}
-        | {"validation_loss": loss}
-        | {"validation_accuracy": 0.8, "seconds": 2.0}
-        | {"status": "failed: the loss is nan" if np.isnan(loss) else "finished"}
-        | {"chosen": loss == np.nanmin(losses[method])}
-        | {"at_edge": loss == np.nanmin(losses[method]) and method == "head"}
-        for method in losses
-        for rate, loss in zip(rates, losses[method], strict=True)
-    ]
-    rows.append(rows[0] | {"method": "probe", "learning_rate": None, "chosen": True})
-    pd.DataFrame(rows).to_csv(folder / "tuning.csv", index=False)
+    table = pd.DataFrame({"learning_rate": 0.01, "step": steps, "epoch": steps / STEPS})
+    return table.assign(loss=1 / steps, gradient_norm=1.0)

@@ -1,4 +1,4 @@
-"""Batches hold every review once, are of similar length, and depend on the seed alone."""
+"""Batches hold every text once, are of similar length, and depend on the seed alone."""
 
 from dataclasses import replace
 
@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import reviews_frame
-from datasets import ClassLabel, Dataset, Features, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
-from data_utils import Rows, Split, micro_batches, tokenise, training_batches
+from data_utils import Split, tokenise, training_batches
 
-
-@pytest.fixture
-def reviews():
-    features = Features(text=Value("string"), label=ClassLabel(names=["bad", "good"]))
-    return Dataset.from_pandas(reviews_frame(50), features, preserve_index=False)
+TEXTS, LABELS = reviews_frame(50)["text"].tolist(), reviews_frame(50)["label"].tolist()
 
 
 @pytest.fixture
@@ -35,16 +30,19 @@ def split_of(lengths):
     """A split of random token ids of these lengths, with labels."""
     random = torch.Generator().manual_seed(0)
     return Split(
-        texts=[""] * len(lengths),
+        texts=[f"text {i}" for i in range(len(lengths))],
         labels=torch.randint(0, 3, (len(lengths),), generator=random),
         token_ids=torch.randint(1, 99, (sum(lengths),), generator=random).int(),
         lengths=np.array(lengths),
         pad_id=7,
+        truncated=np.arange(len(lengths)) % 3 == 0,
+        rows=np.arange(len(lengths)),
+        groups=[f"g{i}" for i in range(len(lengths))],
     )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
-def test_every_review_is_in_just_one_batch(batch_size):
+def test_every_text_is_in_just_one_batch(batch_size):
     lengths = np.random.default_rng(0).integers(5, 500, 777)
     batches = training_batches(lengths, batch_size, seed=3, epoch=1)
     assert sorted(np.concatenate(batches)) == list(range(777))
@@ -52,10 +50,10 @@ def test_every_review_is_in_just_one_batch(batch_size):
 
 
 @pytest.mark.parametrize("most", [1, 600, 2048, 10**9])
-def test_micro_batches_hold_every_review_once_and_no_more_tokens_than_allowed(most):
+def test_micro_batches_hold_every_text_once_and_no_more_tokens_than_allowed(most):
     lengths = np.random.default_rng(0).integers(5, 500, 777)
     index = np.random.default_rng(1).permutation(777)[:300]
-    parts = micro_batches(lengths, index, most)
+    parts = split_of(lengths).micro_batches(index, most)
     assert sorted(np.concatenate(parts)) == sorted(index)
     assert all(len(part) == 1 or len(part) * lengths[part].max() <= most for part in parts)
     assert all(np.diff(lengths[np.concatenate(parts)]) <= 0)
@@ -88,67 +86,82 @@ def test_padding_is_a_small_share():
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def stored(split, path, lengths):
-    """The split with random states, `lengths` vectors of each review, in the file `path`."""
-    rows = Rows(path, np.array(lengths), 4, torch.float32)
-    states = [torch.randn(length, 4) for length in lengths]
-    order = np.array([2, 0, 5, 1, 4, 3])  # written in an order of its own, with other padding
-    with path.open("wb") as file:
-        for index in (order[:4], order[4:]):
-            padded = pad_sequence([states[i] for i in index], batch_first=True, padding_value=3.0)
-            rows.put(file, index, padded)
-    return replace(split, frozen=(rows, None)), states
+class Frozen:
+    """Output of frozen blocks that tells which of the task's texts it is of."""
+
+    def batch(self, rows, device, pinned):
+        return None, torch.from_numpy(rows).to(device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("index", [[3, 0, 5], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
-def test_batch_is_what_pad_sequence_gives(index, pooled, device, tmp_path):
-    lengths = [4, 1, 9, 2, 7, 3]
-    vectors = [3] * 6 if pooled else lengths
-    split, states = stored(split_of(lengths), tmp_path / "states", vectors)
-    assert (tmp_path / "states").stat().st_size == sum(vectors) * 4 * 4
+def test_batch_is_what_pad_sequence_gives(index, device):
+    split = split_of([4, 1, 9, 2, 7, 3])
     batch = split.to(device).batch(np.array(index))
-    reviews = [split.token_ids.split(split.lengths.tolist())[i].long() for i in index]
-    ones = [torch.ones_like(review) for review in reviews]
+    texts = [split.token_ids.split(split.lengths.tolist())[i].long() for i in index]
+    ones = [torch.ones_like(text) for text in texts]
     expected = (
-        pad_sequence(reviews, batch_first=True, padding_value=7),
+        pad_sequence(texts, batch_first=True, padding_value=7),
         pad_sequence(ones, batch_first=True),
         split.labels[index],
-        pad_sequence([states[i] for i in index], batch_first=True),
     )
-    assert batch.frozen[1] is None
-    for found, tensor in zip((*batch[:3], batch.frozen[0]), expected, strict=True):
+    assert batch.frozen is None
+    for found, tensor in zip(batch[:3], expected, strict=True):
         assert found.device.type == device and found.dtype == tensor.dtype
         assert torch.equal(found.cpu(), tensor)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_texts_that_are_taken_keep_all_that_belongs_to_them(device):
+    whole = replace(split_of([4, 1, 9, 2, 7, 3]).to(device), frozen=Frozen())
+    index = np.array([5, 2, 4])
+    taken = whole.take(index)
+    assert taken.texts == ["text 5", "text 2", "text 4"] and taken.groups == ["g5", "g2", "g4"]
+    assert taken.lengths.tolist() == [3, 9, 7] and taken.token_ids.device.type == device
+    assert taken.truncated.tolist() == [False, False, False] and taken.truncated_share == 0
+    assert len(taken) == 3 and whole.truncated_share == pytest.approx(1 / 3)
+    for found, tensor in zip(taken.batch(np.arange(3))[:3], whole.batch(index)[:3], strict=True):
+        assert torch.equal(found, tensor)
+    again = taken.take(np.array([1, 2]))  # the second and the third of those
+    assert again.rows.tolist() == [2, 4]
+    assert again.batch(np.array([1, 0])).frozen[1].tolist() == [4, 2]  # by place in the task
+    assert len(whole.take(np.array([], int))) == 0
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_batch_is_what_the_tokenizer_pads(reviews, tokenizer, side):
-    split = tokenise(reviews, tokenizer(9, side))
+def test_batch_is_what_the_tokenizer_pads(tokenizer, side):
+    split = tokenise(TEXTS, LABELS, tokenizer(9, side))
     index = np.array([4, 0, 33])
     batch = split.batch(index)
-    texts = [reviews["text"][int(i)] for i in index]
+    texts = [TEXTS[i] for i in index]
     assert [split.texts[i] for i in index] == texts
     expected = tokenizer(9, side)(texts, truncation=True, padding=True, return_tensors="pt")
     assert torch.equal(batch.input_ids, expected["input_ids"])
     assert torch.equal(batch.attention_mask, expected["attention_mask"])
-    assert batch.labels.tolist() == [reviews["label"][int(i)] for i in index]
+    assert batch.labels.tolist() == [LABELS[i] for i in index]
 
 
-def test_truncation_takes_the_beginning_or_the_end(reviews, tokenizer):
-    whole = tokenise(reviews, tokenizer(18))
+def test_truncation_takes_the_beginning_or_the_end(tokenizer):
+    whole = tokenise(TEXTS, LABELS, tokenizer(18))
     i = int(whole.lengths.argmax())
     ids = whole.batch(np.array([i])).input_ids[0]
-    left = tokenise(reviews, tokenizer(7, "left")).batch(np.array([i])).input_ids[0]
-    right = tokenise(reviews, tokenizer(7, "right")).batch(np.array([i])).input_ids[0]
+    left = tokenise(TEXTS, LABELS, tokenizer(7, "left")).batch(np.array([i])).input_ids[0]
+    right = tokenise(TEXTS, LABELS, tokenizer(7, "right")).batch(np.array([i])).input_ids[0]
     assert torch.equal(left, torch.cat([ids[:1], ids[-6:]]))  # [CLS], the last tokens
     assert torch.equal(right, torch.cat([ids[:6], ids[-1:]]))  # the first ones, [SEP]
 
 
-def test_share_that_was_truncated_is_counted(reviews, tokenizer):
-    whole = [len(ids) for ids in tokenizer()(list(reviews["text"]))["input_ids"]]
+def test_share_that_was_truncated_is_counted(tokenizer):
+    whole = [len(ids) for ids in tokenizer()(TEXTS)["input_ids"]]
     share = np.mean([length > 9 for length in whole])
     assert 0 < share < 1
     for side in ("left", "right"):
-        assert tokenise(reviews, tokenizer(9, side)).truncated == pytest.approx(share)
+        assert tokenise(TEXTS, LABELS, tokenizer(9, side)).truncated_share == pytest.approx(share)
+
+
+def test_new_texts_need_no_labels_and_may_be_none(tokenizer):
+    split = tokenise(TEXTS, None, tokenizer(9))
+    assert split.texts == TEXTS and split.rows.tolist() == list(range(50))
+    assert set(split.labels.tolist()) == {torch.nn.CrossEntropyLoss().ignore_index}
+    assert len(tokenise([], [], tokenizer(9))) == 0
+    assert tokenise(TEXTS, LABELS, tokenizer(9), groups=iter("ab" * 25)).groups == list("ab" * 25)

@@ -1,4 +1,4 @@
-"""The FLOPs that the benchmarks hold speeds against, and that every system trains."""
+"""The studies of speed and cost: FLOPs as PyTorch counts them, and that every system trains."""
 
 import hashlib
 import zipfile
@@ -16,7 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import data_utils
 import finetuning
 import hardware
-from benchmarks import (
+from data_utils import bundled
+from experiment import parse
+from modeling import METHODS, finetuned, use_fast_attention
+from studies import (
     after_training,
     flops,
     gpu,
@@ -27,10 +30,7 @@ from benchmarks import (
     speed,
     time_to_accuracy,
 )
-from benchmarks.work import Training, prepared
-from data_utils import bundled
-from experiment import parse
-from modeling import METHODS, finetuned, use_fast_attention
+from studies.work import Training, prepared
 
 CPU = torch.device("cpu")
 D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
@@ -283,7 +283,7 @@ def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
     for part in gpu.PARTS.values():
         first, *others = part.split()
         places = [text for text in (first, *others) if text.endswith(".py")]
-        places += [f"{text.replace('.', '/')}.py" for text in others if text.startswith("benchm")]
+        places += [f"{text.replace('.', '/')}.py" for text in others if text.startswith("studies")]
         assert all((ROOT / place).is_file() for place in places)
     for name in ("quick", "base"):
         parse(vars(finetuning), gpu.PARTS[name].split()[1:])

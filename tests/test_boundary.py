@@ -22,13 +22,16 @@ from boundary import (
     before_libraries,
     expanded,
     interrupt_once,
+    leftovers,
+    plain_cell,
     reading,
     reason,
     refuse,
     replacing,
     steady_output,
+    writing,
 )
-from modeling import load_finetuned, load_peft
+from modeling import load_finetuned
 
 
 class Unforeseen(Exception):
@@ -62,7 +65,6 @@ def earlier(model_folder, tmp_path_factory):
         (root / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
         (root / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
     arguments = begin(root, model_folder)
-    load_finetuned(root / "results" / "tiny" / "lora-seed0").export(root / "peft", format="peft")
     return root, arguments
 
 
@@ -93,21 +95,25 @@ READERS = {  # what is patched, the arguments, and what the line must name
     "tokenizer": ("transformers.AutoTokenizer.from_pretrained", NEW, "tokenizer of MODEL "),
     "weights": (f"{MODEL}.from_pretrained", NEW, "weights of MODEL "),
     "shape": (f"{MODEL}.from_config", NEW, "config of MODEL "),
-    "hub": ("data_utils.reading.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
-    "csv": ("pandas.read_csv", NEW, "reviews.csv"),
+    "hub": ("datasets.load_dataset", (*NEW, "--dataset", "own/set"), "own/set"),
+    "csv": ("data_utils.files.csv.reader", NEW, "reviews.csv"),
     "parquet": (
-        "data_utils.reading.read_table",
+        "data_utils.files.ParquetFile",
         (*NEW, "--dataset", "{root}/reviews.parquet"),
         "reviews.parquet",
     ),
-    "json": ("pandas.read_json", (*NEW, "--dataset", "{root}/reviews.jsonl"), "reviews.jsonl"),
+    "json": (
+        "data_utils.files.json.loads",
+        (*NEW, "--dataset", "{root}/reviews.jsonl"),
+        "reviews.jsonl",
+    ),
     "tokens": (
         "transformers.PreTrainedTokenizerFast.__call__",
         (*NEW, "--max-tokens", "9"),
         "MODEL",
     ),
-    "lock": ("experiment.runs.FileLock", LORA, "RESULTS"),
-    "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.safetensors"),
+    "lock": ("experiment.queue.FileLock", LORA, "RESULTS"),
+    "state": ("experiment.runs.read_state", ("--methods", "bitfit"), "unfinished.pt"),
 }
 
 
@@ -150,10 +156,8 @@ def test_whatever_stops_the_reading_of_a_text_names_it(name, arguments, error, s
 @pytest.mark.parametrize(
     ("patched", "name"),
     [
-        ("modeling.finetuned.load_file", "lora-seed0"),
-        ("modeling.finetuned.json", "lora-seed0"),
-        ("modeling.export.load_file", "peft"),
-        ("modeling.export.json", "peft"),
+        ("modeling.checkpoint.load_file", "lora-seed0"),
+        ("modeling.checkpoint.json", "lora-seed0"),
         ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
     ],
 )
@@ -163,10 +167,7 @@ def test_a_checkpoint_is_refused_in_one_line(
     load = raising(error)
     monkeypatch.setattr(patched, SimpleNamespace(loads=load) if "json" in patched else load)
     with pytest.raises(BadInput, match=f"{name}.* cannot be read .*of two lines") as caught:
-        if "peft" in name:
-            load_peft(earlier[0] / "peft", model_folder, ["0", "1"], 12)
-        else:
-            load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
+        load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
     assert caught.value.__cause__ is error
 
 
@@ -273,15 +274,41 @@ def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("error", [Unforeseen(), KeyboardInterrupt(), None])
-def test_nothing_is_left_beside_what_is_written(error, tmp_path):
-    (tmp_path / "a.part").mkdir()  # of a killed process
-    (tmp_path / "a.part" / "rubbish").write_text("rubbish")
+def test_nothing_is_left_beside_what_is_written_and_nothing_of_the_users_is_touched(
+    error, tmp_path
+):
+    (tmp_path / "a.part").mkdir()
+    (tmp_path / "a.part" / "mine").write_text("mine")
     with suppress(Unforeseen, KeyboardInterrupt), replacing(tmp_path / "a") as part:
         part.write_text("new")
         part.with_name(".tmp1").write_text("a library's own")
+        assert len(leftovers(tmp_path / "a")) == 1  # what a killed process would leave
         if error:
             raise error
-    assert [path.name for path in tmp_path.iterdir()] == ([] if error else ["a"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a.part"} | (set() if error else {"a"})
+    assert (tmp_path / "a.part" / "mine").read_text() == "mine"
+
+
+def test_what_is_written_has_the_usual_rights(tmp_path):
+    (tmp_path / "usual").touch()
+    with replacing(tmp_path / "a") as part:
+        part.touch(mode=0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_error_of_the_file_system_is_named_and_only_a_full_disk_asks_for_room():
+    with pytest.raises(BadInput, match="x cannot be .*choose another folder"), writing("x"):
+        raise PermissionError(errno.EACCES, "Permission denied", "x")
+    with pytest.raises(BadInput, match="make room"), writing("x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(Unforeseen), writing("x"):
+        raise Unforeseen
+
+
+def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe():
+    cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx", "-1.5", "+3", "good = bad", ""]
+    plain = ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", "'\rx", "-1.5", "+3", "good = bad", ""]
+    assert list(map(plain_cell, cells)) == plain
 
 
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])

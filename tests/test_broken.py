@@ -1,4 +1,4 @@
-"""The mistakes of `benchmarks.broken` are what their names say, and all else is ours."""
+"""The mistakes of `studies.broken` are what their names say, and all else is ours."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ from conftest import tiny, tokens
 from torch import nn
 
 import finetuning
-from benchmarks.broken import MISTAKES, AdapterWithoutResidual, main
 from modeling import Method, methods
 from modeling.adapter import BottleneckAdapter
+from studies.broken import MISTAKES, AdapterWithoutResidual, main
 
 
 @pytest.fixture(params=["first", "layers"])
@@ -65,7 +65,7 @@ def test_the_command_that_resumes_it_knows_the_mistakes(monkeypatch, capsys):
         finetuning, "prepare", lambda settings: seen.append(settings) or interrupt()
     )
     assert main(["--fresh", "--results", "my results"]) == 130
-    command = "python -m benchmarks.broken --results 'my results'"
+    command = "python -m studies.broken --results 'my results'"
     assert seen[0].command == command and f"resume with: {command}\n" in capsys.readouterr().err
     assert {method.name for method in seen[0].methods} == {"lora", "adapter", *MISTAKES}
 

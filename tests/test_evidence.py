@@ -1,7 +1,7 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
-Where pages are to change: python -m evaluation.report docs/results/base, and so on for each, and
-python -m evaluation.tasks with the folders below. Those of the page "others" are in its archive:
+Where pages are to change: python -m evaluation.report docs/results/cost, and so on for each, and
+python -m studies.tasks with the folders below. Those of the page "others" are in its archive:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import plots, report, statistics, tasks
+from evaluation import plots, report, statistics
 from evaluation.markdown import interval, percent
 from evaluation.results import Results
 from evaluation.style import METHODS
+from studies import tasks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -92,14 +93,14 @@ def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
     rows = dict(iter(rows.groupby(["method", "seed"])))
     lowest = runs.loc[runs.groupby(["name", "seed"])["validation_loss"].idxmin()]
     right, seeds = {}, {}
-    for name, own in lowest.sort_values("seed").groupby("name"):
-        tables = [rows[key] for key in zip(own["method"], own["seed"], strict=True)]
-        right[name] = np.array([table["label"] == table["predicted"] for table in tables])
-        seeds[name] = own["seed"].tolist()
+    for name, chosen in lowest.sort_values("seed").groupby("name"):
+        tables = [rows[key] for key in zip(chosen["method"], chosen["seed"], strict=True)]
+        right[name] = np.array([table["label"] == table["predicted"] for table in tables], float)
+        seeds[name] = chosen["seed"].tolist()
     groups = tables[0]["group"].to_numpy() if "group" in tables[0] else None
     pairs = [(method, "lora") for method in ("bitfit", "ln", "vera", "ia3", "reft")]
-    pairs += [("dora", "lora"), ("side", "lora")] if task == "rotten" else []
-    found = statistics.compare(right, pairs, seeds, 0.01, groups)
+    pairs += [("dora", "lora")] if task == "rotten" else []
+    found = statistics.compare([statistics.Scores(right, seeds, groups)], pairs, 0.01)
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     table = re.search(r"^\| 300 labels, minus LoRA .*?(?=\n\n)", page, re.M | re.S)[0]
     told = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ") for line in table.splitlines()}
@@ -124,5 +125,5 @@ def committed(*places):
 def test_the_evidence_is_small_and_so_is_a_clone():
     evidence = committed("docs/results")
     assert len(evidence) <= 120
-    assert sum(path.stat().st_size for path in evidence) <= 6e6
-    assert sum(path.stat().st_size for path in committed()) <= 8e6
+    assert sum(path.stat().st_size for path in evidence) <= 8e6
+    assert sum(path.stat().st_size for path in committed()) <= 10e6

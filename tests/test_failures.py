@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
-from experiment import parse
+from experiment import parse, setup
 from experiment.runs import RECORD, STATE
 from records import RunRecord
 
@@ -88,7 +88,7 @@ def test_a_failed_run_that_was_tried_again_and_interrupted_is_an_unfinished_one(
             assert finetuning.main([*given, "--batch-size", "8"]) == status
     assert not (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).exists()
     assert finetuning.main(given) == 2
-    assert "has runs with BATCH_SIZE = 8, not 16" in capsys.readouterr().err
+    assert "BATCH_SIZE = 8, not 16" in capsys.readouterr().err
 
 
 def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, monkeypatch, tmp_path):
@@ -97,29 +97,47 @@ def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, mon
         fail = failing_after_an_evaluation(torch.OutOfMemoryError("out of memory"))
         patch.setattr(finetuning, "train_part", fail)
         assert finetuning.main(arguments("one", "--methods", "lora")) == 1
-    todo = finetuning.prepare(parse(vars(finetuning), given)).runs_to_do()
+    todo = iter(setup.prepare(parse(vars(finetuning), given)))
     assert next(todo).method.name == "head"
     (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).unlink()  # by its first evaluation
     assert [run.method.name for run in todo] == ["lora"]
 
 
-def test_a_loss_that_is_not_finite_starts_its_run_anew(arguments, monkeypatch, tmp_path):
-    fail = failing_after_an_evaluation(FloatingPointError("the loss is nan at step 9"))
-    monkeypatch.setattr(finetuning, "train_part", fail)
-    assert finetuning.main(arguments("one", "--methods", "lora")) == 1
-    assert not (tmp_path / "one" / "tiny" / "lora-seed0" / STATE).exists()
+def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
+    arguments, tmp_path, capsys
+):
+    rates = ["--learning-rates", "head=1e15,0.01,0.1"]
+    assert finetuning.main(arguments("one", "--methods", "head", *rates)) == 0
+    record = RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD)
+    assert list(record.rates_tried) == ["1e+15", "0.01", "0.1"]
+    losses = {float(rate): loss for rate, loss in record.rates_tried.items() if loss is not None}
+    assert record.learning_rate == min(losses, key=losses.get) < 1
+    assert "at learning rate 1e+15" in capsys.readouterr().out
 
 
-def test_a_failed_run_is_tried_again_by_the_next_start(arguments, tmp_path, monkeypatch):
-    fine_tune = finetuning.fine_tune
-    tries = []
+def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(
+    arguments, monkeypatch, tmp_path
+):
+    def fail(*_):
+        raise FloatingPointError("the loss is nan at step 9")
 
-    def failing(experiment, run):
-        tries.append(run.name)
-        raise FloatingPointError("the loss is nan at step 1")
-
-    monkeypatch.setattr(finetuning, "fine_tune", failing)
-    given = arguments("one", "--methods", "head")
-    assert finetuning.main(given) == 1 and tries == ["head-seed0"]
-    monkeypatch.setattr(finetuning, "fine_tune", fine_tune)
+    given = arguments("one", "--methods", "lora")
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "train_part", fail)
+        assert finetuning.main(given) == 1
+    run = tmp_path / "one" / "tiny" / "lora-seed0"
+    assert RunRecord.read(run / RECORD).status.startswith("failed: the loss is not finite")
+    assert not (run / STATE).exists()
     assert finetuning.main(given) == 0
+
+
+def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
+    arguments, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(finetuning, "train", full)
+    monkeypatch.setattr(RunRecord, "write", full)
+    assert finetuning.main(arguments("one", "--methods", "head")) == 1
+    assert "head seed 0 failed: " in capsys.readouterr().err

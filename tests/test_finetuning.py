@@ -1,9 +1,7 @@
 """The whole path on tiny inputs, as a user starts it."""
 
 import json
-import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,12 +9,11 @@ from huggingface_hub import constants
 from torch.nn.functional import cross_entropy
 
 import finetuning
-import modeling
 from data_utils import load_task
-from evaluation import compact, plots, report
+from evaluation import plots, report
 from evaluation.results import Results
-from experiment import runs
 from modeling import METHODS
+from studies import compact
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
@@ -40,7 +37,8 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
     names = ["head", "adapter", "lora", "lora-rank=2-targets=q", "full"]
     for row, name in zip(runs.itertuples(), names, strict=True):
         own = folder / f"{name}-seed0"
-        assert json.loads((own / "run.json").read_text())["test_accuracy"] == row.test_accuracy
+        scores = json.loads((own / "run.json").read_text())["scores"]
+        assert scores["test_accuracy"] == row.test_accuracy
         predictions = read(own, "predictions.csv")
         logits = torch.tensor(predictions[["logit_0", "logit_1"]].to_numpy())
         labels = torch.tensor(predictions["label"].to_numpy())
@@ -59,7 +57,7 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert history["seconds"].iloc[-1] == row.training_seconds
     assert len({name for name in runs["name"]}) == 4
     printed = capsys.readouterr()
-    assert "Experiment tiny (values of quick): head, " in printed.out
+    assert "Experiment tiny, preset quick: head, " in printed.out
     assert "Runs to do: 5" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
 
@@ -92,16 +90,15 @@ def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_p
     assert one == (tmp_path / "two" / "tiny" / own / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("where", ["classify", "frozen_states"])
 def test_out_of_memory_fails_its_run_with_what_to_change_and_no_other(
-    command, tmp_path, capsys, monkeypatch, where
+    command, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))  # no states are there yet
 
     def scarce(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(METHODS["lora"], where, scarce)
+    monkeypatch.setattr(METHODS["lora"], "classify", scarce)
     assert finetuning.main(command("--methods", "lora", "adapter", "--blocks", "1")) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
     assert runs.loc["adapter", "status"] == "finished"
@@ -114,49 +111,9 @@ def test_a_loss_that_is_not_finite_stops_its_run_and_no_other(command, tmp_path,
     rates = ["--learning-rates", "head=1e15", "lora=0.01"]
     assert finetuning.main(command("--methods", "head", "lora", *rates)) == 1
     runs = read(tmp_path / "results" / "tiny", "runs.csv").set_index("method")
-    assert re.match(r"failed: the (validation )?loss is nan", runs.loc["head", "status"])
-    assert "learning rate 1e+15" in runs.loc["head", "status"]
+    assert runs.loc["head", "status"].startswith("failed: the loss is not finite at any")
     assert runs.loc["lora", "status"] == "finished"
     assert "head seed 0 failed" in capsys.readouterr().err
-
-
-def test_tuning_tries_the_same_number_of_rates_for_each_method_on_validation_alone(
-    command, tmp_path, capsys, monkeypatch
-):
-    seen = []
-    predict = finetuning.predict
-    monkeypatch.setattr(finetuning, "predict", lambda *a: seen.append(len(a[1])) or predict(*a))
-    given = ["--methods", "tfidf", "head", "lora(rank=2)", "--tuning-rates", "3"]
-    given = command("--tune", *given, "--seeds", "0", "1")
-    assert finetuning.main(given) == 0
-    folder = tmp_path / "results" / "tiny-tuning"
-    tuning = read(folder, "tuning.csv")
-    assert tuning["method"].tolist() == ["head"] * 3 + ["lora(rank=2)"] * 3
-    assert set(tuning["experiment"]) == {"tiny"}
-    assert tuning["learning_rate"].tolist() == [1e-3, 0.01, 0.1] * 2
-    assert tuning.groupby("method")["chosen"].sum().tolist() == [1, 1]
-    for _, rows in tuning.groupby("method"):
-        assert rows.loc[rows["chosen"], "validation_loss"].item() == rows["validation_loss"].min()
-        assert rows["at_edge"].tolist() == [True, False, True]
-    data = json.loads((folder / "experiment.json").read_text())["data"]
-    assert set(seen) == {data["validation"]} and "test" not in data
-    printed = capsys.readouterr().out
-    assert ", seeds: 0; " in printed
-    lora = tuning[tuning["chosen"]].set_index("method").loc["lora(rank=2)", "learning_rate"]
-    assert 'LEARNING_RATES = {"head": ' in printed  # a variant is printed as an entry of METHODS
-    assert f'METHODS:\n  "lora(rank=2, learning_rate={lora:g})"\n' in printed
-    edges = tuning[tuning["chosen"]]["at_edge"].sum()
-    assert printed.count("at the edge of what was tried") == edges
-    assert not list(folder.rglob("trained.safetensors"))
-    before = (folder / "tuning.csv").read_bytes()
-    assert finetuning.main(given) == 0  # nothing is done twice
-    assert (folder / "tuning.csv").read_bytes() == before
-    assert "Runs to do: 0" in capsys.readouterr().out
-    further = ["--methods", "head(learning_rate=1)", "--tuning-rates", "1"]
-    assert finetuning.main(command("--tune", *further)) == 0  # adds to what has been tried
-    again = read(folder, "tuning.csv")
-    assert again["learning_rate"].tolist() == [1e-3, 0.01, 0.1, 1, 1e-3, 0.01, 0.1]
-    assert again.drop(index=3)["validation_loss"].tolist() == tuning["validation_loss"].tolist()
 
 
 def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
@@ -167,49 +124,15 @@ def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
     given = command("--methods", "tfidf", "head", "--group-column", "author")
     assert finetuning.main(given) == 0
     folder = tmp_path / "results" / "tiny"
-    test = load_task(str(reviews_csv), group_column="author").split().test
-    expected, _ = pd.factorize(np.array(test["group"], object))
+    task = load_task(str(reviews_csv), group_column="author")
+    test = task.rows.iloc[task.divide(0).test]
+    expected, _ = pd.factorize(test["group"].to_numpy(object))
     for run in ("tfidf-seed0", "head-seed0"):
         assert read(folder, f"{run}/predictions.csv")["group"].tolist() == expected.tolist()
     assert len(set(expected)) < len(expected)
     results, kept = Results.read(folder), tmp_path / "kept"
-    assert results.comparisons["test"].tolist() == ["bootstrap over groups, one seed each"]
     compact.compact(folder, kept)
     pd.testing.assert_frame_equal(Results.read(kept).comparisons, results.comparisons)
-
-
-def test_tuning_fits_a_probe_to_each_reading_and_names_that_of_the_lowest_loss(
-    command, tmp_path, capsys
-):
-    given = "--methods", "probe", "probe(pooling='mean')", "--pooling", "first"
-    assert finetuning.main(command("--tune", *given)) == 0
-    tried = read(tmp_path / "results" / "tiny-tuning", "tuning.csv").set_index("pooling")
-    assert set(tried["method"]) == {"probe"} and sorted(tried.index) == ["first", "layers", "mean"]
-    best = tried["validation_loss"].idxmin()
-    assert tried.index[tried["chosen"]].tolist() == [best]
-    printed = capsys.readouterr().out
-    assert "Runs to do: 3\n" in printed and f'\nPOOLING = "{best}", by the probe' in printed
-    assert (f"--tune --fresh --pooling {best}\n" in printed) == (best != "first")
-
-
-def test_a_tuning_in_which_all_fail_has_a_table_and_no_figure(command, tmp_path, monkeypatch):
-    def failing(*_):
-        raise FloatingPointError("the loss is nan at step 1")
-
-    monkeypatch.setattr(finetuning, "train", failing)
-    assert finetuning.main(command("--tune", "--methods", "lora", "--tuning-rates", "2")) == 1
-    folder = tmp_path / "results" / "tiny-tuning"
-    assert read(folder, "tuning.csv")["status"].str.startswith("failed").all()
-    assert not list(folder.glob("*.png"))
-
-
-def test_the_longest_text_does_not_set_the_memory_of_word_counts(command, monkeypatch):
-    fit, types = modeling.fit_bag_of_words, []
-    monkeypatch.setattr(
-        modeling, "fit_bag_of_words", lambda x, *more: types.append(x.dtype) or fit(x, *more)
-    )
-    assert finetuning.main(command("--methods", "tfidf")) == 0
-    assert types == [object]  # NumPy's strings are all as long as the longest
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):
@@ -230,10 +153,10 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
 def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
     start = finetuning.start
 
-    def interrupted(experiment, run):
+    def interrupted(run, *given):
         if run.method.name == "lora":
             raise KeyboardInterrupt
-        return start(experiment, run)
+        return start(run, *given)
 
     monkeypatch.setattr(finetuning, "start", interrupted)
     assert finetuning.main(command("--methods", "head", "lora")) == 130
@@ -241,44 +164,5 @@ def test_an_interrupt_keeps_finished_runs(command, tmp_path, capsys, monkeypatch
     assert read(folder, "runs.csv")["method"].tolist() == ["head"]
     assert (folder / "report.md").exists()
     error = capsys.readouterr().err
-    assert "what is finished is kept; resume with: python finetuning.py --experiment" in error
+    assert "what is finished is kept; resume with: python finetuning.py --preset quick" in error
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("moment", ["before its state is written", "after it"])
-def test_tensorboard_shows_the_numbers_of_the_tables(command, tmp_path, monkeypatch, moment):
-    """Of a run with a dozen evaluations, killed at the fourth."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    given = command("--methods", "lora", "--tensorboard", "--evaluations-per-epoch", "6")
-    write_state, calls = runs.write_state, []
-
-    def write_or_stop(*what):
-        calls.append(what)
-        if len(calls) != 4 or moment == "after it":
-            write_state(*what)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(runs, "write_state", write_or_stop)
-    assert (finetuning.main(given), finetuning.main(given)) == (130, 0)
-    own = tmp_path / "results" / "tiny" / "lora-seed0"
-    events = accumulator.EventAccumulator(str(own))
-    events.Reload()
-    steps, history = read(own, "steps.csv"), read(own, "history.csv")
-    for table, names in (
-        (steps, ("loss", "learning_rate", "gradient_norm")),
-        (history, ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")),
-    ):
-        for name in names:
-            tag = f"step/{name}" if table is steps else name.replace("_", "/")
-            points = events.Scalars(tag)
-            assert [point.step for point in points] == table["step"].tolist()
-            assert [point.value for point in points] == pytest.approx(table[name].tolist())
-
-
-def test_tensorboard_that_is_not_installed_is_one_line(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
-    assert finetuning.main(command("--methods", "lora", "--tensorboard")) == 2
-    error = capsys.readouterr().err
-    assert "pip install tensorboard" in error and error.count("\n") == 1
-    assert not (tmp_path / "results" / "tiny").exists()

@@ -19,7 +19,7 @@ from hostile import begin
 
 import finetuning
 from boundary import BadInput, refuse
-from modeling import load_finetuned, load_peft
+from modeling import load_finetuned
 
 SEED, TIMES = int(os.environ.get("FUZZ_SEED", 0)), float(os.environ.get("FUZZ_TIMES", 0.35))
 ODD = [None, True, False, 0, 1, -1, 7, 1.5, 10**6, 2**31, 2**63, 10**40, 1e300, float("nan")]
@@ -29,7 +29,7 @@ ODD += ["", "x", "nan", "🎬", "../x", "a\nb", "x" * 10**5, [], {}, [[]], [0], 
 class Target(NamedTuple):
     """A file, and how often it is changed for FUZZ_TIMES=1."""
 
-    place: str  # its folder: model, data, results/..., peft; all are copied anew
+    place: str  # its folder: model, data, results/...; all are copied anew
     name: str
     times: int
 
@@ -43,8 +43,6 @@ TARGETS = [
     Target("data", "train.jsonl", 15),
     Target("results/tiny/lora-seed0", "checkpoint.json", 25),
     Target("results/tiny/lora-seed0", "trained.safetensors", 10),
-    Target("peft", "adapter_config.json", 25),
-    Target("peft", "adapter_model.safetensors", 10),
 ]
 
 
@@ -135,8 +133,6 @@ def sources(model_folder, tmp_path_factory):
     (root / "data").mkdir()
     reviews_frame(40).to_csv(root / "data" / "train.csv", index=False)
     reviews_frame(40).to_json(root / "data" / "train.jsonl", orient="records", lines=True)
-    loaded = load_finetuned(root / "results" / "tiny" / "lora-seed0")
-    loaded.export(root / "peft", format="peft")
     return root, arguments
 
 
@@ -148,9 +144,7 @@ def start(target, place, root, fixed):
         arguments = [*fixed, "--methods", "head", option, path, "--results", place / "results"]
         return finetuning.main([str(argument) for argument in arguments])
     try:
-        peft = target.place == "peft"
-        loaded = load_peft(place, root / "model", ["0", "1"], 12) if peft else load_finetuned(place)
-        loaded(["a good film"])
+        load_finetuned(place)(["a good film"])
     except BadInput as error:
         return refuse(error, [])
     return 0

@@ -1,40 +1,40 @@
-"""The notebook of the quick start: valid, without outputs; its tables are those of the files."""
+"""The chapters' notebooks: made from their .md files, whose code and outputs test_guide checks."""
 
-import ast
-import re
+import runpy
+from pathlib import Path
 
 import nbformat
-from test_docs import RESULTS, ROOT, text_of
+import pytest
 
-from evaluation import plots
-
-NOTEBOOK = nbformat.read(ROOT / "docs" / "guide" / "quick_start.ipynb", as_version=4)
-CODE = {cell["id"]: cell["source"] for cell in NOTEBOOK.cells if cell["cell_type"] == "code"}
-
-
-def test_it_is_valid_and_its_cells_parse_and_hold_no_outputs():
-    nbformat.validate(NOTEBOOK)
-    for cell in NOTEBOOK.cells:
-        if cell["cell_type"] == "code":
-            ast.parse(cell["source"])
-            assert cell["outputs"] == [] and cell["execution_count"] is None
+GUIDE = Path(__file__).parents[1] / "docs" / "guide"
+NOTEBOOKS = runpy.run_path(str(GUIDE / "notebooks.py"))
+BLOCK, blocks_of, notebook_of = (NOTEBOOKS[name] for name in ("BLOCK", "blocks_of", "notebook_of"))
+CHAPTERS = sorted(path.stem for path in GUIDE.glob("[0-9]*.md"))
 
 
-def test_it_clones_what_the_readme_clones():
-    address = re.search(r"git clone --depth 1 (\S+)", text_of("README.md"))[1]
-    assert f'ADDRESS = "{address}"' in CODE["setup"]
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapters_notebook_is_the_one_made_from_its_page(chapter):
+    stored = nbformat.read(GUIDE / f"{chapter}.ipynb", as_version=4)
+    nbformat.validate(stored)
+    assert stored == notebook_of((GUIDE / f"{chapter}.md").read_text(encoding="utf-8"))
 
 
-def test_its_tables_and_figures_are_those_of_an_experiment(tmp_path, monkeypatch):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "quick").symlink_to(RESULTS / "few-imdb")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for cell in ("runs", "contrasts"):
-        before, _, last = CODE[cell].rpartition("\n")
-        exec(f"from pathlib import Path\n{before}", names)
-        names[cell] = eval(last, names)
-    assert len(names["runs"]) == 30 and names["runs"]["test_accuracy"].between(0, 1).all()
-    assert list(names["contrasts"]["method_b"]) == ["probe", "full", "lora"]
-    assert set(names["contrasts"]["verdict"]) == {"undecided"}
-    assert set(re.findall(r'"(\w+\.png)"', CODE["figures"])) <= set(plots.FILES)
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_notebook_has_a_cell_for_each_block_outside_the_folded_answer(chapter):
+    text = (GUIDE / f"{chapter}.md").read_text(encoding="utf-8")
+    before, _, answer = text.partition("<details>")
+    cells = [cell for cell in notebook_of(text).cells if cell.cell_type == "code"]
+    found = [(cell.source, "".join(out.text for out in cell.outputs)) for cell in cells]
+    assert found == [(NOTEBOOKS["SETUP"], ""), *blocks_of(before)]
+    assert notebook_of(text).cells[-1].source.endswith(answer.strip())
+
+
+def test_there_is_no_notebook_without_a_chapter():
+    assert sorted(path.stem for path in GUIDE.glob("*.ipynb")) == CHAPTERS
+
+
+def test_the_first_cell_finds_the_package_from_the_guides_folder(monkeypatch):
+    monkeypatch.chdir(GUIDE)
+    monkeypatch.syspath_prepend(str(GUIDE))
+    exec(NOTEBOOKS["SETUP"], {})
+    assert Path.cwd() == GUIDE.parents[1]

@@ -1,21 +1,24 @@
 """Figures say what the files say, and a method looks the same in all of them."""
 
 import colorsys
-import re
+import time
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
+from made_up import EXPERIMENT, TESTS, add, add_depths, begin
 from matplotlib.colors import to_rgb
 
-from evaluation import comparisons, curves, plots, statistics, style
+from evaluation import comparisons, curves, metrics, plots, style
 from evaluation.results import Results
 
 ALWAYS = {
     *("train_accuracy", "test_accuracy", "train_loss", "test_loss", "trainable_percentage"),
-    *("training_time", "learning_curves_epochs"),
+    *("training_time", "learning_curves_epochs", "learning_rates", "test_macro_f1"),
+    "test_calibration_error",
 }
+LEARNT = {"learning_curves_epochs", "learning_rates", "trainable_percentage"}
 COMPARED = {"differences", "cost_and_benefit"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
 VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
@@ -35,11 +38,13 @@ def drawn(monkeypatch):
     return lambda folder: {path.stem for path in plots.draw(Results.read(folder))}
 
 
-def test_every_figure_is_drawn_and_failed_runs_are_left_out(tmp_path):
+def test_every_figure_is_drawn_in_less_than_a_second_and_failed_runs_are_left_out(tmp_path):
     begin(tmp_path)
     add(tmp_path, "head", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33, epochs=1)
     add(tmp_path, "tfidf", 0), add(tmp_path, "adapter", 0, status="failed: loss")
+    start = time.process_time()
     written = plots.draw(Results.read(tmp_path))
+    assert time.process_time() - start < len(written)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert {path.name for path in written} == {path.name for path in tmp_path.glob("*.png")}
     assert {path.stem for path in written} == ALWAYS | COMPARED
@@ -55,7 +60,7 @@ def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path, drawn):
 def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path, drawn):
     begin(tmp_path)
     add(tmp_path, "tfidf", 0)
-    assert drawn(tmp_path) == ALWAYS - {"learning_curves_epochs", "trainable_percentage"}
+    assert drawn(tmp_path) == ALWAYS - LEARNT
 
 
 @pytest.mark.parametrize("classes", [7, 30])
@@ -93,6 +98,16 @@ def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
     assert (np.diff(grey) > 0.05).all()  # in grey print too
 
 
+def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
+    looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("])
+    assert looks["probe+tfidf"].label == "probe + TF-IDF"
+    assert looks["lora(rank=1e+1)+tfidf"].label == "LoRA (rank=10) + TF-IDF"
+    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a+b("
+    dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.METHODS["probe"]))
+    assert colorsys.rgb_to_hsv(*dark)[0] == pytest.approx(colorsys.rgb_to_hsv(*light)[0], abs=0.02)
+    assert sum(dark) < sum(light)
+
+
 def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
     for method, look in style.METHODS.items():
         assert style.looks([method, "mine"])[method] == look
@@ -114,20 +129,43 @@ def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tm
 # ------------------------------------------------------------------ bars and points
 
 
-def test_error_bars_of_the_test_accuracy_are_the_intervals(tmp_path):
+def drawn_bars(results, name):
+    return comparisons.bars(results, comparisons.bar_figures()[name])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_error_bars_of_a_metric_are_the_intervals(tmp_path, metric):
     begin(tmp_path)
     for seed, right in ((0, 30), (1, 31), (2, 32)):
         add(tmp_path, "lora", seed, right)
-    add(tmp_path, "tfidf", 0, 20)
+    add(tmp_path, "head", 0, 20), add(tmp_path, "tfidf", 0, 20)
     results = Results.read(tmp_path)
-    figure, note, _ = comparisons.bars(results, "test_accuracy", comparisons.ACCURACY)
+    figure, note, _ = drawn_bars(results, f"test_{metric}")
     bars = [c for c in figure.axes[0].collections if len(c.get_segments()) == 1]
-    ends = [bar.get_segments()[0][:, 0] for bar in bars]
-    np.testing.assert_allclose(ends, 100 * results.intervals[["low", "high"]].to_numpy())
-    mean, half = 31 / 40, 4.302652729911275 / 40 / 3**0.5  # t with 2 d.f., sd 1 review
-    np.testing.assert_allclose(ends[0], [100 * (mean - half), 100 * (mean + half)])
-    assert "t over 3 seeds; Wilson, seeds not varied for TF-IDF" in note
+    ends = results.intervals[[f"{metric}_low", f"{metric}_high"]].dropna()
+    assert len(ends) == 2  # one run cannot tell what other seeds would give
+    np.testing.assert_allclose([bar.get_segments()[0][:, 0] for bar in bars], 100 * ends)
+    assert "error bars: 95 % intervals, of other seeds and other texts" in note
     assert "white dots: single seeds" in note
+
+
+def test_the_line_of_chance_is_always_saying_the_largest_label(tmp_path):
+    begin(tmp_path, label_names=["a", "b", "c"])
+    add(tmp_path, "lora", 0, labels=["a", "b", "c"])
+    figure, note, _ = drawn_bars(Results.read(tmp_path), "test_accuracy")
+    line = next(line for line in figure.axes[0].lines if line.get_linestyle() == ":")
+    assert set(line.get_xdata()) == {100 * 14 / TESTS}
+    assert "dotted: always saying the largest label (35 %)" in note
+
+
+def test_a_new_metric_is_drawn_without_more_ado(tmp_path, monkeypatch, drawn):
+    begin(tmp_path)
+    add(tmp_path, "head", 0)
+    brier = metrics.Metric("Brier score", lambda labels, logits: 0.25, unit="shares")
+    monkeypatch.setitem(metrics.METRICS, "brier", brier)
+    assert drawn(tmp_path) == ALWAYS | {"test_brier"}
+    figure, *_ = drawn_bars(Results.read(tmp_path), "test_brier")
+    assert figure.axes[0].get_xlabel() == "Brier score (shares)"
 
 
 @pytest.mark.parametrize(("largest", "scale"), [(1300, "linear"), (3100, "log")])
@@ -139,45 +177,25 @@ def test_an_axis_of_costs_is_logarithmic_where_matplotlib_can_label_it(tmp_path,
     assert figure.axes[0].get_xscale() == scale
 
 
-def test_times_hold_the_shared_pass_and_say_so_where_there_is_one(tmp_path):
+def test_times_hold_the_frozen_blocks_and_say_so_where_there_are_any(tmp_path):
     begin(tmp_path)
     add(tmp_path, "tfidf", 0)
-    scale = comparisons.BARS["training_time"][2]
-    note = comparisons.bars(Results.read(tmp_path), "total_seconds", scale)[1]
-    assert "shared" not in note and "dots" not in note  # one run has no mean
+    note = drawn_bars(Results.read(tmp_path), "training_time")[1]
+    assert "frozen" not in note and "dots" not in note  # one run has no mean
     add_depths(tmp_path, ["lora"])
-    figure, note, _ = comparisons.bars(Results.read(tmp_path), "total_seconds", scale)
+    figure, note, _ = drawn_bars(Results.read(tmp_path), "training_time")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["16", "17.5", "19", "20.5", "22", "23.5", "25", "3"]
-    assert "training holds the whole shared pass" in note
+    assert "training holds the whole time of the frozen blocks" in note
 
 
-class Recorder:
-    """Axes that see to it that matplotlib would take an error bar."""
-
-    def errorbar(self, x, y, **style):
-        assert (style.get("xerr", style.get("yerr")) >= 0).all()
-
-
-def test_ordinary_accuracies_have_intervals_and_error_bars_at_their_place():
-    """Equal seeds, all right, none right, one review: an end may be one rounding off."""
-    rng, axes = np.random.default_rng(0), Recorder()
-    for n in (1, 2, 43, 60, *rng.integers(1, 3001, 8)):
-        rows = []
-        for method in range(150):
-            right = rng.integers(n + 1, size=rng.integers(1, 6))
-            right[:] = [right, right[0], 0, n][rng.integers(4)]
-            rows += [{"method": method, "test_accuracy": r / n, "reviews": n} for r in right]
-        points = 100 * statistics.by_method(pd.DataFrame(rows))[["accuracy", "low", "high"]]
-        style.error_bar(axes, points["accuracy"], 0, (points["low"], points["high"]), across=True)
-        style.error_bar(axes, 0, points["accuracy"], (points["low"], points["high"]))
-    for _ in range(25):
-        n, seeds = int(rng.integers(1, 60)), rng.integers(1, 4, 2)
-        shares = [rng.choice([0, 0.9, 1]) for _ in "ab"]
-        right = {m: rng.random((s, n)) < p for m, s, p in zip("ab", seeds, shares, strict=True)}
-        row = statistics.compare(right).iloc[0]
-        assert row[["difference", "low", "high", "p", "p_equivalent"]].notna().all()
-        style.error_bar(axes, row["difference"], 0, (row["low"], row["high"]), across=True)
+def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplotlib_takes():
+    axes = style.plt.subplots()[1]
+    ends = np.array([np.nan, 0.5 + 1e-16, 0.2]), np.array([np.nan, 0.5, 0.5 - 1e-16])
+    style.error_bar(axes, np.array([0.5, 0.5, 0.5]), np.arange(3), ends, across=True)
+    (bars,) = axes.collections
+    widths = [segment[1, 0] - segment[0, 0] for segment in bars.get_segments() if len(segment)]
+    assert np.nanmax(widths) == pytest.approx(0.3) and np.nanmin(widths) >= 0
 
 
 # ------------------------------------------------------------------ curves
@@ -213,18 +231,6 @@ def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_
     np.testing.assert_allclose(x, history["epoch"] - 0.05)
 
 
-def test_side_tuning_which_freezes_all_blocks_is_drawn_at_no_depth_that_there_is_not(tmp_path):
-    begin(tmp_path)
-    add_depths(tmp_path, methods=["side"])
-    for path in tmp_path.glob("side*/run.json"):
-        path.write_text(re.sub(r'"frozen_blocks": \d', '"frozen_blocks": 6', path.read_text()))
-        if "=4" in path.parent.name:  # None: all
-            path.write_text(path.read_text().replace('"blocks": 4', '"blocks": null'))
-    figure, *_ = curves.hyperparameter(Results.read(tmp_path), "blocks")
-    drawn = {x for line in figure.axes[0].lines for x in line.get_xdata()}
-    assert drawn == {1, 2, 3, 5, 6}
-
-
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
     begin(tmp_path)
     add_depths(tmp_path)
@@ -244,7 +250,7 @@ def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(
     assert [handle.get_label() for handle in handles] == ["adapters", "LoRA", "TF-IDF"]
     (level,) = [line for line in figure.axes[0].lines if line.get_color() == "#56B4E9"]
     assert list(level.get_ydata()) == [50, 50]
-    assert "error bars: 95 %, t over 3 seeds" in note
+    assert "error bars: 95 % intervals, of other seeds and other texts" in note
 
 
 def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
@@ -272,7 +278,7 @@ def test_a_broken_run_squeezes_no_other(tmp_path):
             record = {"learning_rate": rate, "hyperparameters": {"blocks": 3}}
             add(tmp_path, f"full(learning_rate={rate})", seed, right, record=record)
     results = Results.read(tmp_path)
-    assert results.intervals["low"].min() < 0.2  # t over three seeds that differ much
+    assert results.intervals["accuracy_low"].min() < 0.2  # t over three seeds that differ much
     figure, _, handles = curves.hyperparameter(results, "learning_rate")
     (axes,) = figure.axes
     accuracies = 100 * results.runs["test_accuracy"]
@@ -282,39 +288,40 @@ def test_a_broken_run_squeezes_no_other(tmp_path):
     assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_rates_have_a_panel_for_each_experiment_and_rings_where_the_loss_is_lowest(
-    tmp_path, monkeypatch, several
-):
-    tables = []
-    for name in ("one", "two") if several else ("one",):
-        (tmp_path / name).mkdir()
-        add_tuning(tmp_path / name)
-        tables.append(pd.read_csv(tmp_path / name / "tuning.csv"))
-    pd.concat(tables).to_csv(tmp_path / "tuning.csv", index=False)
-    kept = []
-    monkeypatch.setattr(curves, "save", lambda path, drawn, *_: kept.append(drawn) or path)
-    assert curves.tuning_figure(tmp_path / "tuning.csv") == tmp_path / "tuning.png"
-    ((figure, _, handles),) = kept
-    shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title() for axes in shown] == (["one", "two"] if several else [""])
-    assert {axes.get_xlabel() for axes in shown} == {"learning rate"}
-    methods = ["head-only"] if several else ["head-only", "LoRA (rank=4)"]  # variants: of one alone
-    assert [handle.get_label() for handle in handles] == [*methods, "chosen"]
-    for axes in shown:
-        head, *_, rings = axes.get_lines()
-        assert head.get_xydata().tolist() == [[1e-4, 0.7], [1e-3, 0.6], [1e-2, 0.5]]
-        best = [[1e-2, 0.5]] + [[1e-3, 0.4]] * (not several)
-        assert rings.get_xydata().tolist() == best and axes.get_xscale() == "log"
+def test_learning_rates_are_a_line_a_method_with_rings_where_a_seed_chose(tmp_path):
+    begin(tmp_path)
+    tried = {0: (0.6, 0.4, None), 1: (0.3, 0.5, 0.9)}
+    for seed, losses in tried.items():
+        losses = dict(zip(("0.001", "0.01", "0.1"), losses, strict=True))
+        chosen = min((loss, float(rate)) for rate, loss in losses.items() if loss)[1]
+        add(tmp_path, "lora", seed, record={"rates_tried": losses, "learning_rate": chosen})
+    add(tmp_path, "head", 0, record={"rates_tried": {"0.01": 0.5}})  # one alone was not chosen
+    figure, note, handles = curves.learning_rates(Results.read(tmp_path))
+    line, rings = (line.get_xydata() for line in figure.axes[0].lines)
+    np.testing.assert_allclose(line, [[0.001, 0.45], [0.01, 0.45], [0.1, np.nan]])
+    np.testing.assert_allclose(rings, [[0.001, 0.45], [0.01, 0.45]])
+    assert [handle.get_label() for handle in handles] == ["LoRA", "chosen"]
+    assert "not finite" in note
 
 
-def test_rates_of_variants_alone_are_drawn_of_several_experiments_too(tmp_path, monkeypatch):
-    add_tuning(tmp_path)
-    variants = pd.read_csv(tmp_path / "tuning.csv").query("method != 'head'")
-    tables = [variants.assign(experiment=name) for name in ("one", "two")]
-    pd.concat(tables).to_csv(tmp_path / "tuning.csv", index=False)
-    kept = []
-    monkeypatch.setattr(curves, "save", lambda path, drawn, *_: kept.append(drawn) or path)
-    curves.tuning_figure(tmp_path / "tuning.csv")
-    ((figure, *_),) = kept
-    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+def test_learning_curves_are_of_the_chosen_rate(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "lora", 0)
+    path = tmp_path / "lora-seed0" / "history.csv"
+    history = pd.read_csv(path)
+    other = history.assign(learning_rate=0.1, validation_loss=9.0)
+    pd.concat([other, history]).to_csv(path, index=False)
+    figure, *_ = curves.learning_curves(Results.read(tmp_path))
+    (axes,) = (axes for axes in figure.axes if axes.get_title() == "validation loss")
+    assert axes.lines[0].get_ydata().max() < 1
+
+
+def test_a_dollar_sign_is_drawn_as_it_is(tmp_path):
+    price, other = "a$_{x}$", "$\\frac{$"
+    begin(tmp_path, data_set=f"/home/{price}/{other}.csv", label_names=[price, other])
+    for seed in (0, 1):
+        add(tmp_path, f"mine{other}", seed, labels=[price, other])
+        add(tmp_path, "lora", seed, labels=[price, other])
+    with warnings.catch_warnings(record=True) as noted:
+        names = {path.stem for path in plots.draw(Results.read(tmp_path))}
+    assert names >= {"test_accuracy", "learning_curves_epochs", "differences"} and not noted

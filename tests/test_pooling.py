@@ -1,4 +1,4 @@
-"""What the head reads: against transformers' hidden states, in every family and at every depth."""
+"""Pooling: against transformers' hidden states, in every family and at every depth."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from boundary import BadInput
 from modeling import METHODS, use_fast_attention
-from modeling.export import export_peft, export_transformers
 from modeling.pooling import POOLINGS, LayersHead, mean_of_tokens
 
 L = 3
@@ -45,7 +44,7 @@ def test_features_are_means_of_transformers_hidden_states(family):
         assert (features - rows).abs().max() < 1e-12 * rows.abs().max()
 
 
-def test_the_head_reads_the_mean_as_it_reads_its_own_token(family):
+def test_the_familys_head_classifies_the_mean_as_it_does_its_own_token(family):
     model = METHODS["lora"](tiny(family, layers=L), "mean").eval()
     expected = model.architecture.classify(model.pretrained, means(family)[:, -1])
     assert (model(*tokens()) - expected).abs().max() < 1e-12
@@ -79,20 +78,51 @@ def test_padding_never_counts(family, pooling):
     assert (together - torch.cat(alone)).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_a_decoder_pools_the_last_real_token_on_whichever_side_the_padding_is(family):
+    """transformers' own classifier finds it by the padding token's id."""
+    model = METHODS["head"](tiny(family, layers=L)).eval()
+    ids, mask = (rows.flip(1) for rows in tokens())
+    theirs = tiny(family, layers=L)(input_ids=ids, attention_mask=mask).logits
+    assert (model(ids, mask) - theirs).abs().max() < 1e-12
+    alone = [
+        model(row[real == 1][None], real[real == 1][None])
+        for row, real in zip(ids, mask, strict=True)
+    ]
+    assert (model(ids, mask) - torch.cat(alone)).abs().max() < 1e-5  # angles are float32
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_loreft_edits_the_same_tokens_on_whichever_side_the_padding_is(family):
+    model, (ids, mask) = model_of("reft", family, "first", first=2, last=1), tokens()
+    left = [torch.stack([row.roll(n) for n, row in enumerate(rows)]) for rows in (ids, mask)]
+    assert left[1][1:, 0].eq(0).all()
+    assert (model(*left) - model(ids, mask)).abs().max() < 1e-5  # angles are float32
+
+
+@pytest.mark.parametrize("blocks", [0, 1, L])
+def test_frozen_states_are_the_same_whatever_the_pooling(family, blocks):
+    """x_0 ... x_k of transformers' hidden states and, where no block is left, the family's own."""
+    k, expected = L - blocks, means(family)
+    for pooling in POOLINGS:
+        model = METHODS["full"](tiny(family, layers=L), pooling, blocks=blocks).eval()
+        hidden, pooled = model.frozen_states(*tokens())
+        rows = list(expected[:, : k + 1].unbind(1))
+        if k == L:
+            last = model.last_hidden(*tokens())
+            config = model.pretrained.config
+            rows.append(model.architecture.own_pooling(config, last, tokens()[1]))
+        assert (hidden is None) == (k == L) and not pooled.requires_grad
+        assert (pooled - torch.stack(rows, 1)).abs().max() < 1e-12 * expected.abs().max()
+
+
 @pytest.mark.parametrize("blocks", [0, 1, L])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooling, blocks):
     model = model_of("lora", family, pooling, blocks=blocks)
     use_fast_attention(model.pretrained, torch.device("cpu"))
-    k = L - blocks
-    assert model.frozen_blocks == k
-    frozen = model.frozen_states(*tokens()) if k else None
-    if frozen:
-        vectors = {"first": k == L, "mean": k == L, "layers": k + 1}[pooling]
-        assert (frozen.hidden is None) == (k == L)
-        assert (0 if frozen.pooled is None else frozen.pooled.shape[1]) == vectors
-        assert not any(tensor is not None and tensor.requires_grad for tensor in frozen)
-    same_from(frozen, model)
+    assert model.frozen_blocks == L - blocks
+    same_from(model.frozen_states(*tokens()) if blocks < L else None, model)
 
 
 def same_from(frozen, model):
@@ -141,18 +171,8 @@ def test_of_layers_the_linear_head_is_trained_and_the_familys_own_is_not(family)
     config = model.pretrained.config
     assert model.frozen_blocks == L
     assert model.count_parameters()[0] == config.num_labels * ((L + 1) * config.hidden_size + 1)
-    assert model.fingerprint == METHODS["head"](tiny(family, layers=L)).fingerprint
 
 
-@pytest.mark.parametrize("pooling", ["mean", "layers"])
-@pytest.mark.parametrize("export", [export_peft, export_transformers])
-def test_other_libraries_have_no_form_for_other_readings(export, pooling, tmp_path):
-    library = export.__name__.removeprefix("export_")
-    with pytest.raises(BadInput, match=f"{library} has no form for POOLING '{pooling}'") as error:
-        export(METHODS["lora"](tiny(), pooling), tmp_path / "x")
-    assert "\n" not in str(error.value) and not (tmp_path / "x").exists()
-
-
-def test_an_unknown_reading_is_one_line():
+def test_an_unknown_pooling_is_one_line():
     with pytest.raises(BadInput, match="POOLING is 'last'; choose from first, mean, layers"):
         METHODS["lora"](tiny(), "last")

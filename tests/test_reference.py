@@ -25,7 +25,6 @@ from modeling.reft import LoReFT, chosen_tokens
 TOLERANCE = 1e-10
 LABELS = torch.tensor([0, 1, 1])
 SIZES = {"dora": {"rank": 3}, "vera": {"rank": 3}, "ia3": {}, "ln": {}, "reft": {"rank": 2}}
-SIZES["side"] = {"width": 4}
 PEFT = {  # our method and its choice, and what else peft is told
     "lora": ("lora", {"rank": 3, "alpha": 5}, {}),
     "lora of all matrices": ("lora", {"rank": 3, "alpha": 5, "targets": None}, {}),
@@ -246,57 +245,8 @@ def test_the_rows_of_r_are_orthonormal():
     assert (edit.R() @ edit.R().T - torch.eye(4)).abs().max() < 1e-6
 
 
-def test_the_chosen_tokens_are_the_first_and_the_last_of_each_text():
-    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])
-    expected = [[1, 1, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
+def test_the_chosen_tokens_are_the_first_and_the_last_real_ones_wherever_padding_is():
+    mask = [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]]
+    mask = torch.tensor(mask)
+    expected = [[1, 1, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0], [0, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 0]]
     assert chosen_tokens(mask, first=2, last=1).int().tolist() == expected
-
-
-def side_by_hand(w, states, mask):
-    """The side network in plain operations, from its tensors `w` by name."""
-
-    def linear(name, x):
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    def norm(name, x):
-        x = x - x.mean(-1, keepdim=True)
-        x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    s = linear("down.0", states[0])
-    N, T, m = s.shape
-    for i, a in enumerate(w["gates"]):
-        g, block = 1 / (1 + torch.exp(-a / 0.1)), f"blocks.{i}"
-        s = g * linear(f"down.{i + 1}", states[i + 1]) + (1 - g) * s
-        qkv = s @ w[f"{block}.self_attn.in_proj_weight"].T + w[f"{block}.self_attn.in_proj_bias"]
-        q, k, v = (x.view(N, T, 4, m // 4).transpose(1, 2) for x in qkv.split(m, -1))
-        scores = q @ k.mT / (m // 4) ** 0.5
-        scores = scores.masked_fill(mask[:, None, None] == 0, -torch.inf)
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(N, T, m)
-        s = norm(f"{block}.norm1", s + linear(f"{block}.self_attn.out_proj", mixed))
-        inner = linear(f"{block}.linear1", s)
-        inner = inner * (1 + torch.erf(inner / 2**0.5)) / 2
-        s = norm(f"{block}.norm2", s + linear(f"{block}.linear2", inner))
-    return linear("up", s)
-
-
-def test_side_tuning_steps_as_plain_operations(family):
-    by_hand = randomised(METHODS["side"](tiny(family, layers=3), width=4, blocks=2))
-    row, base = by_hand.architecture, tiny(family, layers=3)
-    named = dict(base.named_parameters())
-    own = {
-        name: named[name] if row.in_head(name) else nn.Parameter(p.detach().clone())
-        for name, p in by_hand.trainable_parameters().items()
-    }
-    side = {n.removeprefix("side."): p for n, p in own.items() if n.startswith("side.")}
-
-    def reference(ids, mask):
-        options = {"attention_mask": mask, "output_hidden_states": True}
-        with torch.no_grad():
-            states = base.base_model(ids, **options).hidden_states[-3:]
-        hidden = states[-1] + side_by_hand(side, states, mask)
-        return row.classify(base, row.own_pooling(base.config, hidden, mask))
-
-    same = {n: (p, own[n]) for n, p in by_hand.trainable_parameters().items()}
-    optimizers = adamw(by_hand), torch.optim.AdamW(own.values(), lr=1e-2)
-    compare(f"{family} side", by_hand, reference, optimizers, same)

@@ -1,18 +1,31 @@
 """The page says what the files say: verdicts, doubts, mistakes, and other people's text as text."""
 
+import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, add_tuning, begin
+from made_up import (
+    EXPERIMENT,
+    TESTS,
+    add,
+    add_depths,
+    add_folds,
+    add_run,
+    begin,
+    begin_folds,
+    predicted,
+)
 
-from evaluation import html, markdown, plots, report, tables
+from evaluation import advised, html, markdown, plots, report, tables
+from evaluation.metrics import METRICS
 from evaluation.results import Results
 
-TEXTS = [f"review {i}" for i in range(TESTS)]
+TEXTS = [f"text {i}" for i in range(TESTS)]
 
 
 @pytest.fixture
@@ -75,13 +88,13 @@ def verdicts(text):
 
 def test_verdicts_come_from_the_paired_tests(folder):
     found = section(page(folder), "Findings")
-    assert "**Highest mean test accuracy: LoRA, 95.0 %** (95 % interval 88.8 to 100.0)." in found
+    assert "**Highest test accuracy, %: LoRA, 95.0 (" in found
     assert "There is **no** significant difference from adapters." in found
     assert "not varied" not in found
     assert verdicts(section(page(folder), PAIRS)) == {
         "LoRA − head-only": "LoRA better",
         "adapters − head-only": "adapters better",
-        "LoRA − adapters": "undecided",
+        "LoRA − adapters": "not significant",
     }
 
 
@@ -111,14 +124,11 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     text = page(tmp_path)
     assert "**Seeds were not varied for head-only, LoRA**: intervals and tests speak of" in text
     assert "t over" not in text and "mean test accuracy" not in text
-    assert "exact McNemar" in text
+    assert "paired by text; of other texts, one run." in text
     add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
-    begin(tmp_path, constants=EXPERIMENT["constants"] | {"redraw_labels": True})
+    begin(tmp_path, data=EXPERIMENT["data"] | {"labels_redrawn": True})
     assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
-    all_labels = {"redraw_labels": True, "labels": None}  # a baseline has nothing to draw
-    begin(tmp_path, constants=EXPERIMENT["constants"] | all_labels)
-    assert "**Seeds were not varied for head-only**" in page(tmp_path)
 
 
 def test_seeds_that_only_one_method_has_are_said(tmp_path):
@@ -138,13 +148,14 @@ def test_one_method_is_compared_with_nothing(tmp_path):
     assert "omparisons" not in text and "significant" not in text
 
 
-def test_more_than_two_labels_have_macro_f1_and_a_table_of_their_own(tmp_path):
-    assert "macro-F1" not in page(folder_of(tmp_path / "two", ["bad", "good"]))
-    text = page(folder_of(tmp_path / "three", ["a", "b", "c"]))
-    head = section(text, "Results").splitlines()[1]
-    assert "macro-F1, %" in head and "calibration error, points" in head
-    rows = section(text, "Labels").splitlines()
-    assert "| label | test reviews | head-only, F1 % |" in rows
+def test_every_metric_is_a_column_of_every_table_and_more_than_two_labels_have_their_own(tmp_path):
+    read = Results.read(folder_of(tmp_path / "two", ["bad", "good"]))
+    texts = report.page(read, {}), tables.terminal(read)
+    for metric in METRICS.values():
+        assert all(f"{metric.label}, {metric.unit}" in text for text in texts)
+    assert "<summary>Labels</summary>" not in texts[0]
+    rows = section(page(folder_of(tmp_path / "three", ["a", "b", "c"])), "Labels").splitlines()
+    assert "| label | test texts | head-only, F1 % |" in rows
     assert any(row.startswith("| a | 14 | ") for row in rows)
 
 
@@ -155,19 +166,23 @@ def folder_of(path, labels):
 
 
 def test_labels_are_counted_in_all_and_groups_are_said(folder):
-    data = EXPERIMENT["data"] | {"groups": {"train": 3, "validation": 2, "test": 1234}}
-    constants = EXPERIMENT["constants"] | {"redraw_labels": True}
-    begin(folder, data=data, constants=constants)
+    groups = {"train": 3, "validation": 2, "test": 1234}
+    data = EXPERIMENT["data"] | {"groups": groups, "labels_redrawn": True}
+    begin(folder, data=data)
     for path in folder.glob("*/predictions.csv"):
         pd.read_csv(path).assign(group=np.arange(TESTS) // 2).to_csv(path, index=False)
     text = page(folder)
-    assert "bootstrap over groups, t over" in text and "McNemar" not in text
-    said = "14 labelled reviews in all, of which 4 validate, drawn anew for each seed; 40 test"
-    assert said in text
-    begin(folder, data=data, constants=constants | {"labels": None})
-    assert "drawn anew" not in page(folder)  # all texts that there are
-    groups = "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n"
-    assert groups in text
+    assert "of other groups of texts and 3 seeds, paired by seed" in text
+    said = "14 labelled texts in all, of which 4 validate, another training sample for each seed;"
+    assert f"{said} 40" in text
+    begin(folder, data=data | {"labels_redrawn": False})
+    assert "another training sample" not in page(folder)  # all texts that there are
+    assert "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n" in text
+
+
+def test_warnings_of_the_data_are_in_bold(folder):
+    begin(folder, data=EXPERIMENT["data"] | {"warnings": ["97 % have one *label*"]})
+    assert "\n**97 % have one \\*label\\***\n" in page(folder)
 
 
 def test_what_trains_the_last_blocks_is_no_full_fine_tuning(tmp_path):
@@ -185,16 +200,35 @@ def test_a_baseline_has_a_dash_where_it_has_no_value(folder):
     add(folder, "tfidf", 0, right=20)
     text = page(folder)
     row = next(x for x in section(text, "Results").splitlines() if "TF-IDF" in x)
-    start = "| TF-IDF | 1 | 50.0 | 35.2 to 64.8 | — | 90.0 | 0.500 | "
-    assert row.startswith(start) and row.endswith(" | — | — | 3 | 100 |")
+    assert row.startswith("| TF-IDF | 1 | 50.0 (") and row.endswith(" | — | — | 3 | 100 |")
 
 
-def test_single_runs_have_wilsons_interval(folder):
-    """38 of 40: the centre (x + z²/2) / (n + z²), by hand."""
-    z, n, p = 1.959963984540054, 40, 38 / 40
-    centre, half = p + z**2 / 2 / n, z * (p * (1 - p) / n + z**2 / 4 / n**2) ** 0.5
-    low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    assert f"| LoRA | 1 | 95.0 | {100 * low:.1f} to {100 * high:.1f} |" in page(folder)
+def test_single_runs_name_the_rate_the_losses_of_others_and_the_edge(tmp_path):
+    begin(tmp_path)
+    losses = {"0.001": 0.6, "0.01": 0.51234, "0.1": None}
+    for method, rate in (("head", 0.1), ("lora", 0.01)):
+        add(tmp_path, method, 0, record={"rates_tried": losses, "learning_rate": rate})
+    runs = section(page(tmp_path), "Learning, and single runs")
+    rows = [line.split(" | ") for line in runs.splitlines() if line.startswith("| ")]
+    at = rows[0].index("learning rate")
+    assert rows[0][at + 1] == "validation loss of other rates"
+    assert rows[2][at : at + 2] == ["0.1", "0.001: 0.6; 0.01: 0.5123"]
+    assert rows[3][at : at + 2] == ["0.01", "0.001: 0.6; 0.1: —"]
+    assert "**At the edge of the learning rates tried: 1 run, of head-only.**" in runs
+    assert "LEARNING\\_RATES" in runs
+    add(tmp_path, "head", 0, record={"rates_tried": losses, "learning_rate": 0.01})
+    assert "At the edge" not in page(tmp_path)
+
+
+def test_runs_that_collapsed_are_counted_where_there_are_any(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
+    assert "ollapsed" not in page(tmp_path)
+    constant = np.tile([[2.0, 0.0]], (TESTS, 1))
+    add_run(tmp_path, "lora", 1, predicted(np.arange(TESTS) % 2, constant))
+    results = section(page(tmp_path), "Results").splitlines()
+    at = results[1].split(" | ").index("collapsed")
+    assert [line.split(" | ")[at] for line in results[3:5]] == ["0", "1"]
 
 
 def test_failed_runs_are_listed(folder):
@@ -212,40 +246,118 @@ def test_other_work_on_the_machine_is_said_once(folder):
     assert page(folder).count("other work") == 1 and said in section(page(folder), "Results")
 
 
-def test_the_shared_pass_stands_beside_training(tmp_path):
-    """Head-only trains for 1 s after a pass of 15; LoRA in the last block for 5 after 12.5."""
+def test_seconds_of_everything_stand_beside_training(tmp_path):
+    """Head-only trains for 1 s after 15 s of frozen blocks; LoRA in the last block for 5."""
     begin(tmp_path)
     add_depths(tmp_path)
     for method, seconds, shared in (("tfidf", 17.0, None), ("full", 17.2, 0.0)):
         record = {"training_seconds": seconds, "shared_seconds": shared, "frozen_blocks": 0}
-        add(tmp_path, method, 0, record=record)
+        add(tmp_path, method, 0, record=record | {"evaluation_seconds": 4, "run_seconds": 30})
     results = Results.read(tmp_path)
     text = report.page(results, {})
-    table = [row.split(" | ") for row in section(text, "Results").splitlines() if " | " in row]
-    columns = [table[0].index(name) for name in ("training, s", "shared pass, s")]
-    cells = {row[0].strip("| "): [row[i] for i in columns] for row in table}
-    assert cells["head-only"] == ["1", "15"] and cells["LoRA (blocks=1)"] == ["5", "12.5"]
-    assert cells["full fine-tuning"] == ["17.2", "0"] and cells["TF-IDF"] == ["17", "—"]
-    assert "Shared pass through 5 frozen blocks: 12.5 s, for 6 runs." in text.split("\n## ")[0]
+    rows = [row.split(" | ") for row in section(text, "Results").splitlines() if " | " in row]
+    names = ("training, s", "evaluation, s", "frozen blocks, s", "whole run, s")
+    columns = [rows[0].index(name) for name in names]
+    cells = {row[0].strip("| "): [row[i] for i in columns] for row in rows}
+    assert cells["head-only"] == ["1", "—", "15", "—"]
+    assert cells["LoRA (blocks=1)"] == ["5", "—", "12.5", "—"]
+    assert cells["full fine-tuning"] == ["17.2", "4", "0", "30"]
+    assert cells["TF-IDF"] == ["17", "4", "—", "30"]
+    assert "Running 5 frozen blocks: 12.5 s, for 6 runs." in text.split("\n## ")[0]
     line = next(x for x in tables.terminal(results).splitlines() if "LoRA (blocks=1)" in x)
-    assert line.split()[-3:] == ["5", "12.5", "2"]
+    assert line.split()[-3:] == ["5", "12.5", "—"]
 
 
 def test_the_terminals_table_has_a_row_for_each_finished_run(folder):
     add(folder, "tfidf", 0), add(folder, "lora(rank=4)", 0)
     lines = tables.terminal(Results.read(folder)).splitlines()
     assert len(lines) == 12 and len({len(line) for line in lines}) == 1
-    assert any(line.split()[:4] == ["LoRA", "(rank=4)", "0", "75.00"] for line in lines)
+    assert any(line.split()[:4] == ["LoRA", "(rank=4)", "0", "75.0"] for line in lines)
 
 
 def test_the_most_confident_mistakes_are_on_the_page(folder):
     texts = list(TEXTS)
     texts[39] = "<script>alert(1)</script> | *loud*\n\n# no heading" + " more" * 9
     text = page(folder, texts)
-    assert "The most confident of 1 review wrong in every seed of every method." in text
-    shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading more more …"
+    assert "The most confident of 1 text wrong in every run of every method." in text
+    shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading" + " more" * 9
     row = f"| 39 | good | bad | 88.1 | {shown} |"
-    assert row in section(text, "Reviews misclassified by every method")
+    assert row in section(text, "Texts misclassified by every method")
+
+
+# ------------------------------------------------------------------ the answer
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    """An experiment with folds, and its page; the combination of probe and TF-IDF is the best."""
+    folder, truth = tmp_path_factory.mktemp("answered"), np.arange(TESTS) % 2
+    begin_folds(folder, 5, command="python finetuning.py --dataset 'my tickets.csv'")
+    for method, right in (("tfidf", 24), ("probe", 30), ("probe+tfidf", 38)):
+        guess = np.where(np.arange(TESTS) < right, truth, 1 - truth)
+        add_folds(folder, method, 5, truth, (1 + np.arange(TESTS) % 7)[:, None] * np.eye(2)[guess])
+    report.write(Results.read(folder, TEXTS))
+    return folder
+
+
+def test_the_answer_comes_first_with_what_it_rests_on(answered):
+    text = (answered / "report.md").read_text(encoding="utf-8")
+    first, _, rest = text.partition("<details>")
+    inside = section(first, "Answer")
+    assert "\n**Use probe + TF-IDF: " in inside and "## Results" not in text
+    order = ["| method | accuracy, %", "(accuracies.png)", "### How probe + TF-IDF errs"]
+    order += [
+        "| label | precision, %",
+        "(confusion_matrix.png)",
+        "(referral.png)",
+        "| row | label |",
+    ]
+    order += ["    python finetuning.py --dataset 'my tickets.csv' --final probe+tfidf"]
+    places = [inside.index(part) for part in order]
+    assert places == sorted(places)
+    assert "Always saying “bad” has 50.0 %." in inside
+    rows = [line.split(" | ")[0] for line in inside.splitlines()[3:8] if line.startswith("| ")]
+    assert rows == ["| method", "| ---", "| probe + TF-IDF", "| probe", "| TF-IDF"]
+    assert "40 texts (bad 20, good 20), each tested in one of 5 folds" in text
+    assert "<summary>All results</summary>" in rest
+
+
+def test_errors_of_the_method_advised_are_listed_from_the_files_alone_too(answered):
+    errors = pd.read_csv(answered / "misclassified.csv")
+    assert errors["row"].tolist() == [39, 38] and errors["text"].tolist() == ["text 39", "text 38"]
+    before = (answered / "report.md").read_text(encoding="utf-8")
+    assert report.page(Results.read(answered), figures_of(before)) == before
+    assert pd.read_csv(answered / "answer.csv")["method"].tolist()[0] == "probe+tfidf"
+
+
+def figures_of(text):
+    """The titles of a page's figures, by name."""
+    return {name: title for title, name in re.findall(r"!\[(.*?)\]\((.*?)\.png\)", text)}
+
+
+def test_the_terminal_ends_with_the_answer(answered):
+    text = tables.terminal(Results.read(answered))
+    assert "\nUse probe + TF-IDF: " in text and "seed" not in text
+
+
+def test_the_line_of_always_saying_the_largest_label_is_drawn_where_it_is_near(answered):
+    results = Results.read(answered)
+    figure, note, _ = advised.accuracies(results)
+    (line,) = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert set(line.get_xdata()) == {50} and "dotted" in note
+    ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert ticks == ["probe + TF-IDF", "probe", "TF-IDF"]
+    far = replace(results, intervals=results.intervals.assign(accuracy_low=0.99, accuracy_high=1.0))
+    figure, note, _ = advised.accuracies(far)
+    assert "always saying the largest label: 50.0 %, far to the left" in note
+
+
+def test_a_matrix_of_confusions_counts_every_text_and_is_left_out_of_too_many_labels(answered):
+    results = Results.read(answered)
+    axes = advised.confusion_matrix(results)[0].axes[0]
+    assert sum(int(text.get_text()) for text in axes.texts) == TESTS
+    many = results.experiment | {"label_names": [str(label) for label in range(99)]}
+    assert advised.confusion_matrix(replace(results, experiment=many)) is None
 
 
 # ------------------------------------------------------------------ report.html
@@ -276,32 +388,86 @@ def test_the_html_page_is_one_file_with_its_figures_inside(written):
     links = {"src", "href", "action", "data", "poster", "srcset"}
     outside = [a[name] for _, a in read.tags for name in links & a.keys()]
     assert all(link.startswith("data:") for link in outside)
-    assert [tag for tag, _ in read.tags].count("table") == 6
+    assert [tag for tag, _ in read.tags].count("table") == 7
     assert "title" in dict(read.tags) and "details" in dict(read.tags)
     assert "How it was made" in read.text and "LoRA − head-only 52.5" in read.text
 
 
-def test_other_peoples_text_stays_text_in_the_html_page(tmp_path):
-    bad = "<script>alert(1)</script>"
-    begin(
-        tmp_path,
-        label_names=[bad, "<img src=x>"],
-        model=f"my {bad} [model](javascript:alert(1))",
-        data=EXPERIMENT["data"] | {"notes": [f"<b>note</b> {bad}"]},
-        constants=EXPERIMENT["constants"] | {"experiment": f"t{bad}"},
-    )
-    add(tmp_path, "head", 0, labels=[bad, "<img src=x>"])
-    add(tmp_path, f"mine{bad.replace('/', '')}", 0, labels=[bad, "<img src=x>"])
-    add(tmp_path, "lora", 0, status=f"failed: {bad}")
-    for path in tmp_path.glob("*/run.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"experiment": f"t{bad}"}))
-    text = page(tmp_path, [f"{i} {bad} <iframe> </table> &lt;" for i in range(TESTS)])
-    read = Reader(html.page(text, tmp_path))
-    tags = {tag for tag, _ in read.tags}
-    assert not tags & {"script", "img", "iframe", "b", "a"}
-    assert read.text.count(bad) >= 10 + 5  # the reviews shown, and the rest
-    assert f"39 {bad} <iframe> </table> &lt;" in read.text
-    assert "[model](javascript:alert(1))" in read.text
+MARKUP = "<script>alert(1)</script>"
+HOSTILE = f"{MARKUP}\n\n![x](secret.png)\n\n    code\n# big $a_b$ | `*[l](javascript:1)"
+
+
+def hostile(value):
+    """The same JSON with markup after every text, and in every name of a dictionary."""
+    if isinstance(value, dict):
+        return {name: hostile(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [hostile(each) for each in value]
+    return f"{value}{HOSTILE}" if isinstance(value, str) else value
+
+
+@pytest.fixture(params=["", f"{HOSTILE}.csv"])
+def received(tmp_path, request):
+    """An experiment's folder of somebody else, with markup in every value that may be text."""
+    methods, labels = ["head", f"mine{HOSTILE}"], [f"bad{HOSTILE}", f"good{HOSTILE}"]
+    about = hostile({k: v for k, v in EXPERIMENT.items() if k not in ("label_names", "constants")})
+    constants = hostile(EXPERIMENT["constants"]) | {"methods": methods, "metric": "accuracy"}
+    constants |= {"contrasts": [" - ".join(methods)], "dataset": request.param}
+    extra = {"notes": [HOSTILE], "warnings": [HOSTILE], "groups": {f"test{HOSTILE}": 2}}
+    about |= {"constants": constants, "libraries": {f"torch{HOSTILE}": HOSTILE}}
+    begin(tmp_path, **about | {"label_names": labels, "data": about["data"] | extra})
+    names = ["row", "label", *(f"logit_{label}" for label in labels), "group"]
+    for number, method in enumerate([*methods, "full"]):
+        name = ("head", "lora", "adapter")[number]
+        add(tmp_path, name, 0, right=30 + number)
+        run = tmp_path / f"{name}-seed0"
+        record = json.loads((run / "run.json").read_text())
+        record |= {"method": method, "name": method, "device": HOSTILE, "started": HOSTILE}
+        record |= {"hyperparameters": {f"rank{HOSTILE}": HOSTILE}, "status": "finished"}
+        record |= {"status": f"failed: {HOSTILE}"} if method == "full" else {}
+        record |= {"depends_on": {"EPOCHS": HOSTILE, f"X{HOSTILE}".upper(): HOSTILE}}
+        (run / "run.json").write_text(json.dumps(record))
+        table = pd.read_csv(run / "predictions.csv").assign(group=np.arange(TESTS) // 2)
+        table.set_axis(names, axis=1).to_csv(run / "predictions.csv", index=False)
+    (tmp_path / "secret.png").write_bytes(b"a secret")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_markup_in_any_value_is_text_on_both_pages(received):
+    report.write(Results.read(received, [f"{i} {HOSTILE}" for i in range(TESTS)]))
+    shown = (received / "report.html").read_text(encoding="utf-8")
+    read = Reader(shown)
+    tags = [tag for tag, _ in read.tags]
+    ours = {"html", "meta", "title", "style", "h1", "h2", "h3", "p", "strong", "pre", "code"}
+    ours |= {"table", "thead", "tbody", "tr", "th", "td", "details", "summary", "ul", "li", "span"}
+    assert set(tags) <= ours
+    assert "YSBzZWNyZXQ" not in shown and tags.count("h1") == 1
+    assert read.text.count(MARKUP) > 40
+    text = (received / "report.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if MARKUP in line]
+    assert {line[:39] for line in lines} == {"    python finetuning.py --experiment t"}
+    assert tags.count("pre") == len(lines) == 1 + ("## Answer" in text)
+
+
+def test_an_image_that_this_page_has_not_drawn_is_not_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"ours"), (tmp_path / "b.png").write_bytes(b"a secret")
+    text = "# Title\n\n![ours](a.png)\n\n![theirs](b.png) ![passwords](/etc/passwd)\n"
+    read = Reader(html.page(text, {"a.png": tmp_path / "a.png"}))
+    (image,) = (attributes for tag, attributes in read.tags if tag == "img")
+    assert image["src"].endswith(base64.b64encode(b"ours").decode()) and image["alt"] == "ours"
+    assert "theirs passwords" in read.text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_no_cell_of_misclassified_csv_is_a_formula(folder):
+    texts = [f'=HYPERLINK("{i}")' for i in range(TESTS)]
+    results = Results.read(folder, texts)
+    report.write(results)
+    cells = pd.read_csv(folder / "misclassified.csv")["text"]
+    assert cells.tolist() == ['\'=HYPERLINK("39")']
+    assert report.page(Results.read(folder), {}) == report.page(results, {})
+    assert "| =HYPERLINK" in page(folder)
 
 
 # ------------------------------------------------------------------ numbers and commands
@@ -329,22 +495,15 @@ def test_numbers_have_a_real_minus_and_no_negative_zero():
     assert [markdown.size(x) for x in (0.6283, 11.94, 1201.2)] == ["0.628", "11.9", "1,201"]
 
 
-def test_the_page_names_the_code_the_command_and_every_constant(folder):
-    made = section(page(folder), "How it was made")
-    assert "- code: 0123abcd+\n" in made
-    assert f"    {EXPERIMENT['command']}\n" in made
-    for name, value in EXPERIMENT["constants"].items():
-        assert f"| {name.upper()} | {markdown.escape(json.dumps(value))} |" in made
-
-
-def test_a_tunings_folder_gets_its_figure(tmp_path, capsys):
-    add_tuning(tmp_path)
-    assert report.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'tuning.png'}\n"
+def test_the_page_names_the_code_the_command_and_what_the_runs_had(folder):
+    begin(folder, constants=EXPERIMENT["constants"] | {"epochs": 99, "lora_rank": 99})
+    made = section(page(folder), "How it was made")  # the last start had others
+    assert "- code: 0123abcd+\n" in made and f"    {EXPERIMENT['command']}\n" in made
+    assert "| EPOCHS | 2 |" in made and '| LoRA | {"rank": 4} |' in made and "99" not in made
 
 
 @pytest.mark.parametrize(
-    "damage", ["nothing", "folder", "predictions", "json", "csv", "page", "arguments"]
+    "damage", ["nothing", "folder", "predictions", "json", "types", "csv", "page", "arguments"]
 )
 def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
     folder, capsys, damage, without_figures
@@ -361,6 +520,9 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
         message = "predictions.csv cannot be read"
     elif damage == "json":
         (folder / "experiment.json").write_text("{")
+    elif damage == "types":
+        begin(folder, constants={"max_tokens": 8})
+        message = "damaged, or written by another version"
     elif damage == "csv":
         (folder / "lora-seed0" / "history.csv").write_bytes(b"\xff\xfe\x00")
     elif damage == "page":
@@ -388,6 +550,6 @@ def test_a_figure_that_cannot_be_drawn_costs_a_line_and_not_the_page(folder, mon
     monkeypatch.setattr(plots, "learning_curves", broken)
     assert report.main([str(folder)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 7 and "train_accuracy.png was not drawn (ValueError: a bug)" in lines[0]
+    assert len(lines) == 9 and "train_accuracy.png was not drawn (ValueError: a bug)" in lines[0]
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "(differences.png)" in text and "(test_accuracy.png)" not in text

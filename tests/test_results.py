@@ -7,13 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_run, add_tuning, begin, predicted
+from made_up import (
+    DEPENDS_ON,
+    EXPERIMENT,
+    TESTS,
+    add,
+    add_folds,
+    add_run,
+    begin,
+    begin_folds,
+    predicted,
+)
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 
-from boundary import BadInput, replacing, write
-from evaluation import compact, report, statistics, tables
-from evaluation import results as results_module
+from boundary import BadInput
+from evaluation import report, statistics, tables
 from evaluation.results import Results
+from evaluation.stored import logits_of
+from studies import compact
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +49,7 @@ def edit(path, **entries):
 def test_numbers_come_back_to_the_last_digit(folder):
     third = np.float32(1 / 3)
     add_run(folder, "lora", 2, predicted(np.arange(TESTS) % 2, np.full((TESTS, 2), third)))
-    edit(folder / "lora-seed2" / "run.json", test_loss=0.1 + 0.2)
+    edit(folder / "lora-seed2" / "run.json", scores={"test_loss": 0.1 + 0.2})
     results = Results.read(folder)
     assert (results.predictions.logits["lora", 2] == third).all()
     assert results.runs.iloc[-1]["test_loss"] == 0.1 + 0.2
@@ -47,17 +59,67 @@ def test_numbers_come_back_to_the_last_digit(folder):
 
 
 def test_intervals_and_comparisons_are_computed_once(folder, monkeypatch):
-    calls = []
-
-    def counted(name):
-        computed = getattr(statistics, name)
-        return lambda *given: calls.append(name) or computed(*given)
-
-    for name in ("_compare_two", "by_method", "_errors"):
-        monkeypatch.setattr(statistics, name, counted(name))
-    results = Results.read(folder, [str(i) for i in range(TESTS)])
+    calls, computed = [], statistics._estimate
+    monkeypatch.setattr(statistics, "_estimate", lambda *of: calls.append(of) or computed(*of))
+    results = Results.read(folder)
+    expected = len(calls)
     report.write(results), tables.terminal(results)
-    assert sorted(calls) == ["_compare_two", "_errors", "by_method"]
+    assert len(calls) == expected == 2 * (2 + 1)  # of two metrics: two methods, and one pair
+
+
+def test_each_metric_has_an_interval_and_a_difference(folder):
+    """Labels alternate and are guessed right or wrong as often: macro-F1 is accuracy."""
+    results = Results.read(folder)
+    row = results.intervals.set_index("method").loc["head"]
+    assert (
+        row["accuracy"] == pytest.approx(20.5 / TESTS) == pytest.approx(row["macro_f1"], abs=0.01)
+    )
+    assert row["macro_f1_low"] < row["macro_f1"] < row["macro_f1_high"]
+    pair = results.comparisons.iloc[0]
+    assert pair["difference"] == pair["accuracy_difference"] == pytest.approx(13 / TESTS)
+    assert pair["macro_f1_low"] < pair["macro_f1_difference"] < pair["macro_f1_high"]
+    begin(folder, constants=EXPERIMENT["constants"] | {"metric": "macro_f1"})
+    planned = Results.read(folder).comparisons.iloc[0]
+    assert planned["difference"] == pair["macro_f1_difference"]
+
+
+def test_with_folds_a_methods_score_is_that_of_all_texts_each_tested_once(tmp_path):
+    rng, groups = np.random.default_rng(0), np.arange(120) // 4
+    truth = rng.integers(0, 2, 120)
+    each = {m: np.eye(2)[truth] + rng.normal(size=(120, 2)) for m in ("head", "lora")}
+    data = {"folds": 3, "texts": 120, "groups": {"train": 20}}
+    begin(tmp_path, data=EXPERIMENT["data"] | data)
+    for method, logits in each.items():
+        add_folds(tmp_path, method, 3, truth, logits, groups=groups)
+    for results in (Results.read(tmp_path), again(tmp_path)):
+        assert results.predictions.labels.tolist() == truth.tolist() and results.is_folds
+        for row in results.intervals.itertuples():
+            predicted = each[row.method].astype(np.float32).argmax(1)
+            assert row.accuracy == pytest.approx((predicted == truth).mean())
+            assert row.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
+        assert "groups of texts, each tested once" in results.comparisons["test"][0]
+        assert "each text tested once" in results.covers
+    (tmp_path / "lora-seed1" / "run.json").unlink()  # an unfinished experiment
+    results = Results.read(tmp_path)
+    rows = np.flatnonzero(groups % 3 != 1)
+    head, lora = ((each[m].argmax(1) == truth)[rows].mean() for m in ("head", "lora"))
+    pair = results.comparisons.iloc[0]
+    assert abs(pair["difference"]) == pytest.approx(abs(head - lora), abs=1e-9)
+
+
+def test_a_page_speaks_of_the_runs_constants_not_of_the_last_starts(folder):
+    constants = EXPERIMENT["constants"] | {"epochs": 9}
+    begin(folder, constants=constants)
+    results = Results.read(folder)
+    assert results.constants == {"MODEL": "tiny", "EPOCHS": 2}
+    assert results.hyperparameters == {"head": {"rank": 4}, "lora": {"rank": 4}}
+    add(folder, "tfidf", 0, record={"depends_on": DEPENDS_ON | {"EPOCHS": 3}})
+    assert Results.read(folder).constants == {"MODEL": "tiny"}  # what all share
+
+
+def test_a_run_that_gives_every_text_one_label_is_collapsed(folder):
+    add_run(folder, "lora", 2, predicted(np.arange(TESTS) % 2, np.eye(2)[[1] * TESTS]))
+    assert Results.read(folder).runs["collapsed"].tolist() == [False] * 4 + [True]
 
 
 def test_runs_have_the_experiments_order_then_their_names_and_seeds(folder):
@@ -101,7 +163,7 @@ def test_a_folder_without_finished_runs_is_said(tmp_path, only_failed):
     ("file", "text", "message"),
     [
         ("experiment.json", '{"constants": ', r"experiment\.json cannot be read"),
-        ("experiment.json", '{"constants": {}}', r"experiment\.json cannot be read.*'model'"),
+        ("experiment.json", '{"constants": {}}', r"experiment\.json cannot be read.*model.*delete"),
         ("experiment.json", "7", r"experiment\.json cannot be read"),
         ("experiment.json", None, r"No such file.*experiment"),
         ("head-seed0/run.json", "{}", r"run\.json cannot be read.*experiment"),
@@ -110,8 +172,12 @@ def test_a_folder_without_finished_runs_is_said(tmp_path, only_failed):
         ("head-seed0/history.csv", "step\nx\n", r"history\.csv cannot be read.*'?x'?"),
         ("head-seed0/predictions.csv", "", r"predictions\.csv cannot be read"),
         ("head-seed0/predictions.csv", None, r"No such file.*predictions"),
-        ("lora-seed1/predictions.csv", "label,logit_bad,logit_good\n0,1,2\n", "other test reviews"),
-        ("misclassified.csv", "review\n1\n", r"misclassified\.csv cannot be read.*'label'"),
+        (
+            "lora-seed1/predictions.csv",
+            "row,label,logit_bad,logit_good\n0,0,1,2\n",
+            "different texts",
+        ),
+        ("misclassified.csv", "row\n1\n", r"misclassified\.csv cannot be read.*'label'"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line(folder, file, text, message):
@@ -128,7 +194,7 @@ def test_texts_that_look_like_nothing_stay_texts(tmp_path):
     for method in constants["methods"]:
         add(tmp_path, method, 0, right=0, labels=names)
     report.write(Results.read(tmp_path, (names * TESTS)[:TESTS]))
-    wrong = Results.read(tmp_path).misclassified.sort_values("review")
+    wrong = Results.read(tmp_path).misclassified.sort_values("row")
     assert wrong["text"].tolist() == wrong["label"].tolist() == (names * TESTS)[:TESTS]
     assert set(wrong["predicted"]) == set(names)
     for results in (Results.read(tmp_path), again(tmp_path)):
@@ -141,14 +207,17 @@ def again(folder):
     return Results.read(folder / "compact")
 
 
-def test_predictions_of_other_reviews_are_refused(folder):
+@pytest.mark.parametrize("is_folds", [False, True])
+def test_predictions_of_other_texts_are_refused(folder, is_folds):
     add_run(folder, "lora", 1, predicted(np.arange(1, TESTS + 1) % 2, np.eye(2)[[0] * TESTS]))
-    with pytest.raises(BadInput, match="lora with seed 1 has other test reviews"):
+    if is_folds:  # every seed has tested all of them
+        begin_folds(folder, 2)
+    with pytest.raises(BadInput, match="have tested different texts"):
         Results.read(folder)
 
 
-def test_misclassified_are_the_reviews_that_every_seed_of_every_method_gets_wrong(tmp_path):
-    """Review 1 is right once and 3 twice; of review 4, the mean of all would say the truth."""
+def test_misclassified_are_the_texts_that_every_seed_of_every_method_gets_wrong(tmp_path):
+    """Text 1 is right once and 3 twice; of text 4, the mean of all would say the truth."""
     names = ("a", "b", "None")
     begin(
         tmp_path,
@@ -164,7 +233,7 @@ def test_misclassified_are_the_reviews_that_every_seed_of_every_method_gets_wron
         add_run(tmp_path, method, seed, predicted(labels, logits, names))
     texts = ["zero\r\n|", "one", 'two, "2" 🙂 ' + "and more " * 99, "three", "four"]
     found = Results.read(tmp_path, texts).misclassified
-    assert found["review"].tolist() == [2, 0, 4]
+    assert found["row"].tolist() == [2, 0, 4]
     assert found["label"].tolist() == ["None", "a", "a"]
     assert found["predicted"].tolist() == ["a", "b", "b"]
 
@@ -175,10 +244,10 @@ def test_misclassified_are_the_reviews_that_every_seed_of_every_method_gets_wron
     expected = [softmax([9, 0, 0])[0], of_b(first[0], second[0], third[0])]
     expected.append(of_b(doubt, other, doubt))
     assert found["confidence"].tolist() == pytest.approx(expected, rel=1e-12)
-    assert found["text"][0].startswith('two, "2" 🙂 and') and len(found["text"][0]) <= 60
+    assert found["text"][0].startswith('two, "2" 🙂 and') and len(found["text"][0]) <= 200
     report.write(Results.read(tmp_path, texts))
     pd.testing.assert_frame_equal(Results.read(tmp_path).misclassified, found)
-    with pytest.raises(BadInput, match="4 test reviews for 5 predictions"):
+    with pytest.raises(BadInput, match="4 texts do not have all rows"):
         Results.read(tmp_path, texts[:4])
 
 
@@ -191,9 +260,7 @@ def test_the_compact_form_says_the_same_and_makes_the_same_page_again(folder):
     }
     assert kept.records == results.records
     pd.testing.assert_frame_equal(kept.comparisons, results.comparisons)
-    found, exact = (each.runs.set_index("calibration_error") for each in (kept, results))
-    assert np.abs(found.index - exact.index).max() <= 5e-5  # of confidences to four decimals
-    pd.testing.assert_frame_equal(found.reset_index(drop=True), exact.reset_index(drop=True))
+    pd.testing.assert_frame_equal(kept.runs, results.runs)
     for key, logits in results.predictions.logits.items():
         found, exact = (softmax(each, axis=1) for each in (kept.predictions.logits[key], logits))
         assert np.array_equal(found.argmax(1), exact.argmax(1))
@@ -225,7 +292,7 @@ def test_logits_of_the_compact_form_have_its_predictions_and_confidences(classes
     predicted, confidence = shares.argmax(1), shares.max(1).astype(np.float32)
     predicted[1] = classes - 1  # as float32 may leave it
     names = [str(label) for label in range(classes)]
-    logits = results_module._logits(predicted, pd.Series(confidence), names).to_numpy(np.float32)
+    logits = logits_of(predicted, pd.Series(confidence), names).to_numpy(np.float32)
     assert np.array_equal(logits.argmax(1), predicted)
     assert np.abs(softmax(logits, axis=1).max(1) - confidence).max() < 1e-6
 
@@ -246,20 +313,6 @@ def test_a_damaged_table_is_named(folder):
         Results.read(kept)
 
 
-def test_the_rates_of_tunings_share_one_table_and_its_figures(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        add_tuning(tmp_path / name)
-    for name in ("one", "two", "one"):  # the second time in place of the first
-        assert compact.main([str(tmp_path / name), str(tmp_path)]) == 0
-    table = pd.read_csv(tmp_path / "learning_rates.csv")
-    assert table["experiment"].tolist() == ["one"] * 6 + ["two"] * 6
-    own = table[table["experiment"] == "one"].reset_index(drop=True)
-    tried = pd.read_csv(tmp_path / "one" / "tuning.csv").query("method != 'probe'")
-    assert own.equals(tried.drop(columns="pooling"))  # rates, no readings
-    assert (tmp_path / "learning_rates.png").read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize("option", ["--results '/data/o'\"'\"'brien x'", "--results=/home/me/x"])
 def test_no_form_of_results_stays_in_a_compact_command(folder, option):
     begin(folder, command=f"python finetuning.py --methods 'lora(rank=4)' {option} --seeds 0")
@@ -267,44 +320,7 @@ def test_no_form_of_results_stays_in_a_compact_command(folder, option):
     assert about["command"] == "python finetuning.py --methods 'lora(rank=4)' --seeds 0"
 
 
-def test_a_tuning_without_rates_is_refused_and_writes_nothing(tmp_path, capsys):
-    add_tuning(tmp_path)
-    tried = pd.read_csv(tmp_path / "tuning.csv").query("method == 'probe'")
-    tried.to_csv(tmp_path / "tuning.csv", index=False)
-    assert compact.main([str(tmp_path), str(tmp_path / "to")]) == 2
-    assert "tuning.csv has no learning rates to keep" in capsys.readouterr().err
-    assert not (tmp_path / "to").exists()
-
-
 @pytest.mark.parametrize("arguments", [[], ["one"], ["missing", "to"]])
 def test_what_cannot_be_made_compact_is_one_line(arguments, capsys):
     assert compact.main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_macro_f1_counts_each_label_alike(tmp_path):
-    """Labels 0, 0, 0, 1 all taken for 0: F1 is 6/7 of label 0 and 0 of label 1."""
-    begin(tmp_path)
-    add_run(tmp_path, "head", 0, predicted(np.array([0, 0, 0, 1]), np.eye(2)[[0] * 4]))
-    assert Results.read(tmp_path).runs["macro_f1"].tolist() == [pytest.approx(3 / 7)]
-
-
-def test_macro_f1_is_of_the_labels_that_the_test_has_or_a_method_says(tmp_path):
-    names = ["bad", "good", "never"]
-    begin(tmp_path, label_names=names)
-    logits = np.eye(3)[[0, 0, 1, 1]]
-    add_run(tmp_path, "head", 0, predicted(np.array([0, 0, 1, 1]), logits, names))
-    assert Results.read(tmp_path).runs["macro_f1"].tolist() == [1.0]
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "new" / "file.txt"
-    with pytest.raises(RuntimeError), replacing(path) as part:
-        part.write_text("half")
-        raise RuntimeError
-    assert not path.exists()
-    assert write(path, "one\n").read_text() == "one\n"
-    with replacing(path) as part:
-        part.write_text("two\n")
-        assert path.read_text() == "one\n"
-    assert path.read_text() == "two\n" and not list(tmp_path.rglob("*.part"))

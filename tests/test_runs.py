@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+import hostile
 import pandas as pd
 import pytest
 import torch
@@ -19,14 +21,14 @@ from huggingface_hub import constants
 import finetuning
 from boundary import BadInput
 from evaluation import report
-from experiment import State, experiment, parse
+from experiment import State, parse, queue, setup
 from experiment.runs import LOCK, RECORD, STATE, held
 from experiment.training_state import read_state, write_state
 from modeling import METHODS
 from records import RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
-TIMES = ["training_seconds", "peak_memory_mib"]
+TIMES = ["training_seconds", "evaluation_seconds", "run_seconds", "peak_memory_mib"]
 TIMES += ["other_load", "seconds", "shared_seconds", "started"]
 VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 METHODS_GIVEN = ("--methods", "tfidf", "head", "lora", VARIANT, "full")
@@ -117,7 +119,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, 
         assert process.exitcode == -signal.SIGKILL, (tmp_path / "stderr").read_text()
     assert kills == 6 and within_runs >= 2
     assert contents(one) == contents(two)
-    assert not list(two.rglob("*.part")) and not list(two.rglob(STATE))
+    assert not list(two.rglob(".*.part-*")) and not list(two.rglob(STATE))
     print(f"{kills} kills, {within_runs} of them within a run")
 
 
@@ -125,7 +127,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, 
 def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, moment, tmp_path):
     given = arguments("one", "--methods", "lora", "--epochs", "1")
     folder = tmp_path / "one" / "tiny" / "lora-seed0"
-    monkeypatch.setattr(finetuning, "summarise", lambda _: 0)
+    monkeypatch.setattr(setup, "summarise", lambda _: 0)
     stopped, write = [], RunRecord.write
 
     def write_or_stop(record, path):
@@ -167,7 +169,7 @@ def test_a_terminated_run_keeps_its_evaluations_and_says_how_to_resume(arguments
     assert process.exitcode == 130 and state.exists()
     error = (tmp_path / "stderr").read_text()
     assert error.count("\n") == 1
-    assert "resume with: python finetuning.py --experiment tiny" in error
+    assert "resume with: python finetuning.py --preset" in error
     assert finetuning.main([*given, "--epochs", "3"]) == 2  # what is there has other constants
 
 
@@ -204,7 +206,7 @@ def test_a_run_whose_process_died_is_taken_by_the_one_that_is_left(arguments, st
 
 
 def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch, tmp_path):
-    monkeypatch.setattr(finetuning, "summarise", lambda _: 0)
+    monkeypatch.setattr(setup, "summarise", lambda _: 0)
     looking = []
 
     @contextmanager
@@ -214,26 +216,33 @@ def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch
         with held(lock) as free:
             yield free
 
-    monkeypatch.setattr(experiment, "held", taken)
+    monkeypatch.setattr(queue, "held", taken)
     assert finetuning.main(arguments("one", "--methods", "tfidf", "bitfit")) == 0
     assert len(looking) >= 2 and not any(looking)
 
 
 def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(arguments, tmp_path):
     folder = tmp_path / "one" / "tiny"
-    assert finetuning.main(arguments("one", "--methods", "head", "lora", "--tensorboard")) == 0
+    assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
+    other = tmp_path / "one" / "other" / "bitfit-seed0"
     mine = [folder / "notes" / "run.json", folder / "mine.csv", folder / "head-seed0" / "mine.png"]
-    mine += [folder / "lora-seed0-old" / "run.json"]
+    mine += [folder / "lora-seed0-old" / "run.json", folder / "old-lora-seed0" / "run.json"]
+    mine += [folder / "report.md.part" / "mine", folder / "predictions.csv.part" / "mine"]
+    mine += [other / "run.json"]
     for path in mine:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
-    (folder / "lora-seed0" / "unfinished.safetensors.part").mkdir()  # of a killed process
-    (folder / "bitfit-seed0").mkdir()
-    (folder / "bitfit-seed0" / "unfinished.safetensors").touch()  # a copy may have lost its lock
+    (folder / "bitfit-seed0").symlink_to(other)
+    killed = folder / "lora-seed0" / ".unfinished.pt.part-0a1b2c3d"  # by a killed process
+    killed.mkdir()
+    (killed / "unfinished.pt").touch()
     given = arguments("one", "--methods", "head", "--seeds", "5", "--epochs", "1", "--fresh")
     assert finetuning.main(given) == 0
     folders = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert folders == {"notes", "lora-seed0-old", "head-seed0", "head-seed5"}
+    assert folders == {
+        *("notes", "lora-seed0-old", "old-lora-seed0", "report.md.part", "predictions.csv.part"),
+        *("bitfit-seed0", "head-seed0", "head-seed5"),
+    }
     assert [path.name for path in (folder / "head-seed0").iterdir()] == ["mine.png"]
     assert all(path.read_text() == "mine" for path in mine)
 
@@ -245,7 +254,7 @@ def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path
     (folder / "head-seed0" / "steps.csv").mkdir()
     assert finetuning.main(arguments("one", "--methods", "head", "--fresh")) == 2
     error = capsys.readouterr().err
-    assert "steps.csv cannot be deleted" in error and error.count("\n") == 1
+    assert "steps.csv cannot be written" in error and error.count("\n") == 1
     assert (folder / "runs.csv").exists() and (folder / "experiment.json").exists()
 
 
@@ -259,39 +268,60 @@ def test_a_damaged_output_or_a_users_own_folder_does_not_stop_a_resume(arguments
     assert finetuning.main(arguments("one", "--methods", "head", "lora")) == 0
 
 
+def prepared(arguments):
+    return setup.prepare(parse(vars(finetuning), arguments))
+
+
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
     arguments, tmp_path
 ):
-    given = arguments("one", "--methods", "head", "lora")
-    prepared = finetuning.prepare(parse(vars(finetuning), given))
-    todo = prepared.runs_to_do()
-    assert next(todo).method.name == "head"
+    left = iter(prepared(arguments("one", "--methods", "head", "lora")))
+    assert next(left).method.name == "head"
     assert finetuning.main(arguments("one", "--methods", "lora")) == 0
-    assert list(todo) == []
+    assert list(left) == []
 
 
-def test_a_process_whose_rate_is_another_stops_when_it_sees_a_finished_run(arguments, tmp_path):
-    one, other = (
-        finetuning.prepare(
-            parse(
-                vars(finetuning),
-                arguments("one", "--methods", "head", "--seeds", "0", "1", "2", *own),
-            )
-        )
-        for own in ([], ["--learning-rates", "head=0.5"])  # both start with an empty folder
-    )
-    mine, theirs = one.runs_to_do(), other.runs_to_do()
-    run, late = next(mine), next(theirs)
-    assert (run.seed, late.seed) == (0, 1)
-    finetuning.fine_tune(one, run)
-    with pytest.raises(BadInput, match="head with learning_rate = 0.01, not 0.5"):
-        next(theirs)
-    finetuning.fine_tune(other, late)
-    mine.close()
-    for experiment_ in (one, other):  # none writes a page of two rates
-        with pytest.raises(BadInput, match="learning_rate"):
-            finetuning.summarise(experiment_)
+def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_path):
+    given = arguments("one", "--methods", "head", "--seeds", "0", "1", "2")
+    one, other = prepared(given), prepared([*given, "--weight-decay", "0.5"])
+    with pytest.raises(BadInput, match="WEIGHT_DECAY = 0.5, not 0.01"):
+        next(iter(one))  # the folder says now what the other one's runs depend on
+    run = next(iter(other))
+    other.do(run, lambda run: finetuning.fine_tune(run, other.data, other.settings))
+    with pytest.raises(BadInput, match="WEIGHT_DECAY"):
+        setup.summarise(one)  # writes no page of two
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
+
+
+@pytest.mark.parametrize("change", ["hidden_act", "vocabulary", "head"])
+def test_an_encoder_that_was_changed_is_another_one(
+    change, arguments, model_folder, tmp_path, capsys
+):
+    copy = shutil.copytree(model_folder, tmp_path / "model")
+    given = arguments("one", "--methods", "head", "--model", copy)
+    assert finetuning.main(given) == 0
+    if change == "hidden_act":
+        hostile.edit(copy / "config.json", hidden_act="relu")
+    elif change == "head":
+        hostile.edit_tensors(copy, lambda tensors: tensors["classifier.bias"].add_(1))
+    else:
+        text = (copy / "tokenizer.json").read_text()
+        (copy / "tokenizer.json").write_text(text.replace('"good"', '"goood"'))
+    assert finetuning.main([*given, "--methods", "head", "lora"]) == 2
+    assert "another encoder" in capsys.readouterr().err
+
+
+def test_labels_that_were_renamed_are_noticed_before_anything_is_trained(
+    arguments, reviews_csv, capsys
+):
+    given = arguments("one", "--methods", "head")
+    assert finetuning.main(given) == 0
+    text = reviews_csv.read_text()
+    reviews_csv.write_text(text.replace(",1\n", ",yes\n"))
+    assert finetuning.main([*given, "--methods", "head", "lora"]) == 2
+    assert "another data" in capsys.readouterr().err
+    reviews_csv.write_text(text)
+    assert finetuning.main([*given, "--methods", "head", "lora"]) == 0
 
 
 def test_a_lock_is_given_back_by_the_system_when_its_process_ends(tmp_path):
@@ -314,18 +344,18 @@ def test_state_comes_back_to_the_last_bit(tmp_path):
         optimizer = torch.optim.AdamW(model.trainable_parameters().values(), 0.1)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
-        clock = finetuning.hardware.Clock(torch.device("cpu"))
-        states.append(State(model, optimizer, schedule, scaler, clock))
+        clocks = [finetuning.hardware.Clock(torch.device("cpu")) for _ in range(2)]
+        states.append(State(model, 0.1, optimizer, schedule, scaler, *clocks))
     one, two = states
     for parameter in one.model.trainable_parameters().values():
         parameter.grad = torch.randn_like(parameter)
     one.optimizer.step(), one.schedule.step()
-    one.history, one.clock.seconds = [{"step": 1, "validation_loss": 1 / 3}], 0.1 + 0.2
+    one.training.seconds = 0.1 + 0.2
     write_state(one.state_dict(), tmp_path / STATE)
     drawn = torch.rand(3)
     two.load_state_dict(read_state(tmp_path / STATE))
     assert torch.equal(torch.rand(3), drawn)
-    assert two.history == one.history and two.clock.seconds == 0.1 + 0.2
+    assert two.training.seconds == 0.1 + 0.2
     for a, b in zip(*(s.model.trainable_parameters().values() for s in states), strict=True):
         assert torch.equal(a, b)
         for name, number in one.optimizer.state[a].items():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import setfit
+from studies import setfit
 
 OPTIONS = ("--experiment", "peer", "--max-tokens", "12", "--truncation", "left", "--blocks", "all")
 SPLITS = ("--labels", "60", "--test-examples", "30", "--seeds", "0", "1")
@@ -51,7 +51,7 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
     assert setfit.main(given) == 0
 
     folder = tmp_path / "peer"
-    assert "-m benchmarks.setfit" in json.loads((folder / "experiment.json").read_text())["command"]
+    assert "-m studies.setfit" in json.loads((folder / "experiment.json").read_text())["command"]
     for seed, (body, call) in enumerate(zip(package.loaded, package.trained, strict=True)):
         assert body.folder == str(model_folder) and call["args"].seed == seed
         assert (body.max_seq_length, body.tokenizer.truncation_side) == (12, "left")

@@ -1,8 +1,11 @@
 """The constants of finetuning.py: presets, the command line before them, methods with variants."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +13,13 @@ import finetuning
 from experiment import parse
 from experiment.settings import CONSTANTS
 from modeling import METHODS, PeftModel
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+COMMANDS = sorted(
+    path.parent.name
+    for path in RESULTS.glob("*/experiment.json")
+    if "finetuning.py" in path.read_text()  # not a study of another program
+)
 
 
 def settings(*arguments):
@@ -20,17 +30,44 @@ def texts(*methods, more=()):
     return [method.text for method in settings("--methods", *methods, *more).methods]
 
 
-def test_constants_have_presets_and_the_command_line_goes_before_them(monkeypatch):
-    quick, full = settings("--experiment", "quick"), settings("--experiment", "full")
+def test_a_preset_chooses_values_and_the_command_line_goes_before_them(monkeypatch):
+    quick, full = settings("--preset", "quick"), settings("--preset", "full")
     assert quick.model == "minilm" and full.model.startswith("distilbert/")
     assert full.seeds == (0, 1, 2) and full.max_tokens == 512 and full.labels is None
-    assert settings().experiment == ("full" if torch.cuda.is_available() else "quick")
-    given = settings("--labels", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5")
+    here = settings()
+    assert here.preset == here.experiment == ("full" if torch.cuda.is_available() else "quick")
+    given = settings("--labels", "all", "--seeds", "4", "5", "--learning-rates", "lora=0.5,0.1")
     assert given.labels is None and given.seeds == (4, 5)
-    assert given.learning_rates["lora"] == 0.5
+    assert given.learning_rates["lora"] == (0.5, 0.1)
     assert given.learning_rates["head"] == quick.learning_rates["head"]
+    monkeypatch.setattr(finetuning, "PRESET", "base")
     monkeypatch.setattr(finetuning, "EPOCHS", 9)
-    assert settings("--experiment", "full").epochs == 9
+    assert settings().model == "mpnet" and settings().epochs == 9
+    assert settings("--preset", "full").epochs == 9
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_a_command_says_its_preset_and_gives_the_same_on_any_machine(cuda, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    chosen = "full" if cuda else "quick"
+    assert settings("--epochs", "2").command.split()[2:] == ["--preset", chosen, "--epochs", "2"]
+    given = ["--preset", "base", "--experiment", "quick", "--fresh"]
+    assert settings(*given).model == "mpnet"  # the name of an experiment is only a name
+    assert settings(*given).command.split()[2:] == given[:-1]
+
+
+def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monkeypatch):
+    file = tmp_path / "my tickets.csv"
+    file.touch()
+    own = settings("--dataset", str(file))
+    assert (own.preset, own.experiment, own.folds) == ("own", "my tickets", 5)
+    base = settings("--dataset", str(file), "--preset", "base")
+    for given in (own, base):
+        assert given.labels is None is given.test_examples and given.seeds == (0, 1, 2, 3, 4)
+    assert base.model == "mpnet" and base.experiment == "base"
+    assert settings("--dataset", str(file), "--labels", "50").labels == 50
+    assert settings("--dataset", "absent.csv").preset == "own"
+    assert settings("--dataset", "imdb").preset != "own" != settings("--dataset", "a/b").preset
 
 
 def test_every_constant_has_a_field_and_every_field_a_constant():
@@ -47,24 +84,25 @@ def test_command_line_help_names_every_constant_and_what_the_few_values_are(caps
     assert len(constants) >= 25
     assert all("--" + name.lower().replace("_", "-") in text for name in constants)
     assert "--truncation {left,right}" in text
+    assert "the update is scaled by alpha / r (32)" in " ".join(text.split())
 
 
 def test_a_variant_has_the_constants_values_but_for_what_it_gives():
-    given = ("--lora-rank", "8", "--adapter-bottleneck", "32", "--learning-rates", "lora=0.5")
+    given = ("--lora-rank", "8", "--adapter-bottleneck", "32", "--learning-rates", "lora=0.5,1")
     given += ("--blocks", "2")
     methods = ["lora(rank=4, targets=['q'])", "adapter", "head", "full(learning_rate=1e-5)"]
     lora, adapter, head, full = settings("--methods", *methods, *given).methods
     assert lora.hyperparameters == {
         **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
         **{"pissa": False, "b_rate": 1.0},
-        **{"blocks": 2, "learning_rate": 0.5},
+        **{"blocks": 2, "learning_rate": (0.5, 1.0)},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
-    rates = finetuning.LEARNING_RATES.quick
+    rates = finetuning.LEARNING_RATES
     expected = {"bottleneck": 32, "blocks": 2, "learning_rate": rates["adapter"]}
     assert adapter.hyperparameters == expected
     assert head.hyperparameters == {"learning_rate": rates["head"]}
-    assert full.learning_rate == 1e-5 and full.text == "full(learning_rate=1e-05)"
+    assert full.learning_rates == (1e-5,) and full.text == "full(learning_rate=1e-05)"
 
 
 def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
@@ -95,7 +133,7 @@ def test_blocks_that_no_model_has_are_one_line(value):
             "'lora(rank=0)', whose rank is 0; it should be greater than or",
         ),
         (["lora(dropout=1)"], "whose dropout is 1; it should be less than 1"),
-        (["lora(learning_rate=-1)"], "whose learning_rate is -1; it should be greater than 0"),
+        (["lora(learning_rate=-1)"], "the learning rate is -1; expected a number above 0"),
         (
             ["lora(blocks=-1)"],
             "'lora(blocks=-1)', whose blocks is -1; it should be greater",
@@ -110,10 +148,10 @@ def test_blocks_that_no_model_has_are_one_line(value):
         (["vera(rank=1000000)"], "whose rank is 1000000; it should be less than 65536"),
         (["vera(rank=-1000000)"], "whose rank is -1000000; it should be greater than -65536"),
         (["dora(alpha=1e39)"], "whose alpha is 1e+39; it should be less than"),
-        (["side(width=64.5)"], "whose width is 64.5; it should be a valid integer"),
+        (["reft(first=64.5)"], "whose first is 64.5; it should be a valid integer"),
         (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
-        (["probe(pooling='last')"], "whose pooling is 'last'; it should be 'first', 'mean' or"),
-        (["probe", "probe(pooling='layers')"], "which are the same; keep one"),
+        (["lora+tfidf", "lora(rank=16)+tfidf"], "which are the same; keep one"),
+        (["lora(learning_rate=(0.1, 0))"], "expected a number above 0"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):
@@ -130,16 +168,68 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_without_a_constant(m
     monkeypatch.setitem(METHODS, "mine", Mine)
     rates = ("--learning-rates", "mine=0.1")
     mine, other = settings("--methods", "mine", "mine(k=-5)", *rates).methods
-    assert mine.hyperparameters == {"k": 3, "learning_rate": 0.1}
-    assert other.hyperparameters == {"k": -5, "learning_rate": 0.1}
+    assert mine.hyperparameters == {"k": 3, "learning_rate": (0.1,)}
+    assert other.hyperparameters == {"k": -5, "learning_rate": (0.1,)}
     with pytest.raises(ValueError, match="which are the same"):
         settings("--methods", "mine", "mine(k=3)", *rates)
+
+
+def test_a_hyperparameter_of_ones_own_method_takes_no_constant_of_its_name(monkeypatch):
+    class Mine(PeftModel):
+        def adapt(self, warmup: float = 0.5, blocks: int | None = None) -> None:
+            """Nothing."""
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    given = settings("--methods", "mine", "--learning-rates", "mine=0.1", "--blocks", "2")
+    assert given.methods[0].hyperparameters["warmup"] == 0.5
+    assert given.methods[0].hyperparameters["blocks"] == 2
+    assert "WARMUP" in given.shared_constants()
+
+
+def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
+    values = {"SEEDS": range(3), "METHODS": ["head"], "LORA_RANK": np.int64(4)}
+    values |= {"LEARNING_RATES": {"head": [1e-3], "lora": 0.1, "adapter": np.array([0.1, 1])}}
+    given = parse(vars(finetuning) | values, [])
+    assert given.seeds == (0, 1, 2) and given.lora_rank == 4
+    assert [method.text for method in given.methods] == ["head"]
+    assert given.learning_rates == {"head": (1e-3,), "lora": (0.1,), "adapter": (0.1, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("LORA_RNK", "sets LORA_RNK; did you mean LORA_RANK"),
+        ("lora_rank", "sets lora_rank; did you mean LORA_RANK"),
+        ("XYZZY", "sets XYZZY: no constant"),
+    ],
+)
+def test_a_misspelt_constant_is_named(name, words):
+    with pytest.raises(ValueError, match=words):
+        parse(vars(finetuning) | {name: 4}, [])
+
+
+def test_a_constant_that_was_deleted_is_named():
+    values = {name: value for name, value in vars(finetuning).items() if name != "EPOCHS"}
+    with pytest.raises(ValueError, match="finetuning.py has no EPOCHS"):
+        parse(values, [])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_committed_command_gives_the_constants_beside_it(command):
+    about = json.loads((RESULTS / command / "experiment.json").read_text())
+    _, program, *arguments = shlex.split(about["command"])
+    given = parse(vars(finetuning), arguments).constants()
+    assert program.endswith("finetuning.py") and arguments[0] == "--preset"
+    expected = {k: v for k, v in about["constants"].items() if k in given}
+    rates = expected["learning_rates"]
+    given["learning_rates"] = {name: given["learning_rates"][name] for name in rates}
+    assert {k: given[k] for k in expected} == expected
 
 
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--experiment", "mine-tuning", "-tuning is the end of what --tune writes"),
+        ("--preset", "fast", "PRESET is 'fast'; choose from full, base, quick, own"),
         ("--contrasts", "lora - lora()", "it should be two methods, such as 'lora - probe'"),
     ],
 )
@@ -166,7 +256,7 @@ def test_the_command_that_resumes_finds_the_program_from_another_folder(monkeypa
 
 
 def test_the_command_that_resumes_does_not_start_over():
-    given = ["--experiment", "a b", "--methods", "lora(rank=4)", "--fresh"]
+    given = ["--preset=quick", "--experiment", "a b", "--methods", "lora(rank=4)", "--fresh"]
     assert settings(*given).fresh
-    expected = "python finetuning.py --experiment 'a b' --methods 'lora(rank=4)'"
+    expected = "python finetuning.py --preset=quick --experiment 'a b' --methods 'lora(rank=4)'"
     assert settings(*given).command == expected

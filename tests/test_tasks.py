@@ -2,15 +2,18 @@
 
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
+from markdown_it import MarkdownIt
 
-from benchmarks.statistics import experiment
-from evaluation import statistics, style, tasks
+from evaluation import statistics, style
+from evaluation.metrics import METRICS
 from evaluation.results import Results
+from studies import compact, tasks
 
 PLANNED = ["lora - head", "lora - adapter"]
 
@@ -21,7 +24,8 @@ def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", m
     for i, task in enumerate(names):
         own = {"experiment": f"{name}-{task}", "dataset": task, "contrasts": contrasts}
         own["equivalence_margin"] = margin
-        begin(tmp_path / f"{name}-{task}", constants=EXPERIMENT["constants"] | own, **data)
+        about = data | {"constants": EXPERIMENT["constants"] | own, "digests": {"data": task}}
+        begin(tmp_path / f"{name}-{task}", **about)
         for method, right in (("head", 20), ("lora", 30 + i), ("adapter", 29)):
             for seed in (0, 1):
                 add(tmp_path / f"{name}-{task}", method, seed, right, record=own)
@@ -122,7 +126,9 @@ def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
 
 def test_without_planned_contrasts_the_page_has_accuracies_alone(tmp_path):
     page, csv = tasks.write_page(*experiments(tmp_path, contrasts=[]))
-    assert "Planned" not in page.read_text() and csv.exists()
+    text = page.read_text()
+    assert "Planned" not in text and csv.exists()
+    assert all(f"### Test {metric.label}, {metric.unit}\n" in text for metric in METRICS.values())
 
 
 def test_one_seed_is_said_and_a_page_elsewhere_is_linked(tmp_path):
@@ -135,7 +141,7 @@ def test_one_seed_is_said_and_a_page_elsewhere_is_linked(tmp_path):
     folders[1].rename(other)
     (other / "report.md").touch()
     page = tasks.write_page(folders[0], other)[0].read_text()
-    assert tasks.ONCE in page and "over 1 seeds" not in page and "one seed each" in page
+    assert "of other texts, one run" in page and "seeds, paired" not in page
     assert "| [r8](other/few-r8/report.md) |" in page
 
 
@@ -217,35 +223,52 @@ def test_a_mean_of_tasks_with_two_margins_is_refused(tmp_path, capsys):
     assert "EQUIVALENCE_MARGIN is 0.01 and 0.02" in capsys.readouterr().err
 
 
-def test_the_mean_over_one_task_is_that_task():
-    rng = np.random.default_rng(0)
-    right = {name: rng.random((3, 200)) < 0.8 for name in "ab"}
-    seeds = {name: [0, 1, 2] for name in "ab"}
-    alone = statistics.compare(right, [("a", "b")], seeds)
-    pd.testing.assert_frame_equal(
-        alone, statistics.compare_over_tasks([(right, seeds, None)], [("a", "b")])
-    )
+def test_one_data_set_by_two_paths_is_refused(tmp_path, capsys):
+    folders = experiments(tmp_path, ("a.csv", "b.csv"))
+    begin(folders[1], **Results.read(folders[1]).experiment | {"digests": {"data": "a.csv"}})
+    assert tasks.main([*map(str, folders)]) == 2
+    assert "have the same data" in capsys.readouterr().err
+    more = experiments(tmp_path, ("a.csv",), name="many", train=900, validation=100)
+    assert tasks.main([*map(str, folders[:1] + more)]) == 0  # with more labels it is no other
 
 
-def test_errors_of_independent_tasks_add_up_in_squares():
-    """Two tasks of the same spread: the mean's error is smaller by the root of two."""
-    rng = np.random.default_rng(1)
-    a, b = experiment(rng, 3000, (0.8, 0.8), (4, 4), (0.01, 0.01)).values()
-    parts = a.astype(int) - b.astype(int)
-    one, two = (statistics._errors([[parts]] * count) for count in (1, 2))
-    assert one.reviews.std() > 0
-    assert two.scale == pytest.approx(one.scale / 2**0.5)
-    assert two.reviews.std() == pytest.approx(one.reviews.std() / 2**0.5, rel=0.05)
-    assert (one.freedom, two.freedom) == (pytest.approx(3), pytest.approx(6))
+@pytest.mark.parametrize("name", ["few.md", "few.png", "few.csv", "few-labels.png"])
+def test_nothing_but_the_same_commands_page_is_overwritten(tmp_path, capsys, name):
+    folders = [*map(str, experiments(tmp_path, ("imdb", "r8", "trec")))]
+    assert tasks.main(folders) == 0 and tasks.main(folders) == 0
+    before = (tmp_path / "few.md").read_bytes()
+    assert tasks.main(folders[:2]) == 2  # a page of other experiments
+    assert (tmp_path / "few.md").read_bytes() == before
+    for path in tmp_path.glob("few*.*"):
+        path.unlink()
+    (tmp_path / name).write_text("# My own\n")
+    assert tasks.main(folders) == 2
+    assert f"{name} is there" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.glob("few*.*")] == ["# My own\n"]
 
 
-def test_tasks_may_have_different_numbers_of_seeds():
-    rng = np.random.default_rng(2)
-    of = []
-    for count in (2, 3):
-        right = experiment(rng, 200, (0.8, 0.8), (count, count), (0.01, 0.01))
-        of.append((right, {name: list(range(count)) for name in right}, None))
-    row = statistics.compare_over_tasks(of, [("0", "1")]).iloc[0]
-    assert "t over 2 to 3 seeds, paired" in row["test"]
-    each = [right["0"].mean() - right["1"].mean() for right, *_ in of]
-    assert row["difference"] == pytest.approx(np.mean(each))
+def test_an_experiment_is_compacted_over_nothing_but_its_own_compact_form(tmp_path, capsys):
+    one, other = map(str, experiments(tmp_path))
+    target, mine = str(tmp_path / "kept"), tmp_path / "mine"
+    assert compact.main([one, target]) == 0 and compact.main([one, target]) == 0
+    mine.mkdir()
+    (mine / "report.md").write_text("# My own\n")
+    for source, place in ((other, target), (other, one), (one, one), (one, str(mine))):
+        assert compact.main([source, place]) == 2
+        assert "is not of this experiment" in capsys.readouterr().err
+    assert (mine / "report.md").read_text() == "# My own\n"
+    assert Results.read(target).experiment["constants"]["dataset"] == "imdb"
+
+
+def test_folders_and_tasks_with_markup_are_text_and_links_stay_links(tmp_path):
+    bad = "a) <script>x<br> $b_c$ ![i](j) [l"
+    folders = experiments(tmp_path, (f"{bad}1", f"{bad}2"), name="few")
+    for folder in folders:
+        (folder / "report.md").touch()
+    text = tasks.write_page(*folders)[0].read_text()
+    shown = text.rpartition("\n    ")[0]  # but for the command, which is a block of code
+    assert "<script" not in shown and "![i]" not in shown
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    links = [unquote(token.attrs["href"]) for token in inline if token.type == "link_open"]
+    assert links == [f"{folder.name}/report.md" for folder in folders]

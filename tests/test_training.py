@@ -1,5 +1,6 @@
 """The training loop, against what is known of it, and what it asks of a device."""
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import finetuning
 import hardware
 from data_utils import Split, training_batches
-from experiment import Run, Series, State, cached_states, parse
+from experiment import Run, State, parse, training_facts
+from experiment.state_cache import Store, compute
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
 CPU = torch.device("cpu")
@@ -34,19 +36,25 @@ def tokenised(n, seed=0):
     random = np.random.default_rng(seed)
     lengths = random.integers(3, 12, n)
     ids = torch.from_numpy(random.integers(5, 20, lengths.sum(), dtype=np.int32))
-    return Split([""] * n, torch.arange(n) % 2, ids, lengths, pad_id=0)
+    short, rows = np.zeros(n, bool), np.arange(n)
+    return Split([""] * n, torch.arange(n) % 2, ids, lengths, 0, short, rows)
 
 
 def in_training(model, options, examples, rate=0.01):
     """The state that training starts from, as `finetuning.start` makes it."""
-    optimizer, schedule = finetuning.optimizer_and_schedule(model, examples, options, rate)
+    steps = options.epochs * -(-examples // options.batch_size)
+    optimizer, schedule = finetuning.optimizer_and_schedule(model, steps, options, rate)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return State(model, optimizer, schedule, scaler, hardware.Clock(CPU))
+    clocks = hardware.Clock(CPU), hardware.Clock(CPU)
+    return State(model, rate, optimizer, schedule, scaler, *clocks)
 
 
-def run_of(options, method="head"):
-    series = Series(Path(options.results), {}, {}, ["0", "1"])
-    return Run(series, Method(method, {"learning_rate": 0.01}), 0)
+def run_of(folder, rates=(0.01,)):
+    return Run(folder, Method("head", {"learning_rate": rates}), 0, {}, {}, ["0", "1"])
+
+
+def a_step(state, split, index, options):
+    return finetuning.step(state, split, index, options, options.most_tokens(CPU, True)).tolist()
 
 
 # ------------------------------------------------------------------ the loop
@@ -66,7 +74,7 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
         options = changed(settings("--micro-batch-tokens", str(tokens)), gradient_clip=float("inf"))
         state = in_training(model, options, 13, rate=0.0)
         state.optimizer.zero_grad = lambda: None
-        loss, norm, correct = finetuning.step(state, split, index, options).tolist()
+        loss, norm, correct = a_step(state, split, index, options)
         batch = split.batch(index)
         logits = model(batch.input_ids, batch.attention_mask)
         assert loss == pytest.approx(cross_entropy(logits, batch.labels).item(), rel=1e-5)
@@ -78,7 +86,7 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
     assert (whole - parts).norm() < 1e-5 * whole.norm()
 
 
-def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(monkeypatch):
+def test_loss_is_the_mean_over_texts_with_an_uneven_last_batch(monkeypatch):
     """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, model = tokenised(5), HeadOnlyModel(tiny().float())
@@ -89,7 +97,7 @@ def test_loss_is_the_mean_over_reviews_with_an_uneven_last_batch(monkeypatch):
     assert sorted(map(len, batches)) == [1, 2, 2]
     with finetuning.tqdm(disable=True) as bar:
         row = finetuning.train_part(state, split, batches, options, bar)
-    logits = finetuning.predict(model, split, options)
+    logits = finetuning.predict(model, split, 10**6)
     each = -logits.log_softmax(1)[torch.arange(5), split.labels]
     assert row["train_loss"] == pytest.approx(each.sum().item() / 5, rel=1e-6)
     assert row["train_accuracy"] == (logits.argmax(1) == split.labels).sum().item() / 5
@@ -118,39 +126,66 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     torch.manual_seed(0)
     model = HeadOnlyModel(tiny().float())
     options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
-    options = changed(options, results=str(tmp_path), evaluations_per_epoch=2)
+    options, run = changed(options, evaluations_per_epoch=2), run_of(tmp_path)
     state = in_training(model, options, 64, rate=0.03)
-    finetuning.train(state, splits, run_of(options), options)
+    finetuning.train(state, splits, options, run)
     losses = [row["validation_loss"] for row in state.history]
     best = state.history[losses.index(min(losses))]
     last = state.history[-1]["epoch"]
     assert best["epoch"] < last == (epochs_run or best["epoch"] + patience)
-    logits = finetuning.predict(model, splits["validation"], options)
-    assert finetuning.score(logits, splits["validation"])[0] == min(losses)
+    run.load_best(state)
+    measured, _ = finetuning.evaluate(model, splits["validation"], options)
+    assert measured["loss"] == min(losses)
 
 
-def test_patience_is_counted_in_whole_steps(tmp_path):
+def test_the_learning_rate_with_the_lowest_validation_loss_is_kept(tmp_path):
+    """Each rate starts anew; the tensors of the best of all evaluations are kept."""
+    splits = {"train": tokenised(64, seed=1), "validation": tokenised(64, seed=2)}
+    options, run = (
+        settings("--epochs", "2", "--batch-size", "8"),
+        run_of(tmp_path, (1e-4, 0.1, 1e-2)),
+    )
+    starts, alone = [], {}
+    for rate in run.rates():
+        torch.manual_seed(0)
+        state = in_training(HeadOnlyModel(tiny().float()), options, 64, rate)
+        starts.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
+        finetuning.train(state, splits, options, run)
+        alone[rate] = min(row["validation_loss"] for row in state.evaluations())
+    assert all(torch.equal(starts[0], other) for other in starts[1:])
+    assert len({row["learning_rate"] for row in state.history}) == 3
+    facts = training_facts(state, run, {})
+    assert facts["learning_rate"] == min(alone, key=alone.get)
+    assert facts["rates_tried"] == {f"{rate:g}": loss for rate, loss in alone.items()}
+    run.load_best(state)
+    measured, _ = finetuning.evaluate(state.model, splits["validation"], options)
+    assert measured["loss"] == min(alone.values()) == facts["scores"]["validation_loss"]
+
+
+def test_patience_is_counted_in_whole_steps_of_one_learning_rate(tmp_path):
     """At 23 and 13 of 5 steps an epoch the floating-point difference is below two epochs."""
     state = in_training(HeadOnlyModel(tiny().float()), settings(), 16)
-    state.history = [{"step": 13, "validation_loss": 0.5}, {"step": 23, "validation_loss": 0.6}]
+    rows = [{"step": 13, "validation_loss": 0.5}, {"step": 23, "validation_loss": 0.6}]
+    state.history = [{"step": 40, "validation_loss": 0.1, "learning_rate": 0.5}]
+    assert state.steps_since_best() == 0
+    state.history += [row | {"learning_rate": 0.01} for row in rows]
     assert 23 / 5 - 13 / 5 < 2 and state.steps_since_best() == 2 * 5
 
 
-def test_a_validation_loss_that_is_not_finite_fails_the_run(tmp_path):
+def test_a_validation_loss_that_is_not_finite_ends_training(tmp_path):
     splits = {"train": tokenised(16, seed=1), "validation": tokenised(16, seed=2)}
     splits["train"].token_ids[splits["train"].token_ids == 19] = 18
-    model, options = HeadOnlyModel(tiny().float()), changed(settings(), results=str(tmp_path))
+    model, options = HeadOnlyModel(tiny().float()), settings()
     model.pretrained.get_input_embeddings().weight[19] = float("nan")
     state = in_training(model, options, 16)
-    with pytest.raises(FloatingPointError, match="validation loss is nan after step 1"):
-        finetuning.train(state, splits, run_of(options), options)
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        finetuning.train(state, splits, options, run_of(tmp_path))
 
 
 def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
     model = METHODS["adapter"](tiny())
-    optimizer, _ = finetuning.optimizer_and_schedule(
-        model, 100, settings("--weight-decay", "0.1"), 1
-    )
+    given = settings("--weight-decay", "0.1")
+    optimizer, _ = finetuning.optimizer_and_schedule(model, 100, given, 1)
     matrices, vectors = optimizer.param_groups
     assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0
     assert all(p.ndim == 2 for p in matrices["params"])
@@ -163,9 +198,8 @@ def test_biases_and_norms_are_not_decayed_and_frozen_weights_not_optimised():
 def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmup):
     from transformers import get_linear_schedule_with_warmup
 
-    options = settings("--epochs", "3", "--batch-size", "8", "--warmup", str(warmup))
-    ours = finetuning.optimizer_and_schedule(METHODS["head"](tiny()), 50, options, 0.5)
-    steps = 3 * 7
+    options, steps = settings("--warmup", str(warmup)), 21
+    ours = finetuning.optimizer_and_schedule(METHODS["head"](tiny()), steps, options, 0.5)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup * steps), steps)
     rates = []
@@ -197,16 +231,18 @@ def test_steps_read_no_value_from_the_device(method, family):
     if family in ("deberta-v2", "mpnet") and method != "head":
         pytest.skip("transformers' own code of this family reads values in its attention")
     split, options = tokenised(12), settings("--batch-size", "6")
-    choice = {"blocks": 1} if method == "lora" else {}  # from stored states, as head-only
+    choice = {"blocks": 1} if method == "lora" else {}  # from cached output, as head-only
     model = METHODS[method](tiny(family).float(), **choice)
     use_fast_attention(model.pretrained, torch.device("cuda"))  # as on a GPU
-    split = cached_states(model, {"train": split}, options)[0]["train"]
-    assert (split.frozen is not None) == (method in ("head", "lora"))
+    if method in ("head", "lora"):
+        store = Store("digest", model, model.frozen_blocks, CPU)
+        compute(model, split, [store], 10**6)
+        split = replace(split, frozen=store.of(split))
     state = in_training(model, options, 12)
     state.model.train()
     with Reads() as reads:
         for index in training_batches(split.lengths, 6, 0, 1):
-            finetuning.step(state, split, index, options)
+            finetuning.step(state, split, index, options, 10**6)
     assert reads.count == 0
     with Reads() as reads:
         torch.ones(1).item()
@@ -229,15 +265,14 @@ def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
     split, options = tokenised(12).to(device), settings("--batch-size", "6")
     model = METHODS[method](tiny().float()).to(device)
     use_fast_attention(model.pretrained, device)
-    optimizer, schedule = finetuning.optimizer_and_schedule(model, 12, options, 0.01)
-    scaler = torch.amp.GradScaler("cuda", enabled=False)
-    state = State(model, optimizer, schedule, scaler, hardware.Clock(device))
+    state = in_training(model, options, 12)
+    state.scaler = torch.amp.GradScaler("cuda", enabled=False)
     batches = training_batches(split.lengths, 6, 0, 1)
-    finetuning.step(state, split, batches[0], options)  # the first call prepares libraries
+    finetuning.step(state, split, batches[0], options, 10**6)  # the first call prepares libraries
     torch.cuda.set_sync_debug_mode("error")
     try:
         for index in batches:
-            finetuning.step(state, split, index, options)
+            finetuning.step(state, split, index, options, 10**6)
             state.schedule.get_last_lr()
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -254,7 +289,7 @@ def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
         state = in_training(model, options, 12)
         state.scaler = torch.amp.GradScaler("cpu", enabled=enabled)
         for index in training_batches(split.lengths, 6, 0, 1):
-            loss, norm, _ = finetuning.step(state, split, index, options).tolist()
+            loss, norm, _ = a_step(state, split, index, options)
         parameters = model.trainable_parameters().values()
         weights.append(torch.cat([p.detach().flatten() for p in parameters]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
@@ -267,7 +302,7 @@ def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale(monk
     state.model.pretrained.classifier.weight.data *= 100  # a loss times 3e38 is infinite
     state.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
     before = [p.detach().clone() for p in state.model.trainable_parameters().values()]
-    _, norm, _ = finetuning.step(state, split, np.arange(6), options).tolist()
+    _, norm, _ = a_step(state, split, np.arange(6), options)
     assert not np.isfinite(norm) and state.scaler.get_scale() == pytest.approx(1.5e38)
     after = state.model.trainable_parameters().values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -285,15 +320,18 @@ def test_the_scale_of_the_loss_comes_back_with_the_state():
     states = [in_training(METHODS["lora"](tiny().float()), options, 6) for _ in range(2)]
     for state, scale in zip(states, (2.0**10, 2.0**16), strict=True):
         state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-    states[0].history = [{"step": 1, "epoch": 1.0, "validation_loss": 0.5}]
     states[1].load_state_dict(states[0].state_dict())
     assert states[1].scaler.get_scale() == 2.0**10
+    for enabled in (False, True):  # begun on a card with bf16, resumed on one without, and back
+        states[0].scaler = torch.amp.GradScaler("cpu", enabled=not enabled)
+        states[1].scaler = torch.amp.GradScaler("cpu", enabled=enabled)
+        states[1].load_state_dict(states[0].state_dict())
 
 
 def test_what_trains_the_head_alone_has_more_epochs():
     options = settings("--epochs", "3", "--head-epochs-factor", "10")
     epochs = {
         name: finetuning.settings_for(METHODS[name](tiny()), options).epochs
-        for name in ("head", "lora", "bitfit", "side")
+        for name in ("head", "lora", "bitfit")
     }
-    assert epochs == {"head": 30, "lora": 3, "bitfit": 3, "side": 3}
+    assert epochs == {"head": 30, "lora": 3, "bitfit": 3}

@@ -1,5 +1,0 @@
-"""Speed and memory, side by side with what users would pick instead."""
-
-import boundary
-
-boundary.before_libraries()

@@ -1,0 +1,146 @@
+"""What a run leaves of its classifier: checkpoint.json, and the trained tensors as safetensors.
+
+    checkpoint.json       the method and its hyperparameters, the pooling, the labels, the column of
+                          the texts; the encoder by name, and its digest
+    trained.safetensors   what the method trains, head included; or the weights of a baseline
+    words.json            the vocabulary of TF-IDF
+
+The frozen weights are the encoder's. A bundled one is recorded by its short name (`minilm`), so
+that the checkpoint loads in another environment; a folder by its path. A combination (`lora+tfidf`)
+has no tensors: `parts` are the folders of its parts, as seen from its own.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from boundary import BadInput, reading, replacing, write
+from data_utils import ENCODERS
+from records import DAMAGED
+
+from .base import PeftModel
+from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier
+from .methods import Method, method_of
+
+TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
+OF_A_RUN = ("run.json", "history.csv", "unfinished.pt", ".lock", TENSORS)
+
+
+class About(BaseModel):
+    """What checkpoint.json says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str  # its name; of a combination as one types it, "lora+tfidf"
+    hyperparameters: dict[str, Any] = {}
+    pooling: str | None = None
+    base_model: str | None = None  # "minilm", a hub name or a folder
+    encoder_digest: str | None = None
+    label_names: list[str] = []  # a combination has those of its parts
+    max_tokens: int | None = None
+    truncation: str | None = None  # the side on which longer texts lose tokens
+    text_column: str | None = None  # of the training texts
+    parts: list[str] = []
+
+
+def save_checkpoint(
+    classifier: PeftModel | ProbeClassifier | TfidfClassifier, folder: Path, about: dict[str, Any]
+) -> None:
+    """Write `classifier` to `folder`, so that `load_finetuned` brings it back.
+
+    `about` has base_model, encoder_digest, label_names, max_tokens, truncation, text_column, and
+    pooling where the classifier does not know its own.
+    """
+    base = about["base_model"]
+    if base not in ENCODERS and Path(base).is_dir():
+        about = about | {"base_model": str(Path(base).resolve())}
+    if isinstance(classifier, PeftModel):
+        method, tensors = method_of(classifier), classifier.trainable_parameters()
+        about = about | {"hyperparameters": classifier.hyperparameters}
+    else:
+        method = TFIDF if isinstance(classifier, TfidfClassifier) else PROBE
+        tensors, words = classifier.to_tensors()
+    if method == TFIDF:  # it has no encoder
+        about = {name: about[name] for name in ("label_names", "text_column")}
+        write(folder / WORDS, json.dumps(words, ensure_ascii=False) + "\n")
+    else:
+        about = about | {"pooling": classifier.pooling or about.get("pooling")}
+    save_tensors(tensors, folder / TENSORS)
+    _write_about(folder, About(**about | {"method": method}))
+
+
+def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
+    """Write to `folder` that `method` combines the checkpoints in `parts`, as seen from there."""
+    parts = [Path(part).as_posix() for part in parts]
+    _write_about(folder, About(method=method.text, parts=parts))
+
+
+def _write_about(folder, about):
+    values = about.model_dump(exclude_defaults=True)
+    write(folder / ABOUT, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_about(folder: Path) -> About:
+    """What checkpoint.json says. Raises `BadInput` where it is damaged."""
+    path = folder / ABOUT
+    with reading(str(path), DAMAGED):
+        about = About(**json.loads(path.read_text(encoding="utf-8")))
+    if about.parts:
+        first = read_about(checkpoint_folder(folder / about.parts[0]))
+        shared = {"label_names": first.label_names, "text_column": first.text_column}
+        about = about.model_copy(update=shared)
+    return about
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """`folder`, or the folder `final` in it. Raises `BadInput` where neither has a checkpoint."""
+    for place in (folder, folder / "final"):
+        if (place / ABOUT).is_file():
+            return place
+    expected = "expected the folder of a run, or of a final model"
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder; {expected}")
+    if any((folder / name).exists() for name in OF_A_RUN):
+        raise BadInput(f"{folder} has no {ABOUT}, its run is unfinished; resume the experiment")
+    if runs := sorted(path.parent.name for path in folder.glob(f"*/{ABOUT}")):
+        raise BadInput(f"{folder} has no final model; give one of its runs: {', '.join(runs)}")
+    raise BadInput(f"{folder} has no {ABOUT}; {expected}")
+
+
+# ---------------------------------------------------------------------------- tensors
+
+
+def save_trained(model: PeftModel, path: Path) -> None:
+    """Write the trained tensors to `path`, whole or not at all."""
+    save_tensors(model.trainable_parameters(), path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors to `path` as safetensors, whole or not at all."""
+    with replacing(path) as file:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)
+
+
+def load_trained(model: PeftModel, path: Path) -> None:
+    """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
+    with reading(str(path), DAMAGED):
+        model.load_trained(load_file(path), path)
+
+
+def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifier:
+    """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
+    path = folder / TENSORS
+    with reading(str(path), DAMAGED):
+        tensors = load_file(path)
+        try:
+            if about.method == PROBE:
+                return ProbeClassifier.from_tensors(tensors, about.pooling)
+            words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+            return TfidfClassifier.from_tensors(tensors, words)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}; {DAMAGED}") from None

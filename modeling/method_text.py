@@ -1,0 +1,58 @@
+"""How a method is typed, and what its folder is called: text in, a safe file name out."""
+
+import ast
+from typing import Any
+from urllib.parse import quote
+
+from boundary import BadInput
+
+EXPECTED = "a name, or a name and its hyperparameters such as lora(rank=4)"
+UNREADABLE = SyntaxError, ValueError, TypeError, RecursionError, MemoryError
+
+
+def read_text(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The names and given hyperparameters in "lora(rank=4)+tfidf", in its order.
+
+    Values are Python's literals; nothing is evaluated. Raises `BadInput` for anything else.
+    """
+    try:
+        node, calls = ast.parse(text.strip(), mode="eval").body, []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # (a + b) + c
+            calls.insert(0, node.right)
+            node = node.left
+        return [_read_call(call) for call in (node, *calls)]
+    except UNREADABLE:
+        raise BadInput(f"the method {text!r} cannot be read; expected {EXPECTED}") from None
+
+
+def _read_call(node):
+    name = node.func if isinstance(node, ast.Call) else node
+    if not isinstance(name, ast.Name) or getattr(node, "args", ()):
+        raise SyntaxError
+    keywords = getattr(node, "keywords", ())
+    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+    if len(given) < len(keywords):
+        raise SyntaxError  # one is given twice
+    return name.id, given
+
+
+def in_file_name(value: Any) -> str:
+    """A hyperparameter's value in letters that every file name can have; no two values share one.
+
+    A text that reads as another literal keeps its quotes: 1 is 1, and '1' is %271%27.
+    """
+    if isinstance(value, tuple):  # ("q", "v") is q+v, ("q",) is q+
+        return "+".join(map(in_file_name, value)) + "+" * (len(value) < 2)
+    if isinstance(value, str) and not _reads_as_literal(value):
+        return quote(value, safe="")
+    return quote(repr(value), safe="")
+
+
+def _reads_as_literal(text):
+    for read in (ast.literal_eval, float):
+        try:
+            read(text)
+            return True
+        except UNREADABLE:
+            continue
+    return False

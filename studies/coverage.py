@@ -1,0 +1,258 @@
+"""Do intervals with five folds hold what they claim? Samples of real tasks, with the truth known.
+
+    python -m studies.coverage FOLDER [samples]
+
+A pool of 6,000 texts of each bundled task stands for the population. A sample of 800 of them, or of
+300 (of imdb by film), is what a user has: TF-IDF, the probe and both together are tested in five
+folds. Two truths are estimated from the texts left out:
+
+    these models     the difference of the five models' mean accuracies, on the texts left out
+    the algorithm    the same of the models of all samples that do not contain the text
+
+Both are known but to their own standard error, with which the intervals are widened before it is
+counted whether they hold the truth. The penalties of both classifiers are chosen on the first
+sample, for all: choosing them in each fold takes most of the time. FOLDER keeps features and
+finished samples, so that a stopped run goes on; docs/results/coverage.csv has what is finished.
+"""
+
+import json
+import os
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+import data_utils
+import hardware
+import modeling
+from boundary import replacing, write
+from evaluation import statistics
+from evaluation.metrics import METRICS, PLANNABLE
+from evaluation.stored import Predictions
+
+FILE = Path("docs/results/coverage.csv")
+TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
+POOL, SIZES, FOLDS = 6_000, (800, 300), 5
+METHODS = ("tfidf", "probe", "probe+tfidf")
+INVERSE_PENALTIES = {"tfidf": (3.0, 30.0, 300.0), "probe": (1e-4, 1e-3, 1e-2)}
+PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
+
+
+def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """The pool's texts, labels and perhaps groups, and MiniLM's features (N, (L + 1) d)."""
+    task, path = data_utils.load_task(name), folder / f"{name}.npy"
+    order = np.random.default_rng(0).permutation(len(task.rows))
+    if "group" in task.rows:  # whole films
+        groups = task.rows["group"].to_numpy()[order]
+        order = order[np.argsort(pd.factorize(groups)[0], kind="stable")]
+    rows = task.rows.iloc[order[:POOL]].reset_index(drop=True)
+    if not path.exists():
+        config = modeling.load_config(data_utils.encoder_folder("minilm"), task.label_names)
+        source = data_utils.encoder_folder("minilm")
+        tokenizer = modeling.load_tokenizer(source, config, 128)
+        model = modeling.METHODS["head"](modeling.load_pretrained(source, config), "layers")
+        split = data_utils.tokenise(rows["text"].tolist(), rows["label"].to_numpy(), tokenizer)
+        most = modeling.tokens_at_once(128, hardware.choose_device(), training=False)
+        with replacing(path) as part, part.open("wb") as file:
+            np.save(file, modeling.features(model, split, most))
+    return rows, np.load(path)
+
+
+def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A sample's places in the pool, and those of the texts left out, of other groups."""
+    places = np.arange(len(rows))
+    if "group" not in rows:
+        rest, sample = train_test_split(
+            places, test_size=size, stratify=rows["label"], random_state=seed
+        )
+        return sample, rest
+    groups = rows["group"].sample(frac=1, random_state=seed)
+    order = pd.Series(pd.factorize(groups)[0], groups.index).sort_values(kind="stable").index
+    sample = order[:size].to_numpy()
+    return sample, places[~rows["group"].isin(rows["group"].iloc[sample])]
+
+
+def models(rows: pd.DataFrame, features: np.ndarray) -> dict[str, tuple[Pipeline, np.ndarray]]:
+    """The two classifiers as modeling/baseline.py fits them, and what each reads of the pool."""
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    tfidf = make_pipeline(words, LogisticRegression(max_iter=1000))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return {"tfidf": (tfidf, rows["text"].to_numpy(object)), "probe": (probe, features)}
+
+
+def choose(rows: pd.DataFrame, features: np.ndarray, size: int) -> dict[str, float]:
+    """The inverse penalty of each, with the lowest cross-validated loss on the first sample."""
+    sample, labels, chosen = draw(rows, size, 0)[0], rows["label"].to_numpy(), {}
+    for name, (model, inputs) in models(rows, features).items():
+        values = {"logisticregression__C": INVERSE_PENALTIES[name]}
+        search = GridSearchCV(model, values, scoring="neg_log_loss", cv=FOLDS)
+        search.fit(inputs[sample], labels[sample])
+        chosen |= {name: search.best_params_["logisticregression__C"]}
+    return chosen
+
+
+def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> dict:
+    """One sample in five folds: the predictions of its texts, and of all texts left out.
+
+    `inside` (methods, n) are of each text's fold's model, `outside` (methods, folds, N) of each
+    fold's model, -1 for the sample's texts and its groups.
+    """
+    sample, rest = draw(rows, size, seed)
+    labels = rows["label"].to_numpy()
+    groups = rows["group"].to_numpy(object) if "group" in rows else None
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = kind(FOLDS, shuffle=True, random_state=seed)
+    folds = folds.split(sample, labels[sample], None if groups is None else groups[sample])
+    inside = np.zeros((len(METHODS), size), np.int8)
+    outside = np.full((len(METHODS), FOLDS, len(rows)), -1, np.int8)
+    fold_of = np.zeros(size, int)
+    for fold, (train, held) in enumerate(folds):
+        tested, logits = np.concatenate([sample[held], rest]), []
+        for name, (model, inputs) in models(rows, features).items():
+            model.set_params(logisticregression__C=penalties[name])
+            model.fit(inputs[sample[train]], labels[sample[train]])
+            logits.append(model.predict_log_proba(inputs[tested]))
+        for method, each in enumerate((*logits, sum(logits))):
+            inside[method, held] = each.argmax(1)[: len(held)]
+            outside[method, fold, rest] = each.argmax(1)[len(held) :]
+        fold_of[held] = fold
+    return {"sample": sample, "folds": fold_of, "inside": inside, "outside": outside}
+
+
+# ---------------------------------------------------------------------------- what it says
+
+
+def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
+    """A row for each sample, pair and metric: the interval, both truths, and what holds which."""
+    labels, table = rows["label"].to_numpy(), []
+    for metric in PLANNABLE:
+        outside = [values_left_out(metric, labels, each["outside"]) for each in samples]
+        mean = np.nanmean(outside, axis=0)  # (methods, N), of all models that have not seen it
+        for each, of_models in zip(samples, outside, strict=True):
+            predictions = predictions_of(rows, each)
+            found = statistics.compare([predictions.scores(metric)], PAIRS)
+            out = np.isfinite(of_models[0])
+            for interval in found.itertuples():
+                pair = [METHODS.index(m) for m in (interval.method_a, interval.method_b)]
+                half, middle = (
+                    (interval.high - interval.low) / 2,
+                    (interval.high + interval.low) / 2,
+                )
+                row = {"metric": metric, "pair": f"{interval.method_a} - {interval.method_b}"}
+                row |= {"difference": interval.difference, "half_width": half}
+                other = nadeau_bengio(predictions, metric, interval)
+                row["nadeau_bengio_half_width"] = other[1]
+                for truth, values in (("models", of_models), ("algorithm", mean)):
+                    at, error = estimate((values[pair[0]] - values[pair[1]])[out], rows[out])
+                    row[truth] = at
+                    row[f"{truth}_off"] = (middle - at) / np.hypot(half, 1.96 * error)
+                    row[f"nadeau_bengio_{truth}_off"] = (other[0] - at) / np.hypot(
+                        other[1], 1.96 * error
+                    )
+                table.append(row)
+    return pd.DataFrame(table)
+
+
+def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """(methods, N) the metric's value of each text left out, the mean over folds' models."""
+    values = np.full((len(METHODS), len(labels)), np.nan)
+    rest = outside[0, 0] >= 0
+    for method, predicted in enumerate(outside[:, :, rest]):
+        logits = np.eye(labels.max() + 1)[predicted.ravel()]
+        each = METRICS[metric].values(np.tile(labels[rest], FOLDS), logits)
+        values[method, rest] = each.reshape(FOLDS, -1).mean(axis=0)
+    return values
+
+
+def predictions_of(rows: pd.DataFrame, each: dict) -> Predictions:
+    """As an experiment with folds has them."""
+    sample, classes = each["sample"], rows["label"].max() + 1
+    logits = {
+        (method, fold): np.eye(classes, dtype=np.float32)[inside[each["folds"] == fold]]
+        for method, inside in zip(METHODS, each["inside"], strict=True)
+        for fold in range(FOLDS)
+    }
+    groups = pd.factorize(rows["group"].iloc[sample])[0] if "group" in rows else None
+    labels = rows["label"].to_numpy()[sample]
+    return Predictions(labels, logits, groups, rows=sample, folds=each["folds"])
+
+
+def estimate(values: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
+    """The mean of a truth's values, and its standard error; groups are whole."""
+    groups = pd.factorize(rows["group"])[0] if "group" in rows else np.arange(len(rows))
+    rest = np.bincount(groups, values - values.mean())
+    return values.mean(), (rest**2).sum() ** 0.5 / len(values)
+
+
+def nadeau_bengio(predictions: Predictions, metric: str, pair) -> tuple[float, float]:
+    """The mean over folds and the half-width of the corrected resampled t (2003), to compare."""
+    differences = []
+    for fold in range(FOLDS):
+        labels = predictions.labels[predictions.tested(fold)]
+        a, b = (predictions.logits[m, fold] for m in (pair.method_a, pair.method_b))
+        differences.append(METRICS[metric].compute(labels, a) - METRICS[metric].compute(labels, b))
+    variance = np.var(differences, ddof=1) * (1 / FOLDS + 1 / (FOLDS - 1))
+    return np.mean(differences), stats.t.ppf(0.975, FOLDS - 1) * variance**0.5
+
+
+def summary(judged: pd.DataFrame) -> pd.DataFrame:
+    """Coverage and half-widths by task, size, metric and pair; shares and points of 100."""
+    off = [column for column in judged if column.endswith("_off")]
+    table = judged.assign(**{name: judged[name].abs() <= 1 for name in off})
+    table["needed_factor"] = judged["models_off"].abs()  # its 95th percentile holds 95 %
+    keys = ["task", "texts", "metric", "pair"]
+    parts = table.groupby(keys, sort=False)
+    columns = {"samples": parts.size()}
+    columns |= {f"covers_{name.removesuffix('_off')}": 100 * parts[name].mean() for name in off}
+    for name in ("half_width", "nadeau_bengio_half_width", "models", "algorithm"):
+        columns[name] = 100 * parts[name].mean()
+    columns["needed_factor"] = parts["needed_factor"].quantile(0.95)
+    return pd.DataFrame(columns).reset_index()
+
+
+def test_once(name: str, pool: tuple, sample: tuple[int, int], folder: Path) -> None:
+    """Test a sample (size, seed) of a task, unless its file is there."""
+    path, chosen = (folder / f"{name}-{'-'.join(map(str, sample[:n]))}" for n in (2, 1))
+    if path.with_suffix(".npz").exists():
+        return
+    if not chosen.with_suffix(".json").exists():
+        write(chosen.with_suffix(".json"), json.dumps(choose(*pool, sample[0])))
+    penalties = json.loads(chosen.with_suffix(".json").read_text())
+    with replacing(path.with_suffix(".npz")) as part:
+        np.savez_compressed(part, **test(*pool, *sample, penalties))
+
+
+def main(folder: Path, most: int) -> None:
+    """Test what samples are missing, a round of all tasks at a time, and write the table."""
+    pools = {name: pool_of(name, folder) for name in TASKS}
+    with threadpool_limits(1):
+        for seed, size in product(tqdm(range(most), desc="samples of each task"), SIZES):
+            for name, pool in pools.items():
+                test_once(name, pool, (size, seed), folder)
+    tables = []
+    for name, (rows, _) in pools.items():
+        for size in SIZES:
+            files = sorted(folder.glob(f"{name}-{size}-*.npz"))
+            judged = judge(rows, [dict(np.load(file)) for file in files])
+            tables.append(summary(judged.assign(task=name, texts=size)))
+    pd.concat(tables).to_csv(FILE, index=False, float_format="%.4g")
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 200)

@@ -1,0 +1,170 @@
+"""How fast is training, and how near to what the machine can do?
+
+    python -m studies.speed                  all blocks learn
+    python -m studies.speed --blocks 3 2     the last 3, and 2
+    python -m studies.speed --reviews 16 --rounds 1 --into results       a glance
+
+into speed.csv and speed_checks.csv of docs/results; `benchmark` names the options.
+
+Every system takes its turn in every round, in a new process, so that a machine that slows down
+slows all of them; the second of two passes is timed. Each number is the median over the rounds, of
+memory the maximum, a ratio the median of the ratios within rounds. Where the last blocks alone
+learn, ours reads the output of the others from a file; peft adapts the same blocks, and runs all.
+The floor of a ratio is that of the required FLOPs (studies/flops.py).
+
+    peft defaults   peft and transformers' Trainer as they come
+    peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder
+"""
+
+import argparse
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
+
+import pandas as pd
+import torch
+
+import finetuning
+import hardware
+from studies import flops, peers
+from studies.work import Training, peak_memory, prepared, put_rows
+
+METHODS = ("lora", "adapter")
+KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
+OPTIONS = ("--experiment", "quick", "--blocks", "all", "--max-tokens", "512", "--pooling", "first")
+OPTIONS += ("--epochs", "100")  # the learning rate never reaches 0
+
+
+def systems(depths: list[int]) -> list[tuple[str, str]]:
+    """What is timed, in the order of its turns: the system, and the method as one types it."""
+    rows = [("ours", "full")] if depths else [("peft defaults", "lora"), ("ours", "full")]
+    for last in ("", *(f"(blocks={blocks})" for blocks in depths)):
+        rows += [("ours", "lora" + last), ("ours", "adapter" + last), ("peft tuned", "lora" + last)]
+    return rows
+
+
+def measure(system: str, method: str, model: str, reviews: int) -> dict:
+    """One pass over the texts: seconds and required FLOPs of each, and memory (MiB)."""
+    own = ["--methods", method, "--model", model, "--test-examples", "2"]
+    if system == "peft defaults":  # few: it takes long, in batches that are not grouped by length
+        reviews, own = min(32, reviews), [*own, "--encoder-dropout", "own"]
+    own += ["--labels", str(round(reviews / 0.8))]  # with validation's
+    mine = system == "ours"  # no other system keeps what tensors free
+    memory_as_usual = nullcontext() if mine else mock.patch.object(hardware, "keep_freed_memory")
+    with memory_as_usual, prepared(*OPTIONS, *own) as experiment:
+        (run,) = experiment.runs()
+        two_passes = ours(experiment, run) if mine else with_peft(experiment, run, system)
+        seconds, memory = peak_memory(experiment.device, two_passes)
+        config, chosen = experiment.config, run.method.hyperparameters
+        lengths = experiment.splits(0)["train"].lengths
+    blocks, stored = chosen["blocks"] or config.num_hidden_layers, chosen["blocks"] is not None
+    shape = flops.Shape(config.hidden_size, config.intermediate_size, blocks, stored)
+    size = chosen.get("rank") or chosen.get("bottleneck", 0)
+    needed = flops.required(shape, lengths, run.method.name, size)
+    row = {"system": system, "method": run.method.name, "blocks": blocks, "memory": memory}
+    return row | {"seconds": seconds / len(lengths), "flops": needed / len(lengths)}
+
+
+def ours(experiment, run) -> Callable[[], float]:
+    """Two passes of `finetuning.py`'s loop; the seconds of the second."""
+    training = Training(experiment, run)
+    return lambda: [training(), training()][-1]
+
+
+def with_peft(experiment, run, system) -> Callable[[], float]:
+    """The same LoRA by peft and Trainer."""
+    device, ends = experiment.device, []
+    model = peers.lora(experiment.pretrained().to(device), run.method, task_type="SEQ_CLS")
+    options = peers.tuned(device) if system == "peft tuned" else {}
+    steps = finetuning.steps_per_epoch(len(experiment.splits(0)["train"]), experiment.settings)
+
+    def note():
+        hardware.synchronise(device)
+        ends.append(time.perf_counter())
+
+    def two_passes():
+        peers.train(experiment, model, {steps, 2 * steps}, note, num_train_epochs=2, **options)
+        return ends[1] - ends[0]
+
+    return two_passes
+
+
+def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFrame:
+    """A row for each system and round."""
+    context, rows = multiprocessing.get_context("forkserver"), []
+    context.set_forkserver_preload(["studies.peers", "studies.work"])  # imports once
+    for number in range(asked.rounds):
+        rate = flops.matrix_rate(device)
+        for system, method in systems(asked.blocks):
+            with ProcessPoolExecutor(1, context) as pool:
+                row = pool.submit(measure, system, method, asked.model, asked.reviews).result()
+            row |= {"round": number, "utilisation": row["flops"] / row["seconds"] / rate}
+            rows.append(row | {"reviews_a_second": 1 / row["seconds"]})
+            print(f"{number + 1}: {system}, {method}: {row['seconds']:.3g} s a text", flush=True)
+    return pd.DataFrame(rows)
+
+
+def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
+    """A row for each system: rates, model FLOPs utilisation and peak memory, over the rounds."""
+    found = timings.groupby(KEY, sort=False).agg(
+        reviews_per_second=("reviews_a_second", "median"),
+        model_flops_utilisation=("utilisation", "median"),
+        peak_memory_mib=("memory", "max"),
+        repeats=("round", "count"),
+    )
+    return found.reset_index().assign(device=device)
+
+
+def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, float | None]]:
+    """What is claimed of training so many blocks: the measured ratio, and its floor."""
+    each = timings.pivot(index="round", columns=KEY)
+    every, rows = timings["blocks"].max(), []
+
+    def claim(what, one, other, value="seconds", floor=True):
+        found = [(each[column][one] / each[column][other]).median() for column in (value, "flops")]
+        rows.append((what, blocks, found[0], found[1] if floor else None))
+
+    for method in METHODS:
+        mine = "ours", method, blocks
+        others = {"the same on all": ("ours", method, every)} if blocks < every else {}
+        for what, other in (others | {"full fine-tuning of all": ("ours", "full", every)}).items():
+            claim(f"{method}: an epoch, against {what}", mine, other)
+            claim(f"{method}: peak memory, against {what}", mine, other, "memory", floor=False)
+        for peer in ("peft defaults", "peft tuned"):
+            if (peer, method, blocks) in each["seconds"]:
+                theirs = peer, method, blocks
+                claim(f"{method}: times as fast as {peer}", theirs, mine, floor=False)
+    return rows
+
+
+def main():
+    """Time everything, print it, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, nargs="*", default=[], help="of the last blocks")
+    parser.add_argument("--model", default="minilm", help="as finetuning.py's")
+    parser.add_argument("--reviews", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--into", type=Path, default=Path("docs/results"), help="a folder")
+    asked = parser.parse_args()
+    device = hardware.choose_device()
+    where = f"{hardware.describe(device)}, {platform.system()}, torch {torch.__version__}"
+    timings = time_systems(device, asked)
+    claims = [row for k in asked.blocks or [timings["blocks"].max()] for row in checks(timings, k)]
+    tables = {
+        "speed": table(timings, where),
+        "speed_checks": pd.DataFrame(claims, columns=["what", "blocks", "measured", "floor"]),
+    }
+    name = " ".join([asked.model, *(["--blocks", *map(str, asked.blocks)] if asked.blocks else [])])
+    for kind, rows in tables.items():
+        print(rows.to_string(index=False, float_format="{:.3g}".format), end="\n\n")
+        rows.insert(0, "benchmark", name)
+        put_rows(asked.into / f"{kind}.csv", rows, ["benchmark"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""Experiments on several tasks on one page: which method, and is it better than a probe?
+
+    python -m studies.tasks results/few-*     writes results/few.md, few.csv and few.png
+
+Experiments with one model and number of labels are a group. A group opens with the planned
+contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
+the mean is known better than any one task. What the same command wrote before is replaced, and
+nothing else.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from boundary import BadInput, write
+from evaluation import statistics, tables
+from evaluation.comparisons import difference_bars
+from evaluation.files import run_command
+from evaluation.markdown import code, escape, number, with_interval
+from evaluation.markdown import table as markdown
+from evaluation.metrics import METRICS, PLANNABLE
+from evaluation.results import Results, check_different
+from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
+
+TITLE = "Which method, on which task?"
+LABELS = "What are more labels worth?"
+MEAN = "mean of the tasks"
+CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
+CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
+FILES = (".md", ".csv", ".png", "-labels.png")  # how the names of what this writes end
+ENDS = ["accuracy_low", "accuracy_high"]
+PLACES = {"different": "worse", "equivalent": "equivalent", "undecided": ""}  # beside the best
+WIDEST = 4  # contrasts beside one another in a figure
+CONSTANT = {"margin": "EQUIVALENCE_MARGIN", "metric": "METRIC"}
+BARS = "bars: 95 % intervals of single differences"
+
+
+def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
+    """A row for each experiment and method: its metrics with intervals, and its place.
+
+    `place` is "best" for the highest of an experiment, "worse" for what differs from that, and
+    "equivalent".
+    """
+    parts, scores = [], [f"test_{name}" for name in METRICS if name not in PLANNABLE]
+    for results in experiments:
+        points = results.intervals.assign(**_where(results), place="")
+        points["label"] = [results.looks[method].label for method in points["method"]]
+        points = points.join(results.runs.groupby("method")[scores].mean(), on="method")
+        best = points.loc[points["accuracy"].idxmax(), "method"]
+        pairs = pd.concat([results.contrasts, results.comparisons])
+        for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
+            two = points["method"].isin([pair.method_a, pair.method_b])
+            points.loc[two, "place"] = PLACES[pair.verdict]
+        points.loc[np.isclose(points["accuracy"], points["accuracy"].max()), "place"] = "best"
+        parts.append(points)
+    return pd.concat(parts, ignore_index=True)
+
+
+def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
+    """The planned contrasts that every task has: of their mean, then of each; Holm within each.
+
+    The experiments are of one group: one model and number of labels. One task has no mean.
+    """
+    each = [results.contrasts.assign(**_where(results)) for results in experiments]
+    planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
+    pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
+    scores = [results.predictions.scores(results.metric) for results in experiments]
+    means = statistics.compare(scores, pairs, experiments[0].margin)
+    means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(scores) > 1)
+    table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
+    named = [
+        f"{looks[a].label} − {looks[b].label}" if (a, b) in pairs else None
+        for a, b in zip(table["method_a"], table["method_b"], strict=True)
+    ]
+    return table.assign(difference_of=named).dropna(subset="difference_of")
+
+
+def _where(results):
+    """What an experiment was made on; those of one `group` have a page's section."""
+    labels = results.experiment["data"]["train"] + results.experiment["data"]["validation"]
+    model = results.experiment["model"]
+    group = f"{model}, {labels:,} labels"
+    return {"task": task_of(results), "model": model, "labels": labels, "group": group}
+
+
+def task_of(results: Results) -> str:
+    """What its task is called."""
+    return results.experiment["constants"]["dataset"]
+
+
+# ---------------------------------------------------------------------------- the page
+
+
+def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str]) -> str:
+    """The figures, then for each group contrasts of the mean and methods by tasks; the tasks."""
+    parts = [f"# {TITLE}", *images]
+    for name, experiments in groups.items():
+        rows = (table[table["group"] == name] for table in (points, pairs))
+        parts += [f"## {escape(name)}", *_section(experiments, *rows)]
+    return "\n\n".join([*parts, "## The tasks", _tasks(sum(groups.values(), []))]) + "\n"
+
+
+def _section(experiments, points, pairs):
+    parts, means = [], pairs[pairs["task"] == MEAN]
+    if len(means):
+        parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
+    parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy)]
+    parts.append(
+        f"Means over the seeds; in brackets 95 % intervals, of {_covers(experiments)}. Bold: "
+        "the highest of its task; ≈: equivalent to that, †: significantly worse, on its page."
+    )
+    for name, metric in METRICS.items():
+        column = name if name in PLANNABLE else f"test_{name}"
+        if name != "accuracy":
+            cell = partial(_cell, column=column, metric=metric)
+            parts += [f"### Test {metric.label}, {metric.unit}", grid(points, "label", cell)]
+    if len(pairs):
+        alone = pairs[pairs["task"] != MEAN]
+        parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
+    return parts
+
+
+def _covers(experiments):
+    return " or ".join(dict.fromkeys(results.covers for results in experiments))
+
+
+def _cell(row, column, metric):
+    return number(getattr(row, column) * metric.scale, metric.form)
+
+
+def _with_means(points):
+    """These accuracies, and the mean over the tasks of each method that all of them have."""
+    means = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
+    means = means.loc[means["size"] == points["task"].nunique(), "mean"]
+    means = means.rename("accuracy").reset_index().assign(task=MEAN, place="")
+    return pd.concat([points, means]) if points["task"].nunique() > 1 else points
+
+
+def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
+    """A markdown table with a column for each task, and a row for each value of column `rows`."""
+    names = list(dict.fromkeys(table[rows]))
+    columns = {"method" if rows == "label" else "difference": map(escape, names)}
+    for task, part in table.groupby("task", sort=False):
+        cells = {getattr(row, rows): cell(row) for row in part.itertuples()}
+        columns[escape(task)] = [cells.get(name, "") for name in names]
+    return markdown(columns)
+
+
+def _accuracy(row):
+    text = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
+    marked = {"best": f"**{text}**", "equivalent": f"{text} ≈", "worse": f"{text} †"}
+    return marked.get(row.place, text)
+
+
+def _difference(row):
+    text = with_interval(row.difference, row.low, row.high)
+    word = {"different": "significant", "undecided": ""}.get(row.verdict, row.verdict)
+    return f"{text}, **{word}**" if word else text
+
+
+def _tasks(experiments):
+    data = [results.experiment["data"] for results in experiments]
+    columns = {
+        "task": [_link(results, experiments[0].folder.parent) for results in experiments],
+        "classes": [str(len(r.experiment["label_names"])) for r in experiments],
+        "labelled texts": [f"{each['train'] + each['validation']:,}" for each in data],
+        "test texts": [f"{each['test']:,}" for each in data],
+        "seeds": [str(r.runs["seed"].nunique()) for r in experiments],
+    }
+    for name in CONSTANTS:
+        values = [as_text(r.experiment["constants"].get(name)) for r in experiments]
+        columns[name.upper()] = map(escape, values)
+    return markdown(columns)
+
+
+def _link(results, base):
+    """To its page, where that is kept, from the folder `base`."""
+    task, page = escape(task_of(results)), results.folder / "report.md"
+    return f"[{task}]({quote(_from(base, page))})" if page.exists() else task
+
+
+def _from(base, path):
+    return Path(os.path.relpath(path, base)).as_posix()
+
+
+def differences(pairs: pd.DataFrame, margin: float):
+    """A panel for each contrast: each task's, then their mean's; a row of them for each group.
+
+    More than `WIDEST` contrasts take several rows.
+    """
+    lines = []  # a group, its rows, and the contrasts that stand beside one another
+    every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
+    for group, table in pairs.groupby("group", sort=False):
+        names = [name for name in every if name in set(table["difference_of"])]
+        lines += [(group, table, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
+    columns = max(len(part) for *_, part in lines)
+    heights = [0.6 + 0.42 * table["task"].nunique() for _, table, _ in lines]
+    image, panels = plt.subplots(
+        nrows=len(lines),
+        ncols=columns,
+        figsize=(3.3 * columns + 1.2, sum(heights) + 0.8),
+        height_ratios=heights,
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
+    for row, (group, table, part) in enumerate(lines):
+        tasks = sorted(table["task"].unique(), key=lambda task: task == MEAN)
+        for axes, name in zip(panels[row], part, strict=False):
+            rows = table[table["difference_of"] == name].set_index("task").loc[tasks]
+            handles = difference_bars(axes, rows, margin)
+            axes.set_title("" if row and lines[row - 1][2] == part else name, fontsize=10)
+        for axes in panels[row, len(part) :]:
+            axes.set_visible(False)
+        panels[row, 0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
+        panels[row, 0].set_yticks(range(len(tasks)), tasks)
+        panels[row, 0].set_ylim(len(tasks) - 0.5, -0.5)
+    is_cut = cut(panels[0, 0], 100 * pairs["difference"], 100 * pairs[["low", "high"]], across=True)
+    for column in panels.T:
+        lowest = [axes for axes in column if axes.get_visible()][-1]
+        lowest.set_xlabel("points" + (", axis cut" if is_cut else ""))
+        lowest.tick_params(labelbottom=True)
+    return image, BARS, handles
+
+
+def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
+    """Accuracy against labels, a row of panels a model, of methods with several numbers of labels.
+
+    None where there is no such method.
+    """
+    numbers = points.groupby(["model", "task", "method"])["labels"].transform("nunique")
+    points = points[numbers > 1].sort_values("labels", kind="stable")
+    if points.empty:
+        return None
+    models, tasks = (list(points[column].unique()) for column in ("model", "task"))
+    rows, columns = len(models), len(tasks)
+    size = (2.7 * columns + 1, 2.8 * rows + 0.6)
+    image, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    shown = [method for method in looks if method in set(points["method"])]
+    for axes, (model, task) in zip(panels.flat, product(models, tasks), strict=True):
+        panel = points[(points["model"] == model) & (points["task"] == task)]
+        axes.set_visible(not panel.empty)
+        if panel.empty:
+            continue
+        for i, method in enumerate(shown):
+            part, look = panel[panel["method"] == method], looks[method]
+            style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
+            x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
+            ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
+            error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
+        ticks = sorted(panel["labels"].unique())
+        axes.set(xscale="log", xlabel="labels")
+        axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
+        axes.minorticks_off()
+        axes.margins(x=0.2)
+        is_cut = cut(axes, 100 * panel["accuracy"], 100 * panel[ENDS])
+        axes.set_title(task + (", axis cut" if is_cut else ""), fontsize=10)
+    for model, row in zip(models, panels, strict=True):
+        first = next(axes for axes in row if axes.get_visible())
+        first.set_ylabel(f"{model}\ntest accuracy (%)", fontsize=10)
+    return image, "bars: 95 % intervals", [line_handle(looks[method]) for method in shown]
+
+
+def write_page(*folders: Path) -> list[Path]:
+    """Write the page, its table and its figures beside the folders; returns their paths."""
+    experiments = [Results.read(folder.absolute()) for folder in folders]
+    for name in ("margin", "metric"):
+        values = list(dict.fromkeys(getattr(results, name) for results in experiments))
+        if len(values) > 1:
+            raise BadInput(
+                f"{CONSTANT[name]} is {values[0]} and {values[1]}; expected one value for all"
+            )
+    groups, cuts = _groups(experiments), {}
+    for results in experiments:
+        how = tuple(map(results.experiment["constants"].get, CUT))
+        cuts.setdefault((results.experiment["model"], task_of(results)), set()).add(how)
+    points = accuracies(experiments)
+    alike = [len(cuts[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
+    pairs = pd.concat([contrasts(group) for group in groups.values()], ignore_index=True)
+    common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
+    base = experiments[0].folder.parent
+    path = base / ("-".join(common) or "tasks")
+    names = [_from(base, results.folder) for results in experiments]
+    made = code(f"python -m studies.tasks {shlex.join(names)}")
+    _check(path, made)
+    looks = {method: look for results in experiments for method, look in results.looks.items()}
+    set_style()
+    figures = {}  # by title
+    if drawn := by_labels(points[alike], looks):
+        figures[LABELS] = Path(f"{path}-labels.png"), drawn
+    if len(pairs):
+        figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
+    images = [f"![{title}]({quote(file.name)})" for title, (file, _) in figures.items()]
+    text = f"{page(groups, points, pairs, images)}\nFrom the files alone, here:\n\n{made}\n"
+    return [
+        write(Path(f"{path}.md"), text),
+        write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
+        *(save(file, drawn, title, "") for title, (file, drawn) in figures.items()),
+    ]
+
+
+def _groups(experiments):
+    """The experiments by model and number of labels. Raises `BadInput` for one data set twice."""
+    groups = {}
+    for results in experiments:
+        group = groups.setdefault(_where(results)["group"], [])
+        if task_of(results) in map(task_of, group):
+            raise BadInput(
+                f"{task_of(results)} is the DATASET of two of these experiments; expected others"
+            )
+        group.append(results)
+    for group in groups.values():
+        check_different(group)
+    return groups
+
+
+def _check(path, made):
+    """Raise `BadInput` where a file that is not of this command would be overwritten."""
+    page = Path(f"{path}.md")
+    there = [file for end in FILES if (file := Path(f"{path}{end}")).exists()]
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if there and not text.endswith(f"{made}\n"):
+        raise BadInput(
+            f"{there[0]} is there, and this command for the same folders has not written it; move "
+            "it away first"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """One page of the given folders; returns the exit status, 0 or 2."""
+    expected = "give two folders of results or more, such as results/few-*"
+    return run_command(write_page, arguments, range(2, 1000), expected)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The answer for one's own texts: the rule of advice, and how the advised method errs."""
+
+import numpy as np
+import pytest
+from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
+from scipy.special import softmax
+from sklearn import metrics as sklearn
+
+from boundary import BadInput
+from evaluation import answer
+from evaluation.results import Results, check_different
+
+NAMES = ["billing", "login", "other"]
+METHODS = ["full", "lora+tfidf", "probe", "tfidf", "adapter", "lora"]
+
+
+def of_right(folder, n, **right):
+    """Results of one fold's texts: each method is right on these of n, a slice or an array."""
+    constants = EXPERIMENT["constants"] | {"methods": list(right)}
+    begin_folds(folder, 2, constants=constants)
+    truth = np.arange(n) % 2
+    for method, texts in right.items():
+        is_right = np.zeros(n, bool)
+        is_right[texts] = True
+        add_folds(folder, method, 2, truth, 2.0 * np.eye(2)[np.where(is_right, truth, 1 - truth)])
+    return Results.read(folder)
+
+
+@pytest.fixture
+def errs(tmp_path):
+    """Results of a method in three folds, whose labels, logits and rows are known."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 200, p=[0.5, 0.3, 0.2])
+    logits = (1.5 * np.eye(3)[truth] + rng.normal(size=(200, 3))).astype(np.float32)
+    begin_folds(tmp_path, 3, label_names=NAMES)
+    add_folds(tmp_path, "head", 3, truth, logits, NAMES)
+    return Results.read(tmp_path), truth, logits
+
+
+def test_methods_go_from_the_simplest_to_fine_tuning(tmp_path):
+    results = of_right(tmp_path, 40, **dict.fromkeys(METHODS, slice(20)))
+    expected = ["tfidf", "probe", "lora", "lora+tfidf", "adapter", "full"]
+    assert answer.by_simplicity(results) == expected
+
+
+def test_a_lead_within_a_standard_error_advises_the_simpler_method(tmp_path):
+    """The two disagree on 20 and 24 of 400 texts: a lead of 4, whose standard error is 6.6."""
+    results = of_right(tmp_path, 400, tfidf=slice(320), lora=slice(20, 344))
+    advice = answer.advice(results)
+    assert (advice.method, advice.best, results.advised) == ("tfidf", "lora", "tfidf")
+    assert "leads by 1.0 points" in advice.sentence and "would make such a lead" in advice.sentence
+    half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401  # of the difference, as of single runs
+    assert advice.texts_needed == pytest.approx(400 * (half / 0.01) ** 2, rel=0.02)
+
+
+@pytest.mark.parametrize(("lead", "significant"), [(10, False), (30, True)])
+def test_a_larger_lead_advises_the_method_that_leads(tmp_path, lead, significant):
+    """Of 40 + lead texts that the two disagree on."""
+    results = of_right(tmp_path, 400, tfidf=slice(320), lora=slice(20, 340 + lead))
+    advice = answer.advice(results)
+    assert advice.method == advice.best == "lora"
+    assert (advice.texts_needed is None) == significant
+
+
+def test_a_significantly_worse_method_is_never_advised(tmp_path):
+    rng = np.random.default_rng(1)
+    for i in range(5):
+        right = {method: rng.random(300) < rng.uniform(0.6, 0.9) for method in METHODS}
+        results = of_right(tmp_path / str(i), 300, **right)
+        advised = answer.advice(results).method
+        tables = [results.contrasts, results.comparisons]
+        worse = {row.method_b for t in tables for row in t.itertuples() if row.p_holm < 0.05}
+        assert advised not in worse
+
+
+def test_rows_are_sorted_with_differences_from_the_probe(tmp_path):
+    results = of_right(tmp_path, 400, tfidf=slice(280), probe=slice(320), lora=slice(360))
+    rows = answer.methods(results).set_index("method")
+    assert list(rows.index) == ["lora", "probe", "tfidf"]
+    assert rows["difference"].dropna().tolist() == pytest.approx([0.1, -0.1])
+    assert rows["verdict"].dropna().tolist() == ["significant", "significant"]
+    assert rows.loc["lora", "difference_low"] < 0.1 < rows.loc["lora", "difference_high"]
+    text = answer.terminal(results)
+    assert "90.0 (" in text and "Use LoRA" in text and "each text tested once" in text
+
+
+def test_precision_recall_and_confusions_are_scikit_learns(errs):
+    results, truth, logits = errs
+    predicted = logits.argmax(1)
+    table = answer.per_label(results, "head")
+    expected = sklearn.precision_recall_fscore_support(truth, predicted)
+    for column, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert table[column].tolist() == pytest.approx(values.tolist())
+    counts = answer.confusion(results, "head")
+    assert (counts.to_numpy() == sklearn.confusion_matrix(truth, predicted)).all()
+    assert answer.majority(results) == ("billing", (truth == 0).mean())
+
+
+def test_of_several_seeds_confusions_are_the_mean(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "head", 0, right=20), add(tmp_path, "head", 1, right=30)
+    results = Results.read(tmp_path)
+    assert answer.confusion(results, "head").to_numpy().diagonal().sum() == 25
+    assert answer.per_label(results, "head")["support"].tolist() == [TESTS / 2] * 2
+    assert results.advised is None  # no texts of one's own
+
+
+def test_the_least_confident_texts_go_to_a_person(errs):
+    results, truth, logits = errs
+    order = np.argsort(softmax(logits, axis=1).max(axis=1))  # least confident first
+    right = (logits.argmax(1) == truth)[order]
+    expected = [right.mean(), right[20:].mean(), right[100:].mean()]
+    assert answer.referral(results, "head", (0, 10, 50))["accuracy"].tolist() == expected
+    assert expected[0] < expected[2]
+
+
+def test_the_most_confident_errors_are_listed_with_their_rows_and_texts(errs):
+    results, truth, logits = errs
+    shares = softmax(logits, axis=1)
+    wrong = np.flatnonzero(logits.argmax(1) != truth)
+    expected = wrong[np.argsort(-shares.max(axis=1)[wrong])][:20]
+    table = answer.confident_errors(results, "head", [f"text {i}" for i in range(200)])
+    assert table["row"].tolist() == expected.tolist()
+    assert table["text"].tolist() == [f"text {i}" for i in expected]
+    assert table["label"].tolist() == [NAMES[i] for i in truth[expected]]
+    assert table["predicted"].tolist() == [NAMES[i] for i in logits.argmax(1)[expected]]
+    assert table["confidence"].tolist() == pytest.approx(shares.max(axis=1)[expected])
+
+
+@pytest.mark.parametrize(
+    ("half", "words"),
+    [(0.60, "are worth it"), (0.705, "cannot be told"), (0.72, "less than a point")],
+)
+def test_whether_more_labels_are_worth_it_is_said_with_an_interval(half, words):
+    width = 0.005 if half == 0.72 else 0.02
+    scores = [(value, value - width, value + width) for value in (half, 0.72)]
+    assert words in answer.more_labels(*scores)
+
+
+def test_one_data_set_is_not_counted_twice(tmp_path):
+    for name, digest in (("a", "d1"), ("b", "d2"), ("c", "d1")):
+        begin(tmp_path / name, digests={"data": digest}), add(tmp_path / name, "head", 0)
+    a, b, c = (Results.read(tmp_path / name) for name in "abc")
+    check_different([a, b])
+    with pytest.raises(BadInput, match="have the same data"):
+        check_different([a, b, c])

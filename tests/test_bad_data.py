@@ -1,0 +1,147 @@
+"""Bad data is refused in one line, and no code that comes with it is run; files: test_files.py."""
+
+import json
+import os
+import pickle
+
+import pandas as pd
+import pytest
+from conftest import reviews_frame
+from datasets import Dataset, DatasetDict
+
+from boundary import BadInput
+from data_utils import load_task
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def lines(n=40, **columns):
+    """A function that writes a file of JSON lines with n texts and these columns in a folder."""
+
+    def make(folder):
+        rows = reviews_frame(n).assign(**columns).to_dict("records")
+        return write(folder / "r.jsonl", "\n".join(map(json.dumps, rows)))
+
+    return make
+
+
+def folder_of(**frames):
+    """A function that writes a CSV file a split."""
+
+    def make(folder):
+        for split, frame in frames.items():
+            frame.to_csv(folder / f"{split}.csv", index=False)
+        return folder
+
+    return make
+
+
+def class_folders(folder, *more):
+    for label in ("neg", "pos", *more):
+        write(folder / "train" / label / "1.txt", "text")
+    return folder
+
+
+ROWS = reviews_frame(60)
+CSV = "text,label\n" + "\n".join(f"film {i},{i % 2}" for i in range(60)) + "\n"
+TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
+KIND = "; expected whole numbers, booleans or strings"
+BAD = {
+    "no such file": (lambda d: d / "absent.csv", "absent.csv does not exist"),
+    "a file that is refused": (lambda d: write(d / "r.csv", CSV + "a, b,1\n"), "r.csv, row 62: 3 "),
+    "one label": (
+        lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
+        "have the label '1'; expected two",
+    ),
+    "no label at all": (
+        lambda d: write(d / "o.csv", "text,label\na,\nb,\n"),
+        "no train text of ",
+    ),
+    "numbers as texts": (lines(text=range(40)), "int values, not text"),
+    "fractions": (lines(label=[0.5, 1.0] * 20), "float values" + KIND),
+    "labels of two kinds": (lines(label=["0", 0] * 20), "int and str values" + KIND),
+    "lists as labels": (lines(label=[[0], [1]] * 20), "list values" + KIND),
+    "control characters": (lines(label=["\x1b[2J", "c"] * 20), r"the label '\x1b[2J'"),
+    "only spaces": (
+        lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'),
+        "is left (2 × empty text)",
+    ),
+    "two files for a split": (
+        lambda d: write(write(d / "train.csv", CSV).with_suffix(".json"), "[]").parent,
+        "has train.csv, train.json; expected one file a split",
+    ),
+    "two folders for a split": (
+        lambda d: (class_folders(d) / "dev").mkdir() or class_folders(d / "val").parent,
+        "has dev, train, val; expected one file a split",
+    ),
+    "folder of nothing": (lambda d: d, "has no data; expected one file a split, train.csv|"),
+    "validation is in test": (
+        folder_of(train=ROWS[:40], validation=ROWS[50:55], test=ROWS[50:]),
+        "no validation text of ",
+    ),
+    "train is in test": (folder_of(train=ROWS, test=ROWS), "no train text of "),
+    "test of contradictions": (
+        folder_of(train=ROWS[:40], test=TWICE),
+        "is left (20 × a text with two labels); add others",
+    ),
+    "train lacks a label": (
+        folder_of(train=ROWS[:40], test=pd.concat([ROWS[40:], ROWS[:1].assign(text="x", label=2)])),
+        "has the label '2'; add texts with it, or drop the label",
+    ),
+    "splits of other columns": (
+        folder_of(train=ROWS[:40], test=ROWS[40:].rename(columns={"text": "body"})),
+        "have no column 'text'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_data_is_refused_in_one_line_that_names_it(tmp_path, name):
+    make, line = BAD[name]
+    data = str(make(tmp_path))
+    with pytest.raises(BadInput) as error:
+        load_task(data, "text", "label")
+    assert line in str(error.value)
+    assert data[:100] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Intruder:
+    """What a pickle could do to whoever opens it."""
+
+    def __reduce__(self):
+        return os.mkdir, ("intruded",)
+
+
+@pytest.mark.parametrize("name", ["pandas", "name", "owner/name", "./owner/name", "owner/name.py"])
+def test_no_code_that_comes_with_data_is_run(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    script = "import os\nos.mkdir('intruded')\n"
+    for path in ("name/name.py", "owner/name/name.py", "owner/name.py", "owner/name/train.py"):
+        write(tmp_path / path, script)
+    write(tmp_path / "train.pkl", pickle.dumps(Intruder()))
+    with pytest.raises(BadInput):
+        load_task(name)
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_the_hub_is_asked_for_data_and_no_code(monkeypatch):
+    asked = []
+
+    def record(*names, **how):
+        asked.append(how)
+        return DatasetDict(test=Dataset.from_pandas(reviews_frame(4)))
+
+    monkeypatch.setattr("datasets.load_dataset", record)
+    with pytest.raises(BadInput, match="owner/name has no split 'train'; it has 'test'"):
+        load_task("owner/name")
+    assert asked == [{"trust_remote_code": False}]
+
+
+def test_unreachable_hub_says_what_to_set():
+    with pytest.raises(BadInput, match="give --dataset a local file.* one of imdb, "):
+        load_task("stanfordnlp/imdb-that-is-not-there")

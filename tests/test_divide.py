@@ -1,0 +1,259 @@
+"""Train, validation and test share no text and no group, and each label is learnt and tested."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import reviews_frame
+
+from boundary import BadInput
+from data_utils import load_task
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function: the task of a frame, or of frames by split."""
+
+    def load(frame=None, group=None, **frames):
+        for split, part in frames.items():
+            part.to_csv(tmp_path / f"{split}.csv", index=False)
+        if frame is not None:
+            frame.to_csv(tmp_path / "r.csv", index=False)
+        name = tmp_path if frame is None else tmp_path / "r.csv"
+        return load_task(str(name), "text", "label", group)
+
+    return load
+
+
+def labelled(*counts, groups=0, seed=0):
+    """Texts with labels a, b, … that occur so often, in random order, in groups of random size."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(list("abcdefgh")[: len(counts)], counts)
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))]})
+    frame["label"] = random.permutation(labels)
+    if groups:
+        frame["who"] = [f"g{i}" for i in random.integers(0, groups, len(labels)) ** 2 // groups]
+    return frame
+
+
+def held(task, parts, column):
+    values = task.rows[column].to_numpy()
+    return [set(values[index]) for index in (parts.train, parts.validation, parts.test)]
+
+
+def check(task, parts):
+    """What is true of every division."""
+    indices = np.concatenate([parts.train, parts.validation, parts.test])
+    assert len(set(indices)) == len(indices)
+    assert all((np.diff(index) > 0).all() for index in (parts.train, parts.validation, parts.test))
+    assert held(task, parts, "label")[0] == set(range(len(task.label_names)))
+    if task.group:
+        train, validation, test = held(task, parts, "group")
+        assert not (train & validation or train & test or validation & test)
+
+
+@pytest.mark.parametrize("trial", range(16))
+def test_random_tasks_are_divided_without_leaks(make, trial):
+    random = np.random.default_rng(trial)
+    counts = random.integers(30, 300, random.integers(2, 6))
+    groups = int(random.choice([0, 40, 120]))
+    task = make(labelled(*counts, groups=groups, seed=trial), "who" if groups else None)
+    n, budget, tested = len(task.rows), int(random.integers(30, 200)), []
+    for seed in range(5):
+        folds = task.divide(seed, folds=5, split_seed=trial)
+        check(task, folds)
+        assert len(folds.train) + len(folds.validation) + len(folds.test) == n
+        tested += list(folds.test)
+        few = task.divide(seed, folds=5, labels=30)
+        check(task, few)
+        assert len(few.train) + len(few.validation) == min(30, n - len(few.test))
+        one = task.divide(seed, validation_share=0.3)
+        check(task, one)
+        assert len(one.train) + len(one.validation) + len(one.test) == n
+        sample = task.divide(seed, labels=budget, validation_share=0.5)
+        check(task, sample)
+        used = len(sample.train) + len(sample.validation)
+        assert used == min(budget, n - len(sample.test))
+        assert set(sample.test) == set(one.test)
+        whole = task.divide_all(seed)
+        check(task, whole)
+        assert len(whole.train) + len(whole.validation) == n and not len(whole.test)
+    assert sorted(tested) == list(range(n))
+
+
+def test_a_division_depends_on_its_seeds_alone(make):
+    task = make(labelled(100, 100, groups=50), "who")
+    for how in ({"labels": 40}, {"folds": 5}, {}):
+        one, again = task.divide(1, **how), task.divide(1, **how)
+        other, moved = task.divide(2, **how), task.divide(1, split_seed=1, **how)
+        for split in ("train", "validation", "test"):
+            assert np.array_equal(getattr(one, split), getattr(again, split))
+            assert not np.array_equal(getattr(one, split), getattr(moved, split))
+        assert not np.array_equal(one.train, other.train)
+        assert not np.array_equal(one.validation, other.validation)
+        assert np.array_equal(one.test, other.test) == ("folds" not in how)
+
+
+@pytest.mark.parametrize("groups", [0, 100])
+def test_training_samples_are_disjoint_as_long_as_the_pool_allows(make, groups):
+    task = make(labelled(350, 350, 20, groups=groups), "who" if groups else None)
+    pool = len(task.rows) - len(task.divide(0).test)
+    samples = []
+    for seed in range(12):
+        parts = task.divide(seed, labels=100)
+        samples.append({*parts.train, *parts.validation})
+        assert len(samples[-1]) == 100
+    several = pool // 100
+    assert several == 6
+    for round in (samples[:several], samples[several : 2 * several]):
+        assert len(set.union(*round)) == 100 * several
+    assert len(samples[0] & samples[several]) < 50  # dealt anew
+
+
+def test_each_part_has_the_labels_in_proportion_and_rare_ones_twice(make):
+    task = make(labelled(600, 380, 20))
+    labels = task.rows["label"].to_numpy()
+    for seed in range(8):
+        parts = task.divide(seed, labels=100)
+        for index in (parts.train, parts.validation):
+            counts = np.bincount(labels[index], minlength=3)
+            assert counts.min() >= 1
+            assert np.abs(counts - len(index) * np.array([0.6, 0.38, 0.02])).max() <= 1.6
+
+
+def test_a_label_too_rare_for_disjoint_samples_is_in_each_of_them(make):
+    task = make(labelled(500, 500, 3))
+    for seed in range(5):
+        parts = task.divide(seed, labels=60)
+        assert held(task, parts, "label")[:2] == [{0, 1, 2}, {0, 1, 2}]
+
+
+def test_test_examples_are_a_stratified_part_of_the_test(make):
+    task = make(labelled(500, 300, 200))
+    whole, small, more = (task.divide(0, test_examples=n) for n in (None, 20, 1000))
+    assert set(small.test) < set(whole.test) == set(more.test)
+    assert np.bincount(task.rows["label"].to_numpy()[small.test]).tolist() == [10, 6, 4]
+    assert "1,000 test texts asked for, all 100 used" in more.notes
+
+
+def test_more_labels_than_there_are_are_all(make):
+    task = make(labelled(60, 60))
+    asked, whole = task.divide(0, labels=500), task.divide(0)
+    assert "500 labels asked for, all 108 used" in asked.notes
+    assert np.array_equal(asked.train, whole.train)
+    assert not any("asked for" in note for note in task.divide(0, labels=108).notes)
+
+
+# ---------------------------------------------------------------------------- official splits
+
+
+def test_an_official_test_is_the_test_whatever_the_folds(make):
+    frame = labelled(60, 60)
+    task = make(train=frame[:100], test=frame[100:])
+    for seed in (0, 7):
+        parts = task.divide(seed, folds=5)
+        assert set(task.rows["split"][parts.test]) == {"test"} and len(parts.test) == 20
+        assert any("its own test" in note for note in parts.notes)
+    check(task, task.divide(0, folds=5))
+    assert len(task.divide_all(0).train) + len(task.divide_all(0).validation) == 120
+
+
+def test_official_validation_texts_validate(make):
+    frame = labelled(90, 90)
+    task = make(train=frame[:100], validation=frame[100:140], test=frame[140:])
+    for how, counts in (({}, (100, 40)), ({"labels": 50}, (40, 10)), ({"labels": 500}, (100, 40))):
+        parts = task.divide(1, **how)
+        check(task, parts)
+        assert (len(parts.train), len(parts.validation)) == counts
+        assert set(task.rows["split"][parts.validation]) == {"validation"}
+        assert set(task.rows["split"][parts.train]) == {"train"}
+
+
+def test_with_folds_validation_texts_are_tested_as_the_others(make):
+    frame = labelled(90, 90)
+    task = make(train=frame[:140], validation=frame[140:])
+    tested = np.concatenate([task.divide(seed, folds=3).test for seed in range(3)])
+    assert sorted(tested) == list(range(180))
+
+
+# ---------------------------------------------------------------------------- rare labels
+
+
+def test_a_label_with_fewer_texts_than_folds_is_trained_in_each(make):
+    task = make(labelled(50, 50, 2))
+    assert any("'c' (2)" in line for line in task.warnings)
+    tested = []
+    for seed in range(5):
+        parts = task.divide(seed, folds=5)
+        check(task, parts)
+        tested += list(parts.test)
+        is_said = any("no validation text" in note and "'c'" in note for note in parts.notes)
+        assert is_said == (2 not in held(task, parts, "label")[1])
+    assert sorted(tested) == list(range(102))
+
+
+def test_a_label_in_one_text_is_refused_with_folds_for_every_seed(make):
+    task = make(labelled(50, 50, 1))
+    for seed in range(5):
+        with pytest.raises(BadInput, match="label 'c' in one text alone, .*; add texts with it, o"):
+            task.divide(seed, folds=5)
+
+
+def test_a_label_missing_in_validation_alone_is_a_note_unless_labels_are_few(make):
+    task = make(labelled(50, 50, 2))
+    assert any("no validation text" in note for note in task.divide(0).notes)
+    with pytest.raises(
+        BadInput, match="no validation text .* use more --labels than 5, or another"
+    ):
+        make(labelled(50, 50)).divide(0, labels=5)
+
+
+def test_a_label_in_one_group_alone_stays_in_train(make):
+    frame = labelled(100, 100, groups=40)
+    only = pd.DataFrame({"text": ["x", "y"], "label": "c", "who": "g0"})
+    task = make(pd.concat([frame, only]), "who")
+    for seed in range(3):
+        check(task, task.divide(seed))
+    with pytest.raises(
+        BadInput, match="label 'c' in one who or fold alone.* --group-column than w"
+    ):
+        task.divide(0, folds=5)
+
+
+# ---------------------------------------------------------------------------- refused
+
+
+def test_folds_that_cannot_be_are_refused(make):
+    task = make(labelled(20, 20))
+    for seed in (-1, 5):
+        with pytest.raises(BadInput, match=f"no fold for seed {seed}: 5 folds have 0 to 4"):
+            task.divide(seed, folds=5)
+    with pytest.raises(BadInput, match="50 folds are more than there are texts; give fewer --fold"):
+        task.divide(0, folds=50)
+    with pytest.raises(BadInput, match="1 folds leave nothing to train on"):
+        task.divide(0, folds=1)
+    grouped = make(labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10), "who")
+    with pytest.raises(BadInput, match="5 folds are more than there are groups"):
+        grouped.divide(0, folds=5)
+
+
+BAD_GROUPS = {
+    "constant": (["p0"] * 40, "all rows of .* have one 'who'; give another --group-column"),
+    "of one label each": (["p0", "p1"] * 20, "no .* text of .*; .* --group-column than who"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_GROUPS)
+def test_groups_that_cannot_be_divided_are_refused_in_one_line(make, name):
+    groups, line = BAD_GROUPS[name]
+    with pytest.raises(BadInput, match=line) as error:
+        make(reviews_frame(40).assign(who=groups), "who").divide(0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [1, 3, 12])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_whole_groups_come_near_to_the_share(make, size, share):
+    frame = reviews_frame(120).assign(who=[f"p{i // size}" for i in range(120)])
+    parts = make(frame, "who").divide(0, validation_share=share)
+    assert abs(len(parts.test) - 12) <= size
+    assert abs(len(parts.validation) - share * (120 - len(parts.test))) <= size

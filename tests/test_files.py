@@ -1,0 +1,193 @@
+"""One reader of files: every cell as it stands, and no row whose fields have shifted."""
+
+import csv
+import json
+import random
+import tracemalloc
+
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from boundary import BadInput
+from data_utils import read_chunks, read_frame
+
+SEPARATORS = {"commas": ",", "semicolons": ";", "tabs": "\t", "vertical bars": "|"}
+
+
+def write(path, content, encoding="utf-8"):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return path
+
+
+def cells(frame):
+    return frame.to_numpy().tolist()
+
+
+def test_every_cell_of_a_csv_file_is_text(tmp_path):
+    rows = ["01,1E2", "1,100", "NA,None", "1.0,true", ",  x ", "1E50,-1"]
+    frame = read_frame(write(tmp_path / "r.csv", "a,b\n" + "\n".join(rows)))
+    assert cells(frame) == [row.split(",") for row in rows]
+    assert all(type(cell) is str for row in cells(frame) for cell in row)
+
+
+LONG = "put each text that holds a comma in double quotes"
+SHIFTED = {  # file, the row that is named, what is said of it
+    "unquoted commas": ("text,label\nfine,1\nslow, dull,0\n", 3, f"3 fields, .* has 2; {LONG}"),
+    "in each row": ("text,label\na,b,1\nc,d,0\n", 2, f"3 fields, but the header has 2; {LONG}"),
+    "in one column": ("text\ngood\nslow, dull\n", 3, f"2 fields, but the header has 1; {LONG}"),
+    "trailing commas": ("text,label\na,1,\nb,0,\n", 2, "delete the comma at the end of the row"),
+    "too few fields": ("text,label\na,1\nb\n", 3, "1 field, but the header has 2; give every row"),
+    "after lines in quotes": ('text,label\n"a\nb\nc",1\n\nd,e,0\n', 4, "3 fields"),
+    "an open quote": ('text,label\na,1\n"b,0\nc,1\n', 3, "unexpected end of data; put the text in"),
+    "a quote within": ('text,label\n"a "b" c",0\n', 2, "write a quote within it as "),
+    "semicolons": ("text;label\na;1\nb;c;0\n", 3, "each text that holds a semicolon in double q"),
+}
+
+
+@pytest.mark.parametrize("name", SHIFTED)
+@pytest.mark.parametrize("read", [read_frame, read_chunks])
+def test_a_row_with_other_fields_than_the_header_is_named(tmp_path, name, read):
+    content, row, line = SHIFTED[name]
+    with pytest.raises(BadInput, match=rf"r\.csv, row {row}: .*{line}") as error:
+        read(write(tmp_path / "r.csv", content))  # read_chunks: before the first chunk
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_blank_line_is_an_empty_text_in_one_column_and_nothing_in_several(tmp_path, end):
+    frame = read_frame(write(tmp_path / "one.csv", end.join(["text", "a", "", "b", ""])))
+    assert cells(frame) == [["a"], [""], ["b"]] and list(frame.index) == [2, 3, 4]
+    frame = read_frame(write(tmp_path / "two.csv", end.join(["text,label", "a,1", "", "b,0", ""])))
+    assert cells(frame) == [["a", "1"], ["b", "0"]] and list(frame.index) == [2, 4]
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize(
+    ("encoding", "read_as"),
+    [
+        ("utf-8", "UTF-8"),
+        ("utf-8-sig", "UTF-8"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("cp1252", "Windows-1252"),
+        ("latin-1", "Windows-1252"),
+    ],
+)
+def test_separators_and_encodings_are_recognised(tmp_path, separator, encoding, read_as):
+    sign = SEPARATORS[separator]
+    rows = [[f"café, très; bon | {i}\tµ “x”"[: 22 if encoding == "latin-1" else None], str(i % 2)]
+            for i in range(30)]  # fmt: skip
+    with (tmp_path / "r.csv").open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=sign).writerows([["text", "label"], *rows])
+    frame = read_frame(tmp_path / "r.csv")
+    assert list(frame) == ["text", "label"] and cells(frame) == rows
+    assert frame.attrs["read_as"] == f"{separator}, {read_as}"
+
+
+def test_utf_8_with_a_few_damaged_bytes_is_not_taken_for_windows_1252(tmp_path):
+    content = ("text,label\n" + "schön,1\nübel,0\n" * 20).encode()
+    with pytest.raises(BadInput, match="r.csv is UTF-8 but for 1 bytes; .* 'CSV UTF-8'"):
+        read_frame(write(tmp_path / "r.csv", content + b"caf\xe9,1\n"))
+
+
+def test_what_a_csv_writer_writes_is_read_as_it_was(tmp_path):
+    """Cells of separators, quotes, line breaks and blanks, in random order."""
+    draw = random.Random(0)
+    for trial in range(60):
+        width, sign = draw.randint(2, 5), draw.choice(list(SEPARATORS.values()))
+        rows = [
+            ["".join(draw.choices("ab ,;\t|\"\n'é=", k=draw.randint(0, 8))) for _ in range(width)]
+            for _ in range(draw.randint(1, 200))
+        ]
+        with (tmp_path / "r.csv").open("w", encoding="utf-8", newline="") as file:
+            header = [f"column {i}" for i in range(width)]
+            csv.writer(file, delimiter=sign).writerows([header, *rows])
+        assert cells(read_frame(tmp_path / "r.csv")) == rows, trial
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+def test_chunks_are_the_frame_in_parts(tmp_path, suffix):
+    path = tmp_path / f"r{suffix}"
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(25)], "n": range(25)})
+    match suffix:
+        case ".csv" | ".tsv":
+            frame.to_csv(path, index=False, sep="," if suffix == ".csv" else "\t")
+        case ".json":
+            path.write_text(json.dumps(frame.to_dict("records")))
+        case ".jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            frame.to_parquet(path)
+    chunks = list(read_chunks(path, rows=10))
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    assert {chunk.attrs["rows"] for chunk in chunks} == {25}
+    whole = read_frame(path)
+    assert cells(pd.concat(chunks)) == cells(whole) and len(whole) == 25
+    assert list(pd.concat(chunks).index) == list(whole.index)
+
+
+def test_chunks_hold_little_of_a_large_file(tmp_path):
+    with (tmp_path / "r.csv").open("w") as file:
+        file.write("text,label\n")
+        file.writelines(f"{'word ' * 50}{i},{i % 2}\n" for i in range(20_000))
+    tracemalloc.start()
+    assert sum(len(chunk) for chunk in read_chunks(tmp_path / "r.csv", rows=200)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "r.csv").stat().st_size / 2
+
+
+def test_json_and_parquet_keep_their_values(tmp_path):
+    values = [{"id": 2**60 + 1, "x": None, "date": "2024-01-01"}, {"id": None, "x": 1, "y": True}]
+    (tmp_path / "r.json").write_text(json.dumps(values))
+    write(tmp_path / "r.jsonl", "\n\n".join(map(json.dumps, values)))
+    for name, index in (("r.json", [1, 2]), ("r.jsonl", [1, 3])):
+        frame = read_frame(tmp_path / name)
+        assert list(frame) == ["id", "x", "date", "y"] and list(frame.index) == index
+        assert cells(frame) == [[2**60 + 1, None, "2024-01-01", None], [None, 1, None, True]]
+    pd.DataFrame({"id": pd.array([2**60 + 1, None], "Int64")}).to_parquet(tmp_path / "r.parquet")
+    assert cells(read_frame(tmp_path / "r.parquet")) == [[2**60 + 1], [None]]
+
+
+def test_label_names_of_parquet_are_kept(tmp_path):
+    features = Features(text=Value("string"), label=ClassLabel(names=["neg", "pos"]))
+    data = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features)
+    data.to_parquet(tmp_path / "r.parquet")
+    assert read_frame(tmp_path / "r.parquet").attrs["label_names"] == {"label": ["neg", "pos"]}
+
+
+BAD = {
+    "absent": ("r.csv", None, "does not exist"),
+    "a spreadsheet": ("r.xlsx", b"PK\x03\x04", "is no .csv, .* file; .* save as 'CSV UTF-8'"),
+    "a renamed spreadsheet": ("r.csv", b"PK\x03\x04 ...", "is a spreadsheet or an archive"),
+    "empty": ("r.csv", "", "is empty; expected a header"),
+    "a header alone": ("r.csv", "text,label\n", "has no data; expected a row for each text"),
+    "one name twice": ("r.csv", "text,a,text\nx,y,z\n", "has two columns 'text'; rename one"),
+    "no list": ("r.json", '{"text": "a"}', "holds no list; expected a list of objects"),
+    "a list of texts": ("r.json", '["a"]', "r.json, row 1: expected an object"),
+    "lines in .json": ("r.json", '{"text": "a"}\n{"text": "b"}', "an object a line is .jsonl"),
+    "half a line": ("r.jsonl", '{"text": "a"}\n{"tex', "r.jsonl, line 2: no JSON"),
+    "half a Parquet file": ("r.parquet", b"PAR1 ...", "r.parquet cannot be read .*a whole Parquet"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, name):
+    file, content, line = BAD[name]
+    if content is not None:
+        write(tmp_path / file, content)
+    with pytest.raises(BadInput, match=line) as error:
+        read_frame(tmp_path / file)
+    assert file in str(error.value) and "\n" not in str(error.value)
+
+
+def test_excels_line_that_names_the_separator_is_no_header(tmp_path):
+    frame = read_frame(write(tmp_path / "r.csv", "sep=;\ntext;label\na,b;1\n"))
+    assert list(frame) == ["text", "label"] and cells(frame) == [["a,b", "1"]]
+
+
+def test_names_left_empty_in_the_header_are_numbered(tmp_path):
+    frame = read_frame(write(tmp_path / "r.csv", ",text, label ,\n0,a,x,\n1,b,y,\n"))
+    assert list(frame) == ["column 1", "text", "label", "column 4"]

@@ -1,0 +1,104 @@
+"""One's own texts: from a file to an answer, a classifier, and labels for new texts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import reviews_frame
+from scipy.special import log_softmax
+from sklearn.metrics import f1_score
+
+import finetuning
+from modeling import load_finetuned, predict
+
+pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
+
+
+@pytest.fixture(scope="module")
+def tickets(model_folder, tmp_path_factory):
+    """A file as people have it, and the folder of the comparison that it was asked for."""
+    root = tmp_path_factory.mktemp("own")
+    frame = reviews_frame(60).rename(columns={"text": "message", "label": "queue"})
+    frame["queue"] = frame["queue"].map({0: "01", 1: "1"})
+    frame["customer"] = [f"customer {i // 2}" for i in range(60)]
+    frame["message"] = "<br />" + frame["message"] + "  "
+    frame.to_csv(root / "tickets.csv", index=False)
+    given = ["--dataset", root / "tickets.csv", "--model", model_folder, "--results", root]
+    given += ["--max-tokens", "12", "--epochs", "2", "--head-epochs-factor", "1", "--blocks", "1"]
+    given += ["--text-column", "message", "--label-column", "queue", "--group-column", "customer"]
+    given += ["--methods", "tfidf", "probe", "probe+tfidf", "lora", "lora+tfidf"]
+    given = [str(part) for part in given]
+    with pytest.MonkeyPatch.context() as patch:
+        from evaluation import report
+
+        patch.setattr(report, "draw", lambda results: {})
+        assert finetuning.main(given) == 0
+    return root, given
+
+
+def predictions(folder, name):
+    parts = [pd.read_csv(folder / f"{name}-seed{fold}" / "predictions.csv") for fold in range(5)]
+    return pd.concat(parts).sort_values("row")
+
+
+def test_every_text_is_tested_once_and_no_group_is_in_two_splits(tickets):
+    folder = tickets[0] / "tickets"
+    about = json.loads((folder / "experiment.json").read_text())
+    assert about["data"]["folds"] == 5 and about["label_names"] == ["01", "1"]
+    for name in ("tfidf", "probe", "lora", "lora+tfidf"):
+        table = predictions(folder, name)
+        assert table["row"].tolist() == list(range(60))
+        assert (table.groupby("group")["row"].size() > 0).all()
+
+
+def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tickets):
+    folder = tickets[0] / "tickets"
+    columns = ["logit_01", "logit_1"]
+    parts = [predictions(folder, name)[columns].to_numpy() for name in ("lora", "tfidf")]
+    expected = log_softmax(sum(log_softmax(part, axis=1) for part in parts), axis=1)
+    table = predictions(folder, "lora+tfidf")
+    np.testing.assert_allclose(table[columns].to_numpy(), expected, atol=1e-5)
+    runs = pd.read_csv(folder / "runs.csv").query("method == 'lora+tfidf'")
+    folds = [pd.read_csv(folder / f"lora+tfidf-seed{s}" / "predictions.csv") for s in range(5)]
+    for row, fold in zip(runs.sort_values("seed").itertuples(), folds, strict=True):
+        guess = fold[columns].to_numpy().argmax(1)
+        assert row.test_accuracy == pytest.approx((guess == fold["label"]).mean())
+        assert row.test_macro_f1 == pytest.approx(
+            f1_score(fold["label"], guess, labels=[0, 1], average="macro", zero_division=0)
+        )
+
+
+@pytest.mark.parametrize("method", ["tfidf", "probe", "lora", "probe+tfidf", "lora+tfidf"])
+def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
+    method, tickets, tmp_path, capsys
+):
+    root, given = tickets
+    results = tmp_path / "results"
+    assert finetuning.main([*given, "--results", str(results), "--final", method]) == 0
+    final = results / "tickets" / "final"
+    assert f"python -m modeling.predict {final}" in capsys.readouterr().out
+    classify = load_finetuned(final)
+    label, probability = classify("a good film")
+    assert label in ("01", "1") and 0.5 <= probability <= 1
+    new = pd.DataFrame({"id": ["007", "8"], "message": ["<br />a good film ", "awful"]})
+    new.to_csv(tmp_path / "new.csv", index=False)
+    output = tmp_path / "out.csv"
+    assert predict.main([str(final), str(tmp_path / "new.csv"), "--output", str(output)]) == 0
+    table = pd.read_csv(output, dtype=str)
+    assert table["id"].tolist() == ["007", "8"] and table["label"][0] == label
+    assert float(table[f"probability_{label}"][0]) == pytest.approx(probability, abs=1e-5)
+
+
+def test_a_final_model_is_replaced_only_when_that_is_asked_for(tickets, tmp_path, capsys):
+    given = [*tickets[1], "--results", str(tmp_path), "--final"]
+    assert finetuning.main([*given, "tfidf"]) == 0
+    assert finetuning.main([*given, "probe"]) == 2
+    assert "--fresh" in capsys.readouterr().err
+    assert finetuning.main([*given, "probe", "--fresh"]) == 0
+    assert load_finetuned(tmp_path / "tickets" / "final")("a good film")
+
+
+def test_an_experiment_of_other_data_or_constants_is_refused_for_a_final_model_too(tickets, capsys):
+    assert finetuning.main([*tickets[1], "--final", "lora", "--max-tokens", "9"]) == 2
+    assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
