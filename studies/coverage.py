@@ -44,10 +44,12 @@ from boundary import replacing, write
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
+from modeling.inference import features, tokens_at_once
 
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
 POOL, SIZES, FOLDS = 6_000, (800, 300), 5
+TOKENS = 128
 METHODS = ("tfidf", "probe", "probe+tfidf")
 INVERSE_PENALTIES = {"tfidf": (3.0, 30.0, 300.0), "probe": (1e-4, 1e-3, 1e-2)}
 PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
@@ -55,22 +57,29 @@ PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
 
 def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """The pool's texts, labels and perhaps groups, and MiniLM's features (N, (L + 1) d)."""
-    task, path = data_utils.load_task(name), folder / f"{name}.npy"
-    order = np.random.default_rng(0).permutation(len(task.rows))
-    if "group" in task.rows:  # whole films
-        groups = task.rows["group"].to_numpy()[order]
-        order = order[np.argsort(pd.factorize(groups)[0], kind="stable")]
-    rows = task.rows.iloc[order[:POOL]].reset_index(drop=True)
+    table, path = folder / f"{name}.parquet", folder / f"{name}.npy"
     if not path.exists():
-        config = modeling.load_config(data_utils.encoder_folder("minilm"), task.label_names)
-        source = data_utils.encoder_folder("minilm")
-        tokenizer = modeling.load_tokenizer(source, config, 128)
-        model = modeling.METHODS["head"](modeling.load_pretrained(source, config), "layers")
-        split = data_utils.tokenise(rows["text"].tolist(), rows["label"].to_numpy(), tokenizer)
-        most = modeling.tokens_at_once(128, hardware.choose_device(), training=False)
+        task = data_utils.load_task(name)
+        order = np.random.default_rng(0).permutation(len(task.rows))
+        if "group" in task.rows:  # whole films
+            groups = pd.factorize(task.rows["group"].to_numpy()[order])[0]
+            order = order[np.argsort(groups, kind="stable")]
+        task.rows.iloc[order[:POOL]].reset_index(drop=True).to_parquet(table)
         with replacing(path) as part, part.open("wb") as file:
-            np.save(file, modeling.features(model, split, most))
-    return rows, np.load(path)
+            np.save(file, features_of(pd.read_parquet(table), task.label_names))
+    features = np.load(path)
+    return pd.read_parquet(table), features.reshape(len(features), -1)
+
+
+def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
+    """The means over tokens that MiniLM gives after each block, (N, L + 1, d)."""
+    folder = str(data_utils.encoder_folder("minilm"))
+    config = modeling.load_config(folder, label_names)
+    tokenizer = modeling.load_tokenizer(folder, config, TOKENS)
+    model = modeling.METHODS["head"](modeling.load_pretrained(folder, config), "layers")
+    split = data_utils.tokenise(rows["text"], rows["label"], tokenizer)
+    most = tokens_at_once(TOKENS, hardware.choose_device(), training=False)
+    return features(model, split.to(hardware.choose_device()), most)
 
 
 def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
