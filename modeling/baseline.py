@@ -140,13 +140,11 @@ def fit_probe(
     """
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with threadpool_limits(1, "blas"):
-        scaler, z, directions = _rotated(features)
+        scaler, z, back = _standardised(features)
         weight, bias, *chosen = _fit_regression(
             INVERSE_PENALTIES[PROBE], z, labels, groups, classes
         )
-        if directions is not None:
-            weight = weight.astype(directions.dtype) @ directions.T
-        weight = weight / scaler.scale_
+        weight = back(weight) / scaler.scale_
         return ProbeClassifier(weight, bias - weight @ scaler.mean_, *chosen, pooling)
 
 
@@ -160,7 +158,7 @@ def choose_pooling(
     losses, labels = {}, np.asarray(labels)
     for pooling, features in (("mean", layers[:, -1]), ("layers", layers)):
         with threadpool_limits(1, "blas"):
-            z = _rotated(features)[1]
+            z = _standardised(features)[1]
             losses[pooling] = _choose_penalty(INVERSE_PENALTIES[PROBE], z, labels, groups)[1]
     return "layers" if losses["mean"] is None else min(losses, key=losses.get)
 
@@ -168,19 +166,23 @@ def choose_pooling(
 # ---------------------------------------------------------------------------- inside
 
 
-def _rotated(features):
-    """The scaler, the standardised features, and the directions that they have been rotated onto.
+def _standardised(features):
+    """The scaler; z (n, R d), or rotated (n, n); the map of weights (C, n) back to (C, R d).
 
-    Where the numbers of a text are many more than the n texts, these lie in n directions (R d, n),
-    and the features become (n, n). An L2 penalty is the same in any rotation, so the solution is
-    the same. Elsewhere a rotation takes longer than it saves, and the directions are None.
+    Where the numbers of a text are many more than the n texts, z is rotated onto the directions in
+    which these lie: with z z^T = U S U^T it becomes U S^(1/2), and z^T U S^(-1/2) are the
+    directions. An L2 penalty is the same in any rotation, so the solution is the same. Elsewhere a
+    rotation takes longer than it saves.
     """
     scaler, features = StandardScaler(), features.reshape(len(features), -1)
     z = scaler.fit_transform(features)
     if z.shape[1] <= 2 * len(z):
-        return scaler, z, None
-    directions, _ = np.linalg.qr(z.T)
-    return scaler, z @ directions, directions
+        return scaler, z, lambda weight: weight
+    products = z.astype(np.float64)
+    squares, U = np.linalg.eigh(products @ products.T)  # (n,), (n, n)
+    is_direction = squares > 1e-12 * squares[-1]  # one less than n: the mean is 0
+    root, U = np.sqrt(squares[is_direction]), U[:, is_direction]
+    return scaler, (U * root).astype(z.dtype), lambda weight: weight @ (U / root).T @ z
 
 
 def _fit_regression(penalties, features, labels, groups, classes):
