@@ -15,7 +15,7 @@ from itertools import islice
 
 import boundary
 
-boundary.before_libraries()
+boundary.before_libraries(is_program=__name__ == "__main__")
 
 import numpy as np
 import torch
@@ -54,7 +54,10 @@ METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinatio
     full=("tfidf", "probe", "head", "adapter", "lora"),
     base=("tfidf", "probe", "head", "adapter", "lora", "full", "lora+tfidf", "probe+tfidf"),
     quick=("tfidf", "probe", "head", "adapter", "lora"),
-    own=("tfidf", "probe", "probe+tfidf", "head", "adapter", "lora", "lora+tfidf"),
+    own=(
+        *("tfidf", "probe", "probe(labels=0.5)", "probe+tfidf"),
+        *("head", "adapter", "lora", "lora+tfidf"),
+    ),
 )
 SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4))  # or folds
 CONTRASTS = Presets(  # the pairs that the experiment is made for
@@ -225,7 +228,7 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
     """One run: trained once at each candidate learning rate, the best of all kept, and tested."""
     for rate in run.rates():
         state = start(run, data, settings, rate)
-        model, splits = state.model, data.splits(run.seed)
+        model, splits = state.model, data.splits(run)
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
         hardware.reset_peak_memory(data.device)  # computing those outputs is no part of the peak
         try:
@@ -247,8 +250,8 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
 def start(run: Run, data: Data, settings: Settings, rate: float) -> State:
     """The model, new, and what will train it."""
     torch.manual_seed(run.seed)
-    model = data.build(run.method, data.pooling(run.seed))
-    epochs, texts = settings_for(model, settings).epochs, len(data.divisions[run.seed].train)
+    model = data.build(run.method, data.pooling(run))
+    epochs, texts = settings_for(model, settings).epochs, len(data.division(run).train)
     steps = epochs * math.ceil(texts / settings.batch_size)
     optimizer, schedule = optimizer_and_schedule(model, steps, settings, rate)
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.

@@ -52,7 +52,7 @@ def _figures():
     yield "learning_curves_epochs", "How do the methods learn?", learning_curves
 
 
-FILES = tuple(f"{name}.png" for name, *_ in _figures())
+FILES = tuple(dict.fromkeys(f"{name}.png" for name, *_ in _figures()))
 
 
 def subtitle(results: Results) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boundary import plain_cell
+from boundary import BadInput, plain_cell, reason
 from boundary import write as write_file
+from records import DAMAGED
 
 from . import advised, answer, html, tables
 from .curves import VARIED
@@ -109,9 +110,10 @@ def _contrasts(results, shown):
 def _answer(results, shown, wrong):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
-    label = escape(results.looks[advice.method].label)
+    label, more = escape(results.looks[advice.method].label), answer.more_labels(results)
     return [
         f"**{escape(advice.sentence)}**",
+        *[escape(more or "")] * bool(more),
         advised.methods(results),
         *shown("accuracies"),
         f"### How {label} errs",
@@ -222,8 +224,12 @@ def _json(value):
 
 
 def rewrite(folder: Path) -> list[Path]:
-    """The figures and the page of a folder anew."""
-    return write(Results.read(folder))
+    """The figures and the page of a folder anew, which may be another one's."""
+    results = Results.read(folder)
+    try:
+        return write(results)
+    except (TypeError, KeyError, AttributeError) as error:  # numbers for texts, and so on
+        raise BadInput(f"{folder} cannot be shown ({reason(error)}); {DAMAGED}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 SCRIPT = b"import os\nos.mkdir('intruded')\n"
 
-FILES = {  # as data_utils refuses them: tests/test_bad_reviews.py
+FILES = {  # as data_utils refuses them: tests/test_bad_data.py
     "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist"),
     "text column given as labels": Case(
         given("--text-column", "text", "--label-column", "text"), "--label-column.*different"
@@ -74,7 +74,7 @@ FILES = {  # as data_utils refuses them: tests/test_bad_reviews.py
         file("t.csv", rows(20000, label=[i // 2 for i in range(20000)])),
         "with 10000 labels: see classifier",
     ),
-    "too few labels": Case(given("--labels", "4"), "use more LABELS than 4"),
+    "too few labels": Case(given("--labels", "4"), "use more --labels than 4"),
     "cache below a file": Case(
         both(file("e.csv", rows()), given("--experiment", "tiny")),
         "e.csv/cache.*set HF_HOME",
@@ -90,8 +90,8 @@ BOTTLENECK = ("--methods", "adapter", "--adapter-bottleneck")
 CONSTANTS = {
     "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should"),
     "more epochs than fit": Case(given("--epochs", "1" + "0" * 20), "EPOCHS is '1000.*less than"),
-    "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\] is 'nan'; it"),
-    "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\] is 'inf'; it"),
+    "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\].* is 'nan'; it"),
+    "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\].* is 'inf'; it"),
     "rate of an unknown method": Case(given("--learning-rates", "x=1"), "unknown method 'x'"),
     "rate of no method": Case(given("--learning-rates", "0.1"), "'0.1' is not of the form"),
     "huge max tokens": Case(given("--max-tokens", "1" + "0" * 9), "MAX_TOKENS is .*set it to 18"),
@@ -369,17 +369,20 @@ def test_traceback_shows_where_bad_input_was_found(earlier, tmp_path, capsys):
     assert finetuning.main([str(argument) for argument in arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-1].startswith("error: DATASET absent.csv does not exist")
+    assert lines[-1].startswith("error: the data set absent.csv does not exist")
 
 
-def test_a_bug_in_a_method_of_ones_own_shows_its_traceback(earlier, tmp_path, monkeypatch):
+def test_a_bug_in_a_method_of_ones_own_names_its_file_and_line(
+    earlier, tmp_path, monkeypatch, capsys
+):
     def adapt(model):
         return undefined  # noqa: F821
 
     monkeypatch.setattr(METHODS["bitfit"], "adapt", adapt)
     arguments = [*earlier[1], "--results", tmp_path, "--methods", "bitfit"]
-    with pytest.raises(NameError, match="undefined"):
-        finetuning.main([str(argument) for argument in arguments])
+    assert finetuning.main([str(argument) for argument in arguments]) == 2
+    line = adapt.__code__.co_firstlineno + 1
+    assert f"test_bad_inputs.py, line {line}: bitfit" in capsys.readouterr().err
 
 
 def shell(earlier, tmp_path, how):

@@ -57,7 +57,7 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert history["seconds"].iloc[-1] == row.training_seconds
     assert len({name for name in runs["name"]}) == 4
     printed = capsys.readouterr()
-    assert "Experiment tiny, preset own: head, " in printed.out
+    assert "Experiment tiny, preset quick: head, " in printed.out
     assert "Runs to do: 5" in printed.out
     assert "|" not in printed.err  # no progress bars where there is no terminal
 

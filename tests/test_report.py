@@ -459,6 +459,7 @@ def test_an_image_that_this_page_has_not_drawn_is_not_read(tmp_path):
     assert "theirs passwords" in read.text
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_no_cell_of_misclassified_csv_is_a_formula(folder):
     texts = [f'=HYPERLINK("{i}")' for i in range(TESTS)]
     results = Results.read(folder, texts)
@@ -502,7 +503,7 @@ def test_the_page_names_the_code_the_command_and_what_the_runs_had(folder):
 
 
 @pytest.mark.parametrize(
-    "damage", ["nothing", "folder", "predictions", "json", "csv", "page", "arguments"]
+    "damage", ["nothing", "folder", "predictions", "json", "types", "csv", "page", "arguments"]
 )
 def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
     folder, capsys, damage, without_figures
@@ -519,6 +520,9 @@ def test_what_cannot_be_reported_is_one_line_and_exit_status_2(
         message = "predictions.csv cannot be read"
     elif damage == "json":
         (folder / "experiment.json").write_text("{")
+    elif damage == "types":
+        begin(folder, constants={"max_tokens": 8})
+        message = "damaged, or written by another version"
     elif damage == "csv":
         (folder / "lora-seed0" / "history.csv").write_bytes(b"\xff\xfe\x00")
     elif damage == "page":

@@ -1,0 +1,226 @@
+"""`python -m modeling.predict`: the user's rows with labels, whatever the file, or one line."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
+
+import modeling.finetuned
+from modeling import load_finetuned, predict
+
+pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
+FULL = Path("/dev/full")
+ADDED = ["label", "probability_bad", "probability_good"]
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """A function that classifies a file in an empty folder: exit status, table, what was printed.
+
+    The checkpoint is of texts in a column `body`.
+    """
+    folder, _ = checkpoint()
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    def run(*arguments, texts=None, name="new.csv"):
+        if texts is not None:
+            Path(name).write_bytes(texts if isinstance(texts, bytes) else texts.encode())
+        status = predict.main([str(folder), name, *arguments])
+        output = Path("predictions.csv")
+        table = output.exists() and pd.read_csv(output, dtype=str, keep_default_na=False)
+        printed = capsys.readouterr()
+        return status, table, printed.out + printed.err
+
+    run.folder = folder
+    return run
+
+
+def test_the_output_is_the_file_with_a_label_and_probabilities(run):
+    rows = "id,body,note\n007,a good film,\n1E2,very dull,NA\n"
+    status, table, printed = run(texts=rows)
+    assert status == 0 and list(table) == ["id", "body", "note", *ADDED]
+    assert table["id"].tolist() == ["007", "1E2"] and table["note"].tolist() == ["", "NA"]
+    classify = load_finetuned(run.folder)
+    assert table["label"].tolist() == [label for label, _ in classify(table["body"])]
+    found = table[ADDED[1:]].astype(float).to_numpy()
+    assert found == pytest.approx(classify.probabilities(table["body"]).numpy(), abs=1e-6)
+    assert "new.csv: commas, UTF-8; 2 texts in 'body'" in printed
+    assert "2 texts: predictions.csv" in printed
+    assert sorted(os.listdir()) == ["new.csv", "predictions.csv"]
+
+
+@pytest.mark.parametrize("name", ["new.tsv", "new.json", "new.jsonl", "new.parquet", "semi.csv"])
+def test_every_format_of_training_is_read(run, name):
+    frame = pd.DataFrame({"n": [1, 2], "body": ["ein Café, good", "dull\nfilm"]})
+    match Path(name).suffix:
+        case ".json" | ".jsonl" as kind:
+            frame.to_json(name, orient="records", lines=kind == ".jsonl")
+        case ".parquet":
+            frame.to_parquet(name)
+        case ".tsv":
+            frame.to_csv(name, sep="\t", index=False)
+        case ".csv":
+            frame.to_csv(name, sep=";", index=False, encoding="cp1252")
+    status, table, _ = run(name=name)
+    assert status == 0 and table["body"].tolist() == frame["body"].tolist()
+    assert table["n"].tolist() == ["1", "2"] and list(table) == ["n", "body", *ADDED]
+
+
+def test_a_row_with_shifted_columns_is_refused_before_anything_is_computed(run, monkeypatch):
+    monkeypatch.setattr(predict, "load_finetuned", None)
+    status, table, printed = run(texts="body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n")
+    assert status == 2 and table is False
+    assert re.search(r"error: new.csv, row 9002: 3 fields, but the header has 2", printed)
+    assert os.listdir() == ["new.csv"]
+
+
+def test_a_blank_line_of_one_column_is_an_empty_text_and_counted(run):
+    status, table, printed = run(texts="body\ngood\n\n<br />\ndull\n")
+    assert status == 0 and table["body"].tolist() == ["good", "", "<br />", "dull"]
+    assert table["label"][1] == table["label"][2] != ""
+    assert "4 texts: predictions.csv; 2 texts are empty" in printed
+
+
+def test_html_and_missing_texts_are_read_as_in_training(run):
+    texts = ["dull<br<br>>plot", " good<br />film", "", None]
+    pd.DataFrame({"body": texts}).to_json("new.jsonl", orient="records", lines=True)
+    status, table, printed = run(name="new.jsonl")
+    expected = load_finetuned(run.folder).probabilities([text or "" for text in texts])
+    assert status == 0 and "2 texts are empty" in printed
+    assert table[ADDED[1:]].astype(float).to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+    os.remove("predictions.csv")
+    pd.DataFrame({"body": ["good", 3]}).to_json("new.jsonl", orient="records", lines=True)
+    status, table, printed = run(name="new.jsonl")
+    assert status == 2 and "new.jsonl, row 2: body holds int, not text" in printed and not table
+
+
+def test_a_text_without_any_token_has_an_empty_label(run, monkeypatch):
+    def probabilities(self, texts, advance):
+        found = inner(self, texts, advance)
+        found[[not text for text in texts]] = math.nan
+        return found
+
+    inner = modeling.finetuned.Finetuned.probabilities
+    monkeypatch.setattr(modeling.finetuned.Finetuned, "probabilities", probabilities)
+    status, table, _ = run(texts="body\ngood\n\n")
+    assert status == 0 and table[ADDED].iloc[1].tolist() == ["", "", ""]
+    assert "" not in table[ADDED].iloc[0].tolist()
+
+
+def test_the_column_is_that_of_training_or_the_one_that_is_named(run):
+    both = "text,body\na good film,very dull\n"
+    assert run(texts=both)[1]["label"][0] == load_finetuned(run.folder)("very dull")[0]
+    os.remove("predictions.csv")
+    named = run("--text-column", "text")[1]
+    assert float(named["probability_bad"][0]) == pytest.approx(
+        load_finetuned(run.folder).probabilities("a good film")[0, 0].item(), abs=1e-6
+    )
+    os.remove("predictions.csv")
+    status, _, printed = run(texts="title,text\na,b\n")
+    assert status == 2
+    assert "new.csv has no column 'body'; it has 'title', 'text': --text-column" in printed
+
+
+def test_columns_of_our_names_stay_and_ours_get_others(run):
+    status, table, printed = run(texts="label,body,predicted_label\nx,good,y\n")
+    ours = [f"predicted_predicted_{name}" for name in ADDED]
+    assert status == 0 and list(table) == ["label", "body", "predicted_label", *ours]
+    assert table.iloc[0, [0, 2]].tolist() == ["x", "y"] and table[ours[0]][0] in ("bad", "good")
+    assert f"the file has columns of our names: ours are {', '.join(ours)}" in printed
+
+
+def test_no_cell_is_a_formula(run):
+    edit(run.folder, label_names=["=1+1", "good"])
+    status, table, _ = run(texts='body,=n,m\n"=HYPERLINK(""x"")",-3.5,+1\n@good,-a,a=b\n')
+    assert status == 0
+    assert list(table) == ["body", "'=n", "m", "label", "probability_=1+1", "probability_good"]
+    assert table["body"].tolist() == ['\'=HYPERLINK("x")', "'@good"]
+    assert table["'=n"].tolist() == ["-3.5", "'-a"] and table["m"].tolist() == ["+1", "a=b"]
+    assert set(table["label"]) <= {"'=1+1", "good"}
+
+
+def test_chunks_of_the_file_give_the_rows_of_the_whole(run, monkeypatch):
+    rows = "body\n" + "".join(f"{text}\n" for text in TEXTS * 5)
+    _, whole, _ = run(texts=rows)
+    os.remove("predictions.csv")
+    monkeypatch.setattr(predict, "ROWS", 3)
+    monkeypatch.setattr(predict, "SECONDS", -1)
+    sizes, read = [], predict.labelled
+    monkeypatch.setattr(
+        predict, "labelled", lambda chunk, *more: sizes.append(len(chunk)) or read(chunk, *more)
+    )
+    status, parts, printed = run(texts=rows)
+    assert status == 0 and sizes == [3] * 6 + [2]
+    assert parts["body"].equals(whole["body"]) and parts["label"].equals(whole["label"])
+    assert "18 of 20 texts" in printed  # a line now and then, where there is no terminal
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("new.csv", "new.csv exists; move it, or choose another --output"),
+        ("absent/p.csv", "absent does not exist; make it, or choose another --output"),
+        ("new.csv/p.csv", "new.csv does not exist|cannot be written"),
+        ("x" * 300 + ".csv", "cannot be written .*name too long.*choose another --output"),
+        ("p.parquet", "p.parquet: the output is CSV; choose an --output that ends in .csv"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(run, output, line, monkeypatch):
+    monkeypatch.setattr(predict, "load_finetuned", None)
+    status, _, printed = run("--output", output, texts="body\ngood\n")
+    assert status == 2 and re.search(line, printed, re.I) and printed.count("\n") == 1
+    assert os.listdir() == ["new.csv"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
+    inner = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", **o: inner(FULL if mode == "w" else self, mode, **o)
+    )
+    status, _, printed = run(texts="body\ngood\n")
+    assert status == 2 and "error: predictions.csv cannot be written (" in printed
+    assert "No space left on device" in printed and "make room, or choose another" in printed
+    assert os.listdir() == ["new.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "the following arguments are required: folder, texts"),
+        (["a", "b", "--colour"], "unrecognized arguments: --colour"),
+        (["a", "b", "--output"], "argument --output: expected one argument"),
+        (["absent", "b.csv"], "absent is no folder"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments, line, capsys):
+    assert predict.main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and line in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "new.xlsx"])
+def test_a_file_that_cannot_be_read_leaves_nothing(run, name):
+    status, table, printed = run(name=name, texts=b"PK" if name == "new.xlsx" else None)
+    assert status == 2 and table is False and name in printed
+    assert not os.path.exists("predictions.csv")
+
+
+def test_the_command_runs_and_its_help_shows_all_options(run):
+    Path("new.csv").write_text("body\na good film\n")
+    root = Path(predict.__file__).parents[1]
+    command = [sys.executable, "-m", "modeling.predict"]
+    shown = subprocess.run([*command, "--help"], cwd=root, capture_output=True, text=True)
+    assert shown.returncode == 0
+    for option in ("--output", "--text-column", "--base", "--traceback", "predicted_", "formula"):
+        assert option in shown.stdout
+    files = [str(Path("new.csv").resolve()), f"--output={Path('p.csv').resolve()}"]
+    ran = subprocess.run([*command, str(run.folder), *files], cwd=root, capture_output=True)
+    assert ran.returncode == 0 and list(pd.read_csv("p.csv"))[1:] == ADDED
