@@ -18,6 +18,13 @@ from modeling.baseline import INVERSE_PENALTIES
 MIDDLE = INVERSE_PENALTIES[PROBE][4]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """OpenBLAS's threads spin, which takes long beside other work."""
+    with threadpool_limits(1, "blas"):
+        yield
+
+
 def features(n, classes=2):
     random = np.random.default_rng(0)
     labels = np.arange(n) % classes
