@@ -31,9 +31,17 @@ from .state_cache import check_cache
 Act = Callable[[Run, Data, Settings], None]
 
 
-def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: Act) -> int:
+def run_experiment(
+    namespace: dict[str, Any],
+    arguments: list[str],
+    fine_tune: Act,
+    fit: Act = fit_baseline,
+    program: tuple[str, ...] = (),
+) -> int:
     """Parse, load, run and answer; returns the exit status: 0, 1 for failed runs, 2 for bad input.
 
+    `fine_tune` does a run of a method in METHODS, `fit` one of a method in BASELINES; a program of
+    its own may add to both, and gives what resumes it, such as ("-m", "studies.setfit").
     What is finished when it is interrupted is kept, and told.
     """
     began, settings = time.perf_counter(), None
@@ -41,12 +49,12 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
     boundary.steady_output()
     try:
         processes.join()
-        settings = parse(namespace, arguments)
+        settings = parse(namespace, arguments, program)
         queue = prepare(settings)
         loaded = time.perf_counter()
         try:
             for run in queue:
-                queue.do(run, fit_baseline if run.method.is_baseline else fine_tune)
+                queue.do(run, fit if run.method.is_baseline else fine_tune)
         finally:
             trained = time.perf_counter()
             status = summarise(queue)
@@ -60,7 +68,7 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
     if processes.first_to_print("resume"):
-        resume = settings.command if settings else resume_command(arguments)
+        resume = settings.command if settings else resume_command(arguments, None, program)
         print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
     return status
 
