@@ -19,10 +19,8 @@ GROUP_WORDS = "id author client company customer film movie patient person speak
 LISTED = 20  # columns in an error's line
 
 
-def choose_columns(
-    frame: pd.DataFrame, name: str, given: dict[str, str | None]
-) -> tuple[dict[str, str], list[str]]:
-    """The columns by role (text, label, perhaps group), and in words those that were found.
+def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None]) -> dict[str, str]:
+    """The columns by role: text, label, perhaps group.
 
     `given` holds a column or None for each role. Raises `BadInput` that lists all columns.
     """
@@ -31,7 +29,7 @@ def choose_columns(
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
             raise BadInput(f"{line}; give another --{role}-column")
-    notes, open_roles = [], [role for role in ("text", "label") if role not in columns]
+    open_roles = [role for role in ("text", "label") if role not in columns]
     columns |= {role: role for role in open_roles if role in frame}
     if len(set(columns.values())) < len(columns):
         options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
@@ -46,7 +44,6 @@ def choose_columns(
                 is_row = str(columns.get("text")).count(" ") >= 2  # and no name of a column
                 if role == "label" and is_row and found[0] in set(frame[found[0]]):
                     raise BadInput(f"{name} has no header; put a row such as text,label above it")
-                notes.append(f"the {role}s are taken from the column {found[0]!r}")
             else:
                 unclear.append(role)
     if unclear:
@@ -54,7 +51,7 @@ def choose_columns(
         options = " and ".join(f"--{role}-column" for role in unclear)
         line = f"{name}: which column holds {which}? It has {_listed(frame)}"
         raise BadInput(f"{line}; give {options}")
-    return {role: columns[role] for role in ("text", "label", "group") if role in columns}, notes
+    return {role: columns[role] for role in ("text", "label", "group") if role in columns}
 
 
 def is_missing(value: Any) -> bool:

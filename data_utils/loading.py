@@ -30,9 +30,11 @@ def load_task(
     frames, known = read(name)
     asked = {"text": text_column, "label": label_column, "group": group_column}
     given = {**known, "group": group_column or known.get("group")} if known else asked
-    columns, notes = choose_columns(frames["train"], name, given)
-    if read_as := frames["train"].attrs.get("read_as"):
-        notes.append(f"read as {read_as}: {', '.join(f'{r} {c!r}' for r, c in columns.items())}")
+    columns, notes = choose_columns(frames["train"], name, given), []
+    if not known:
+        read_as = frames["train"].attrs.get("read_as", "columns")
+        named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
+        notes.append(f"{read_as}; {named}")
     warnings = [] if "group" in columns else group_warnings(frames["train"], columns)
     rows = _joined(frames, columns, name, notes)
     rows, left_out = _kept(rows, columns.get("group"))

@@ -292,6 +292,8 @@ def _check_given(method, name):
     """A variant's value must be one that its constant, or else `adapt`, could have."""
     if name == "learning_rate":
         kind = Positive | Rates
+    elif name == "labels":
+        kind = Annotated[float, Field(gt=0, le=1)]
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
     else:

@@ -1,5 +1,6 @@
 """From the constants to the answer: what stands before the first run and after the last."""
 
+import shlex
 import sys
 import textwrap
 import time
@@ -14,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 import boundary
 import hardware
 import modeling
-from boundary import BadInput, reading, write
+from boundary import BadInput, plain_cell, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
 from records import RunRecord, record_files
@@ -184,14 +185,19 @@ def _write_page(queue):
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     task = queue.data.task
-    if len(task.left_out):
-        write(folder / "left_out.csv", task.left_out.to_csv(index=False))
     results = Results.read(folder, task.rows["text"].tolist())
     written = report.write(results)
+    if len(task.left_out):
+        left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
+        write(folder / "left_out.csv", left_out.to_csv(index=False))
+        written.append(folder / "left_out.csv")
     print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
+    if results.advised:
+        print("A classifier of new texts, trained on all of these:")
+        print(f"  {queue.settings.command} --final {shlex.quote(results.advised)}")
 
 
 def _account(queue, began, loaded, trained):

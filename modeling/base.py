@@ -75,7 +75,7 @@ class PeftModel(nn.Module):
 
         Raises `BadInput` where peft has no form for it.
         """
-        raise BadInput(f"peft has no form for {type(self).__name__}; keep the checkpoint")
+        raise BadInput(f'peft has no form for {type(self).__name__}; use format="onnx"')
 
     def relative_rate(self, parameter: str) -> float:
         """The factor on the run's learning rate for a trained parameter of this name."""

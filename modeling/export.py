@@ -100,16 +100,17 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
     with torch.no_grad(), warnings.catch_warnings(action="ignore"), _silent("torch", "onnxscript"):
-        torch.onnx.export(
+        program = torch.onnx.export(
             graph,
             (ids, mask),
-            folder / "model.onnx",
             input_names=["input_ids", "attention_mask"],
             output_names=["probabilities"],
             dynamic_shapes={"input_ids": sizes, "attention_mask": sizes},
-            external_data=size > LARGEST,
             verbose=False,
         )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with this machine's paths
+    program.save(folder / "model.onnx", external_data=size > LARGEST)
     plain_tokenizer(encoder.tokenizer).save(str(folder / "tokenizer.json"))
     graph.model.pretrained.config.save_pretrained(folder)
 

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn
 
 from boundary import BadInput
-from evaluation import answer
+from evaluation import answer, statistics
 from evaluation.results import Results, check_different
 
 NAMES = ["billing", "login", "other"]
@@ -49,7 +49,7 @@ def test_a_lead_within_a_standard_error_advises_the_simpler_method(tmp_path):
     advice = answer.advice(results)
     assert (advice.method, advice.best, results.advised) == ("tfidf", "lora", "tfidf")
     assert "leads by 1.0 points" in advice.sentence and "would make such a lead" in advice.sentence
-    half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401  # of the difference, as of single runs
+    half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
     assert advice.texts_needed == pytest.approx(400 * (half / 0.01) ** 2, rel=0.02)
 
 
@@ -129,12 +129,18 @@ def test_the_most_confident_errors_are_listed_with_their_rows_and_texts(errs):
 
 @pytest.mark.parametrize(
     ("half", "words"),
-    [(0.60, "are worth it"), (0.705, "cannot be told"), (0.72, "less than a point")],
+    [(slice(250), "are worth it"), (slice(318), "cannot tell"), (slice(320), "less than that")],
 )
-def test_whether_more_labels_are_worth_it_is_said_with_an_interval(half, words):
-    width = 0.005 if half == 0.72 else 0.02
-    scores = [(value, value - width, value + width) for value in (half, 0.72)]
-    assert words in answer.more_labels(*scores)
+def test_whether_more_labels_are_worth_it_is_said_with_an_interval(tmp_path, half, words):
+    """A method with half of its labels is in the table, and is not advised."""
+    results = of_right(tmp_path, 400, probe=slice(320), **{"probe(labels=0.5)": half})
+    assert words in answer.more_labels(results)
+    assert "probe gains" in answer.more_labels(results)
+    assert answer.by_simplicity(results) == ["probe"] and results.advised == "probe"
+
+
+def test_without_runs_on_half_of_the_labels_nothing_is_said_of_more(tmp_path):
+    assert answer.more_labels(of_right(tmp_path, 40, probe=slice(20))) is None
 
 
 def test_one_data_set_is_not_counted_twice(tmp_path):

@@ -253,7 +253,16 @@ def test_long_texts_are_truncated_as_in_training(checkpoint, truncation):
     assert finetuned([LONG]) != finetuned([other])
 
 
-RAW = ["  a good film ", "dull<br />plot", "dull<br>plot", "", " <br/> ", "a < b", "good\nfilm\t"]
+RAW = [
+    "  a good film ",
+    "dull<br />plot",
+    "a<br<br>>b",
+    "dull<br>plot",
+    "",
+    " <br/> ",
+    "a < b",
+    "good\nfilm\t",
+]
 
 
 def test_prediction_has_the_tokens_of_training(checkpoint, monkeypatch):

@@ -1,11 +1,14 @@
-"""A method as one types it: read, written, refused, and built."""
+"""A method as one types it: read, written, refused, and built; also combinations and one's own."""
 
+import importlib.util
 import inspect
 import re
+import sys
 
 import pytest
 from conftest import tiny
 
+from boundary import BadInput
 from modeling import BASELINES, METHODS, Method
 from modeling.methods import hyperparameters_of, method_of
 
@@ -27,8 +30,24 @@ def test_a_name_alone_has_the_constants_values(name):
     method = parse(name)
     assert (method.name, method.text, method.file_name) == (name, name, name)
     assert method.hyperparameters == CONSTANTS.get(name, {})
-    assert method.is_baseline == (name in BASELINES)
-    assert method.learning_rate == CONSTANTS.get(name, {}).get("learning_rate")
+    assert method.is_baseline == (name in BASELINES) and not method.is_combination
+    rate = CONSTANTS.get(name, {}).get("learning_rate")
+    assert method.learning_rates == (() if rate is None else (rate,))
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"), [("1e-3", (1e-3,)), ("(1e-3, 3e-3)", (1e-3, 3e-3)), ("[0.1]", (0.1,))]
+)
+def test_a_learning_rate_is_one_candidate_or_several(text, rates):
+    assert parse(f"lora(learning_rate={text})").learning_rates == rates
+    several = Method.parse("lora", {"lora": {"learning_rate": (1e-3, 3e-3)}})
+    assert several.learning_rates == (1e-3, 3e-3)
+
+
+@pytest.mark.parametrize("rate", ["'1e-3'", "0", "-1e-3", "1e999", "True", "()", "(1e-3, 'x')"])
+def test_a_learning_rate_that_is_no_number_above_0_is_refused(rate):
+    with pytest.raises(BadInput, match=r"the learning rate is .*; expected a number above 0"):
+        parse(f"lora(learning_rate={rate})")
 
 
 def test_what_is_given_takes_the_place_of_the_constant_and_of_no_other():
@@ -46,7 +65,8 @@ def test_text_is_what_was_typed_and_reads_back_as_the_same_method(text):
 
 
 def test_no_two_values_share_a_folder():
-    values = ["a b", "a_b", "a/b", "a+b", ("a", "b"), "a%20b", 1, 1.5, None, "é"]
+    values = ["a b", "a_b", "a/b", "a+b", ("a", "b"), "a%20b", 1, 1.5, None, "é", ("a",), "a"]
+    values += ["1", "1.5", "None", "True", True, "inf", float("inf"), "'1'", "(1,)", (1,), (), ""]
     names = [Method("mine", {"way": value}, ("way",)).file_name for value in values]
     assert len(set(names)) == len(values) and not any("/" in name for name in names)
 
@@ -62,6 +82,10 @@ def test_no_two_values_share_a_folder():
         ("lora(**{'rank': 4})", "lora has no hyperparameter None"),
         ("lora(rank=", "expected a name"),
         ("lora[4]", "expected a name"),
+        ("lora-tfidf", "expected a name"),
+        ("lora+", "expected a name"),
+        ("lora+words", "unknown method 'words'"),
+        ("lora+tfidf+lora(rank=2)", "has a method twice"),
         ("", "expected a name"),
     ],
 )
@@ -101,13 +125,96 @@ def test_file_names_are_safe_and_differ_where_the_methods_do():
     assert parse("lora(targets=('/', '..'))").file_name == "lora-targets=%2F+.."
 
 
-def test_a_variant_changes_what_is_named_alone_and_says_so():
-    method = parse("lora(rank=4)").variant(learning_rate=0.01)
-    assert method.learning_rate == 0.01
-    assert method.text == "lora(rank=4, learning_rate=0.01)"
-    assert method.hyperparameters == CONSTANTS["lora"] | {"rank": 4, "learning_rate": 0.01}
-    assert method.variant(learning_rate=0.1).text == "lora(rank=4, learning_rate=0.1)"
-    assert parse(method.text) == method
+# ------------------------------------------------------------------ combinations
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "file_name"),
+    [
+        ("lora+tfidf", "lora+tfidf", "lora+tfidf"),
+        ("tfidf + probe", "probe+tfidf", "probe+tfidf"),
+        ("lora(rank=4)+probe+head", "head+lora(rank=4)+probe", "head+lora-rank=4+probe"),
+        (
+            "lora(targets=['q', 'v'])+tfidf",
+            "lora(targets=('q', 'v'))+tfidf",
+            "lora-targets=q,v+tfidf",
+        ),
+    ],
+)
+def test_a_combination_has_its_parts_whatever_their_order(typed, text, file_name):
+    method = parse(typed)
+    assert (method.text, method.file_name) == (text, file_name)
+    assert method.is_combination and not method.is_baseline and method.learning_rates == ()
+    assert method.parts == tuple(parse(part) for part in text.split("+"))
+    assert method.hyperparameters == {part.text: part.hyperparameters for part in method.parts}
+    assert parse(method.text) == method and method.is_same(parse(typed))
+
+
+def test_methods_are_the_same_where_all_hyperparameters_are_equal():
+    assert parse("lora").is_same(parse("lora(rank=2)"))
+    assert parse("lora+tfidf").is_same(parse("lora(rank=2)+tfidf"))
+    for other in ("lora(rank=4)", "lora+tfidf", "head"):
+        assert not parse("lora").is_same(parse(other)) and not parse(other).is_same(parse("lora"))
+    assert not parse("lora+tfidf").is_same(parse("lora(rank=4)+tfidf"))
+
+
+# ------------------------------------------------------------------ one's own method
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A function that adds the method "mine" from the lines of a class's body, in mine.py."""
+
+    def add(*lines):
+        path = tmp_path / "mine.py"
+        head = ["import numpy, torch", "from modeling import PeftModel", "class Mine(PeftModel):"]
+        path.write_text("\n".join([*head, *(f"    {line}" for line in lines)]))
+        spec = importlib.util.spec_from_file_location("mine", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "mine", module)
+        spec.loader.exec_module(module)
+        monkeypatch.setitem(METHODS, "mine", module.Mine)
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (["learning_rate = '1e-3'"], "line 3: the learning rate of mine is '1e-3'; expected a num"),
+        (["learning_rate = -1"], "line 3: the learning rate of mine is -1"),
+        (["", "def adapt(self, k=numpy.int64(3)): pass"], "line 5: the default of k is int64 .*3"),
+        (["def adapt(self, k=torch.ones(2)): pass"], "line 4: the default of k is Tensor tensor"),
+        (["def adapt(self, k): pass"], "line 4: the default of k is missing"),
+    ],
+)
+def test_values_of_ones_own_that_cannot_be_kept_name_the_file_and_line(own, lines, line):
+    own(*lines)
+    with pytest.raises(BadInput, match=rf"mine\.py, {line}") as error:
+        Method.parse("mine", {})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (
+            "self.last_blocks(1)[0].nothing",
+            "line 5: mine cannot adapt .* has no attribute 'nothing'",
+        ),
+        ("torch.ones(2) @ torch.ones(3)", r"line 5: mine cannot adapt the model \(RuntimeError"),
+    ],
+)
+def test_an_error_in_ones_own_adapt_names_the_file_and_the_line_that_raised(own, body, line):
+    own("def adapt(self):", f"    {body}")
+    with pytest.raises(BadInput, match=rf"mine\.py, {line}") as error:
+        parse("mine").build(tiny())
+    assert "\n" not in str(error.value)
+    with pytest.raises(BadInput, match=r"mine\.py, line 4: mine cannot adapt .*k"):
+        Method("mine", {"k": 1}).build(tiny())
+
+
+# ------------------------------------------------------------------ built
 
 
 @pytest.mark.parametrize("name", METHODS)
