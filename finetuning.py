@@ -75,16 +75,16 @@ PATIENCE = 2  # epochs without a lower validation loss before training stops ear
 BATCH_SIZE = 32
 MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many as suit the device
 LEARNING_RATES = {  # of each method: all are tried, the lowest validation loss is kept
-    "head": (3e-3, 1e-2, 3e-2),
-    "adapter": (3e-4, 1e-3, 3e-3),
-    "lora": (3e-4, 1e-3, 3e-3),
-    "dora": (3e-4, 1e-3, 3e-3),
+    "head": (2e-3, 6e-3, 2e-2),
+    "adapter": (5e-4, 1.6e-3, 5e-3),
+    "lora": (5e-4, 1.6e-3, 5e-3),
+    "dora": (5e-4, 1.6e-3, 5e-3),
     "bitfit": (1e-3, 3e-3, 1e-2),
     "ln": (1e-3, 3e-3, 1e-2),
     "ia3": (1e-3, 3e-3, 1e-2),
     "reft": (1e-3, 3e-3, 1e-2),
     "vera": (3e-3, 1e-2, 3e-2),
-    "full": (1e-4, 3e-4, 1e-3),
+    "full": (2e-4, 6e-4, 2e-3),
 }
 WEIGHT_DECAY = 0.01  # not on vectors, such as biases
 WARMUP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls to 0

@@ -147,7 +147,7 @@ def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> d
 
 
 def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
-    """A row for each sample, pair and metric: the interval, both truths, and what holds which."""
+    """A row for each sample, pair and metric: how far off the truths are, in half-widths."""
     labels, table = rows["label"].to_numpy(), []
     for metric in PLANNABLE:
         outside = [values_left_out(metric, labels, each["outside"]) for each in samples]
@@ -156,24 +156,21 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
             predictions = predictions_of(rows, each)
             found = statistics.compare([predictions.scores(metric)], PAIRS)
             out = np.isfinite(of_models[0])
-            for interval in found.itertuples():
-                pair = [METHODS.index(m) for m in (interval.method_a, interval.method_b)]
-                half, middle = (
-                    (interval.high - interval.low) / 2,
-                    (interval.high + interval.low) / 2,
-                )
-                row = {"metric": metric, "pair": f"{interval.method_a} - {interval.method_b}"}
-                row |= {"difference": interval.difference, "half_width": half}
-                other = nadeau_bengio(predictions, metric, interval)
-                row["nadeau_bengio_half_width"] = other[1]
+            for row in found.itertuples():
+                pair = [METHODS.index(method) for method in (row.method_a, row.method_b)]
+                half, middle = (row.high - row.low) / 2, (row.high + row.low) / 2
+                intervals = {"bayle": (middle, half / statistics.FOLDS_FACTOR)}
+                intervals |= {"widened": (middle, half)}
+                intervals |= {"nadeau_bengio": nadeau_bengio(predictions, metric, row)}
+                about = {"metric": metric, "pair": f"{row.method_a} - {row.method_b}"}
+                about |= {f"half_width_{name}": width for name, (_, width) in intervals.items()}
                 for truth, values in (("models", of_models), ("algorithm", mean)):
                     at, error = estimate((values[pair[0]] - values[pair[1]])[out], rows[out])
-                    row[truth] = at
-                    row[f"{truth}_off"] = (middle - at) / np.hypot(half, 1.96 * error)
-                    row[f"nadeau_bengio_{truth}_off"] = (other[0] - at) / np.hypot(
-                        other[1], 1.96 * error
-                    )
-                table.append(row)
+                    about |= {
+                        f"{truth}_{name}": abs(centre - at) / np.hypot(width, 1.96 * error)
+                        for name, (centre, width) in intervals.items()
+                    }
+                table.append(about)
     return pd.DataFrame(table)
 
 
@@ -220,18 +217,23 @@ def nadeau_bengio(predictions: Predictions, metric: str, pair) -> tuple[float, f
 
 
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """Coverage and half-widths by task, size, metric and pair; shares and points of 100."""
-    off = [column for column in judged if column.endswith("_off")]
-    table = judged.assign(**{name: judged[name].abs() <= 1 for name in off})
-    table["needed_factor"] = judged["models_off"].abs()  # its 95th percentile holds 95 %
-    keys = ["task", "texts", "metric", "pair"]
-    parts = table.groupby(keys, sort=False)
-    columns = {"samples": parts.size()}
-    columns |= {f"covers_{name.removesuffix('_off')}": 100 * parts[name].mean() for name in off}
-    for name in ("half_width", "nadeau_bengio_half_width", "models", "algorithm"):
-        columns[name] = 100 * parts[name].mean()
-    columns["needed_factor"] = parts["needed_factor"].quantile(0.95)
-    return pd.DataFrame(columns).reset_index()
+    """Coverage (%) and half-widths (points) by task, size, metric and pair; what factor is missing.
+
+    `factor_...` is by how much the errors are larger than Bayle's intervals say: their root mean
+    square, in standard errors.
+    """
+    keys, table = ["task", "texts", "metric", "pair"], {}
+    parts = judged.groupby(keys, sort=False)
+    table["samples"] = parts.size()
+    for column in judged.columns.drop(keys):
+        if column.startswith("half_width"):
+            table[column] = 100 * parts[column].mean()
+        else:
+            table[f"covers_{column}"] = 100 * parts[column].agg(lambda off: (off <= 1).mean())
+    for truth in ("models", "algorithm"):
+        off = parts[f"{truth}_bayle"]
+        table[f"factor_{truth}"] = 1.96 * off.agg(lambda off: (off**2).mean() ** 0.5)
+    return pd.DataFrame(table).reset_index()
 
 
 def test_once(name: str, pool: tuple, sample: tuple[int, int], folder: Path) -> None:

@@ -37,7 +37,7 @@ from studies.work import Training, loaded, peak_memory, put_rows
 
 METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
-OPTIONS = ("--blocks", "all", "--max-tokens", "512", "--pooling", "first", "--test-examples", "2")
+OPTIONS = ("--blocks", "all", "--max-tokens", "512", "--pooling", "layers", "--test-examples", "2")
 OPTIONS += ("--epochs", "100")  # the learning rate never reaches 0
 
 

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn import metrics as sklearn
 
 from boundary import BadInput
-from evaluation import answer
+from evaluation import answer, statistics
 from evaluation.results import Results, check_different
 
 NAMES = ["billing", "login", "other"]
@@ -49,7 +49,7 @@ def test_a_lead_within_a_standard_error_advises_the_simpler_method(tmp_path):
     advice = answer.advice(results)
     assert (advice.method, advice.best, results.advised) == ("tfidf", "lora", "tfidf")
     assert "leads by 1.0 points" in advice.sentence and "would make such a lead" in advice.sentence
-    half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401  # of the difference, as of single runs
+    half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
     assert advice.texts_needed == pytest.approx(400 * (half / 0.01) ** 2, rel=0.02)
 
 
