@@ -19,11 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def before_libraries() -> None:
-    """Have waiting OpenMP threads spin less, unless the user has decided; before torch is loaded.
+def before_libraries(is_program: bool = False) -> None:
+    """Before torch is loaded: have waiting OpenMP threads spin less, unless the user has decided.
 
-    Beside other work they take cores, even from the thread that they wait for.
+    Beside other work they take cores, even from the thread that they wait for. With `is_program`,
+    Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
     """
+    if is_program:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -92,9 +95,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def leftovers(path: Path) -> list[Path]:
-    """What killed processes have left of writing `path`."""
-    return list(path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"))
+def clear(path: Path) -> None:
+    """Delete what killed processes have left of writing `path`."""
+    for folder in path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

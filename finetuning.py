@@ -15,7 +15,7 @@ from itertools import islice
 
 import boundary
 
-boundary.before_libraries()
+boundary.before_libraries(is_program=__name__ == "__main__")
 
 import numpy as np
 import torch
@@ -54,7 +54,10 @@ METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinatio
     full=("tfidf", "probe", "head", "adapter", "lora"),
     base=("tfidf", "probe", "head", "adapter", "lora", "full", "lora+tfidf", "probe+tfidf"),
     quick=("tfidf", "probe", "head", "adapter", "lora"),
-    own=("tfidf", "probe", "probe+tfidf", "head", "adapter", "lora", "lora+tfidf"),
+    own=(
+        *("tfidf", "probe", "probe(labels=0.5)", "probe+tfidf"),
+        *("head", "adapter", "lora", "lora+tfidf"),
+    ),
 )
 SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4))  # or folds
 CONTRASTS = Presets(  # the pairs that the experiment is made for
@@ -72,16 +75,16 @@ PATIENCE = 2  # epochs without a lower validation loss before training stops ear
 BATCH_SIZE = 32
 MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many as suit the device
 LEARNING_RATES = {  # of each method: all are tried, the lowest validation loss is kept
-    "head": (3e-3, 1e-2, 3e-2),
-    "adapter": (3e-4, 1e-3, 3e-3),
-    "lora": (3e-4, 1e-3, 3e-3),
-    "dora": (3e-4, 1e-3, 3e-3),
+    "head": (2e-3, 6e-3, 2e-2),
+    "adapter": (5e-4, 1.6e-3, 5e-3),
+    "lora": (5e-4, 1.6e-3, 5e-3),
+    "dora": (5e-4, 1.6e-3, 5e-3),
     "bitfit": (1e-3, 3e-3, 1e-2),
     "ln": (1e-3, 3e-3, 1e-2),
     "ia3": (1e-3, 3e-3, 1e-2),
     "reft": (1e-3, 3e-3, 1e-2),
     "vera": (3e-3, 1e-2, 3e-2),
-    "full": (1e-4, 3e-4, 1e-3),
+    "full": (2e-4, 6e-4, 2e-3),
 }
 WEIGHT_DECAY = 0.01  # not on vectors, such as biases
 WARMUP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls to 0
@@ -225,7 +228,7 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
     """One run: trained once at each candidate learning rate, the best of all kept, and tested."""
     for rate in run.rates():
         state = start(run, data, settings, rate)
-        model, splits = state.model, data.splits(run.seed)
+        model, splits = state.model, data.splits(run)
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
         hardware.reset_peak_memory(data.device)  # computing those outputs is no part of the peak
         try:
@@ -247,8 +250,8 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
 def start(run: Run, data: Data, settings: Settings, rate: float) -> State:
     """The model, new, and what will train it."""
     torch.manual_seed(run.seed)
-    model = data.build(run.method, data.pooling(run.seed))
-    epochs, texts = settings_for(model, settings).epochs, len(data.divisions[run.seed].train)
+    model = data.build(run.method, data.pooling(run))
+    epochs, texts = settings_for(model, settings).epochs, len(data.division(run).train)
     steps = epochs * math.ceil(texts / settings.batch_size)
     optimizer, schedule = optimizer_and_schedule(model, steps, settings, rate)
     # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.

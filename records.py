@@ -6,6 +6,7 @@ is the one function that compares it, so that runs that differ never share a fol
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,23 @@ def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines
 
 
+def folders_named(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The folders in `folder` that have one of these names, and are no links to others."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    there = {path.name: path for path in there if path.is_dir() and not path.is_symlink()}
+    return [there[name] for name in names if name in there]
+
+
 def run_folders(folder: Path) -> list[Path]:
     """The folders of the runs that experiment.json in `folder` lists, as far as they are there.
 
-    A user's copy is none of them, and neither is a link to another folder.
+    A user's copy is none of them. Raises `BadInput` where experiment.json is damaged.
     """
-    try:
-        names = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["runs"]
-        runs = [folder / name for name in names if Path(name).name == name]
-    except (OSError, ValueError, TypeError, KeyError):  # who reads the rest of the file, says so
-        runs = folder.glob("*-seed*")
-    return [run for run in runs if run.is_dir() and not run.is_symlink()]
+    path = folder / ABOUT
+    if not path.exists():
+        return []
+    with reading(str(path), DAMAGED):
+        return folders_named(folder, json.loads(path.read_text(encoding="utf-8")).get("runs", []))
 
 
 def record_files(folder: Path) -> list[Path]:

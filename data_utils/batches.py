@@ -63,7 +63,7 @@ class Split:
     @property
     def truncated_share(self) -> float:
         """The share of the texts that were truncated."""
-        return float(np.mean(self.truncated))
+        return float(np.mean(self.truncated)) if len(self) else 0.0
 
     def to(self, device: torch.device | str) -> "Split":
         """The same split with its tensors on `device`."""

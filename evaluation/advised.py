@@ -126,4 +126,5 @@ def by_label(results: Results, method: str) -> str:
 
 def final_command(results: Results, method: str) -> str:
     """What trains this method on all texts, for new ones."""
-    return f"{results.experiment['command']} --final {shlex.quote(method)}"
+    last = results.experiment["command"].split(" && ")[-1]
+    return f"{last} --final {shlex.quote(method)}"

@@ -31,6 +31,7 @@ BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 ENDS = ["difference", "low", "high"]
 SHARES = (0, 5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
+HALF = "(labels=0.5)"  # how a method is typed that gets half of the labels
 WORDS = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 
 
@@ -46,7 +47,8 @@ class Advice:
 
 def by_simplicity(results: "Results") -> list[str]:
     """The methods that have finished, the simplest first."""
-    sizes = results.runs.groupby("method", sort=False)["trainable_parameters"].mean().fillna(0)
+    whole = results.runs[~results.runs["method"].str.contains("labels=", regex=False)]
+    sizes = whole.groupby("method", sort=False)["trainable_parameters"].mean().fillna(0)
     names = results.runs.groupby("method")["name"].first()
 
     def place(method):
@@ -62,7 +64,7 @@ def advice(results: "Results") -> Advice:
     metric, order = METRICS[results.metric], by_simplicity(results)
     scores, table = results.predictions.scores(results.metric), results.intervals
     table = table.set_index("method")
-    best = table[results.metric].idxmax()
+    best = table.loc[order, results.metric].idxmax()
     for method in order:
         pairs = [(other, method) for other in order if other != method]
         leads = statistics.compare([scores], pairs, results.margin)
@@ -85,7 +87,7 @@ def advice(results: "Results") -> Advice:
     else:
         why = f"{metric.label} {ends}. It is the simplest method that no other leads by more than a"
         why += f" standard error. The highest, {label(best)}, leads by {points}"
-    if lead["p"] < statistics.LEVEL:
+    if lead["p"] < statistics.LEVEL or lead["difference"] == 0:
         return Advice(method, best, f"{start}: {why}.")
     needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
     why += f": about {_about(needed)} tested texts would make such a lead significant"
@@ -184,21 +186,23 @@ def confident_errors(
     return table if texts is None else table.assign(text=[texts[row] for row in table["row"]])
 
 
-def more_labels(half: Sequence[float], whole: Sequence[float]) -> str:
-    """Are more labels worth it? From a score with its interval, with a half and all of the labels.
-
-    Each is (value, low, high). The interval of the difference takes the two as independent; they
-    are tested on the same texts, so it is rather too long.
-    """
-    gain = whole[0] - half[0]
-    width = np.hypot(*((high - low) / 2 for _, low, high in (half, whole)))
-    points = _range(METRICS["accuracy"], gain, gain - width, gain + width, " points")
-    doubled = f"From half of the labels to all of them, it rises by {points}"
-    if gain - width > 0:
-        return f"{doubled}: more labels are worth it; twice as many may add as much, or less."
-    if gain + width < statistics.MARGIN:
-        return f"{doubled}: more labels of this kind would add less than a point."
-    return f"{doubled}: whether more labels are worth it cannot be told from these texts."
+def more_labels(results: "Results") -> str | None:
+    """Are more labels worth it? From a method and the same with half of them; None without."""
+    names = set(results.runs["method"])
+    halves = [m for m in names if m.endswith(HALF) and m.removesuffix(HALF) in names]
+    if not halves:
+        return None
+    half, metric = min(halves), METRICS[results.metric]
+    whole, label = half.removesuffix(HALF), results.looks[half.removesuffix(HALF)].label
+    scores = results.predictions.scores(results.metric)
+    gain = statistics.compare([scores], [(whole, half)], results.margin).iloc[0]
+    points = _range(metric, *gain[ENDS], " points")
+    doubled = f"From half of the labels to all of them {label} gains {points}"
+    if gain["low"] > 0:
+        return f"{doubled}: more labels are worth it."
+    if gain["high"] < results.margin:
+        return f"{doubled}: more labels of this kind would add less than that margin."
+    return f"{doubled}: these texts cannot tell whether more labels are worth it."
 
 
 # ---------------------------------------------------------------------------- in words
@@ -230,6 +234,7 @@ def terminal(results: "Results") -> str:
     steps = [f"{row.share:g} %: {100 * row.accuracy:.1f}" for row in kept.itertuples()]
     of_labels = per_label(results, advised.method).set_index("label")
     of_labels[["precision", "recall", "f1"]] *= 100
+    more = more_labels(results)
     return "\n".join(
         [
             pd.DataFrame(columns).to_string(index=False),
@@ -237,6 +242,7 @@ def terminal(results: "Results") -> str:
             f"Always saying {label!r} has {100 * share:.1f} %.",
             "",
             advised.sentence,
+            *[more] * bool(more),
             "",
             of_labels.to_string(float_format="{:.1f}".format),
             f"Least confident texts to a person, accuracy on the others: {', '.join(steps)} %.",

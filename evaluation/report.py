@@ -110,9 +110,10 @@ def _contrasts(results, shown):
 def _answer(results, shown, wrong):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
-    label = escape(results.looks[advice.method].label)
+    label, more = escape(results.looks[advice.method].label), answer.more_labels(results)
     return [
         f"**{escape(advice.sentence)}**",
+        *[escape(more or "")] * bool(more),
         advised.methods(results),
         *shown("accuracies"),
         f"### How {label} errs",

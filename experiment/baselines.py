@@ -24,14 +24,15 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
 
     Its validation loss is that of cross-validation within them.
     """
-    seed = run.seed
-    labelled, test = data.labelled(seed), data.splits(seed)["test"]
+    labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
-    facts, reading = {}, hardware.Clock(data.device)
+    facts, reading, frozen_before = {}, hardware.Clock(data.device), data.seconds
     with reading:
         if run.method.name == modeling.PROBE:
-            pooling = run.method.hyperparameters.get("pooling") or data.pooling(seed)
-            inputs, facts["pooling"] = data.features(seed, pooling), pooling
+            pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
+            facts["pooling"] = pooling
+            inputs = {"labelled": data.features(labelled, pooling)}
+            inputs["test"] = data.features(test, pooling) if len(test) else []
         else:
             inputs = {"labelled": labelled.texts, "test": test.texts}
     hardware.reset_peak_memory(data.device)
@@ -39,14 +40,15 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     clock = hardware.Clock(data.device)
     with clock:
         classifier = fit(inputs["labelled"], labels, labelled.groups, classes)
-    facts |= {"training_seconds": clock.seconds, "evaluation_seconds": reading.seconds}
+    evaluating = reading.seconds - (data.seconds - frozen_before)
+    facts |= {"training_seconds": clock.seconds, "evaluation_seconds": evaluating}
     facts["peak_memory_mib"] = hardware.peak_memory(data.device)
     facts["scores"] = {"validation_loss": classifier.validation_loss}
-    logits = classifier.log_probabilities(inputs["test"])
-    for name, known in (("train", labels), ("test", test.labels.cpu().numpy())):
-        if len(known):
-            part = logits if name == "test" else classifier.log_probabilities(inputs["labelled"])
-            each = scores(known, part.numpy()).items()
+    logits = None
+    for name, split in (("train", labelled), ("test", test)):
+        if len(split):  # a model for new texts has no test
+            logits = classifier.log_probabilities(inputs["labelled" if name == "train" else name])
+            each = scores(split.labels.cpu().numpy(), logits.numpy()).items()
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
     pooling = {"pooling": facts.get("pooling")}
     save_checkpoint(classifier, run.folder, data.checkpoint | pooling)
@@ -72,7 +74,7 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     names = [f"logit_{label}" for label in run.label_names]
     logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
     logits = log_softmax(logits, axis=1).astype(np.float32)
-    test = data.splits(run.seed)["test"]
+    test = data.splits(parts[0])["test"]
     each = scores(test.labels.cpu().numpy(), logits).items()
     records = [part.record() for part in parts]
     facts = {"scores": {f"test_{metric}": value for metric, value in each}}

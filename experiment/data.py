@@ -4,27 +4,42 @@ task -> divisions by seed -> token ids of all texts that any seed uses, made onc
      -> splits by seed -> output of the frozen blocks, computed once for each text
 """
 
+import math
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import modeling
-from data_utils import ENCODERS, TASKS, Division, Split, encoder_folder, load_task, tokenise
+from data_utils import (
+    ENCODERS,
+    TASKS,
+    Division,
+    Split,
+    encoder_folder,
+    in_order,
+    load_task,
+    tokenise,
+)
 from modeling import Method, PeftModel
 from modeling.inference import features
 
+from .runs import Run
 from .settings import Settings
 from .state_cache import Store, compute
 
 
 class Data:
-    """Everything that all runs read, loaded once."""
+    """Everything that all runs read, loaded once.
 
-    def __init__(self, settings: Settings, device: torch.device):
-        self.settings, self.device = settings, device
+    `cache_folder` is for the output of frozen blocks; None: the one of all experiments.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, cache_folder: Path | None = None):
+        self.settings, self.device, self.cache_folder = settings, device, cache_folder
         columns = settings.text_column, settings.label_column, settings.group_column
         self.task = load_task(settings.dataset, *columns)
         source = settings.model
@@ -39,7 +54,7 @@ class Data:
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
         self.seconds = 0.0  # of running the frozen blocks in this process
-        self.poolings: dict[int, str] = {}  # by seed
+        self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
 
     # ------------------------------------------------------------------------ splits
 
@@ -62,13 +77,31 @@ class Data:
         split = tokenise(rows["text"].tolist(), rows["label"].tolist(), self.tokenizer, groups)
         return replace(split, rows=index).to(self.device)
 
-    def splits(self, seed: int) -> dict[str, Split]:
-        """Train, validation and test of a seed."""
-        division = self.divisions[seed]
-        return {
-            name: self.texts.take(np.searchsorted(self.texts.rows, getattr(division, name)))
-            for name in ("train", "validation", "test")
-        }
+    def division(self, run: Run) -> Division:
+        """Which texts a run trains, validates and tests on; a method may have a share of them."""
+        whole, share = self.divisions[run.seed], run.method.labels
+        if share == 1:
+            return whole
+        parts = {name: self._share(getattr(whole, name), share) for name in ("train", "validation")}
+        return replace(whole, **parts)
+
+    def _share(self, index, share):
+        """So many of these texts, stratified."""
+        order = in_order(self.task.rows["label"].to_numpy()[index], [self.settings.split_seed])
+        return np.sort(index[order[: math.ceil(share * len(index))]])
+
+    def splits(self, run: Run) -> dict[str, Split]:
+        """A run's train, validation and test."""
+        division = self.division(run)
+        return {n: self._take(getattr(division, n)) for n in ("train", "validation", "test")}
+
+    def labelled(self, run: Run) -> Split:
+        """The texts of both training and validation: what a baseline is fitted to."""
+        division = self.division(run)
+        return self._take(np.concatenate([division.train, division.validation]))
+
+    def _take(self, index):
+        return self.texts.take(np.searchsorted(self.texts.rows, index))
 
     # ------------------------------------------------------------------------ the encoder
 
@@ -95,36 +128,28 @@ class Data:
             "truncation": settings.truncation,
         }
 
-    def pooling(self, seed: int) -> str:
-        """What the head reads; POOLING = "auto" is chosen by a probe within the seed's labels."""
+    def pooling(self, run: Run) -> str:
+        """What the head reads; POOLING = "auto" is chosen by a probe within the run's labels."""
         if self.settings.pooling != "auto":
             return self.settings.pooling
-        if seed not in self.poolings:
-            labelled = self.labelled(seed)
-            layers = self.features(seed, "layers")["labelled"]
+        key = run.seed, run.method.labels
+        if key not in self.poolings:
+            labelled = self.labelled(run)
             labels = labelled.labels.cpu().numpy()
-            self.poolings[seed] = modeling.choose_pooling(layers, labels, labelled.groups)
-        return self.poolings[seed]
+            layers = self.features(labelled, "layers")
+            self.poolings[key] = modeling.choose_pooling(layers, labels, labelled.groups)
+        return self.poolings[key]
 
-    def labelled(self, seed: int) -> Split:
-        """The texts of both training and validation: what a baseline is fitted to."""
-        division = self.divisions[seed]
-        index = np.concatenate([division.train, division.validation])
-        return self.texts.take(np.searchsorted(self.texts.rows, index))
+    def features(self, split: Split, pooling: str) -> np.ndarray:
+        """The frozen encoder's features of a split: (n, d), of layers (n, L + 1, d).
 
-    def features(self, seed: int, pooling: str) -> dict[str, np.ndarray]:
-        """The frozen encoder's features of a seed's labelled and test texts.
-
-        (n, d), of layers (n, L + 1, d). Raises `FloatingPointError` where they are not finite.
+        Raises `FloatingPointError` where they are not finite.
         """
         encoder = self.build(Method("head", {}), pooling)
-        splits = {"labelled": self.labelled(seed), "test": self.splits(seed)["test"]}
         most_tokens = self.settings.most_tokens(self.device, training=False)
-        vectors = {}
-        for name, split in splits.items():
-            vectors[name] = features(encoder, self.with_outputs(encoder, split), most_tokens)
-            if not np.isfinite(vectors[name]).all():
-                raise FloatingPointError(f"the features of the {name} texts are not finite")
+        vectors = features(encoder, self.with_outputs(encoder, split), most_tokens)
+        if not np.isfinite(vectors).all():
+            raise FloatingPointError("the encoder's features are not finite")
         return vectors
 
     # ------------------------------------------------------------------------ the cache
@@ -146,7 +171,8 @@ class Data:
         L = self.config.num_hidden_layers
         deepest = Method("full", {"blocks": L - max(depths)})
         model = self.build(Method("head", {}) if max(depths) == L else deepest, "mean")
-        stores = {k: Store(self.encoder_digest, model, k, self.device) for k in depths}
+        where = self.device, self.cache_folder
+        stores = {k: Store(self.encoder_digest, model, k, *where) for k in depths}
         most_tokens = self.settings.most_tokens(self.device, training=False)
         self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
         self.stores |= stores
@@ -173,7 +199,9 @@ class Data:
     def about(self) -> dict[str, Any]:
         """What experiment.json says of the data: of the first seed's splits, and of all tests."""
         first = next(iter(self.divisions))
-        splits, task, classes = self.splits(first), self.task, len(self.task.label_names)
+        task, classes = self.task, len(self.task.label_names)
+        names = "train", "validation", "test"
+        splits = {n: self._take(getattr(self.divisions[first], n)) for n in names}
         counts = {n: np.bincount(s.labels.cpu(), minlength=classes) for n, s in splits.items()}
         tests = np.unique(np.concatenate([d.test for d in self.divisions.values()]))
         tested = np.bincount(task.rows["label"].to_numpy()[tests], minlength=classes)

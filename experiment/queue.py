@@ -15,11 +15,12 @@ import numpy as np
 from filelock import FileLock
 
 import hardware
-from boundary import BadInput, leftovers, reading, write, writing
+from boundary import BadInput, clear, reading, write, writing
 from evaluation import plots
 from modeling import Method
 from modeling.checkpoint import ABOUT as CHECKPOINT
-from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
+from modeling.checkpoint import read_about
+from records import ABOUT, DAMAGED, RunRecord, folders_named, run_folders, what_differs
 
 from .data import Data
 from .runs import LOCK, OTHERWISE, OUTPUTS, RECORD, STATE, Run, held, utc
@@ -41,7 +42,8 @@ class RunQueue:
 
     def locked(self):
         """Held for a moment to open the folder, to take a run, and to write the page."""
-        with writing(f"RESULTS {self.folder}", "set it to a folder that can be written"):
+        remedy = "set it to a folder that can be written"
+        with reading(f"RESULTS {self.folder}", remedy, "written"):  # locks may be unknown there
             self.folder.mkdir(parents=True, exist_ok=True)
             return FileLock(self.folder / LOCK).acquire()
 
@@ -149,17 +151,19 @@ class RunQueue:
         with self.locked():
             folder, about = self.folder, self.folder / ABOUT
             if not about.exists():
-                named = [p.name for p in folder.iterdir() if p.name in (*FILES, "final")]
-                if named := named + [run.name for run in run_folders(folder)]:
-                    raise BadInput(
-                        f"{folder} has {named[0]} and no {ABOUT}: no experiment; {OTHER}"
-                    )
+                ours = [p.name for p in folder.iterdir() if p.name in (*FILES, "final")]
+                ours += [path.parent.name for path in folder.glob(f"*/{RECORD}")]
+                if ours:
+                    raise BadInput(f"{folder} has {ours[0]} and no {ABOUT}: no experiment; {OTHER}")
             if self.settings.fresh and about.exists():
                 self._delete()
             self._check_final() if self.settings.final else self._check_runs()
             self.check()
             with writing(about, OTHER):
                 write(about, json.dumps(self.about(), indent=2) + "\n")
+            for run in self.runs:
+                if (record := run.record()) and record.is_finished:
+                    run.tidy()  # it may have been killed before
 
     def check(self) -> None:
         """Raise `BadInput` where the folder's experiment depends on something else than this one.
@@ -199,12 +203,7 @@ class RunQueue:
 
     def _delete(self):
         """Delete what the experiment has left, by name: the runs first, experiment.json last."""
-        final = self.folder / "final"
-        folders = run_folders(self.folder)
-        if self.settings.final:
-            parts = final.iterdir() if final.is_dir() else ()
-            folders = [*(part for part in parts if (part / RECORD).exists()), final]
-            folders = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+        folders = self._final_folders() if self.settings.final else run_folders(self.folder)
         with ExitStack() as stack:
             for run in folders:
                 if not stack.enter_context(held(run / LOCK)):
@@ -219,14 +218,25 @@ class RunQueue:
         if not self.settings.final:
             _remove(self.folder, *FILES, ABOUT)
 
+    def _final_folders(self):
+        """The folder "final", after those of a combination's parts that are in it."""
+        for final in folders_named(self.folder, ["final"]):
+            names = {run.folder.name for run in self.runs}
+            names.update(read_about(final).parts if (final / CHECKPOINT).exists() else [])
+            return [*folders_named(final, names), final]
+        return []
+
     def _check_final(self):
         """Raise `BadInput` where the folder "final" has another model than the one asked for."""
-        path = self.folder / "final" / CHECKPOINT
-        if path.exists():
-            with reading(str(path), DAMAGED):
-                method = json.loads(path.read_text(encoding="utf-8"))["method"]
-            if method != self.settings.final.text:
-                raise BadInput(f"{path.parent} has {method}; give --fresh to replace it")
+        final, asked, differences = self.folder / "final", self.settings.final, []
+        if (final / CHECKPOINT).exists():
+            method = read_about(final).method
+            differences = [method] * (method != (asked.text if asked.parts else asked.name))
+        for run in self.runs:
+            if (record := run.record()) and record.is_finished:
+                differences += what_differs(record.depends_on, run.depends_on)
+        if differences:
+            raise BadInput(f"{final} has {differences[0]}; give --fresh to replace it")
 
     # ------------------------------------------------------------------------ experiment.json
 
@@ -277,7 +287,4 @@ def _remove(folder, *names):
         path = folder / name
         with writing(path, OTHER):
             path.unlink(missing_ok=True)
-            for part in leftovers(path):
-                for file in part.iterdir():
-                    file.unlink()
-                part.rmdir()
+            clear(path)

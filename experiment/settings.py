@@ -176,12 +176,15 @@ OPTIONS = ("fresh", "final", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 
 
-def parse(namespace: dict[str, Any], arguments: list[str]) -> Settings:
+def parse(
+    namespace: dict[str, Any], arguments: list[str], program: tuple[str, ...] = ()
+) -> Settings:
     """The settings of an experiment, from constants in upper case and the command line.
 
     PRESET chooses among the values of a constant that has several; where it is None, one's own
-    data takes "own", all else "full" if CUDA is available, and "quick" elsewhere. Raises
-    `BadInput` for a value, a constant or an option that is not allowed.
+    data takes "own", all else "full" if CUDA is available, and "quick" elsewhere. `program` is what
+    resumes it, such as ("-m", "studies.setfit"); finetuning.py where it is empty. Raises `BadInput`
+    for a value, a constant or an option that is not allowed.
     """
     constants = _constants(namespace)
     given = vars(_parser(constants).parse_args(arguments))
@@ -200,7 +203,7 @@ def parse(namespace: dict[str, Any], arguments: list[str]) -> Settings:
     values |= {name: _plain(value) for name, value in given.items()} | {"preset": preset}
     if values["experiment"] is None:
         values["experiment"] = expanded(dataset).stem or "own" if preset == "own" else preset
-    values["command"] = resume_command(arguments, preset)
+    values["command"] = resume_command(arguments, preset, program)
     values["fresh"] &= not processes.restarted()
     try:
         return Settings(**values)
@@ -241,12 +244,15 @@ def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, tuple | list | range) else value
 
 
-def resume_command(arguments: list[str], preset: str | None = None) -> str:
+def resume_command(
+    arguments: list[str], preset: str | None = None, program: tuple[str, ...] = ()
+) -> str:
     """What resumes, from this working folder, an experiment that had these arguments."""
     options = [argument for argument in arguments if argument != "--fresh"]
     is_named = any(option.split("=")[0] == "--preset" for option in options)
     named = ["--preset", preset] if preset and not is_named else []
-    return shlex.join([*processes.launcher(), os.path.relpath(COMMAND), *named, *options])
+    program = program or (os.path.relpath(COMMAND),)
+    return shlex.join([*processes.launcher(), *program, *named, *options])
 
 
 def _in_words(error, name=None):
@@ -286,6 +292,8 @@ def _check_given(method, name):
     """A variant's value must be one that its constant, or else `adapt`, could have."""
     if name == "learning_rate":
         kind = Positive | Rates
+    elif name == "labels":
+        kind = Annotated[float, Field(gt=0, le=1)]
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
     else:

@@ -1,5 +1,6 @@
 """From the constants to the answer: what stands before the first run and after the last."""
 
+import shlex
 import sys
 import textwrap
 import time
@@ -14,15 +15,15 @@ from transformers import AutoModelForSequenceClassification
 import boundary
 import hardware
 import modeling
-from boundary import BadInput, reading, write
+from boundary import BadInput, clear, plain_cell, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import RunRecord, record_files
+from records import ABOUT, RunRecord, record_files
 
 from . import processes
 from .baselines import combine, fit_baseline, save_final
 from .data import Data
-from .queue import RunQueue
+from .queue import FILES, RunQueue
 from .runs import Run
 from .settings import Settings, parse, resume_command
 from .state_cache import check_cache
@@ -30,9 +31,17 @@ from .state_cache import check_cache
 Act = Callable[[Run, Data, Settings], None]
 
 
-def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: Act) -> int:
+def run_experiment(
+    namespace: dict[str, Any],
+    arguments: list[str],
+    fine_tune: Act,
+    fit: Act = fit_baseline,
+    program: tuple[str, ...] = (),
+) -> int:
     """Parse, load, run and answer; returns the exit status: 0, 1 for failed runs, 2 for bad input.
 
+    `fine_tune` does a run of a method in METHODS, `fit` one of a method in BASELINES; a program of
+    its own may add to both, and gives what resumes it, such as ("-m", "studies.setfit").
     What is finished when it is interrupted is kept, and told.
     """
     began, settings = time.perf_counter(), None
@@ -40,12 +49,12 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
     boundary.steady_output()
     try:
         processes.join()
-        settings = parse(namespace, arguments)
+        settings = parse(namespace, arguments, program)
         queue = prepare(settings)
         loaded = time.perf_counter()
         try:
             for run in queue:
-                queue.do(run, fit_baseline if run.method.is_baseline else fine_tune)
+                queue.do(run, fit if run.method.is_baseline else fine_tune)
         finally:
             trained = time.perf_counter()
             status = summarise(queue)
@@ -59,7 +68,7 @@ def run_experiment(namespace: dict[str, Any], arguments: list[str], fine_tune: A
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
     if processes.first_to_print("resume"):
-        resume = settings.command if settings else resume_command(arguments)
+        resume = settings.command if settings else resume_command(arguments, None, program)
         print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
     return status
 
@@ -176,14 +185,21 @@ def _write_page(queue):
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     task = queue.data.task
-    if len(task.left_out):
-        write(folder / "left_out.csv", task.left_out.to_csv(index=False))
     results = Results.read(folder, task.rows["text"].tolist())
     written = report.write(results)
+    for name in (ABOUT, *FILES):
+        clear(folder / name)
+    if len(task.left_out):
+        left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
+        write(folder / "left_out.csv", left_out.to_csv(index=False))
+        written.append(folder / "left_out.csv")
     print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
+    if results.advised:
+        print("A classifier of new texts, trained on all of these:")
+        print(f"  {queue.settings.command} --final {shlex.quote(results.advised)}")
 
 
 def _account(queue, began, loaded, trained):

@@ -58,12 +58,19 @@ class Place:
 class Store:
     """The output of an encoder's first `depth` blocks, for all texts that were ever asked for."""
 
-    def __init__(self, digest: str, model: PeftModel, depth: int, device: torch.device):
+    def __init__(
+        self,
+        digest: str,
+        model: PeftModel,
+        depth: int,
+        device: torch.device,
+        folder: Path | None = None,  # of all stores
+    ):
         computed_in, L = compute_type(device), len(model.blocks)
         depends_on = digest, depth, str(computed_in), device.type
         depends_on += torch.__version__, transformers.__version__
         name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
-        self.folder, self.depth = _folder() / name, depth
+        self.folder, self.depth = (folder or _folder()) / name, depth
         self.width, self.has_hidden = model.pretrained.config.hidden_size, depth < L
         self.pooled = depth + 1 + (depth == L)  # the means, and the family's own vector at the end
         # float16 has no room for the large values of a decoder's hidden states; vectors are few.
@@ -181,7 +188,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
             lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
             if lacking and not processes.rank():
                 size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
-                where = f"{size / 1e6:,.0f} MB in {_folder()}"
+                where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
                 print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
             with clock, tqdm(**bar, disable=processes.quiet()) as bar:

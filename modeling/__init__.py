@@ -1,5 +1,9 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
+import boundary
+
+boundary.before_libraries()  # for python -m modeling.predict, which imports this package first
+
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel
 from .baseline import (

@@ -102,7 +102,7 @@ class Method:
         if name not in (*METHODS, *BASELINES):
             choices = ", ".join((*METHODS, *BASELINES))
             raise BadInput(f"unknown method {name!r}; choose from {choices}")
-        choices = hyperparameters_of(name)
+        choices = (*hyperparameters_of(name), "labels")
         for hyperparameter in given:
             if hyperparameter not in choices:
                 raise BadInput(
@@ -168,12 +168,18 @@ class Method:
         rates = self.hyperparameters.get("learning_rate") or ()
         return rates if isinstance(rates, tuple) else (rates,)
 
+    @property
+    def labels(self) -> float:
+        """The share of the training sample that it is given: lora(labels=0.5)."""
+        return self.hyperparameters.get("labels", 1.0)
+
     def build(self, pretrained: PreTrainedModel, pooling: str = "first") -> PeftModel:
         """Put the method around a pretrained classifier, which it freezes and changes.
 
         Raises `BadInput` that names the method's file and line where its `adapt` raises anything.
         """
-        values = {k: v for k, v in self.hyperparameters.items() if k != "learning_rate"}
+        beside = "learning_rate", "labels"
+        values = {k: v for k, v in self.hyperparameters.items() if k not in beside}
         method = METHODS[self.name]
         try:
             return method(pretrained, pooling, **values)

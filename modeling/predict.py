@@ -14,6 +14,7 @@ other cells are as they were.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +30,7 @@ from tqdm import tqdm
 import boundary
 import hardware
 from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
-from data_utils import read_chunks
-from data_utils.cleaning import clean_texts
+from data_utils import clean, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
@@ -95,14 +95,23 @@ def predict_file(asked: argparse.Namespace) -> None:
         classify = load_finetuned(folder, asked.base)
         with progress(total) as advance:
             for chunk in chain([first], chunks):
-                texts = clean_texts(chunk[column], str(asked.texts))
-                empty += texts.count("")
+                texts = texts_of(chunk[column], asked.texts)
+                empty += sum(not clean(text) for text in texts)
                 probabilities = classify.probabilities(texts, advance)
                 table = labelled(chunk, classify, probabilities, names)
                 file.write(table.to_csv(index=False, header=chunk is first, lineterminator="\n"))
     print(f"{total:,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else ""))
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
+
+
+def texts_of(column: pd.Series, path: Path) -> list[str]:
+    """The texts as they are; a missing one is empty. Raises `BadInput` for what is no text."""
+    for row, text in column[column.notna()].items():
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise BadInput(f"{path}, row {row}: {column.name} holds {kind}, not text")
+    return column.fillna("").tolist()
 
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
@@ -122,7 +131,13 @@ def labelled(
     added.insert(0, names[0], labels)
     table = pd.concat([chunk, added], axis=1)
     table.columns = map(plain_cell, table)
-    return table.map(lambda cell: plain_cell(cell) if isinstance(cell, str) else cell)
+    return table.map(_cell)
+
+
+def _cell(value):
+    if isinstance(value, dict | list):  # of JSON and Parquet
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return plain_cell(value) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -1,23 +1,24 @@
 """What do the mistakes of popular implementations cost? One change at a time, against ours.
 
-    python -m studies.broken         results/broken, a quarter of an hour of two cores
+    python -m studies.broken         results/broken, an hour of two cores
 
 Any option of finetuning.py may follow; the same command resumes. One mistake is a learning rate,
-which is a variant; the others are methods that the package itself does not carry.
+which is a variant; the others are methods that the package itself does not carry. Each has its own
+learning rates to choose from, so that a mistake is not made worse by a rate that suits the other.
 """
 
 import sys
 from functools import wraps
-from unittest import mock
 
 from torch import nn
 from torch.nn import functional as F
 
-from modeling import methods
+import finetuning
+from experiment import run_experiment
+from modeling import METHODS
 from modeling.adapter import AdapterModel, BottleneckAdapter
 from modeling.lora import LoRAModel
 from modeling.merging import adapted_layers
-from studies.work import run_as
 
 
 class FrozenHeadLoRA(LoRAModel):
@@ -82,31 +83,32 @@ PAIRS = {
     "lora": [f"lora({WRONG_RATE})", "lora_normal", "lora_frozen_head"],
     "adapter": [f"adapter({WRONG_RATE})", "adapter_no_residual", "adapter_frozen_norms"],
 }
-TASK = [
-    "--preset",
-    "quick",
-    "--dataset",
-    "rotten-tomatoes",
-    "--max-tokens",
-    "64",
-    "--labels",
-    "300",
-]
-TASK += ["--pooling", "layers", "--evaluations-per-epoch", "3"]
-RATES = {  # each the best of three or four, by the validation loss of the first seed
-    **{"lora": 1e-3, "lora_normal": 3.16e-4, "lora_frozen_head": 3.16e-3},
-    **{"adapter": 1e-3, "adapter_no_residual": 3.16e-3, "adapter_frozen_norms": 1e-3},
+CONSTANTS = {  # in the place of finetuning.py's
+    "PRESET": "quick",
+    "EXPERIMENT": "broken",
+    "DATASET": "rotten-tomatoes",
+    "LABELS": 300,
+    "MAX_TOKENS": 64,
+    "SEEDS": (0, 1, 2, 3, 4),
+    "METHODS": (*PAIRS, *(wrong for mistakes in PAIRS.values() for wrong in mistakes)),
+    "CONTRASTS": tuple(f"{ours} - {wrong}" for ours in PAIRS for wrong in PAIRS[ours]),
+    "LEARNING_RATES": {
+        "lora": (3e-4, 1e-3, 3e-3),
+        "lora_normal": (1e-4, 3e-4, 1e-3),
+        "lora_frozen_head": (1e-3, 3e-3, 1e-2),
+        "adapter": (3e-4, 1e-3, 3e-3),
+        "adapter_no_residual": (1e-3, 3e-3, 1e-2),
+        "adapter_frozen_norms": (3e-4, 1e-3, 3e-3),
+    },
 }
+PROGRAM = "-m", "studies.broken"
 
 
 def main(arguments: list[str]) -> int:
     """Run the experiment with the mistakes among the methods; returns the exit status."""
-    given = ["--experiment", "broken", *TASK, "--seeds", "0", "1", "2", "3", "4"]
-    given += ["--methods", *PAIRS, *(wrong for mistakes in PAIRS.values() for wrong in mistakes)]
-    given += ["--contrasts", *(f"{ours} - {wrong}" for ours in PAIRS for wrong in PAIRS[ours])]
-    given += ["--learning-rates", *(f"{name}={rate:g}" for name, rate in RATES.items())]
-    with mock.patch.dict(methods.METHODS, MISTAKES):
-        return run_as("studies.broken", arguments, given)
+    METHODS.update(MISTAKES)
+    constants = vars(finetuning) | CONSTANTS
+    return run_experiment(constants, arguments, finetuning.fine_tune, program=PROGRAM)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ gradient of its input, and as many for its own gradient. So with w = 4 d^2 + 2 d
     to inputs    as much again, attention twice, down to the lowest trained weight
     to weights   as much again as the forward, for the weights that are trained, and no others
 
-The last block requires keys and values for every token, and all else for the first token alone,
-where the head reads only that. Where the last blocks alone learn, the hidden states that enter them
-are stored, and the blocks before them require nothing. Nor does padding. Norms, activations,
-softmax and the optimizer are left out: they are not matrix products.
+Where the last blocks alone learn, the hidden states that enter them are stored, and the blocks
+before them require nothing. Nor does padding. Norms, activations, softmax, pooling and the
+optimizer are left out: they are no products of large matrices.
 
     model FLOPs utilisation (MFU) = required FLOPs / (seconds x the measured rate of the device)
 """
@@ -25,7 +24,7 @@ import hardware
 
 
 class Shape(NamedTuple):
-    """The sizes of an encoder whose head reads the first token."""
+    """The sizes of an encoder of which all tokens are pooled."""
 
     width: int  # d
     feed_forward: int  # f
@@ -33,7 +32,7 @@ class Shape(NamedTuple):
     stored: bool = False  # whether a file has the hidden states that enter the first of them
 
 
-def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forward_only=False):
+def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0) -> float:
     """FLOPs required by one pass over texts of these lengths.
 
     `size` is LoRA's rank (on q, k, v, o) or the adapters' bottleneck. "head" requires the forward
@@ -41,39 +40,24 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0, forw
     """
     d, f, blocks, stored = shape
     T = lengths.astype(float)
-    read = np.ones_like(T)  # tokens that the last block computes past its keys and values
-    queries = T if blocks > 1 else read  # of the first block
-    square, feed_forward = 2 * d * d, 2 * 2 * d * f  # FLOPs a token: one of q, k, v, o; both
-
-    def whole_block(tokens):
-        return tokens * (4 * square + feed_forward) + 4 * T * tokens * d
-
-    forward = (blocks - 1) * whole_block(T) + 2 * T * square
-    forward += read * (2 * square + feed_forward) + 4 * T * read * d
-    added = 2 * 2 * d * size  # FLOPs a token: A and B of one matrix, or one adapter's two
-    places = {"lora": (4 * T, 2 * T + 2 * read), "adapter": (2 * T, 2 * read)}  # tokens: all, last
-    each, last = places.get(method, (0, 0))
-    own = added * ((blocks - 1) * each + last)
-    forward += own
-    if forward_only or method == "head":
+    square, added = 2 * d * d, 2 * 2 * d * size  # FLOPs a token: one of q, k, v, o; A and B of one
+    block, places = 4 * square + 2 * 2 * d * f, {"lora": 4, "adapter": 2}.get(method, 0)
+    attention, own = 4 * T * T * d, T * places * added  # of one block
+    forward = blocks * (T * block + attention + own)
+    if method == "head":
         return forward.sum()
-    attention = 4 * d * ((blocks - 1) * T * T + T)
-    backward = forward + attention  # its two products have two gradients each
-    to_first_block = (2 * T + queries) * (square + added / 2)  # from its q, k, v
-    if method == "full":
-        backward -= to_first_block if stored else 0  # else the embeddings learn
-        return (forward + backward + forward - attention).sum()
-    if method == "lora":
-        backward -= to_first_block  # nothing below the first block learns
-    elif method == "adapter":
-        # nor below the first one's first adapter
-        backward -= 2 * T * square + queries * (2 * square + added / 2 + 2 * 4 * T * d)
-    return (forward + backward + own).sum()
+    backward = forward + blocks * attention  # its two products have two gradients each
+    if method == "adapter":  # nothing learns below the first block's first adapter
+        backward -= T * (4 * square + added / 2) + 2 * attention
+    elif method == "lora" or stored:  # nothing below its q, k and v, else the embeddings
+        backward -= 3 * T * (square + (added / 2 if method == "lora" else 0))
+    to_weights = blocks * (T * block if method == "full" else own)
+    return (forward + backward + to_weights).sum()
 
 
-def matrix_rate(device: torch.device) -> float:
+def matrix_rate(device: torch.device, rows: int | None = None) -> float:
     """FLOPs a second of this device's matrix products, in its compute type, measured."""
-    rows = 2**17 if device.type == "cuda" else 2**12  # long beside the start of a product
+    rows = rows or (2**17 if device.type == "cuda" else 2**12)  # long beside a product's start
     dtype = hardware.compute_type(device)
     a = torch.randn(rows, 768, device=device, dtype=dtype)
     b = torch.randn(768, 768, device=device, dtype=dtype)

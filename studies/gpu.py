@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModel
 
@@ -23,21 +24,22 @@ import data_utils
 import hardware
 from boundary import write
 from studies import methods
-from studies.work import Training, prepared
+from studies.work import Training, loaded
 
 FOLDER = Path("results/gpu")
 ENCODER = FOLDER / "encoder"
-RUN = f"finetuning.py --fresh --results {FOLDER} --experiment"
+RUN = f"finetuning.py --fresh --results {FOLDER} --preset"
 SPEED = f"-m studies.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 3"
-LIMIT = 240  # seconds of each part
+LIMIT = 300  # seconds of each part
 PARTS = {  # arguments of Python
     "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_training.py tests/test_batches.py",
     "quick": f"{RUN} quick",  # its accuracies should be a CPU's, within what a seed does
     "base": f"{RUN} base --model minilm --seeds 0",
-    "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer
+    "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer, and MFU
     "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
-    "profile": "-m studies.gpu here profile",  # where a LoRA step's time goes, by kernel
+    "steps": "-m studies.gpu here steps",  # what a LoRA step waits for, and its kernels
 }
+WAITS = ("Memcpy DtoH", "cudaStreamSynchronize")  # the host reads a value, or waits otherwise
 
 
 def run(name: str) -> dict:
@@ -52,6 +54,16 @@ def run(name: str) -> dict:
     return {"part": name, "status": status, "seconds": round(time.perf_counter() - start, 1)}
 
 
+def run_all(names: list[str], device: torch.device) -> int:
+    """Run these parts, and write parts.csv; returns 0, or 1 where one failed."""
+    rows = []
+    for name in names:
+        rows.append(run(name) | {"device": hardware.describe(device)})
+        print("{part}: exit status {status}, {seconds} s".format(**rows[-1]), flush=True)
+    write(FOLDER / "parts.csv", pd.DataFrame(rows).to_csv(index=False))
+    return int(any(row["status"] for row in rows))
+
+
 def make_encoder(folder: Path) -> None:
     """Write one of DistilBERT's shape, with random weights and MiniLM's tokenizer."""
     shutil.copytree(data_utils.encoder_folder(), folder, dirs_exist_ok=True)
@@ -59,16 +71,35 @@ def make_encoder(folder: Path) -> None:
     AutoModel.from_config(config).save_pretrained(folder)
 
 
-def kernels(*options: str) -> str:
-    """A table of what one pass of LoRA over the training texts spends its time on."""
-    with prepared(*options) as experiment:
-        device = experiment.device
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-        training = Training(experiment, experiment.runs()[0])
+def profiled(*options: str) -> tuple[profile, int]:
+    """The profile of a method's steps over the training texts, and how many they are."""
+    with loaded(*options) as data:
+        hardware.prepare_device(data.device)
+        training = Training(data, data.settings.methods[0])
         training()  # the first pass is slow
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] * (data.device.type == "cuda")
         with profile(activities=activities) as found:
-            training()
-    return found.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=25)
+            training.steps()
+    return found, len(training.batches)
+
+
+def waits(found: profile, steps: int) -> dict[str, float]:
+    """How often each of WAITS happens in a step. Expected: never."""
+    counts = dict.fromkeys(WAITS, 0)
+    for event in found.key_averages():
+        for name in WAITS:
+            counts[name] += event.count * event.key.startswith(name)
+    return {name: count / steps for name, count in counts.items()}
+
+
+def print_steps(*options: str) -> None:
+    """What a step waits for, and a table of the kernels that take its time."""
+    found, steps = profiled(*options)
+    for name, count in waits(found, steps).items():
+        print(f"{name}: {count:.3g} a step, of {steps}")
+    kind = hardware.choose_device().type
+    print(found.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=25))
 
 
 def main(arguments: list[str]) -> int:
@@ -78,20 +109,14 @@ def main(arguments: list[str]) -> int:
         print("error: no CUDA GPU is available; this is for one", file=sys.stderr)
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if arguments == ["here", "profile"]:
-        print(kernels("--experiment", "quick", "--methods", "lora", "--model", str(ENCODER)))
+    if arguments == ["here", "steps"]:
+        print_steps("--methods", "lora", "--model", str(ENCODER), "--pooling", "layers")
         return 0
     if arguments == ["here", "methods"]:
-        methods.TABLE = FOLDER / "methods.csv"
-        methods.main([str(ENCODER)])
+        methods.write_rows(str(ENCODER), FOLDER / "methods.csv")
         return 0
     make_encoder(ENCODER)
-    rows = []
-    for name in arguments or PARTS:
-        rows.append(run(name) | {"device": hardware.describe(device)})
-        print("{part}: exit status {status}, {seconds} s".format(**rows[-1]), flush=True)
-    write(FOLDER / "parts.csv", pd.DataFrame(rows).to_csv(index=False))
-    return int(any(row["status"] for row in rows))
+    return run_all(arguments or list(PARTS), device)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m studies.methods        docs/results/methods_cost.csv, ten minutes of a quiet CPU
     python -m studies.methods mpnet  the rows of one encoder anew
 
-A batch of 32 IMDB texts of up to 128 tokens, POOLING "layers", the last 3 blocks from cached
-hidden states, as in the presets `quick` and `base`. LoRA and one other method take their
-steps in turn, and a ratio is the median of the ratios within pairs.
+A batch of 32 IMDB texts of up to 128 tokens, POOLING "layers", the last 3 blocks from the cached
+output of the others. LoRA and one other method take their steps in turn, and a ratio is the median
+of the ratios within pairs.
 """
 
 import sys
@@ -15,24 +15,25 @@ import pandas as pd
 
 import data_utils
 import hardware
-from modeling import METHODS
-from studies.work import Training, peak_memory, prepared, put_rows
+from experiment import Data
+from modeling import METHODS, Method
+from studies.work import Training, loaded, peak_memory, put_rows
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
-OPTIONS = ("--experiment", "quick", "--labels", "40", "--test-examples", "2", "--epochs", "100")
+OPTIONS = ("--labels", "40", "--test-examples", "2", "--epochs", "100", "--pooling", "layers")
 PAIRS = 7  # of steps, for each method
 
 
-def measure(experiment, run, lora: Training) -> dict:
+def measure(data: Data, method: Method, lora: Training) -> dict:
     """A row of the table."""
-    other = Training(experiment, run)
-    _, peak = peak_memory(experiment.device, other)
+    other = Training(data, method)
+    _, peak = peak_memory(data.device, other)
     timed = pd.DataFrame([{"lora": lora(), "other": other()} for _ in range(PAIRS)])
     ratios = timed["other"] / timed["lora"]
     trained, _ = other.state.model.count_parameters()
     return {
-        "encoder": experiment.settings.model,
-        "method": run.method.name,
+        "encoder": data.settings.model,
+        "method": method.name,
         "step_seconds": timed["other"].median(),
         "lora_step_seconds": timed["lora"].median(),
         "ratio": ratios.median(),
@@ -42,22 +43,24 @@ def measure(experiment, run, lora: Training) -> dict:
         "peak_memory_mib": peak,
         "checkpoint_mb": 4e-6 * trained,  # float32, and a header of some kilobytes
         "trained_parameters": trained,
-        "device": hardware.describe(experiment.device),
+        "device": hardware.describe(data.device),
     }
 
 
-def main(encoders: list[str]) -> None:
-    """Measure every method on these encoders, and write their rows of the table."""
-    for encoder in encoders:
-        with prepared(*OPTIONS, "--model", encoder, "--methods", *METHODS) as experiment:
-            runs = {run.method.name: run for run in experiment.runs()}
-            lora = Training(experiment, runs["lora"])
-            lora()  # the first step is slow
-            for method, run in runs.items():
-                row = measure(experiment, run, lora)
-                print(f"{encoder} {method}: {row['ratio']:.3g} of LoRA's step", flush=True)
-                put_rows(TABLE, [row], ["encoder", "method"])
+def write_rows(encoder: str, table: Path = TABLE, *options: str) -> None:
+    """Measure every method on this encoder, and write their rows of the table."""
+    given = OPTIONS, ("--model", encoder, "--methods", *METHODS), options
+    with loaded(*(option for part in given for option in part)) as data:
+        hardware.prepare_device(data.device)
+        methods = {method.name: method for method in data.settings.methods}
+        lora = Training(data, methods["lora"])
+        lora()  # the first step is slow
+        for method in methods.values():
+            row = measure(data, method, lora)
+            print(f"{encoder} {method.name}: {row['ratio']:.3g} of LoRA's step", flush=True)
+            put_rows(table, [row], ["encoder", "method"])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(data_utils.ENCODERS))
+    for name in sys.argv[1:] or data_utils.ENCODERS:
+        write_rows(name)

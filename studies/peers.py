@@ -8,7 +8,7 @@ from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
 import hardware
-from experiment import Experiment
+from experiment import Data
 from modeling import Method
 from modeling.architectures import architecture_of
 
@@ -33,15 +33,15 @@ def tuned(device: torch.device) -> dict:
     return {"bf16": bf16, "train_sampling_strategy": "group_by_length"}
 
 
-def train(experiment: Experiment, model: nn.Module, at: set[int], call, **options) -> None:
-    """Trainer over the training texts of seed 0, with `call()` after each step in `at`."""
+def train(data: Data, model: nn.Module, at: set[int], call, **options) -> None:
+    """Trainer over the training texts of the first seed, with `call()` after each step in `at`."""
 
     class Call(TrainerCallback):
         def on_step_end(self, arguments, state, control, **_):
             if state.global_step in at:
                 call()
 
-    split = experiment.splits(0)["train"]
+    split = data.splits(data.settings.seeds[0])["train"]
     ids = split.token_ids.split(split.lengths.tolist())
     pairs = zip(ids, split.labels.tolist(), strict=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,14 +51,14 @@ def train(experiment: Experiment, model: nn.Module, at: set[int], call, **option
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
-            use_cpu=experiment.device.type == "cpu",
-            per_device_train_batch_size=experiment.settings.batch_size,
+            use_cpu=data.device.type == "cpu",
+            per_device_train_batch_size=data.settings.batch_size,
             **options,
         )
         Trainer(
             model,
             arguments,
-            data_collator=DataCollatorWithPadding(experiment.tokenizer),
+            data_collator=DataCollatorWithPadding(data.tokenizer),
             train_dataset=[{"input_ids": ids.tolist(), "labels": label} for ids, label in pairs],
             callbacks=[Call()],
         ).train()

@@ -1,59 +1,80 @@
 """SetFit (Tunstall et al. 2022, arXiv:2209.11055), a peer for few labels.
 
     pip install setfit==1.2.0
-    python -m studies.setfit --methods setfit lora --contrasts "lora - setfit"
+    python -m studies.setfit --preset quick --methods setfit lora --contrasts "lora - setfit"
 
 Any option of finetuning.py may follow; the same command resumes. A run of `setfit` has the same
-encoder, tokens, labels and test as the others, and is as its authors' package has it: the whole
-encoder learns from 20 pairs of each kind for every text, one epoch at a rate of 2e-5, not tuned;
-then a logistic regression on the encoder's own sentence vectors. It gets all labels, as a probe.
+encoder, tokens, labels, test and precision as the others, and is as its authors' package has it:
+the whole encoder learns from 20 pairs of each kind for every text, one epoch at a rate of 2e-5, not
+tuned; then a logistic regression on the encoder's own sentence vectors. It gets all labels, as a
+probe does.
 """
 
 import sys
 import tempfile
-from unittest import mock
 
 import torch
-from datasets import concatenate_datasets
+from datasets import Dataset
+from torch import Tensor
 
 import finetuning
 import hardware
-from experiment import Experiment, Run, fit_baseline, score
-from modeling import methods
-from studies.work import run_as
+from data_utils import Split
+from evaluation.metrics import scores
+from experiment import Data, Run, Settings, run_experiment
+from experiment.baselines import fit_baseline
+from modeling import BASELINES
+
+PROGRAM = "-m", "studies.setfit"
+PAIRS = 20  # of each kind for each text, as in the paper
 
 
-def fit(experiment: Experiment, run: Run) -> None:
+def fit(run: Run, data: Data, settings: Settings) -> None:
     """One run that is fitted: SetFit, or one of our baselines."""
     if run.method.name != "setfit":
-        return fit_baseline(experiment, run)
+        return fit_baseline(run, data, settings)
+    labelled, test = data.labelled(run.seed), data.splits(run.seed)["test"]
+    training, evaluation = hardware.Clock(data.device), hardware.Clock(data.device)
+    hardware.reset_peak_memory(data.device)
+    with training, hardware.autocast(data.device):
+        model = train(labelled, data, run.seed)
+    facts = {"training_seconds": training.seconds, "scores": {}}
+    facts |= {"peak_memory_mib": hardware.peak_memory(data.device)}
+    for name, split in (("train", labelled), ("test", test)):
+        with evaluation, hardware.autocast(data.device):
+            logits = log_probabilities(model, split)
+        each = scores(split.labels.cpu().numpy(), logits.numpy()).items()
+        facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
+    facts["evaluation_seconds"] = evaluation.seconds
+    facts["other_load"] = hardware.other_load(data.device)
+    run.finish(facts, test, logits)
+
+
+def train(labelled: Split, data: Data, seed: int):
+    """A new SetFitModel, trained on all labelled texts of a seed."""
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    settings, splits = experiment.settings, experiment.splits(run.seed)
-    reviews, clock = experiment.reviews(run.seed), hardware.Clock(experiment.device)
-    torch.manual_seed(run.seed)
-    model = SetFitModel.from_pretrained(experiment.config._name_or_path)
-    model.model_body.max_seq_length = settings.max_tokens
-    model.model_body.tokenizer.truncation_side = settings.truncation
-    with clock, tempfile.TemporaryDirectory() as folder:
-        options = {"num_iterations": 20, "seed": run.seed, "save_strategy": "no"}
-        Trainer(
-            model=model,
-            args=TrainingArguments(output_dir=folder, report_to="none", **options),
-            train_dataset=concatenate_datasets([reviews.train, reviews.validation]),
-        ).train()
-    facts = {"training_seconds": clock.seconds}
-    for name in ("train", "test"):
-        logits = model.predict_proba(list(splits[name].texts)).float().clamp_min(1e-12).log().cpu()
-        facts[f"{name}_loss"], facts[f"{name}_accuracy"] = score(logits, splits[name])
-    experiment.finish(run, facts, logits)
+    torch.manual_seed(seed)
+    model = SetFitModel.from_pretrained(data.config._name_or_path)
+    model.model_body.max_seq_length = data.settings.max_tokens
+    model.model_body.tokenizer.truncation_side = data.settings.truncation
+    rows = {"text": labelled.texts, "label": labelled.labels.tolist()}
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"num_iterations": PAIRS, "seed": seed, "save_strategy": "no"}
+        arguments = TrainingArguments(output_dir=folder, report_to="none", **options)
+        Trainer(model=model, args=arguments, train_dataset=Dataset.from_dict(rows)).train()
+    return model
+
+
+def log_probabilities(model, split: Split) -> Tensor:
+    """Of the n texts of a split: (n, C) on the CPU."""
+    return model.predict_proba(split.texts).float().clamp_min(1e-12).log().cpu()
 
 
 def main(arguments: list[str]) -> int:
     """Run finetuning.py with one more method that is fitted; returns the exit status."""
-    known = mock.patch.object(methods, "BASELINES", methods.BASELINES | {"setfit": {}})
-    with known, mock.patch.object(finetuning, "fit_baseline", fit):
-        return run_as("studies.setfit", arguments)
+    BASELINES["setfit"] = {}
+    return run_experiment(vars(finetuning), arguments, finetuning.fine_tune, fit, PROGRAM)
 
 
 if __name__ == "__main__":

@@ -13,30 +13,31 @@ learn, ours reads the output of the others from a file; peft adapts the same blo
 The floor of a ratio is that of the required FLOPs (studies/flops.py).
 
     peft defaults   peft and transformers' Trainer as they come
-    peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder
+    peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder, and
+                    what hardware.py sets for the device
 """
 
 import argparse
+import math
 import multiprocessing
 import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
+import numpy as np
 import pandas as pd
 import torch
 
-import finetuning
 import hardware
+from experiment import Data
 from studies import flops, peers
-from studies.work import Training, peak_memory, prepared, put_rows
+from studies.work import Training, loaded, peak_memory, put_rows
 
 METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
-OPTIONS = ("--experiment", "quick", "--blocks", "all", "--max-tokens", "512", "--pooling", "first")
+OPTIONS = ("--blocks", "all", "--max-tokens", "512", "--pooling", "layers", "--test-examples", "2")
 OPTIONS += ("--epochs", "100")  # the learning rate never reaches 0
 
 
@@ -50,48 +51,64 @@ def systems(depths: list[int]) -> list[tuple[str, str]]:
 
 def measure(system: str, method: str, model: str, reviews: int) -> dict:
     """One pass over the texts: seconds and required FLOPs of each, and memory (MiB)."""
-    own = ["--methods", method, "--model", model, "--test-examples", "2"]
-    if system == "peft defaults":  # few: it takes long, in batches that are not grouped by length
-        reviews, own = min(32, reviews), [*own, "--encoder-dropout", "own"]
-    own += ["--labels", str(round(reviews / 0.8))]  # with validation's
-    mine = system == "ours"  # no other system keeps what tensors free
-    memory_as_usual = nullcontext() if mine else mock.patch.object(hardware, "keep_freed_memory")
-    with memory_as_usual, prepared(*OPTIONS, *own) as experiment:
-        (run,) = experiment.runs()
-        two_passes = ours(experiment, run) if mine else with_peft(experiment, run, system)
-        seconds, memory = peak_memory(experiment.device, two_passes)
-        config, chosen = experiment.config, run.method.hyperparameters
-        lengths = experiment.splits(0)["train"].lengths
-    blocks, stored = chosen["blocks"] or config.num_hidden_layers, chosen["blocks"] is not None
-    shape = flops.Shape(config.hidden_size, config.intermediate_size, blocks, stored)
-    size = chosen.get("rank") or chosen.get("bottleneck", 0)
-    needed = flops.required(shape, lengths, run.method.name, size)
-    row = {"system": system, "method": run.method.name, "blocks": blocks, "memory": memory}
+    as_it_comes, given = system == "peft defaults", ["--methods", method, "--model", model]
+    if as_it_comes:  # few: it takes long, in batches that are not grouped by length
+        reviews, given = min(32, reviews), [*given, "--encoder-dropout", "own"]
+    given += ["--labels", str(round(reviews / 0.8))]  # with validation's
+    with loaded(*OPTIONS, *given) as data:
+        if not as_it_comes:
+            hardware.prepare_device(data.device)
+        two_passes = ours(data) if system == "ours" else with_peft(data, not as_it_comes)
+        seconds, memory = peak_memory(data.device, two_passes)
+        (method,), lengths = data.settings.methods, train_lengths(data)
+        shape, size = shape_of(data, method.hyperparameters)
+    row = {"system": system, "method": method.name, "blocks": shape.blocks, "memory": memory}
+    needed = flops.required(shape, lengths, method.name, size)
     return row | {"seconds": seconds / len(lengths), "flops": needed / len(lengths)}
 
 
-def ours(experiment, run) -> Callable[[], float]:
+def train_lengths(data: Data) -> np.ndarray:
+    """The tokens of each training text."""
+    return data.splits(data.settings.seeds[0])["train"].lengths
+
+
+def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
+    """What is computed with these hyperparameters, and the rank or bottleneck (0: none)."""
+    config, last = data.config, chosen["blocks"]
+    sizes = config.hidden_size, config.intermediate_size, last or config.num_hidden_layers
+    size = chosen.get("rank") or chosen.get("bottleneck", 0)
+    return flops.Shape(*sizes, stored=last is not None), size
+
+
+def ours(data: Data) -> Callable[[], float]:
     """Two passes of `finetuning.py`'s loop; the seconds of the second."""
-    training = Training(experiment, run)
+    training = Training(data, data.settings.methods[0])
     return lambda: [training(), training()][-1]
 
 
-def with_peft(experiment, run, system) -> Callable[[], float]:
+def with_peft(data: Data, is_tuned: bool) -> Callable[[], float]:
     """The same LoRA by peft and Trainer."""
-    device, ends = experiment.device, []
-    model = peers.lora(experiment.pretrained().to(device), run.method, task_type="SEQ_CLS")
-    options = peers.tuned(device) if system == "peft tuned" else {}
-    steps = finetuning.steps_per_epoch(len(experiment.splits(0)["train"]), experiment.settings)
+    device, ends = data.device, []
+    pretrained = data.pretrained.to(device)
+    model = peers.lora(pretrained, data.settings.methods[0], task_type="SEQ_CLS")
+    options = peers.tuned(device) if is_tuned else {}
+    steps = math.ceil(len(train_lengths(data)) / data.settings.batch_size)
 
     def note():
         hardware.synchronise(device)
         ends.append(time.perf_counter())
 
     def two_passes():
-        peers.train(experiment, model, {steps, 2 * steps}, note, num_train_epochs=2, **options)
+        peers.train(data, model, {steps, 2 * steps}, note, num_train_epochs=2, **options)
         return ends[1] - ends[0]
 
     return two_passes
+
+
+def with_rates(row: dict, number: int, rate: float) -> dict:
+    """The row of a round in which the device's measured rate was `rate` FLOPs a second."""
+    used = row["flops"] / row["seconds"] / rate
+    return row | {"round": number, "utilisation": used, "reviews_a_second": 1 / row["seconds"]}
 
 
 def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFrame:
@@ -103,8 +120,7 @@ def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFram
         for system, method in systems(asked.blocks):
             with ProcessPoolExecutor(1, context) as pool:
                 row = pool.submit(measure, system, method, asked.model, asked.reviews).result()
-            row |= {"round": number, "utilisation": row["flops"] / row["seconds"] / rate}
-            rows.append(row | {"reviews_a_second": 1 / row["seconds"]})
+            rows.append(with_rates(row, number, rate))
             print(f"{number + 1}: {system}, {method}: {row['seconds']:.3g} s a text", flush=True)
     return pd.DataFrame(rows)
 

@@ -1,58 +1,57 @@
-"""What is timed: a run of `finetuning.py`, its passes over the training texts and their memory."""
+"""What is timed: passes of `finetuning.py`'s loop over training texts, and their memory."""
 
 import gc
-import io
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import torch
-from huggingface_hub import constants
 from tqdm import tqdm
 
 import finetuning
 import hardware
 from boundary import write
 from data_utils import training_batches
-from experiment import Experiment, Run, cached_states, parse, prepare, settings
+from experiment import Data, parse
+from experiment.queue import RunQueue
+from modeling import Method
 
 
 @contextmanager
-def prepared(*options: str) -> Iterator[Experiment]:
-    """The experiment of these options; it finds no cached hidden states, and deletes its own."""
+def loaded(*options: str) -> Iterator[Data]:
+    """What an experiment with these options trains on; its cache is new, and deleted."""
+    settings = parse(vars(finetuning), ["--preset", "quick", *options])
     with tempfile.TemporaryDirectory() as folder:
-        parsed = parse(vars(finetuning), [*options, "--results", folder])
-        with redirect_stdout(io.StringIO()):
-            experiment = prepare(parsed)
-        with mock.patch.object(constants, "HF_HOME", folder):
-            yield experiment
-
-
-def run_as(module: str, arguments: list[str], given: Sequence[str] = ()) -> int:
-    """`finetuning.py` with options `given` and then `arguments`; `module` is what resumes it."""
-    command = settings.resume_command(arguments).replace("finetuning.py", f"-m {module}", 1)
-    resume = {"resume_command": lambda _: command}
-    with mock.patch.multiple(settings, **resume), mock.patch.multiple(finetuning, **resume):
-        return finetuning.main([*given, *arguments])
+        yield Data(settings, hardware.choose_device(), Path(folder))
 
 
 class Training:
-    """A run's training, from cached hidden states; call it for the seconds of a pass."""
+    """A method in training, from the cached output of frozen blocks.
 
-    def __init__(self, experiment: Experiment, run: Run):
-        self.state, self.settings = finetuning.start(experiment, run), experiment.settings
-        own = {"train": experiment.splits(run.seed)["train"]}
-        self.split = cached_states(self.state.model, own, self.settings)[0]["train"]
-        self.batches = training_batches(self.split.lengths, self.settings.batch_size, 0, 1)
+    Call it for the seconds of a pass over the training texts.
+    """
+
+    def __init__(self, data: Data, method: Method):
+        self.settings, (seed, *_) = data.settings, data.settings.seeds
+        run = RunQueue(data.settings, data).run(method, seed)
+        self.state = finetuning.start(run, data, data.settings, method.learning_rates[0])
+        self.split = data.with_outputs(self.state.model, data.splits(seed)["train"])
+        self.batches = training_batches(self.split.lengths, self.settings.batch_size, seed, 1)
 
     def __call__(self) -> float:
-        before, bar = self.state.clock.seconds, tqdm(disable=True)
+        before, bar = self.state.training.seconds, tqdm(disable=True)
         finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
-        return self.state.clock.seconds - before
+        return self.state.training.seconds - before
+
+    def steps(self) -> None:
+        """The same steps without a clock and without what is recorded of them."""
+        most = self.settings.most_tokens(self.split.labels.device, training=True)
+        self.state.model.train()
+        for index in self.batches:
+            finetuning.step(self.state, self.split, index, self.settings, most)
 
 
 def put_rows(path: Path, rows: list[dict] | pd.DataFrame, key: list[str]) -> None:

@@ -24,9 +24,10 @@ from huggingface_hub import constants
 from transformers import AutoConfig, BertTokenizer
 from transformers import AutoModelForSequenceClassification as Classifier
 
+import finetuning
 import hardware
 from evaluation import report
-from experiment import state_cache
+from experiment import Run, state_cache
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
@@ -154,6 +155,41 @@ def reviews_frame(n, seed=0):
         mood = WORDS[(0 if label else 3) + i % 3]
         rows.append({"text": " ".join([mood, *(WORDS[d] for d in draws), f"x{i}"]), "label": label})
     return pd.DataFrame(rows)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="session")
+def earlier(model_folder, tmp_path_factory):
+    """A folder with an earlier experiment in results/, and its arguments but for RESULTS.
+
+    Two of its runs are finished, head and lora, and a third, bitfit, was stopped at its end.
+    """
+    root = tmp_path_factory.mktemp("earlier")
+    reviews_frame(60).to_csv(root / "reviews.csv", index=False)
+    arguments = ["--experiment", "tiny", "--model", model_folder, "--dataset", root / "reviews.csv"]
+    arguments += ["--preset", "quick", "--folds", "None", "--seeds", "0", "--max-tokens", "12"]
+    arguments += ["--epochs", "1", "--head-epochs-factor", "1", "--blocks", "all"]
+    arguments += ["--pooling", "first", "--learning-rates", "head=0.01", "lora=0.003"]
+    arguments = [*map(str, arguments), "bitfit=0.01", "adapter=0.01"]
+    given = [*arguments, "--results", str(root / "results"), "--methods"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw", lambda results: {})
+        assert finetuning.main([*given, "head", "lora"]) == 0
+        patch.setattr(Run, "load_best", interrupt)
+        assert finetuning.main([*given, "bitfit"]) == 130
+    return root, arguments
+
+
+def files_of(folder):
+    """What every file holds, by its path; a folder's path ends in a slash and holds nothing."""
+    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+    return {
+        name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
+        for name, path in paths.items()
+    }
 
 
 @pytest.fixture(scope="session")

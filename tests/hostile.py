@@ -9,15 +9,10 @@ import os
 import shutil
 
 import pandas as pd
-import pytest
 import torch
 from conftest import reviews_frame, tiny
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
-
-import finetuning
-from evaluation import report
-from experiment import Run
 
 NAN = float("nan")
 
@@ -190,39 +185,6 @@ def no_tokenizer(folder):
 
 
 # ---------------------------------------------------------------------------- records
-
-
-def begin(root, model):
-    """Leave an earlier experiment in root/results; its arguments, but for methods and results.
-
-    Two of its runs are finished, head and lora, and a third, bitfit, was stopped at its end.
-    """
-    reviews_frame(60).to_csv(root / "reviews.csv", index=False)
-    arguments = ["--experiment", "tiny", "--model", model, "--dataset", root / "reviews.csv"]
-    arguments += ["--preset", "quick", "--folds", "None", "--seeds", 0, "--max-tokens", 12]
-    arguments += ["--epochs", 1, "--head-epochs-factor", 1, "--blocks", "all", "--pooling", "first"]
-    arguments += ["--learning-rates", "head=0.01", "lora=0.003", "bitfit=0.01"]
-    arguments = [str(part) for part in arguments]
-    here = [*arguments, "--results", str(root / "results"), "--methods"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "draw", lambda results: {})
-        assert finetuning.main([*here, "head", "lora"]) == 0
-        patch.setattr(Run, "load_best", interrupt)
-        assert finetuning.main([*here, "bitfit"]) == 130
-    return arguments
-
-
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-
-def files_of(folder):
-    """What every file holds, by its path; a folder's path ends in a slash and holds nothing."""
-    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
-    return {
-        name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
-        for name, path in paths.items()
-    }
 
 
 def records(change, *arguments):

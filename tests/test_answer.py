@@ -129,12 +129,18 @@ def test_the_most_confident_errors_are_listed_with_their_rows_and_texts(errs):
 
 @pytest.mark.parametrize(
     ("half", "words"),
-    [(0.60, "are worth it"), (0.705, "cannot be told"), (0.72, "less than a point")],
+    [(slice(250), "are worth it"), (slice(318), "cannot tell"), (slice(320), "less than that")],
 )
-def test_whether_more_labels_are_worth_it_is_said_with_an_interval(half, words):
-    width = 0.005 if half == 0.72 else 0.02
-    scores = [(value, value - width, value + width) for value in (half, 0.72)]
-    assert words in answer.more_labels(*scores)
+def test_whether_more_labels_are_worth_it_is_said_with_an_interval(tmp_path, half, words):
+    """A method with half of its labels is in the table, and is not advised."""
+    results = of_right(tmp_path, 400, probe=slice(320), **{"probe(labels=0.5)": half})
+    assert words in answer.more_labels(results)
+    assert "probe gains" in answer.more_labels(results)
+    assert answer.by_simplicity(results) == ["probe"] and results.advised == "probe"
+
+
+def test_without_runs_on_half_of_the_labels_nothing_is_said_of_more(tmp_path):
+    assert answer.more_labels(of_right(tmp_path, 40, probe=slice(20))) is None
 
 
 def test_one_data_set_is_not_counted_twice(tmp_path):

@@ -5,22 +5,28 @@ import torch
 from conftest import tiny, tokens
 from torch import nn
 
-import finetuning
-from modeling import Method, methods
+from experiment import setup
+from modeling import METHODS, Method
 from modeling.adapter import BottleneckAdapter
 from studies.broken import MISTAKES, AdapterWithoutResidual, main
 
 
-@pytest.fixture(params=["first", "layers"])
+@pytest.fixture(autouse=True)
+def with_mistakes(monkeypatch):
+    """Among the methods, until the test ends."""
+    for name, mistake in MISTAKES.items():
+        monkeypatch.setitem(METHODS, name, mistake)
+
+
+@pytest.fixture(params=["mean", "layers"])
 def pooling(request):
     return request.param
 
 
 @pytest.fixture(params=MISTAKES)
-def pair(request, pooling, monkeypatch):
+def pair(request, pooling):
     """A mistake's name, its model, and ours around the same pretrained model."""
     name = request.param
-    monkeypatch.setattr(methods, "METHODS", methods.METHODS | MISTAKES)
     models = []
     for method in (name, name.partition("_")[0]):
         torch.manual_seed(0)
@@ -37,7 +43,7 @@ def test_each_mistake_is_the_one_change_that_its_name_says(pair, pooling):
     assert trained <= kept
     if name == "lora_frozen_head":
         assert frozen == {n for n in kept if "lora_" not in n}
-        if pooling == "first":
+        if pooling == "mean":
             assert not changed
         else:  # ours starts at zero, which would give the blocks no gradient
             assert changed == {"pretrained.layers_head.linear.weight"}
@@ -59,19 +65,25 @@ def test_each_mistake_is_the_one_change_that_its_name_says(pair, pooling):
         assert not frozen and not changed
 
 
-def test_the_command_that_resumes_it_knows_the_mistakes(monkeypatch, capsys):
+def test_each_run_chooses_its_rate_and_the_command_that_resumes_knows_the_mistakes(
+    monkeypatch, capsys
+):
     seen = []
-    monkeypatch.setattr(
-        finetuning, "prepare", lambda settings: seen.append(settings) or interrupt()
-    )
+
+    def interrupted(settings):
+        seen.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "prepare", interrupted)
     assert main(["--fresh", "--results", "my results"]) == 130
-    command = "python -m studies.broken --results 'my results'"
+    command = "python -m studies.broken --preset quick --results 'my results'"
     assert seen[0].command == command and f"resume with: {command}\n" in capsys.readouterr().err
     assert {method.name for method in seen[0].methods} == {"lora", "adapter", *MISTAKES}
-
-
-def interrupt():
-    raise KeyboardInterrupt
+    rates = {method.text: len(method.learning_rates) for method in seen[0].methods}
+    assert {text for text, count in rates.items() if count != 3} == {
+        "lora(learning_rate=2e-05)",
+        "adapter(learning_rate=2e-05)",
+    }
 
 
 def test_each_adapter_of_the_model_without_residual_lacks_exactly_h():

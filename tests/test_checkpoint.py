@@ -253,7 +253,16 @@ def test_long_texts_are_truncated_as_in_training(checkpoint, truncation):
     assert finetuned([LONG]) != finetuned([other])
 
 
-RAW = ["  a good film ", "dull<br />plot", "dull<br>plot", "", " <br/> ", "a < b", "good\nfilm\t"]
+RAW = [
+    "  a good film ",
+    "dull<br />plot",
+    "a<br<br>>b",
+    "dull<br>plot",
+    "",
+    " <br/> ",
+    "a < b",
+    "good\nfilm\t",
+]
 
 
 def test_prediction_has_the_tokens_of_training(checkpoint, monkeypatch):
@@ -477,10 +486,17 @@ def test_an_encoder_that_computes_the_same_is_the_same(checkpoint, unchanged):
     assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
-@pytest.mark.parametrize("name", [TENSORS, VOCABULARY])
-def test_a_damaged_baseline_is_refused(baseline, name):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / TENSORS).write_text("[]"),
+        lambda folder: (folder / VOCABULARY).write_text("[]"),
+        lambda folder: edit(folder, label_names=["a", "b", "c"]),
+    ],
+)
+def test_a_damaged_baseline_is_refused(baseline, damage):
     folder = baseline("tfidf")
-    (folder / name).write_text("[]")
+    damage(folder)
     with pytest.raises(BadInput, match=f"{TENSORS}.*{DAMAGED}"):
         load_finetuned(folder)
 

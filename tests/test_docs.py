@@ -1,4 +1,4 @@
-"""What README and docs say: every decimal is that of a file that the same section links."""
+"""What README and docs say: every number is that of a file; short pages, short sentences."""
 
 import re
 from pathlib import Path
@@ -6,31 +6,40 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-import finetuning
 from modeling import METHODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+PROSE = [page for page in PAGES if "predictions" not in page]  # those are no measurements
 DECIMAL = re.compile(r"(?<![\w.,=])[−-]?\d[\d,]*\.\d+(?!\w|\.\d)")
 OTHER_THAN_PROSE = re.compile(
-    r"^```.*?^```|^    .*?$|\$\$.*?\$\$|\$[^$]*\$"
-    r"|`[^`]*`|\]\([^)]*\)|arXiv:\S+|Python 3\.\d+",
+    r"^```.*?^```|^    .*?$|`[^`]*`|\]\([^)]*\)|\[\d{4}\.\d{5}(?=\])|arXiv:\S+|Python 3\.\d+",
     re.DOTALL | re.MULTILINE,
 )
-PUBLISHED = [87.96, 92.24, 91.60, 92.65]  # by the project that this one mirrors, and by Raschka
+# Tables of numbers that stand in no file; tests compute them, here and in tests/test_evidence.py.
+COMPUTED = r"^\| (300 labels, minus LoRA|trained → tested on) .*?(?=\n\n)"
+FINDINGS, README = "docs/findings.md", "README.md"
 
 
 def text_of(page):
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def table_of(page, first):
+    """The rows of the table that begins with `first`: the first cell, and the others."""
+    table = re.search(rf"^\| {re.escape(first)}.*?(?=\n\n)", text_of(page), re.M | re.S)[0]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.split("\n")]
+    return {name: cells for name, *cells in rows[2:]}
+
+
+# ---------------------------------------------------------------------------- every number
+
+
 def decimals(text):
     """The decimals of a text, as written and as numbers."""
-    found = DECIMAL.findall(text)
-    return {n: float(n.replace(",", "").replace("−", "-")) for n in found}
+    return {n: float(n.replace(",", "").replace("−", "-")) for n in DECIMAL.findall(text)}
 
 
 def numbers_in(path):
@@ -41,12 +50,22 @@ def numbers_in(path):
     return np.concatenate([values, 100 * values])
 
 
-def without_source(page, text, printed=""):
-    """The decimals of a text that stand, rounded likewise, in no file that it links."""
-    links = re.findall(r"\]\(([^)#\s:]+\.(?:md|csv))[^)]*\)", text)
-    known = [PUBLISHED, list(decimals(printed).values())]
-    known = np.abs(np.concatenate(known + [numbers_in((ROOT / page).parent / n) for n in links]))
-    wrong = []
+def intervals(text):
+    """Each number that has an interval, with its ends, whatever their signs."""
+    found = re.findall(r"(\d+\.\d) (?:\(|\| |points \()[−-]?(\d+\.\d) to [−-]?(\d+\.\d)", text)
+    return {(number, *sorted(ends)) for number, *ends in found}
+
+
+def without_source(page, text):
+    """The decimals of a text that stand, rounded likewise, in no file of results that it links.
+
+    And the intervals that stand in none with the same number.
+    """
+    links = re.findall(r"\]\(([^)#\s:]*results/[^)#\s:]+\.(?:md|csv))\)", text)
+    paths = [(ROOT / page).parent / link for link in links]
+    told = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
+    known = np.abs(np.concatenate([[np.inf], *map(numbers_in, paths)]))
+    wrong = sorted(intervals(text) - intervals("\n".join(told)))
     for written, value in decimals(OTHER_THAN_PROSE.sub("", text)).items():
         half = 0.5 * 10.0 ** -len(written.partition(".")[2])
         if not (np.abs(known - abs(value)) <= half + 1e-9).any():
@@ -54,160 +73,186 @@ def without_source(page, text, printed=""):
     return wrong
 
 
-def sections(page):
-    """A page in its parts, but for what it says was measured by hand."""
-    parts = re.split(r"^(?=## )", text_of(page), flags=re.MULTILINE)
-    return [part for part in parts if "by hand" not in part]
-
-
-@pytest.mark.parametrize("page", ["findings", "performance", "choices"])
+@pytest.mark.parametrize("page", PROSE)
 def test_every_decimal_of_a_section_stands_in_a_file_that_it_links(page):
-    page = f"docs/{page}.md"
-    wrong = {text.partition("\n")[0]: without_source(page, text) for text in sections(page)[1:]}
+    text = re.sub(COMPUTED, "", text_of(page), flags=re.M | re.S)
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    wrong = {part.partition("\n")[0]: without_source(page, part) for part in sections}
     assert {heading: numbers for heading, numbers in wrong.items() if numbers} == {}
 
 
-def test_the_table_of_coverage_is_that_of_its_file():
-    rows = re.findall(r"^\| \d \| \d, .*$", text_of("docs/statistics.md"), re.MULTILINE)
-    text = "\n".join(["[table](results/statistics.csv)", *rows])
-    assert rows and without_source("docs/statistics.md", text) == []
+def test_the_main_table_is_that_of_the_page_of_tasks():
+    points = pd.read_csv(RESULTS / "tasks.csv").set_index(["model", "method", "task", "labels"])
+    mark = {"best": "**{}**".format, "equivalent": "{} ≈".format, "worse": "{} †".format}
+    names = {"tfidf": "TF-IDF", "probe": "probe", "head": "head-only", "adapter": "adapters"}
+    names |= {"lora": "LoRA", "full": "fine-tuning"}
+    tasks = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
+    lines = re.search(r"^\| method \| IMDB .*?(?=\n\n)", text_of(FINDINGS), re.M | re.S)[0]
+    readme = table_of(README, "method | MiniLM")
+    models = "all-MiniLM-L6-v2", "all-mpnet-base-v2"
+    for column, (model, title) in enumerate(zip(models, ("MiniLM", "MPNet"), strict=True)):
+        part = lines.partition(f"| **{title}** |")[2].partition("\n| **")[0] + "\n"
+        for method, name in names.items():
+            told = [
+                [points.loc[model, method, task, labels] for labels in (300, 2000)]
+                for task in tasks
+            ]
+            cells = [
+                " → ".join(
+                    mark.get(row["place"], str)(f"{100 * row['accuracy']:.1f}") for row in pair
+                )
+                for pair in told
+            ]
+            means = [np.mean([pair[i]["accuracy"] for pair in told]) for i in (0, 1)]
+            mean = " → ".join(f"{100 * mean:.1f}" for mean in means)
+            assert f"\n| {name} | {' | '.join(cells)} | {mean} |\n" in part, (model, name)
+            assert name not in readme or readme[name][column] == mean
+
+
+def planned(page):
+    """The planned contrasts of the means: {pair: [(points, interval, verdict) of each group]}."""
+    told = {}
+    for part in re.findall(r"### Planned contrasts: mean.*?(?=\n###)", text_of(page), re.S):
+        for line in re.findall(r"^\| (.* − .*) \|$", part, re.MULTILINE):
+            pair, points, interval, _, _, verdict = line.split(" | ")
+            told.setdefault(pair.replace(" of the last 3 blocks", ""), []).append(
+                (points, f"{points} ({interval})", verdict)
+            )
+    return told
+
+
+def marked(text, verdict):
+    return f"**{text}**" if verdict.endswith("better") else text
+
+
+def turned(number):
+    """A number as written, with the other sign."""
+    return number[1:] if number[0] == "−" else f"−{number}"
+
+
+def test_the_planned_contrasts_are_those_of_the_page_of_tasks():
+    found = planned("docs/results/tasks.md")
+    told = table_of(FINDINGS, "points | MiniLM")
+    assert told == {p: [marked(text, v) for _, text, v in found[p]] for p in found}
+    readme = table_of(README, "method | MiniLM")
+    for pair in found:
+        first, second = pair.split(" − ")
+        for cell, (points, text, verdict) in zip(
+            readme[second if first == "LoRA" else first][2:], found[pair][1::2], strict=True
+        ):  # with 2,000 labels
+            if second == "LoRA":
+                low, high = text.rstrip(")").partition("(")[2].split(" to ")
+                text = " to ".join(map(turned, (points, high, low))).replace(" to ", " (", 1) + ")"
+            assert cell == marked(text, verdict)
+
+
+def test_the_tables_of_the_other_methods_are_those_of_their_page():
+    found = planned("docs/results/others.md")
+    for name, cells in table_of(FINDINGS, "minus LoRA, points").items():
+        rows = found[f"{name} − LoRA"]
+        assert cells == [marked(n + " ≈" * v.startswith("equivalent"), v) for n, _, v in rows]
+    part = text_of("docs/results/others.md").partition("### Planned contrasts of each task")[2]
+    for name, cells in table_of(FINDINGS, "300 labels, minus LoRA").items():
+        rotten, imdb = re.search(
+            rf"^\| {re.escape(name)} − LoRA \| (\S+) .*? \| (\S+) ", part, re.M
+        ).groups()
+        assert cells[::2] == [rotten, imdb]
+
+
+def test_tfidf_raises_loras_means_by_what_the_findings_say():
+    told = []
+    for group in ("few", "more", "few-base", "more-base"):
+        gains = []
+        for task in ("imdb", "rotten", "r8", "20newsgroups"):
+            rows = pd.read_parquet(RESULTS / f"{group}-{task}" / "predictions.parquet")
+            lora, tfidf = (
+                rows[rows["method"] == m].sort_values("seed", kind="stable")
+                for m in ("lora", "tfidf")
+            )
+            lora, tfidf = lora.reset_index(), tfidf.reset_index()
+            sure = lora["confidence"] >= tfidf["confidence"]
+            both = lora["predicted"].where(sure, tfidf["predicted"])
+            gains.append(
+                (both == lora["label"]).mean() - (lora["predicted"] == lora["label"]).mean()
+            )
+        told.append(f"{100 * np.mean(gains):.1f}")
+    text = " ".join(text_of(FINDINGS).split())
+    assert (
+        "rises by {} and {} points (MiniLM, 300 and 2,000 labels), and by {} and {} (MPNet)".format(
+            *told
+        )
+        in text
+    )
+
+
+def test_another_samples_choice_of_learning_rates_gives_what_the_box_says():
+    runs = pd.read_csv(RESULTS / "rates" / "runs.csv")
+    leads = []
+    for seed in range(5):
+        means = {}
+        for name, rows in runs.groupby("name"):
+            own = rows[rows["seed"] == seed]
+            rate = own.loc[own["validation_loss"].idxmin(), "learning_rate"]
+            means[name] = rows.loc[rows["learning_rate"] == rate, "test_accuracy"].mean()
+        leads.append(f"{100 * (means['lora'] - means['full']):.1f}".replace("-", "−"))
+    first, *others = leads
+    others.sort(key=lambda text: float(text.replace("−", "-")))
+    text = " ".join(text_of(FINDINGS).replace("\n>", "\n").split())
+    assert f"LoRA − fine-tuning is {first} points" in text
+    assert f"it would lie between {others[0]} and {others[-1]}" in text
 
 
 def test_the_tables_of_models_after_training_are_means_of_their_file():
     table = pd.read_csv(RESULTS / "after_training.csv").fillna({"rank": np.inf})  # inf: whole
     table["method"] = table["run"].str.partition("-")[0]
-    draws = 100 * table.set_index(["experiment", "task", "rank", "method"])["test_accuracy"]
-    found = draws.groupby(level=[0, 1, 2, 3]).agg(["mean", "min", "max"])
-    page, methods = text_of("docs/findings.md"), ["head", "adapter", "lora", "full"]
-    for labels, name in (("300", "few-rotten"), ("2,000", "more-rotten")):
-        ranks = found.loc[name, "rotten-tomatoes"].xs("full", level="method")["mean"]
-        assert f"\n| {labels} labels | {' | '.join(f'{m:.1f}' for m in ranks)} |\n" in page
-    imdb = (
-        100
-        * pd.read_csv(RESULTS / "more-imdb" / "runs.csv").groupby("method")["test_accuracy"].mean()
-    )
-    whole = found.xs(np.inf, level="rank")
-    for task, title, there, other, source in (
-        ("rotten-tomatoes", "Rotten Tomatoes", "more-rotten", "more-imdb", "IMDB"),
-        ("imdb", "IMDB", None, "more-rotten", "Rotten Tomatoes"),
-    ):
-        own = whole.loc[there, task]["mean"] if there else imdb
-        same = " | ".join(f"{own[method]:.1f}" for method in methods)
-        assert f"| {title} | the same | {same} |" in page
-        cells = whole.loc[other, task].loc[methods].to_numpy()
-        cells = " | ".join(f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in cells)
-        assert f"| {title} | {source} | {cells} |" in page
+    keys = ["experiment", "task", "rank", "method"]
+    means = (100 * table.groupby(keys)["test_accuracy"].mean()).map("{:.1f}".format)
+    imdb = pd.read_csv(RESULTS / "more-imdb" / "runs.csv").groupby("method")["test_accuracy"].mean()
+    tasks = {"Rotten Tomatoes": ("more-rotten", "rotten-tomatoes"), "IMDB": ("more-imdb", "imdb")}
+    for pair, cells in table_of(FINDINGS, "trained → tested on").items():
+        source, target = (tasks[name] for name in pair.split(" → "))
+        for cell, method in zip(cells, ("head", "adapter", "lora", "full"), strict=True):
+            key = source[0], target[1], np.inf, method
+            assert cell == (means[key] if key in means else f"{100 * imdb[method]:.1f}")
+    ranks = means["more-rotten", "rotten-tomatoes"]
+    text = " ".join(text_of(FINDINGS).split())
+    told = ranks[4, "full"], ranks[np.inf, "full"], ranks[1, "full"]
+    assert "truncated to rank 4, they keep {} of {} %; to rank 1, {} %".format(*told) in text
 
 
-def test_the_accuracies_of_the_findings_and_the_readme_are_those_of_the_page_of_tasks():
-    points = pd.read_csv(RESULTS / "tasks.csv")
-    mark = {"best": "**{}**".format, "equivalent": "{} ≈".format, "worse": "{} †".format}
-    methods = "tfidf", "probe", "head", "adapter", "lora", "full"
-    tasks = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
-    page = text_of("docs/findings.md")
-    table = re.search(r"^\| method \| IMDB .*?(?=\n\n)", page, re.M | re.S)[0]
-    head = re.search(r"^\| mean of four tasks .*?(?=\n\n)", text_of("README.md"), re.M | re.S)[0]
-    head = [line.strip("| ").split(" | ") for line in head.splitlines()[2:]]
-    _, *parts = re.split(r"^\| \*\*.*\*\* [| ]+\n", table, flags=re.MULTILINE)  # of an encoder each
-    for column, part, (_, own) in zip((1, 2), parts, points.groupby("model"), strict=True):
-        groups = [each for _, each in own.groupby("labels")]  # fewer labels first
-        rows = [line.strip("| ").split(" | ")[1:] for line in part.splitlines()]
-        for cells, of_readme, method in zip(rows, head, methods, strict=True):
-            found = [group[group["method"] == method].set_index("task") for group in groups]
-            for cell, task in zip(cells[:4], tasks, strict=True):
-                at = [each.loc[task] for each in found if task in each.index]
-                texts = [mark.get(row.place, str)(f"{100 * row.accuracy:.1f}") for row in at]
-                assert cell == " → ".join(texts), (method, task)
-            means = [each["accuracy"].mean() for each in found if len(each) == 4]
-            mean = " → ".join(f"{100 * mean:.1f}" for mean in means)
-            assert cells[4] == of_readme[column] == mean, method
+def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():
+    sizes = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
+    rows = table_of("docs/methods.md", "method | equation")
+    told = {re.search(r"`(\w+)`", name)[1]: cells[2] for name, cells in rows.items()}
+    encoders = "minilm", "mpnet"
+    assert told == {
+        m: " / ".join(f"{sizes.loc[(m, e), 'checkpoint_mb']:.2g}" for e in encoders)
+        for m in METHODS
+    }
 
 
-def test_the_tables_of_the_other_methods_are_those_of_their_page():
-    told, marked = {}, {"LoRA better": "**{}**", "different": "**{}**", "undecided": "{}"}
-    for part in re.split(r"^## ", text_of("docs/results/others.md"), flags=re.MULTILINE)[1:5]:
-        rows = [line.strip("| ").split(" | ") for line in part.splitlines() if " − LoRA |" in line]
-        for name, *cells in rows:
-            name = name.removesuffix(" − LoRA")
-            if len(cells) == 5:  # of the mean
-                cells = [(f"{cells[0]} ({cells[1]})", cells[4])]
-            else:  # of each task
-                cells = [(*cell.split(", **"), "undecided")[:2] for cell in cells]
-            texts = [marked.get(v.strip("*"), "{}, equivalent").format(text) for text, v in cells]
-            told.setdefault(name, []).extend(texts)
-    page = text_of("docs/findings.md")
-    own = re.search(r"^\| 300 labels, minus LoRA .*?(?=\n\n)", page, re.M | re.S)[0]
-    for name, texts in told.items():  # of each group: the mean, then Rotten Tomatoes, IMDB, ...
-        assert f"| {name} | {' | '.join(texts[::5])} |" in page
-        (row,) = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", own, re.MULTILINE)
-        rotten, imdb = row.split(" | ")[0::2]  # at one draw's rate
-        assert rotten == texts[1] and imdb in ("—", texts[2])
-
-
-def test_every_decimal_of_the_readme_stands_in_a_file_that_it_links():
-    methods = re.compile(r"^\|.*MB \|$", re.MULTILINE)  # its counts are computed below
-    assert without_source("README.md", methods.sub("", text_of("README.md"))) == []
-
-
-def test_readmes_counts_of_parameters_are_the_models():
-    text = " ".join(text_of("README.md").split())
-    for method in map(METHODS.get, ("head", "adapter", "lora", "bitfit", "full")):
-        with torch.device("meta"):
-            model = method(DistilBertForSequenceClassification(DistilBertConfig()))
-        trained, total = model.count_parameters()
-        share, size = 100 * trained / total, 4 * trained / 1e6  # 4 bytes a parameter
-        share = "100" if trained == total else f"{share:.3f}"
-        size = f"{size:.1f}" if size < 100 else f"{size:.0f}"
-        file = method.__module__.replace(".", "/") + ".py"
-        assert f"({file}) | {trained:,} | {share} | {size} MB |" in text
-
-
-def test_the_costs_on_the_page_of_methods_are_those_of_its_file():
-    page = text_of("docs/methods.md")
-    table = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
-    for method in METHODS:
-        cells = re.search(rf"^\| \[`{method}`\].*$", page, re.MULTILINE)[0].split(" | ")[6:8]
-        for cell, column in zip(cells, ("ratio", "checkpoint_mb"), strict=True):
-            assert cell == " / ".join(
-                f"{table.loc[(method, encoder), column]:.2g}" for encoder in ("minilm", "mpnet")
-            )
-    text = re.search(r"\*\*step\*\*.*?\n\n", page, re.DOTALL)[0]
-    own = table.loc["lora", ["ratio_low", "ratio_high"]].to_numpy()
-    assert list(decimals(text).values()) == [own.min().round(2), own.max().round(2)]
-
-
-TUNED = pd.read_csv(RESULTS / "learning_rates.csv")
-
-
-def chosen_rates(experiment):
-    """The rate that its tuning chose, by method or variant; the one of the lowest loss."""
-    rows = TUNED[TUNED["experiment"] == experiment]
-    best = rows.loc[rows.groupby("method")["validation_loss"].idxmin()]
-    return best.set_index("method")["learning_rate"].to_dict()
-
-
-@pytest.mark.parametrize(
-    ("tuned", "preset"), [("full", "full"), ("more-base-imdb", "base"), ("few-imdb", "quick")]
-)
-def test_the_rates_that_tuning_chose_are_the_presets(tuned, preset):
-    assert chosen_rates(tuned).items() <= getattr(finetuning.LEARNING_RATES, preset).items()
-
-
-@pytest.mark.parametrize("name", [name for name in TUNED["experiment"].unique() if name != "full"])
-def test_an_experiment_has_the_rates_that_its_tuning_chose(name, evidence):
-    runs = pd.read_csv(evidence(name) / "runs.csv")
-    runs["method"] = runs["method"].str.replace(r",? ?learning_rate=[^,)]+", "", regex=True)
-    runs["method"] = runs["method"].str.replace("()", "", regex=False)
-    ran = runs.dropna(subset="learning_rate").groupby("method")["learning_rate"].unique()
-    for method, rate in chosen_rates(name).items():
-        assert ran[method].tolist() == [rate], method
+# ---------------------------------------------------------------------------- sizes and words
 
 
 def test_the_lesson_is_as_long_as_the_readme_says():
-    text = text_of("README.md")
     lines, lesson = re.search(
-        r"\*\*The lesson\*\*, about ([\d,]+) lines(.*?)\n\n", text, re.S
+        r"\*\*The lesson\*\*, about ([\d,]+) lines(.*?)\n\n", text_of(README), re.S
     ).groups()
     files = re.findall(r"\]\(([^)]+)\)", lesson)
     counted = sum(len(text_of(file).splitlines()) for file in files)
     assert len(files) == 6 and abs(counted / int(lines.replace(",", "")) - 1) < 0.1
+
+
+def test_readme_findings_and_all_documents_are_short():
+    pages = [*PAGES, *(f"docs/guide/{path.name}" for path in (ROOT / "docs/guide").glob("*.md"))]
+    words = {page: len(text_of(page).split()) for page in pages}
+    assert words[README] <= 650 and words[FINDINGS] <= 2000 and sum(words.values()) <= 14_000
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_a_sentence_has_at_most_25_words(page):
+    text = re.sub(r"```.*?```|^    .*?$|!\[.*?\]\(.*?\)|^> ?", "", text_of(page), flags=re.M | re.S)
+    text = re.sub(r"`[^`]*`|(?<=\])\([^)]*\)", "X", text)
+    parts = re.split(r"\n\s*\n|\n(?=[-#]|\d+\. )|\|", text)
+    sentences = [s for part in parts for s in re.split(r"(?<=[.!?:;])\W*\s+", part)]
+    assert [s for s in sentences if len(s.split()) > 25] == []

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_runs import contents
+from test_training import run_of
 from tqdm import tqdm
 
 import finetuning
@@ -13,44 +14,61 @@ from records import RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
+FULL = OSError(28, "No space left on device")
+ON_CPU = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
+MEMORY = "out of memory; lower MICRO_BATCH_TOKENS first (it changes no result), then BATCH_SIZE"
 
-def failing_after_an_evaluation(error):
-    """`train_part`, which fails at its second call."""
-    calls, train_part = [], finetuning.train_part
 
-    def fail(*given):
-        calls.append(given)
-        if len(calls) == 2:
-            raise error
-        return train_part(*given)
+def raising(error):
+    def fail(*_):
+        raise error
 
     return fail
 
 
-MEMORY = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
-FAILURES = {
-    "out of memory on a GPU": torch.OutOfMemoryError("CUDA out of memory."),
-    "out of memory on a CPU": RuntimeError(MEMORY),
-    "a full disk": OSError(28, "No space left on device"),
-    "a cache that cannot be written": BadInput("the frozen blocks' states cannot be kept"),
-}
+def failing(monkeypatch, arguments, error):
+    """The exit status of a command whose run of LoRA raises `error` after an evaluation."""
+    evaluated, train_part = [], finetuning.train_part
 
+    def fail(state, *given):
+        if "lora" in type(state.model).__name__.lower() and evaluated:
+            raise error
+        evaluated.append(state)
+        return train_part(state, *given)
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_failure_is_one_runs_and_leaves_its_state(
-    arguments, monkeypatch, tmp_path, capsys, failure
-):
-    given = ["--methods", "lora", "head"]
-    assert finetuning.main(arguments("one", *given)) == 0
     with monkeypatch.context() as patch:
-        fail = failing_after_an_evaluation(FAILURES[failure])
         patch.setattr(finetuning, "train_part", fail)
-        assert finetuning.main(arguments("two", *given)) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("lora seed 0 failed: ") and error.count("\n") == 1
+        return finetuning.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), MEMORY),
+        (RuntimeError(ON_CPU), MEMORY),
+        (FULL, "No space left on device); make room"),
+        (BadInput("cannot be kept"), "cannot be kept"),
+        (FloatingPointError("the loss is nan"), "the loss is nan; lower it in LEARNING_RATES"),
+    ],
+)
+def test_a_failure_is_recorded_in_one_line(error, line, tmp_path, capsys):
+    run = run_of(tmp_path)
+    run.facts = {"experiment": "e", "model": "m", "data_set": "d", "device": "cpu"}
+    with run.at_work():
+        raise error
+    said = capsys.readouterr().err
+    assert said.startswith("head seed 0 failed: ") and said.count("\n") == 1 and line in said
+    assert run.has_failed and line in run.record().status
+    assert run.record().status.startswith("failed: ")
+
+
+def test_a_failed_run_is_resumed_and_costs_no_other(arguments, monkeypatch, tmp_path):
+    given = ["--methods", "lora", "head"]
     folder = tmp_path / "two" / "tiny"
-    assert RunRecord.read(folder / "lora-seed0" / RECORD).status.startswith("failed: ")
+    assert finetuning.main(arguments("one", *given)) == 0
+    assert failing(monkeypatch, arguments("two", *given), FULL) == 1
     assert RunRecord.read(folder / "head-seed0" / RECORD).is_finished
+    assert RunRecord.read(folder / "lora-seed0" / RECORD).status.startswith("failed: ")
     assert (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(arguments("two", *given)) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(folder)
@@ -59,46 +77,32 @@ def test_a_failure_is_one_runs_and_leaves_its_state(
 def test_a_finished_run_whose_line_cannot_be_printed_stays_finished(
     arguments, monkeypatch, tmp_path
 ):
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tqdm, "write", full)
-    finetuning.main(arguments("one", "--methods", "head"))
-    assert RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD).is_finished
+    monkeypatch.setattr(tqdm, "write", raising(FULL))
+    finetuning.main(arguments("one", "--methods", "tfidf"))
+    assert RunRecord.read(tmp_path / "one" / "tiny" / "tfidf-seed0" / RECORD).is_finished
 
 
-def test_a_failed_run_may_be_tried_with_other_constants(arguments, monkeypatch, tmp_path):
-    given = arguments("one", "--methods", "lora")
-    with monkeypatch.context() as patch:
-        fail = failing_after_an_evaluation(torch.OutOfMemoryError("out of memory"))
-        patch.setattr(finetuning, "train_part", fail)
-        assert finetuning.main(given) == 1
-    other = arguments("two", "--methods", "lora", "--batch-size", "8")
-    assert finetuning.main([*given, "--batch-size", "8"]) == finetuning.main(other) == 0
-    assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
-
-
-def test_a_failed_run_that_was_tried_again_and_interrupted_is_an_unfinished_one(
+def test_a_failed_run_may_be_tried_with_other_constants_and_an_unfinished_one_not(
     arguments, monkeypatch, tmp_path, capsys
 ):
-    given = arguments("one", "--methods", "lora")
-    for error, status in ((torch.OutOfMemoryError("out of memory"), 1), (KeyboardInterrupt, 130)):
-        with monkeypatch.context() as patch:
-            patch.setattr(finetuning, "train_part", failing_after_an_evaluation(error))
-            assert finetuning.main([*given, "--batch-size", "8"]) == status
+    given = arguments("one", "--methods", "lora", "--epochs", "1")
+    assert failing(monkeypatch, given, torch.OutOfMemoryError("out of memory")) == 1
+    other = [*given, "--batch-size", "8"]
+    assert failing(monkeypatch, other, KeyboardInterrupt) == 130
     assert not (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).exists()
     assert finetuning.main(given) == 2
     assert "BATCH_SIZE = 8, not 16" in capsys.readouterr().err
+    alone = arguments("two", *given[given.index("--methods") :], "--batch-size", "8")
+    assert finetuning.main(other) == finetuning.main(alone) == 0
+    assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
 
 
 def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, monkeypatch, tmp_path):
-    given = arguments("one", "--methods", "head", "lora")
-    with monkeypatch.context() as patch:
-        fail = failing_after_an_evaluation(torch.OutOfMemoryError("out of memory"))
-        patch.setattr(finetuning, "train_part", fail)
-        assert finetuning.main(arguments("one", "--methods", "lora")) == 1
+    given = arguments("one", "--methods", "tfidf", "lora")
+    alone = arguments("one", "--methods", "lora")
+    assert failing(monkeypatch, alone, torch.OutOfMemoryError("out of memory")) == 1
     todo = iter(setup.prepare(parse(vars(finetuning), given)))
-    assert next(todo).method.name == "head"
+    assert next(todo).method.name == "tfidf"
     (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).unlink()  # by its first evaluation
     assert [run.method.name for run in todo] == ["lora"]
 
@@ -116,28 +120,23 @@ def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
 
 
 def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(
-    arguments, monkeypatch, tmp_path
+    arguments, monkeypatch, tmp_path, capsys
 ):
-    def fail(*_):
-        raise FloatingPointError("the loss is nan at step 9")
-
-    given = arguments("one", "--methods", "lora")
-    with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "train_part", fail)
-        assert finetuning.main(given) == 1
-    run = tmp_path / "one" / "tiny" / "lora-seed0"
-    assert RunRecord.read(run / RECORD).status.startswith("failed: the loss is not finite")
-    assert not (run / STATE).exists()
+    given = arguments("one", "--methods", "lora", "tfidf", "--epochs", "1")
+    assert failing(monkeypatch, given, FloatingPointError("the loss is nan at step 9")) == 1
+    assert "lora seed 0: the loss is nan at step 9 at learning rate" in capsys.readouterr().out
+    folder = tmp_path / "one" / "tiny"
+    status = RunRecord.read(folder / "lora-seed0" / RECORD).status
+    assert status.startswith("failed: the loss is not finite at any learning rate")
+    assert RunRecord.read(folder / "tfidf-seed0" / RECORD).is_finished
+    assert not (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(given) == 0
 
 
 def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
     arguments, monkeypatch, capsys
 ):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(finetuning, "train", full)
-    monkeypatch.setattr(RunRecord, "write", full)
+    monkeypatch.setattr(finetuning, "train", raising(FULL))
+    monkeypatch.setattr(RunRecord, "write", raising(FULL))
     assert finetuning.main(arguments("one", "--methods", "head")) == 1
     assert "head seed 0 failed: " in capsys.readouterr().err

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from modeling import BASELINES
 from studies import setfit
 
-OPTIONS = ("--experiment", "peer", "--max-tokens", "12", "--truncation", "left", "--blocks", "all")
-SPLITS = ("--labels", "60", "--test-examples", "30", "--seeds", "0", "1")
+OPTIONS = ("--preset", "quick", "--experiment", "peer", "--max-tokens", "12", "--pooling", "mean")
+SPLITS = ("--folds", "None", "--labels", "40", "--seeds", "0", "1", "--contrasts")
 
 
 class Package(ModuleType):
@@ -39,6 +40,7 @@ class Package(ModuleType):
 @pytest.fixture
 def package(monkeypatch):
     monkeypatch.setitem(sys.modules, "setfit", Package())
+    monkeypatch.setitem(BASELINES, "setfit", {})  # until the test ends
     return sys.modules["setfit"]
 
 
@@ -47,22 +49,25 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
     package, model_folder, reviews_csv, tmp_path
 ):
     given = ["--model", str(model_folder), "--dataset", str(reviews_csv), *OPTIONS, *SPLITS]
-    given += ["--results", str(tmp_path), "--methods", "setfit", "probe", "tfidf"]
+    given += ["--results", str(tmp_path), "--methods", "setfit", "probe", "tfidf+setfit"]
     assert setfit.main(given) == 0
 
     folder = tmp_path / "peer"
-    assert "-m studies.setfit" in json.loads((folder / "experiment.json").read_text())["command"]
+    about = json.loads((folder / "experiment.json").read_text())
+    assert about["command"].startswith("python -m studies.setfit --model ")
     for seed, (body, call) in enumerate(zip(package.loaded, package.trained, strict=True)):
         assert body.folder == str(model_folder) and call["args"].seed == seed
         assert (body.max_seq_length, body.tokenizer.truncation_side) == (12, "left")
-        runs = [folder / f"{name}-seed{seed}" for name in ("setfit", "probe")]
-        ours, probe = (pd.read_csv(run / "predictions.csv") for run in runs)
-        assert len(call["train_dataset"]) == 60 and len(ours) == 12
-        assert ours["label"].equals(probe["label"])
-        right = np.sign(ours.iloc[:, 2] - ours.iloc[:, 1]) == 2 * ours["label"] - 1
-        record = json.loads((runs[0] / "run.json").read_text())
-        assert 0.5 < right.mean() == pytest.approx(record["test_accuracy"])
-        chances = np.where(right, 0.8, 0.2)
-        assert record["test_loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-6)
+        runs = [folder / f"{name}-seed{seed}" for name in ("setfit", "probe", "tfidf+setfit")]
+        tables = [pd.read_csv(run / "predictions.csv") for run in runs]
+        assert len(call["train_dataset"]) == 40 and len(tables[0]) == 12
+        for other in tables[1:]:
+            assert other[["row", "label"]].equals(tables[0][["row", "label"]])
+        logits, labels = tables[0].filter(like="logit_").to_numpy(), tables[0]["label"]
+        correct = logits.argmax(1) == labels
+        scores = json.loads((runs[0] / "run.json").read_text())["scores"]
+        assert 0.5 < correct.mean() == pytest.approx(scores["test_accuracy"])
+        chances = np.where(correct, 0.8, 0.2)
+        assert scores["test_loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-6)
     first, second = (set(call["train_dataset"]["text"]) for call in package.trained)
-    assert first != second  # each seed draws its own labels
+    assert not first & second  # each seed has its own training sample

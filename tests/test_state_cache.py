@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
-from modeling.inference import predict
 from test_training import CPU, tokenised
 
 import finetuning
@@ -20,6 +19,7 @@ from data_utils import load_task
 from experiment import state_cache
 from experiment.state_cache import Store, compute, text_keys
 from modeling import METHODS, PeftModel
+from modeling.inference import predict
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 L, d = 3, 8

@@ -94,8 +94,7 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     task = load_task(save(tickets(), tmp_path / "t.csv"))
     assert (task.text_column, task.label_column) == ("body", "queue")
     assert pairs(task) == set(zip(tickets()["body"], tickets()["queue"], strict=True))
-    assert "the texts are taken from the column 'body'" in task.notes
-    assert "the labels are taken from the column 'queue'" in task.notes
+    assert "commas, UTF-8; text in 'body', label in 'queue'" in task.notes
     named = tickets().rename(columns={"body": "text", "queue": "label"})
     more = named.assign(subject=named["text"] + " indeed", team=["a", "b"] * 30)
     task = load_task(save(more, tmp_path / "t.csv"))  # by their names, whatever else there is

@@ -1,0 +1,109 @@
+"""peft with transformers' Trainer, tuned to the CPU, as a side of studies/whole_question.py.
+
+Of this package it has what is not its idea: the folds, the rates, the epochs, the early stopping,
+and the setting that keeps freed memory. It runs all blocks at each step, and its head is the one
+that `AutoModelForSequenceClassification` has: on BERT's pooler, which sees the first token.
+"""
+
+import tempfile
+
+import numpy as np
+import pandas as pd
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+import hardware
+from data_utils import encoder_folder
+from studies import whole_question_sides as constants
+
+
+def predict_all(texts: pd.DataFrame, folds: pd.DataFrame) -> pd.Series:
+    """The predicted label of each text, from the fold that tests it."""
+    hardware.prepare_device(hardware.choose_device())
+    tokenizer = AutoTokenizer.from_pretrained(
+        encoder_folder(), truncation_side=constants.TRUNCATION
+    )
+    ids = tokenizer(texts["text"].tolist(), truncation=True, max_length=constants.MAX_TOKENS)
+    numbers, names = pd.factorize(texts["label"], sort=True)
+    pairs = zip(ids["input_ids"], numbers.tolist(), strict=True)
+    rows = [{"input_ids": tokens, "labels": label} for tokens, label in pairs]
+    answers = [best_of_rates(rows, folds[fold].to_numpy(), tokenizer) for fold in folds]
+    return pd.concat(answers).map(dict(enumerate(names)))
+
+
+def best_of_rates(rows: list[dict], split: np.ndarray, tokenizer) -> pd.Series:
+    """Test predictions (numbers of labels) with the rate that has the lowest validation loss."""
+    places = {name: np.flatnonzero(split == name) for name in ("train", "validation", "test")}
+    parts = {name: [rows[i] for i in index] for name, index in places.items()}
+    lowest, predicted = np.inf, None
+    for rate in constants.RATES:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = trainer_of(parts, tokenizer, rate, folder)
+            trainer.train()
+            if trainer.state.best_metric < lowest:
+                lowest = trainer.state.best_metric
+                predicted = trainer.predict(parts["test"]).predictions.argmax(1)
+    return pd.Series(predicted, index=places["test"])
+
+
+def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> Trainer:
+    """Trainer of a new model; after `train` its model is the best by validation loss."""
+    device = hardware.choose_device()
+    arguments = TrainingArguments(
+        folder,
+        learning_rate=rate,
+        num_train_epochs=constants.EPOCHS,
+        per_device_train_batch_size=constants.BATCH_SIZE,
+        per_device_eval_batch_size=constants.EVALUATION_BATCH_SIZE,
+        weight_decay=constants.WEIGHT_DECAY,
+        warmup_steps=constants.WARMUP,  # below 1: a share of the steps
+        bf16=hardware.compute_type(device) is torch.bfloat16,
+        use_cpu=device.type == "cpu",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="best",
+        save_only_model=True,  # LoRA and the classifier: 1 MB
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=0,
+    )
+    return Trainer(
+        lora(1 + max(row["labels"] for row in parts["train"])),
+        arguments,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=parts["train"],
+        eval_dataset=parts["validation"],
+        callbacks=[EarlyStoppingCallback(constants.PATIENCE)],
+    )
+
+
+def lora(labels: int) -> PeftModel:
+    """A new model of so many labels, with peft's LoRA in its last blocks and no dropout."""
+    torch.manual_seed(0)
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        encoder_folder(),
+        num_labels=labels,
+        attn_implementation="eager",
+        **dict.fromkeys(dropouts, 0.0),
+    )
+    L = model.config.num_hidden_layers
+    config = LoraConfig(
+        task_type="SEQ_CLS",
+        r=constants.RANK,
+        lora_alpha=constants.ALPHA,
+        target_modules=constants.MODULES,
+        layers_to_transform=list(range(L - constants.BLOCKS, L)),
+    )
+    return get_peft_model(model, config)

@@ -1,0 +1,114 @@
+"""The sides of studies/whole_question.py: each from a file of texts to predictions of its tests.
+
+A side returns, for each method, the predicted label of each text tested, by the text's row.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+# As finetuning.py has them for one's own texts.
+MAX_TOKENS, TRUNCATION = 128, "left"
+EPOCHS, PATIENCE, BATCH_SIZE, EVALUATION_BATCH_SIZE = 8, 2, 32, 32
+WEIGHT_DECAY, WARMUP = 0.01, 0.1
+RATES, RANK, ALPHA, BLOCKS = (3e-4, 1e-3, 3e-3), 16, 32, 3
+PAIRS = 20  # of SetFit: of each kind for each text, as in its paper
+MODULES = ["query", "key", "value", "attention.output.dense"]  # q, k, v, o of BERT
+
+
+def folds_file(file: Path) -> Path:
+    """Where the folds of a file of texts are: a column a fold, each text's split in it."""
+    return file.with_name(f"{file.stem}-folds.csv")
+
+
+def read(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The texts and their labels, and the folds."""
+    return pd.read_csv(file, keep_default_na=False), pd.read_csv(folds_file(file))
+
+
+# ---------------------------------------------------------------------------- this package
+
+
+def ours(file: Path, *options: str) -> dict[str, pd.Series]:
+    """`python finetuning.py --dataset FILE.csv` with options, as one types it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "finetuning.py", "--dataset", str(file), *options]
+        subprocess.run([*command, "--results", folder], check=True, stdout=sys.stderr)
+        return predicted_in(Path(folder))
+
+
+def predicted_in(folder: Path) -> dict[str, pd.Series]:
+    """What the runs in `folder` predict, the folds of a method together."""
+    parts = {}
+    for path in sorted(folder.glob("*/*-seed*/predictions.csv")):
+        table = pd.read_csv(path, index_col="row")
+        logits = table.filter(regex="^logit_")
+        names = logits.idxmax(axis=1).str.removeprefix("logit_")
+        parts.setdefault(path.parent.name.rpartition("-seed")[0], []).append(names)
+    return {method: pd.concat(folds) for method, folds in parts.items()}
+
+
+# ---------------------------------------------------------------------------- the others
+
+
+def peft(file: Path) -> dict[str, pd.Series]:
+    """peft's LoRA with transformers' Trainer: the same folds, rates, epochs and choices."""
+    from studies.whole_question_peft import predict_all
+
+    return {"lora": predict_all(*read(file))}
+
+
+def setfit(file: Path) -> dict[str, pd.Series]:
+    """SetFit (arXiv:2209.11055) on the first fold, with its defaults and the paper's pairs."""
+    import torch
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    import hardware
+    from data_utils import encoder_folder
+
+    device = hardware.choose_device()
+    hardware.prepare_device(device)
+    texts, folds = read(file)
+    numbers, names = pd.factorize(texts["label"], sort=True)
+    texts, is_test = texts.assign(label=numbers), (folds.iloc[:, 0] == "test").to_numpy()
+    torch.manual_seed(0)
+    model = SetFitModel.from_pretrained(str(encoder_folder()))
+    model.model_body.max_seq_length = MAX_TOKENS
+    model.model_body.tokenizer.truncation_side = TRUNCATION
+    options = {"num_iterations": PAIRS, "save_strategy": "no", "report_to": "none", "seed": 0}
+    with tempfile.TemporaryDirectory() as folder, hardware.autocast(device):
+        arguments = TrainingArguments(folder, show_progress_bar=False, **options)
+        known = Dataset.from_pandas(texts[~is_test], preserve_index=False)
+        Trainer(model, arguments, train_dataset=known).train()
+        predicted = model.predict(texts["text"][is_test].tolist())
+    return {"setfit": pd.Series(names[predicted], index=np.flatnonzero(is_test))}
+
+
+def sklearn(file: Path) -> dict[str, pd.Series]:
+    """TF-IDF and a logistic regression, the ten lines that one writes."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
+    texts, folds = read(file)
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    penalties = np.logspace(-1, 3, 5)
+    model = LogisticRegressionCV(Cs=penalties, cv=5, scoring="neg_log_loss", max_iter=1000)
+    fold = PredefinedSplit((folds == "test").to_numpy().argmax(axis=1))
+    pipeline = make_pipeline(words, model)
+    return {"tfidf": pd.Series(cross_val_predict(pipeline, texts["text"], texts["label"], cv=fold))}
+
+
+SIDES = {
+    "ours": lambda file: ours(file, "--methods", "lora"),
+    "ours-all": ours,
+    "peft": peft,
+    "setfit": setfit,
+    "sklearn": sklearn,
+}
