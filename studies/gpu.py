@@ -24,7 +24,7 @@ import data_utils
 import hardware
 from boundary import write
 from studies import methods
-from studies.work import Training, loaded
+from studies.work import Training, loaded, runs_of
 
 FOLDER = Path("results/gpu")
 ENCODER = FOLDER / "encoder"
@@ -75,19 +75,19 @@ def profiled(*options: str) -> tuple[profile, int]:
     """The profile of a method's steps over the training texts, and how many they are."""
     with loaded(*options) as data:
         hardware.prepare_device(data.device)
-        training = Training(data, data.settings.methods[0])
+        training = Training(data, runs_of(data)[0])
         training()  # the first pass is slow
         activities = [ProfilerActivity.CPU]
         activities += [ProfilerActivity.CUDA] * (data.device.type == "cuda")
-        with profile(activities=activities) as found:
+        with profile(activities=activities) as recorded:
             training.steps()
-    return found, len(training.batches)
+    return recorded, len(training.batches)
 
 
-def waits(found: profile, steps: int) -> dict[str, float]:
+def waits(recorded: profile, steps: int) -> dict[str, float]:
     """How often each of WAITS happens in a step. Expected: never."""
     counts = dict.fromkeys(WAITS, 0)
-    for event in found.key_averages():
+    for event in recorded.key_averages():
         for name in WAITS:
             counts[name] += event.count * event.key.startswith(name)
     return {name: count / steps for name, count in counts.items()}
@@ -95,11 +95,11 @@ def waits(found: profile, steps: int) -> dict[str, float]:
 
 def print_steps(*options: str) -> None:
     """What a step waits for, and a table of the kernels that take its time."""
-    found, steps = profiled(*options)
-    for name, count in waits(found, steps).items():
+    recorded, steps = profiled(*options)
+    for name, count in waits(recorded, steps).items():
         print(f"{name}: {count:.3g} a step, of {steps}")
     kind = hardware.choose_device().type
-    print(found.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=25))
+    print(recorded.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=25))
 
 
 def main(arguments: list[str]) -> int:
