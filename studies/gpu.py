@@ -39,6 +39,7 @@ PARTS = {  # arguments of Python
     "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
     "steps": "-m studies.gpu here steps",  # what a LoRA step waits for, and its kernels
 }
+STEPS = ("--methods", "lora", "--pooling", "layers", "--labels", "1000")
 WAITS = ("Memcpy DtoH", "cudaStreamSynchronize")  # the host reads a value, or waits otherwise
 
 
@@ -110,7 +111,7 @@ def main(arguments: list[str]) -> int:
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments == ["here", "steps"]:
-        print_steps("--methods", "lora", "--model", str(ENCODER), "--pooling", "layers")
+        print_steps(*STEPS, "--model", str(ENCODER))
         return 0
     if arguments == ["here", "methods"]:
         methods.write_rows(str(ENCODER), FOLDER / "methods.csv")
