@@ -14,9 +14,7 @@ LARGEST = 0.9  # share of one label from which a comparison is warned of
 
 def clean(text: str) -> str:
     """The text as models read it: line breaks of HTML are spaces, none at its ends."""
-    if "<" in text:
-        text = re.sub(r"<br\s*/?>", " ", text)  # no words are glued together
-    return text.strip()
+    return re.sub(r"<br\s*/?>", " ", text).strip()  # no words are glued together
 
 
 def clean_texts(texts: pd.Series, name: str) -> list[str]:
@@ -35,13 +33,11 @@ def text_labels(labels: pd.Series, name: str) -> pd.Series:
     if kinds == {"float"} and all(label % 1 == 0 for label in given):
         given, kinds = given.map(int), {"int"}
     if len(kinds) > 1 or not kinds <= {"str", "bool", "int"}:
-        holds = " and ".join(sorted(kinds))
-        expected = "expected whole numbers, booleans or strings, of one kind"
-        raise BadInput(f"the label column of {name} holds {holds} values; {expected}")
+        line = f"the label column of {name} holds {' and '.join(sorted(kinds))} values"
+        raise BadInput(f"{line}; expected whole numbers, booleans or strings, of one kind")
     given = given.map(str)
-    for label in given.unique():
-        if not label.isprintable():
-            raise BadInput(f"{name} has the label {label!r}; expected names of one line")
+    if bad := [label for label in given.unique() if not label.isprintable()]:
+        raise BadInput(f"{name} has the label {bad[0]!r}; expected names of one line")
     return given.reindex(labels.index)
 
 
@@ -76,17 +72,17 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
 
 def label_warnings(labels: pd.Series) -> list[str]:
     """What in the labels spoils a comparison."""
-    counts, lines = labels.value_counts()[sorted_names(labels)], []
-    names = counts.index.to_series()
-    for _, alike in names.groupby(names.map(lambda label: "".join(label.split()).casefold())):
-        if len(alike) > 1:
-            listed = " and ".join(map(repr, alike))
-            lines.append(f"the labels {listed} differ by space or case only: are they one label?")
-    rare = counts[counts < FOLDS]
-    if len(rare):
-        listed = some([f"{label!r} ({count})" for label, count in rare.items()], 5)
-        lines.append(f"labels with fewer than {FOLDS} texts, which no method can learn: {listed}")
-    if counts.max() >= LARGEST * counts.sum():
-        line = f"{counts.max() / counts.sum():.0%} of the texts have the label {counts.idxmax()!r}"
+    counts, lines, alike = labels.value_counts()[sorted_names(labels)], [], {}
+    for label in counts.index:
+        alike.setdefault("".join(label.split()).casefold(), []).append(repr(label))
+    for names in alike.values():
+        line = f"the labels {' and '.join(names)} differ by space or case only: are they one label?"
+        lines += [line] if len(names) > 1 else []
+    rare = [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]
+    if rare:
+        line = f"labels with fewer than {FOLDS} texts, which no method can learn: {some(rare, 5)}"
+        lines.append(line)
+    if (share := counts.max() / counts.sum()) >= LARGEST:
+        line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         lines.append(f"{line}: who always says so is right as often; compare macro-F1")
     return lines

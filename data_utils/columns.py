@@ -28,14 +28,14 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
             raise BadInput(f"{line}; give another --{role}-column")
-    asked = {*columns}
-    columns = {role: role for role in ("text", "label") if role in frame} | columns
-    for role, looks in (("text", _looks_like_text), ("label", _looks_like_labels)):
+    unclear = []
+    for role in ("text", "label"):
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
-            found = [column for column in free if looks(_values(frame[column]))]
+            found = [column for column in free if _role(frame[column]) == role]
+            found = [role] if role in frame else found
             columns |= {role: found[0]} if len(found) == 1 else {}
-    unclear = [role for role in ("text", "label") if role not in columns]
+            unclear += [role] if len(found) != 1 else []
     if unclear:
         which = " and ".join(f"the {role}s" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)
@@ -44,8 +44,7 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
     if len(set(columns.values())) < len(columns):
         options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
         raise BadInput(f"{options}: expected different columns")
-    text, label = columns["text"], columns["label"]
-    if not asked & {"text", "label"} and text.count(" ") > 1 and label in frame[label].tolist():
+    if columns["text"].count(" ") > 1 and columns["label"] in frame[columns["label"]].tolist():
         raise BadInput(f"{name} has no header; put a row such as text,label above it")
     return {role: columns[role] for role in ("text", "label", "group") if role in columns}
 
@@ -61,16 +60,14 @@ def _values(column):
     return pd.Series(values, dtype=object)
 
 
-def _looks_like_text(values):
-    if not len(values) or any(type(value) is not str for value in values):
-        return False
-    sample = values[:1000]
-    is_long = sample.str.len().mean() >= 20 and sample.str.count(" ").mean() >= 2
-    return is_long and values.nunique() >= len(values) / 2
-
-
-def _looks_like_labels(values):
-    return 2 <= values.nunique() <= min(LABELS, len(values) / 5) and not _looks_like_text(values)
+def _role(column):
+    """What a column looks like: "text", "label" or neither."""
+    values = _values(column)
+    count, sample = values.nunique(), values[:1000].map(str).str
+    is_long = len(values) and sample.len().mean() >= 20 and sample.count(" ").mean() >= 2
+    if is_long and values.map(type).eq(str).all() and count >= len(values) / 2:
+        return "text"
+    return "label" if 2 <= count <= min(LABELS, len(values) / 5) else None
 
 
 def _listed(frame):
@@ -80,27 +77,26 @@ def _listed(frame):
         cells = [
             shorten(str(value), 25, placeholder="…") for value in _values(frame[column][:1000])
         ]
-        parts.append(f"{column!r} ({', '.join(list(dict.fromkeys(cells))[:3]) or 'empty'})")
+        parts.append(f"{column!r} ({', '.join([*dict.fromkeys(cells)][:3]) or 'empty'})")
     return some(parts, 20)
 
 
 def some(items: list[str], count: int) -> str:
     """The first items, and how many more there are."""
-    more = len(items) - count
-    return ", ".join(items[:count]) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(items[:count]) + more
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
     """What to say of columns whose values belong to several texts each, as a customer's do."""
     lines = []
     for column in frame.columns.difference(columns.values(), sort=False):
-        values = _values(frame[column]).map(str)
+        values = _values(frame[column])
         count, rows = values.nunique(), len(values)
         words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", str(column))}
         is_named = words & {*GROUP_WORDS.split()}
         if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
-            lines.append(
-                f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's texts "
-                f"belong together (one customer, one film), give --group-column {column}"
-            )
+            line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
+            more = f"texts belong together (one customer, one film), give --group-column {column}"
+            lines.append(f"{line} {more}")
     return lines

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput
+from boundary import reading
 
 Labels = np.ndarray  # (n,) from 0
 Groups = np.ndarray | None  # (n,) from 0
@@ -31,16 +31,12 @@ def in_order(labels: Labels, seed, budget: int | None = None) -> np.ndarray:
     return order[np.argsort(place, kind="stable")]
 
 
-def _ranks(labels):
-    """For each text how many of its label come before it, and how many have its label."""
+def _ranks(labels):  # how many of its label come before each text, and how many there are
     return pd.Series(labels).groupby(labels).cumcount().to_numpy(), np.bincount(labels)[labels]
 
 
 def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
-    """(n,) whether each text is among the share that is taken; those left have all labels.
-
-    Whole groups come near to the share; without groups it is the share, rounded up.
-    """
+    """(n,) whether each text is taken: the share, rounded up; those left have all labels."""
     if groups is not None:
         return _take_groups(labels, groups, share, seed)
     taken = np.zeros(len(labels), bool)
@@ -52,7 +48,6 @@ def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
 
 
 def _count(rows, columns, shape):
-    """How many texts there are of each row and column."""
     return np.bincount(rows * shape[1] + columns, minlength=np.prod(shape)).reshape(shape)
 
 
@@ -134,26 +129,21 @@ def sample(labels: Labels, groups: Groups, count: int, seeds: tuple) -> tuple[np
     `seeds` are the split's seed, which decides the parts, and the seed that has one of them.
     """
     split_seed, seed = seeds
-    dealt = parts(labels, groups, count, [split_seed, 0])
-    several = len(dealt)
+    several = len(dealt := parts(labels, groups, count, [split_seed, 0]))
     if seed >= several:
         dealt = parts(labels, groups, count, [split_seed, seed // several])
     part = dealt[seed % several % len(dealt)]
-    order = in_order(labels[part], [split_seed, seed], budget=count)
-    return np.sort(part[order[:count]]), several
+    return np.sort(part[in_order(labels[part], seeds, budget=count)[:count]]), several
 
 
 def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray:
     """The fold (n,) in which each text is tested; stratified, whole groups. Raises `BadInput`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
 
-    units = len(labels) if groups is None else len(np.unique(groups))
-    if folds < 2 or max(np.bincount(labels)) < folds or units < folds:
-        what = "texts of a label" if groups is None else "groups, or texts of a label"
-        raise BadInput(f"{folds} folds are too few, or more than there are {what}; change --folds")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     fold = np.empty(len(labels), int)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare labels
+    with reading(f"{folds} folds", "give other --folds", "made"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rare labels
         divided = kind(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
         for number, (_, test) in enumerate(divided):
             fold[test] = number

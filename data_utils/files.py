@@ -13,23 +13,18 @@ how the file was understood, and `attrs["label_names"]` what the numbers in a co
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pyarrow.parquet import ParquetFile
 
 from boundary import BadInput, expanded, reading
 
-Rows = Iterator[tuple[int, dict[str, Any]]]  # the number and the values of each row
-Table = tuple[dict[str, Any], Callable[[], Rows]]  # a frame's attrs; its rows, from the beginning
-
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ENCODINGS = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
-ENCODINGS["latin-1"] = "Latin-1"
+ENCODINGS = {"utf-8-sig": "UTF-8", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx and .xls begin
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
 
@@ -50,9 +45,9 @@ def read_chunks(path: str | Path, rows: int | None = 10_000) -> Iterator[pd.Data
         raise BadInput(f"{path} does not exist")
     if path.is_dir() or path.suffix.lower() not in READERS:
         raise BadInput(f"{path} is no {', '.join(READERS)} file; {SAVE}, or convert it to another")
-    read_table, expected = READERS[path.suffix.lower()]
+    open_table, expected = READERS[path.suffix.lower()]
     with reading(str(path), f"expected {expected}"):
-        attrs, records = read_table(path)
+        records, attrs = open_table(path)  # records() begins anew
         columns, count = {}, 0
         for number, row in records():
             if not isinstance(row, dict):
@@ -77,12 +72,18 @@ def _chunks(path, records, columns, rows, attrs):
 # ---------------------------------------------------------------------------- CSV
 
 
-def _csv(path: Path) -> Table:
-    encoding = encoding_of(path)
-    (is_clear, _), sign = _separator(path, encoding)
-    layout = f"{SEPARATORS[sign]}s" if is_clear else "one column"
-    attrs = {"read_as": f"{layout}, {ENCODINGS[encoding]}"}
-    return attrs, partial(_csv_rows, path, encoding, sign)
+def _csv(path):
+    """Separated by what divides the first rows into as many fields as the header, two at least."""
+    encoding, fits = encoding_of(path), {}
+    for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
+        with path.open(encoding=encoding, newline="") as file:
+            rows = islice(csv.reader(file, delimiter=sign), 100)
+            widths = [len(row) for row in rows if row] or [0]
+        fits[sign] = len(set(widths)) == 1 and widths[0] > 1, widths[0]
+    sign = max(fits, key=fits.get)
+    layout = f"{SEPARATORS[sign]}s" if fits[sign][0] else "one column"
+    read_as = f"{layout}, {ENCODINGS.get(encoding, encoding.upper())}"
+    return partial(_csv_rows, path, encoding, sign), {"read_as": read_as}
 
 
 def _csv_rows(path, encoding, sign):
@@ -95,9 +96,8 @@ def _csv_rows(path, encoding, sign):
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
                 if not header:
                     header = [name.strip() for name in row]
-                    twice = {name for name in header if header.count(name) > 1}
-                    if twice:
-                        raise BadInput(f"{path} has two columns {min(twice)!r}; rename one")
+                    if len(set(header)) < len(header):
+                        raise BadInput(f"{path} has two columns of one name: {', '.join(header)}")
                 elif row or len(header) == 1:  # a blank line of one column is an empty text
                     row = row or [""]
                     if len(row) != len(header):
@@ -106,17 +106,6 @@ def _csv_rows(path, encoding, sign):
                     yield number, dict(zip(header, row, strict=True))
         except csv.Error as error:
             raise BadInput(f"{path}, row {number + 1}: {error}; {remedy}") from None
-
-
-def _separator(path, encoding):
-    """Whether a separator divides the first rows as the header, into how many fields; and it."""
-    found = []
-    for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
-        with path.open(encoding=encoding, newline="") as file:
-            rows = islice(csv.reader(file, delimiter=sign), 100)
-            widths = [len(row) for row in rows if row] or [0]
-        found.append(((len(set(widths)) == 1 and widths[0] > 1, widths[0]), sign))
-    return max(found, key=lambda each: each[0])
 
 
 def encoding_of(path: Path) -> str:
@@ -130,13 +119,13 @@ def encoding_of(path: Path) -> str:
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if _decodes(path, "utf-8-sig"):
-        return "utf-8-sig"
-    text = path.read_bytes().decode("utf-8", "replace")
-    damaged = text.count("\ufffd")
-    if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
-        raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}")
-    return "cp1252" if _decodes(path, "cp1252") else "latin-1"
+    found = next(encoding for encoding in ENCODINGS if _decodes(path, encoding))
+    if found != "utf-8-sig":
+        text = path.read_text("utf-8", "replace")
+        damaged = text.count("\ufffd")
+        if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
+            raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}")
+    return found
 
 
 def _decodes(path, encoding):
@@ -152,35 +141,34 @@ def _decodes(path, encoding):
 # ---------------------------------------------------------------------------- JSON, Parquet
 
 
-def _json(path: Path) -> Table:
-    encoding = encoding_of(path)
-    return {"read_as": "JSON"}, lambda: enumerate(json.loads(path.read_text(encoding)), 1)
+def _json(path):
+    text = partial(path.read_text, encoding_of(path))
+    return lambda: enumerate(json.loads(text()), 1), {"read_as": "JSON"}
 
 
-def _json_lines(path: Path) -> Table:
-    encoding = encoding_of(path)
-
-    def rows():
-        with path.open(encoding=encoding) as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    with reading(f"{path}, line {number}", "expected an object a line"):
-                        row = json.loads(line)
-                    yield number, row
-
-    return {"read_as": "JSON lines"}, rows
+def _json_lines(path):
+    return partial(_json_line_rows, path, encoding_of(path)), {"read_as": "JSON lines"}
 
 
-def _parquet(path: Path) -> Table:
+def _json_line_rows(path, encoding):
+    with path.open(encoding=encoding) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                with reading(f"{path}, line {number}", "expected an object a line"):
+                    row = json.loads(line)
+                yield number, row
+
+
+def _parquet(path):
     file = ParquetFile(path)
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-    kinds = about.get("info", {}).get("features", {}).items()  # as the library `datasets` writes
-    names = {column: kind["names"] for column, kind in kinds if kind.get("_type") == "ClassLabel"}
+    features = about.get("info", {}).get("features", {})  # as the library `datasets` writes them
+    names = {c: f["names"] for c, f in features.items() if isinstance(f, dict) and "names" in f}
 
     def rows():
-        return enumerate((row for batch in file.iter_batches() for row in batch.to_pylist()), 1)
+        return enumerate((row for part in file.iter_batches() for row in part.to_pylist()), 1)
 
-    return {"read_as": "Parquet", "label_names": names}, rows
+    return rows, {"read_as": "Parquet", "label_names": names}
 
 
 READERS = {

@@ -14,6 +14,7 @@ from .bundled import TASKS, read_task
 from .files import READERS, encoding_of, read_frame
 
 EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
+HUB = "give --dataset owner/name:configuration where there are several, or a local path, or one of "
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
@@ -21,8 +22,7 @@ SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 def read(name: str) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """A frame of all columns for each split, and which columns are known: text, label, group.
 
-    In a frame's `attrs`, `read_as` says how it was read, and `label_names` has the names of labels
-    that are numbers, by column. Raises `BadInput`.
+    A frame's `attrs` are as in files.py. Raises `BadInput`.
     """
     plain = {"text": "text", "label": "label"}  # there are no others to choose from
     with reading(f"the data set {name}", EXPECTED):
@@ -30,24 +30,23 @@ def read(name: str) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
         if name in TASKS:
             return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
         if (path / "train").is_dir():
-            folders = _by_split([path for path in path.iterdir() if path.is_dir()], path)
-            return {split: _read_classes(folder) for split, folder in folders.items()}, plain
+            return _by_split([p for p in path.iterdir() if p.is_dir()], path, _read_classes), plain
         if path.is_dir():
             files = [file for file in path.iterdir() if file.suffix.lower() in READERS]
-            return {split: read_frame(f) for split, f in _by_split(files, path).items()}, {}
+            return _by_split(files, path, read_frame), {}
         return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
 
 
-def _by_split(paths, folder):
-    """The one file or folder of each split."""
+def _by_split(paths, folder, read_one):
+    """What is read of the one file or folder of each split."""
     paths = sorted(path for path in paths if path.stem in SPLITS)
-    splits = [SPLITS[path.stem] for path in paths]
-    if "train" not in splits or len(set(splits)) < len(splits):
+    splits = {SPLITS[path.stem]: path for path in paths}
+    if "train" not in splits or len(splits) < len(paths):
         raise BadInput(
             f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
             f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
         )
-    return dict(zip(splits, paths, strict=True))
+    return {split: read_one(path) for split, path in splits.items()}
 
 
 def _read_classes(folder):
@@ -68,9 +67,7 @@ def _read_hub(name):
     # A name without an owner could be a loader of `datasets`, which reads the working folder.
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
         raise BadInput(f"the data set {name} does not exist; {EXPECTED}")
-    remedy = "give --dataset owner/name:configuration where it has several, or a local path, "
-    remedy += f"or one of {', '.join(TASKS)}"
-    with reading(f"the data set {name}, which is no local path,", remedy):
+    with reading(f"the data set {name}, which is no local path,", HUB + ", ".join(TASKS)):
         from datasets import load_dataset  # slow to import, and needed here alone
 
         splits = load_dataset(name, config or None, trust_remote_code=False)
@@ -83,10 +80,9 @@ def _hub_frame(data):
     """A frame of the columns that hold one value a row: no images, lists or the like."""
     from datasets import ClassLabel, Value
 
-    kinds = {
-        name: kind for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)
-    }
-    frame = pd.DataFrame(data.select_columns([*kinds])[:], range(1, len(data) + 1), dtype=object)
+    columns = [name for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)]
+    kinds = {name: data.features[name] for name in columns}
+    frame = pd.DataFrame(data.select_columns(columns)[:], range(1, len(data) + 1), dtype=object)
     names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
     frame.attrs |= {"read_as": "a hub data set", "label_names": names}
     return frame

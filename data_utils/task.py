@@ -78,9 +78,8 @@ class Task:
         Raises `BadInput` where train, or a validation of few labels, would lack a label.
         """
         split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
-        pool, validation, test = (
-            np.flatnonzero(split == n) for n in ("train", "validation", "test")
-        )
+        pool, validation = np.flatnonzero(split == "train"), np.flatnonzero(split == "validation")
+        test = np.flatnonzero(split == "test")
         if folds and len(test):
             notes.append("the data has its own test, which all seeds share: no folds")
         elif folds and len(validation):
@@ -94,8 +93,8 @@ class Task:
         train, validation = self._sample(pool, validation, (labels, validation_share), seeds, notes)
         few = labels if labels is not None and labels < most else None
         self.check_labels(train, "training", few)
-        strict = few is not None and folds is None and not self.group
-        self.check_labels(validation, "validation", few, None if strict else notes)
+        is_strict = few is not None and folds is None and not self.group
+        self.check_labels(validation, "validation", few, None if is_strict else notes)
         self.check_labels(test, "test", None, notes)
         if test_examples is not None:
             if test_examples > len(test):
@@ -107,10 +106,10 @@ class Task:
         """Every text, those of an official test too, in train or validation: for a final model."""
         everything, notes = np.arange(len(self.rows)), []
         none, seeds = everything[:0], (split_seed, seed)
-        parts = self._sample(everything, none, (None, validation_share), seeds, notes)
-        for index, what in zip(parts, ("training", "validation"), strict=True):
-            self.check_labels(index, what, None, notes if what == "validation" else None)
-        return Division(*parts, none, notes)
+        train, validation = self._sample(everything, none, (None, validation_share), seeds, notes)
+        self.check_labels(train, "training", None)
+        self.check_labels(validation, "validation", None, notes)
+        return Division(train, validation, none, notes)
 
     def _of(self, index):
         """The labels and the groups of the texts at `index`."""
@@ -126,14 +125,9 @@ class Task:
             return pool[~is_test], pool[is_test]
         if not 0 <= seed < folds:
             raise BadInput(f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}")
-        labels, groups = self._of(pool)
         if (folds, split_seed) not in self.folds:
-            self.folds[folds, split_seed] = fold_of(labels, groups, folds, split_seed)
+            self.folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
         fold = self.folds[folds, split_seed]
-        for number, label in enumerate(self.label_names):
-            if len(np.unique(fold[labels == number])) < 2:
-                line = f"{self.name} has all texts of the label {label!r} in one fold"
-                raise BadInput(f"{line}: it cannot be trained and tested; {self._remedy()}")
         notes.append(f"each text is tested once: {folds} folds{by}, stratified by label")
         return pool[fold != seed], pool[fold == seed]
 
@@ -156,16 +150,10 @@ class Task:
         if count is None or count >= len(pool):
             return pool
         index, several = sample(*self._of(pool), count, seeds)
-        line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
         again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
+        line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
         notes.append(line + again)
         return pool[index]
-
-    def _remedy(self, labels=None):
-        """What to do about a label that some texts lack."""
-        more = f"use more --labels than {labels}, or another --validation-share"
-        more = "add texts with it, or drop the label" if labels is None else more
-        return f"{more}, or another --group-column than {self.group}" if self.group else more
 
     def check_labels(
         self, index: np.ndarray, what: str, labels: int | None, notes: list[str] | None = None
@@ -177,7 +165,10 @@ class Task:
         held = set(self.rows["label"].to_numpy()[index])
         lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
         line = f"no {what} text of {self.name} has the label {some(lacking, 5)}"
-        if lacking and (notes is None or not held):
-            raise BadInput(f"{line}; {self._remedy(labels)}")
-        if lacking:
+        if lacking and held and notes is not None:
             notes.append(line)
+        elif lacking:
+            todo = f"use more --labels than {labels}, or another --validation-share"
+            todo = "add texts with it, or drop the label" if labels is None else todo
+            todo += f", or another --group-column than {self.group}" if self.group else ""
+            raise BadInput(f"{line}; {todo}")
