@@ -29,12 +29,6 @@ def folder_of(**frames):
     return make
 
 
-def class_folders(folder):
-    for label in ("neg", "pos"):
-        write(folder / "train" / label / "1.txt", "text")
-    return folder
-
-
 ROWS = reviews_frame(60)
 CSV = "text,label\n" + "\n".join(f"film {i},{i % 2}" for i in range(60)) + "\n"
 TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
@@ -45,10 +39,6 @@ BAD = {
     "one label": (
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
         "have the label '1'; expected two",
-    ),
-    "no label at all": (
-        lambda d: write(d / "o.csv", "text,label\na,\nb,\n"),
-        "no train text of ",
     ),
     "numbers as texts": (lines(text=range(40)), "int values, not text"),
     "fractions": (lines(label=[0.5, 1.0] * 20), "float values" + KIND),
@@ -63,15 +53,7 @@ BAD = {
         lambda d: write(write(d / "train.csv", CSV).with_suffix(".json"), "[]").parent,
         "has train.csv, train.json; expected one file a split",
     ),
-    "two folders for a split": (
-        lambda d: (class_folders(d) / "dev").mkdir() or class_folders(d / "val").parent,
-        "has dev, train, val; expected one file a split",
-    ),
     "folder of nothing": (lambda d: d, "has no data; expected one file a split, train.csv|"),
-    "validation is in test": (
-        folder_of(train=ROWS[:40], validation=ROWS[50:55], test=ROWS[50:]),
-        "no validation text of ",
-    ),
     "train is in test": (folder_of(train=ROWS, test=ROWS), "no train text of "),
     "test of contradictions": (
         folder_of(train=ROWS[:40], test=TWICE),

@@ -37,12 +37,6 @@ def cells(frame):
     return frame.to_numpy().tolist()
 
 
-def test_every_cell_of_a_csv_file_is_text(tmp_path):
-    rows = ["01,1E2", "1,100", "NA,None", "1.0,true", ",  x ", "1E50,-1"]
-    frame = read_frame(write(tmp_path / "r.csv", "a,b\n" + "\n".join(rows)))
-    assert cells(frame) == [row.split(",") for row in rows]
-
-
 LONG = "put each text that holds a comma or a quote in double quotes"
 SHIFTED = {  # file, the row that is named, what is said of it
     "unquoted commas": ("text,label\nfine,1\nslow, dull,0\n", 3, f"3 fields, .* has 2; {LONG}"),
@@ -99,7 +93,7 @@ def test_what_a_csv_writer_writes_is_read_as_it_was(tmp_path):
     for trial in range(60):
         width, sign = draw.randint(2, 5), draw.choice(list(SEPARATORS.values()))
         rows = [
-            ["".join(draw.choices("ab ,;\t|\"\n'é=", k=draw.randint(0, 8))) for _ in range(width)]
+            ["".join(draw.choices("01E ,;\t|\"\n'é=", k=draw.randint(0, 8))) for _ in range(width)]
             for _ in range(draw.randint(1, 200))
         ]
         with (tmp_path / "r.csv").open("w", encoding="utf-8", newline="") as file:
