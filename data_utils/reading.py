@@ -4,7 +4,6 @@ What comes is read as data: no code that comes with it is run. Values keep their
 which has none, every cell is text.
 """
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,105 +11,78 @@ import pandas as pd
 from boundary import BadInput, expanded, reading
 
 from .bundled import TASKS, read_task
-from .files import READERS, Table, arrow_rows, encoding_of, read_frame
+from .files import READERS, encoding_of, read_frame
 
 EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
+HUB = "give --dataset owner/name:configuration where there are several, or a local path, or one of "
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
-PLAIN = {"text": "text", "label": "label"}  # the columns of what has no others to choose from
 
 
 def read(name: str) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """A frame of all columns for each split, and which columns are known: text, label, group.
 
-    In a frame's `attrs`, `read_as` says how it was read, and `label_names` has the names of labels
-    that are numbers, by column. Raises `BadInput`.
+    A frame's `attrs` are as in files.py. Raises `BadInput`.
     """
+    plain = {"text": "text", "label": "label"}  # there are no others to choose from
     with reading(f"the data set {name}", EXPECTED):
         path = expanded(name)
         if name in TASKS:
-            frames = read_task(name)
-            return frames, PLAIN | ({"group": "film"} if "film" in frames["train"] else {})
+            return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
         if (path / "train").is_dir():
-            return _read_class_folders(path), PLAIN
+            return _by_split([p for p in path.iterdir() if p.is_dir()], path, _read_classes), plain
         if path.is_dir():
-            files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in READERS]
-            return {split: read_frame(f) for split, f in _by_split(files, path).items()}, {}
-        if path.exists():
-            return {"train": read_frame(path)}, {}
-        return _read_hub(name), {}
+            files = [file for file in path.iterdir() if file.suffix.lower() in READERS]
+            return _by_split(files, path, read_frame), {}
+        return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
 
 
-def _by_split(paths, folder):
-    """The one file or folder of each split."""
-    paths = [path for path in paths if path.stem in SPLITS]
-    splits = [SPLITS[path.stem] for path in paths]
-    if "train" not in splits or len(set(splits)) < len(splits):
+def _by_split(paths, folder, read_one):
+    """What is read of the one file or folder of each split."""
+    paths = sorted(path for path in paths if path.stem in SPLITS)
+    splits = {SPLITS[path.stem]: path for path in paths}
+    if "train" not in splits or len(splits) < len(paths):
         raise BadInput(
             f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
             f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
         )
-    return dict(zip(splits, paths, strict=True))
+    return {split: read_one(path) for split, path in splits.items()}
 
 
-def _read_class_folders(path):
-    """Frames from train/<label>/*.txt, test/<label>/*.txt; aclImdb's unlabelled part is left."""
-    frames, folders = {}, [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
-    for split, folder in _by_split(folders, path).items():
-        files = [file for file in sorted(folder.glob("*/*.txt")) if file.is_file()]
-        rows = []
-        for file in files:
-            if file.parent.name != "unsup":
-                with reading(str(file)):
-                    rows.append((file.read_text(encoding_of(file)), file.parent.name))
-        if not rows:
-            raise BadInput(f"the folder {folder} has no files <label>/*.txt")
-        frames[split] = pd.DataFrame(rows, columns=["text", "label"], dtype=object)
-    return frames
-
-
-# ---------------------------------------------------------------------------- hub
+def _read_classes(folder):
+    """A frame of <label>/*.txt; aclImdb's unlabelled part is left."""
+    rows = []
+    for file in sorted(folder.glob("*/*.txt")):
+        if file.parent.name != "unsup":
+            with reading(str(file)):
+                rows.append((file.read_text(encoding_of(file)), file.parent.name))
+    if not rows:
+        raise BadInput(f"the folder {folder} has no files <label>/*.txt")
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
 
 
 def _read_hub(name):
-    """The splits of owner/name, or of owner/name:config."""
+    """The splits of owner/name, or of owner/name:configuration."""
     name, _, config = name.partition(":")
     # A name without an owner could be a loader of `datasets`, which reads the working folder.
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
         raise BadInput(f"the data set {name} does not exist; {EXPECTED}")
-    remedy = f"give --dataset a local file or folder, or one of {', '.join(TASKS)}"
-    with reading(f"the data set {name}, which is no local path,", remedy):
-        splits = _download(name, config or None)
+    with reading(f"the data set {name}, which is no local path,", HUB + ", ".join(TASKS)):
+        from datasets import load_dataset  # slow to import, and needed here alone
+
+        splits = load_dataset(name, config or None, trust_remote_code=False)
         if "train" not in splits:
             raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
-        names = [split for split in splits if split in SPLITS]
-        if len({SPLITS[split] for split in names}) < len(names):
-            raise BadInput(f"{name} has two splits for one of {', '.join(names)}; {remedy}")
-        return {SPLITS[split]: _hub_frame(splits[split]) for split in names}
-
-
-def _download(name, config):
-    from datasets import load_dataset  # slow to import, and needed here alone
-
-    try:
-        return load_dataset(name, config, trust_remote_code=False)
-    except ValueError as error:
-        found = re.search(r"(?:available configs|Available): \[(.*?)\]", str(error))
-        if not found:
-            raise
-        configs = found[1].replace("'", "")
-        first = configs.split(", ")[0]
-        line = f"{name} has the configurations {configs}; name one of them"
-        raise BadInput(f"{line}: --dataset {name}:{first}") from None
+        return {SPLITS[split]: _hub_frame(splits[split]) for split in splits if split in SPLITS}
 
 
 def _hub_frame(data):
     """A frame of the columns that hold one value a row: no images, lists or the like."""
     from datasets import ClassLabel, Value
 
-    kinds = {name: kind for name, kind in data.features.items() if isinstance(kind, Value)}
-    names = {name: k.names for name, k in data.features.items() if isinstance(k, ClassLabel)}
-    columns = [name for name in data.features if name in kinds or name in names]
-    table = data.select_columns(columns).with_format("arrow")[:]
-    records = enumerate(arrow_rows(table), 1)
-    return Table(Path(), columns, "a hub data set", iter, names).frame(records)
+    columns = [name for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)]
+    kinds = {name: data.features[name] for name in columns}
+    frame = pd.DataFrame(data.select_columns(columns)[:], range(1, len(data) + 1), dtype=object)
+    names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    frame.attrs |= {"read_as": "a hub data set", "label_names": names}
+    return frame

@@ -67,7 +67,7 @@ class PeftModel(nn.Module):
             pretrained.layers_head = head.to(next(pretrained.parameters()))
 
     def adapt(self) -> None:
-        """Add or unfreeze what the method trains besides the head."""
+        """Add or unfreeze the parameters that the method trains besides the head."""
         raise NotImplementedError
 
     def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
@@ -127,8 +127,8 @@ class PeftModel(nn.Module):
         means.append(mean_of_tokens(hidden, attention_mask))  # x_k
         if k < L:
             return Frozen(hidden, torch.stack(means, 1))
-        own = self.architecture.own_pooling(pretrained.config, hidden, attention_mask)
-        return Frozen(None, torch.stack([*means, own.to(means[0].dtype)], 1))
+        first = self.architecture.own_pooling(pretrained.config, hidden, attention_mask)
+        return Frozen(None, torch.stack([*means, first.to(means[0].dtype)], 1))
 
     def encode(
         self,

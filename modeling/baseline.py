@@ -5,40 +5,30 @@
     probe    the frozen encoder's pooled features, each number standardised              (n, R d)
          -> logistic regression, L2 penalty 1 / C:   log softmax(W x + b)        W (C, V or R d)
 
-Both get all n labels, and choose the penalty by cross-validation within them: the lowest mean loss
-over five folds, stratified by label; no group (a film) is in two folds. Where a label has fewer
-texts or groups there are fewer folds; where it has a single one, the penalty is the middle value.
-Only the regression is fitted anew in each fold: what comes before it sees no labels. TF-IDF reads
-whole texts: nothing is truncated.
-
-A classifier is its W and b, so it is saved as tensors. A label of the task that no training text
-has gets the logit -50, where the likeliest label has 0 or more.
+Both get all n labels; the penalty is chosen by cross-validation within them (regression.py). TF-IDF
+reads whole texts: nothing is truncated. A classifier is its W and b, so it is saved as tensors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.special import log_softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from boundary import BadInput
+
+from .regression import choose_penalty, fit_regression, standardise
 
 TFIDF, PROBE = "tfidf", "probe"
 INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small ones
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
-FOLDS = 5
 WORDS = {"ngram_range": (1, 2), "sublinear_tf": True}
-UNSEEN = -50.0  # the logit of a label without a training text
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +112,7 @@ def fit_tfidf(
         ) from error
     penalties = INVERSE_PENALTIES[TFIDF]
     with threadpool_limits(1, "blas"):
-        fitted = _fit_regression(penalties, features, labels, groups, classes)
+        fitted = fit_regression(penalties, features, labels, groups, classes)
     return TfidfClassifier(words, *fitted)
 
 
@@ -140,13 +130,9 @@ def fit_probe(
     """
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with threadpool_limits(1, "blas"):
-        scaler, z, directions = _rotated(features)
-        weight, bias, *chosen = _fit_regression(
-            INVERSE_PENALTIES[PROBE], z, labels, groups, classes
-        )
-        if directions is not None:
-            weight = weight.astype(directions.dtype) @ directions.T
-        weight = weight / scaler.scale_
+        scaler, z, back = standardise(features)
+        weight, bias, *chosen = fit_regression(INVERSE_PENALTIES[PROBE], z, labels, groups, classes)
+        weight = back(weight) / scaler.scale_
         return ProbeClassifier(weight, bias - weight @ scaler.mean_, *chosen, pooling)
 
 
@@ -160,83 +146,9 @@ def choose_pooling(
     losses, labels = {}, np.asarray(labels)
     for pooling, features in (("mean", layers[:, -1]), ("layers", layers)):
         with threadpool_limits(1, "blas"):
-            z = _rotated(features)[1]
-            losses[pooling] = _choose_penalty(INVERSE_PENALTIES[PROBE], z, labels, groups)[1]
+            z = standardise(features)[1]
+            losses[pooling] = choose_penalty(INVERSE_PENALTIES[PROBE], z, labels, groups)[1]
     return "layers" if losses["mean"] is None else min(losses, key=losses.get)
-
-
-# ---------------------------------------------------------------------------- inside
-
-
-def _rotated(features):
-    """The scaler, the standardised features, and the directions that they have been rotated onto.
-
-    Where the numbers of a text are many more than the n texts, these lie in n directions (R d, n),
-    and the features become (n, n). An L2 penalty is the same in any rotation, so the solution is
-    the same. Elsewhere a rotation takes longer than it saves, and the directions are None.
-    """
-    scaler, features = StandardScaler(), features.reshape(len(features), -1)
-    z = scaler.fit_transform(features)
-    if z.shape[1] <= 2 * len(z):
-        return scaler, z, None
-    directions, _ = np.linalg.qr(z.T)
-    return scaler, z @ directions, directions
-
-
-def _fit_regression(penalties, features, labels, groups, classes):
-    """W (C, V) and b (C,) of logistic regression on all texts, the chosen penalty and its loss."""
-    labels = np.asarray(labels)
-    C, loss = _choose_penalty(penalties, features, labels, groups)
-    classes, seen = classes or 1 + labels.max(), np.unique(labels)
-    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, UNSEEN)
-    bias[seen] = 0.0
-    if len(seen) > 1:
-        fitted = LogisticRegression(C=C, max_iter=1000).fit(features, labels)
-        rows = seen[-len(fitted.coef_) :]  # of two labels the second, where the first one's are 0
-        weight[rows], bias[rows] = fitted.coef_, fitted.intercept_
-    return weight, bias, C, loss
-
-
-def _choose_penalty(penalties, features, labels, groups):
-    """The C with the lowest mean loss over the folds, and that loss.
-
-    C rises, and each fold starts from its last solution; the search ends where the loss has risen
-    twice. The middle C, and None, where there are no folds.
-    """
-    losses, folds = [], _folds(labels, groups)
-    classifiers = [LogisticRegression(max_iter=1000, warm_start=True) for _ in folds]
-    for C in penalties if folds else ():
-        of_folds = []
-        for classifier, (rest, held) in zip(classifiers, folds, strict=True):
-            classifier.set_params(C=C).fit(features[rest], labels[rest])
-            of_folds.append(_loss(classifier, features[held], labels[held]))
-        losses.append(float(np.mean(of_folds)))
-        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
-            break
-    if not losses:
-        return penalties[len(penalties) // 2], None
-    return penalties[int(np.argmin(losses))], min(losses)
-
-
-def _folds(labels, groups):
-    """Pairs of positions, to fit and to evaluate; none where a label has one text or group."""
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    units = pd.Series(range(len(labels)) if groups is None else groups)  # what is never divided
-    of_labels = units.groupby(labels).nunique()
-    count = min(FOLDS, of_labels.min())
-    if count < 2 or len(of_labels) < 2:
-        return []
-    pairs = kind(count, shuffle=True, random_state=0).split(labels, labels, groups)
-    return [(rest, held) for rest, held in pairs if len(set(labels[rest])) == len(of_labels)]
-
-
-def _loss(classifier, features, labels):
-    """The mean negative log-probability of the labels."""
-    logits = np.asarray(classifier.decision_function(features), np.float64)
-    if logits.ndim == 1:  # of two labels, the second one's
-        logits = np.stack([np.zeros_like(logits), logits], 1)
-    columns = np.searchsorted(classifier.classes_, labels)
-    return -log_softmax(logits, 1)[range(len(labels)), columns].mean()
 
 
 def _checked(tensors, names, columns=None):

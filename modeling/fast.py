@@ -1,4 +1,4 @@
-"""What is computed otherwise for speed, each beside its plain form.
+"""Faster forms of some operations; the results are those of the plain forms, to rounding.
 
 `use_fast_attention`, on a CPU: attention as three operations.
 
@@ -13,7 +13,7 @@ forward pass is replaced. On a GPU, PyTorch's fused attention, always with a mas
 leaves out a mask that hides nothing, and to know that, it waits for the device at every forward
 pass.
 
-`first_token_alone`: the last block, where the head reads the first token and no other.
+`first_token_alone`, for the pooling "first": the last block for the first token and no other.
 """
 
 from collections.abc import Iterator

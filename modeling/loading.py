@@ -81,7 +81,7 @@ def load_tokenizer(
             name, model_max_length=max_tokens, trust_remote_code=False, **sides
         )
         ids = tokenizer.get_vocab().values()
-        # What transformers makes where files are absent has special tokens and no others.
+        # Where files are absent, transformers makes a tokenizer of special tokens and no others.
         if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
             raise BadInput(f"{name} has no tokenizer.json; copy it there or download it again")
         if max(ids) >= config.vocab_size:
@@ -130,20 +130,18 @@ def fresh_copy(pretrained: PreTrainedModel) -> PreTrainedModel:
     The head is the one that loading again under torch's current seed would make: transformers
     initialises the modules that are not marked as initialised, in their order.
     """
-    fresh = copy.deepcopy(pretrained)
-    for module in fresh.modules():
-        module._is_hf_initialized = True
+    fresh, new = copy.deepcopy(pretrained), pretrained.new_tensors
+    for path, module in fresh.named_modules():
+        module._is_hf_initialized = not any(f".{name}".startswith(f".{path}") for name in new)
     for name, parameter in fresh.named_parameters():
-        parameter._is_hf_initialized = name not in fresh.new_tensors
-        if name in fresh.new_tensors:
-            fresh.get_submodule(name.rpartition(".")[0])._is_hf_initialized = False
+        parameter._is_hf_initialized = name not in new
     fresh.initialize_weights()
     return fresh
 
 
 @contextmanager
 def _loading(part: str, name: str) -> Iterator[None]:
-    """What transformers says meanwhile is not news: that the head is new is what we ask for."""
+    """Within it transformers is silent: that the head is new is no news. Raises `BadInput`."""
     remedy = (
         "copy or download it again"
         if os.path.isdir(name)  # False for a name that is too long

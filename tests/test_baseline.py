@@ -4,30 +4,25 @@ import numpy as np
 import pytest
 import torch
 from conftest import reviews_frame
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from modeling import (
-    PROBE,
-    cross_validated_loss,
-    fit_bag_of_words,
-    fit_probe,
-    log_probabilities,
-)
+from boundary import BadInput
+from modeling import PROBE, ProbeClassifier, TfidfClassifier, choose_pooling, fit_probe, fit_tfidf
 from modeling.baseline import INVERSE_PENALTIES
 
+MIDDLE = INVERSE_PENALTIES[PROBE][4]
 
-def test_features_are_the_formula_of_the_docstring():
-    texts = ["good good film", "bad film", "good plot", "film plot"]
-    model = fit_bag_of_words(texts, [1, 0, 1, 0])
-    words = model[0].get_feature_names_out().tolist()
-    assert words == ["film", "good", "plot"]  # "bad" and every pair of words occur once
-    counts = np.array([[1, 2, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]], dtype=float)
-    weights = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0)
-    weights *= np.log((1 + 4) / (1 + np.array([3, 2, 2]))) + 1  # smoothed, as scikit-learn does
-    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    assert model[0].transform(texts).toarray() == pytest.approx(weights)
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """OpenBLAS's threads spin, which takes long beside other work."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def features(n, classes=2):
@@ -50,46 +45,63 @@ def penalty_by_hand(z, labels, folds):
     return min(losses, key=losses.get), min(losses.values())
 
 
-def test_the_probes_penalty_has_the_lowest_mean_loss_over_five_folds_of_standardised_features():
-    x, labels = features(60)
-    z = (x - x.mean(0)) / x.std(0)
+def test_features_of_texts_are_the_formula_of_the_docstring():
+    texts = ["good good film", "bad film", "good plot", "film plot"]
+    words = fit_tfidf(texts, [1, 0, 1, 0]).words
+    names = words.get_feature_names_out().tolist()
+    assert names == ["film", "good", "plot"]  # "bad" and every pair of words occur once
+    counts = np.array([[1, 2, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]], dtype=float)
+    weights = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0)
+    weights *= np.log((1 + 4) / (1 + np.array([3, 2, 2]))) + 1  # smoothed, as scikit-learn does
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    assert words.transform(texts).toarray() == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_probe_has_the_lowest_mean_loss_over_five_folds_and_is_one_map_of_raw_features(classes):
+    x, labels = features(60, classes)
+    z = StandardScaler().fit_transform(x)
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
     best, loss = penalty_by_hand(z, labels, folds)
     assert min(INVERSE_PENALTIES[PROBE]) < best < max(INVERSE_PENALTIES[PROBE])
-    model = fit_probe(x, labels)
-    assert model[-1].best_params_ == {"C": best}
-    assert cross_validated_loss(model) == pytest.approx(loss)
+    probe = fit_probe(x, labels)
+    assert best == probe.C and probe.validation_loss == pytest.approx(loss, rel=1e-3)
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
-    assert log_probabilities(model, x).numpy() == pytest.approx(expected, abs=1e-6)
+    assert probe.log_probabilities(x).numpy() == pytest.approx(expected, abs=1e-6)
+    logits = torch.nn.functional.linear(torch.from_numpy(x), *probe.to_tensors()[0].values())
+    assert logits.log_softmax(1).numpy() == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_probe_of_more_features_than_texts_is_that_of_the_unrotated_features():
     random = np.random.default_rng(0)
     labels = np.arange(40) % 4
     x, new = random.normal(size=(2, 40, 300)) * np.linspace(0.1, 10, 300) + labels[:, None]
-    z, z_new = ((a - x.mean(0)) / x.std(0) for a in (x, new))
-    model = fit_probe(x, labels)
-    assert model[:-1].transform(new).shape == (40, 40)  # what makes it fast
-    products = model[:-1].transform(new) @ model[:-1].transform(x).T
-    assert products == pytest.approx(z_new @ z.T, abs=1e-9)  # all that an L2 penalty depends on
+    scaler = StandardScaler().fit(x)
+    z, z_new = scaler.transform(x), scaler.transform(new)
+    probe = fit_probe(x.reshape(40, 3, 100), labels)  # as layers have them
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
     best, loss = penalty_by_hand(z, labels, folds)
-    assert model[-1].best_params_ == {"C": best}
-    assert cross_validated_loss(model) == pytest.approx(loss, rel=0.01)  # the solver's tolerance
+    assert best == probe.C
+    assert probe.validation_loss == pytest.approx(loss, rel=0.01)  # the solver's tolerance
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z_new)
-    assert log_probabilities(model, new).numpy() == pytest.approx(expected, abs=0.03)
+    assert probe.log_probabilities(new).numpy() == pytest.approx(expected, abs=0.03)
+    # All of W lies in the directions of the texts, so that the penalty is of the same W.
+    W = probe.weight * scaler.scale_
+    assert W @ np.linalg.pinv(z) @ z == pytest.approx(W, abs=1e-9)
 
 
 @pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
-def test_a_rare_class_has_fewer_folds_or_the_middle_penalty(counts, folds):
+def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     labels = np.repeat([0, 1, 2], counts)
-    model = fit_probe(features(len(labels))[0] + 0.4 * labels[:, None], labels)
-    assert getattr(model[-1], "n_splits_", None) == folds
-    assert folds or INVERSE_PENALTIES[PROBE][4] == model[-1].C
-    assert (cross_validated_loss(model) is None) == (folds is None)
-    logits = log_probabilities(model, features(4)[0])
-    assert logits.shape == (4, 3)
-    assert torch.allclose(logits.exp().sum(1), torch.ones(4), atol=1e-5)
+    x = features(len(labels))[0] + 0.4 * labels[:, None]
+    probe = fit_probe(x, labels)
+    if folds is None:
+        assert (probe.C, probe.validation_loss) == (MIDDLE, None)
+        assert choose_pooling(np.stack([x, x], 1), labels) == "layers"
+        return
+    z = StandardScaler().fit_transform(x)
+    pairs = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels))
+    assert probe.validation_loss == pytest.approx(penalty_by_hand(z, labels, pairs)[1], rel=1e-3)
 
 
 def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
@@ -100,33 +112,116 @@ def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
     folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(z, labels, groups))
     assert all({groups[i] for i in a}.isdisjoint({groups[i] for i in b}) for a, b in folds)
     best, loss = penalty_by_hand(z, labels, folds)
-    found = fit_probe(x, labels, groups)[-1]
-    assert found.best_params_ == {"C": best}
-    assert -found.best_score_ == pytest.approx(loss)
+    probe = fit_probe(x, labels, groups)
+    assert best == probe.C and probe.validation_loss == pytest.approx(loss, rel=1e-3)
 
 
 def test_a_label_of_a_single_group_has_the_middle_penalty():
     x, labels = features(40)
     groups = ["one" if label else f"film {i}" for i, label in enumerate(labels)]
-    assert INVERSE_PENALTIES[PROBE][4] == fit_probe(x, labels, groups)[-1].C
+    assert fit_probe(x, labels, groups).C == MIDDLE
+
+
+@pytest.mark.parametrize("seen", [(0, 2), (1, 2, 3), (2,)])
+def test_a_label_of_the_task_without_a_training_text_is_very_unlikely(seen):
+    x, labels = features(30, len(seen))
+    labels = np.array(seen)[labels]
+    texts = [f"word{label} film" for label in labels]
+    for classifier, inputs in (
+        (fit_probe(x, labels, classes=5), x),
+        (fit_tfidf(texts, labels, classes=5), texts),
+    ):
+        logs = classifier.log_probabilities(inputs)
+        assert logs.shape == (30, 5) and logs.isfinite().all()
+        unseen = [label for label in range(5) if label not in seen]
+        assert logs[:, unseen].max() < -49
+        assert torch.allclose(logs[:, list(seen)].exp().sum(1), torch.ones(30))
+    known = np.searchsorted(seen, labels)  # the others are as if the task had these labels alone
+    expected = fit_probe(x, known, classes=len(seen)).log_probabilities(x)
+    logs = fit_probe(x, labels, classes=5).log_probabilities(x)
+    assert torch.allclose(logs[:, list(seen)], expected, atol=1e-6)
 
 
 def test_a_sure_prediction_has_a_finite_loss():
     """Where 1 - p is 0 in float32, its logarithm is computed from the logits."""
-    for classes, log_p in ((2, -800), (3, -800)):
+    for classes in (2, 3):
         x, labels = features(30, classes)
-        model = fit_probe(x.astype(np.float32), labels)
-        found = log_probabilities(model, 1e4 * x.astype(np.float32))
-        assert torch.isfinite(found).all() and found.min() < log_p
+        logs = fit_probe(x.astype(np.float32), labels).log_probabilities(1e4 * x)
+        assert torch.isfinite(logs).all() and logs.min() < -800
 
 
-def test_logits_of_texts_are_log_probabilities():
+def test_what_is_saved_gives_the_same_log_probabilities(tmp_path):
     train, other = reviews_frame(80), reviews_frame(40, seed=1)
-    logits = log_probabilities(fit_bag_of_words(train.text, train.label), other.text)
-    assert logits.dtype == torch.float32
-    assert torch.allclose(logits.exp().sum(1), torch.ones(40), atol=1e-5)
+    tensors, words = (fitted := fit_tfidf(train.text, train.label)).to_tensors()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "t")
+    loaded = TfidfClassifier.from_tensors(load_file(tmp_path / "t"), words)
+    logs = loaded.log_probabilities(other.text)
+    assert torch.equal(logs, fitted.log_probabilities(other.text))
+    assert logs.dtype == torch.float32
+    assert torch.allclose(logs.exp().sum(1), torch.ones(40), atol=1e-5)
+    assert loaded.log_probabilities([]).shape == (0, 2)
+
+    x, labels = features(60, 3)
+    tensors, words = (fitted := fit_probe(x, labels, None, 3, "mean")).to_tensors()
+    assert words is None
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "p")
+    loaded = ProbeClassifier.from_tensors(load_file(tmp_path / "p"), "mean")
+    assert torch.equal(loaded.log_probabilities(x), fitted.log_probabilities(x))
+    assert loaded.pooling == fitted.pooling == "mean"
+    assert loaded.log_probabilities(x[:0]).shape == (0, 3)
 
 
-def test_reviews_without_a_common_word_are_refused():
-    with pytest.raises(ValueError, match="leave it out of METHODS"):
-        fit_bag_of_words(["one", "two"], [0, 1])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda tensors: tensors.pop("bias"), "the tensors are"),
+        (lambda tensors: tensors.update(bias=torch.zeros(7)), "the tensors have the shapes"),
+        (lambda tensors: tensors.update(idf=torch.zeros(1)), "the tensors have the shapes"),
+        (lambda tensors: tensors["weight"].fill_(torch.inf), "not finite"),
+    ],
+)
+def test_tensors_that_are_no_classifiers_are_one_line(change, line):
+    train = reviews_frame(80)
+    tensors, words = fit_tfidf(train.text, train.label).to_tensors()
+    change(tensors)
+    with pytest.raises(BadInput, match=line):
+        TfidfClassifier.from_tensors(tensors, words)
+
+
+def test_texts_without_a_common_word_are_refused_in_words():
+    for texts in (["one", "two"], ["!", "?"], ["good film"]):
+        with pytest.raises(BadInput, match=f"no word or pair .* in two of the {len(texts)} train"):
+            fit_tfidf(texts, list(range(len(texts))))
+
+
+def test_the_pooling_is_the_one_whose_probe_has_the_lower_loss():
+    random, labels = np.random.default_rng(0), np.arange(120) % 2
+    layers = random.normal(size=(120, 4, 5))
+    layers[:, 1, 0] += labels  # a middle layer knows the label
+    assert choose_pooling(layers, labels) == "layers"
+    layers[:, 3, 0] += 4 * labels  # the last one knows it better; the others are noise
+    assert choose_pooling(layers, labels) == "mean"
+    losses = {
+        p: fit_probe(f, labels).validation_loss
+        for p, f in (("layers", layers), ("mean", layers[:, -1]))
+    }
+    assert losses["mean"] < losses["layers"]
+
+
+def test_threads_of_blas_are_limited_within_a_fit_alone(monkeypatch):
+    seen, fit = set(), LogisticRegression.fit
+
+    def threads():
+        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+    def watched(*args):
+        seen.update(threads())
+        return fit(*args)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    x, labels = features(20)
+    with threadpool_limits(2, "blas"):
+        fit_probe(x, labels)
+        fit_tfidf(["good film", "bad film"] * 10, labels)
+        choose_pooling(np.stack([x, x], 1), labels)
+        assert seen == {1} and threads() == {2}

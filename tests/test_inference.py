@@ -1,0 +1,59 @@
+"""The forward pass over a split: every text in its place, whatever the micro-batches and modes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from test_training import tokenised
+
+import hardware
+from modeling import METHODS
+from modeling.inference import features, features_of, logits_of, predict, tokens_at_once
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch):
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean", "layers"])
+def test_logits_and_features_of_each_text_are_those_of_the_text_alone(pooling):
+    model, split = METHODS["head"](tiny("bert").float(), pooling), tokenised(13)
+    torch.nn.init.normal_(list(model.trainable_parameters().values())[0])
+    model.train()  # its head has dropout
+    logits, vectors = predict(model, split, 40), features(model, split, 40)
+    assert not model.training and not logits.requires_grad
+    assert vectors.shape == ((13, 3, 8) if pooling == "layers" else (13, 8))
+    for i in range(13):
+        batch = split.batch(np.array([i]))
+        assert torch.allclose(logits_of(model, batch)[0], logits[i], atol=1e-5)
+        assert np.allclose(features_of(model, batch)[0].detach(), vectors[i], atol=1e-5)
+
+
+def test_a_split_without_texts_has_no_logits():
+    model, split = METHODS["head"](tiny("bert").float(), "layers"), tokenised(3)
+    none = split.take(np.empty(0, int))
+    assert predict(model, none, 40).shape == (0, 2)
+    assert features(model, none, 40).shape == (0, 3, 8)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_micro_batches_depend_on_what_is_asked_and_on_no_global_mode(enabled):
+    with torch.set_grad_enabled(enabled):
+        assert tokens_at_once(128, CPU, training=True) == 2**20 // 128
+        assert tokens_at_once(512, CPU, training=True) == 2048
+        assert tokens_at_once(512, CPU, training=False) == 4096
+        assert tokens_at_once(512, CUDA, training=True) == 32 * 512
+        assert tokens_at_once(512, CPU, training=True, asked=7) == 7
+
+
+def test_no_value_is_read_from_the_device_before_the_last_batch(monkeypatch):
+    events, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: events.append("read") or cpu(t))
+    model, split = METHODS["head"](tiny("bert").float()), tokenised(9)
+    encode = model.encode
+    model.encode = lambda *given: events.append("batch") or encode(*given)
+    predict(model, split, 20)
+    assert events[-1] == "read" and set(events[:-1]) == {"batch"} and len(events) > 3
