@@ -1,6 +1,5 @@
 """What holds of every method: its start, its counts, merging, bf16, export and refusals."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import peft
@@ -154,15 +153,6 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
 def test_wrong_hyperparameters_are_one_line(method, wrong, line):
     with pytest.raises(BadInput, match=line):
         METHODS[method](tiny(), **wrong)
-
-
-def test_counts_on_the_page_of_methods_are_the_models():
-    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
-    rows = {line.split("`")[1]: line.split(" | ") for line in page.splitlines() if "| [`" in line}
-    for name, method in METHODS.items():
-        with torch.device("meta"):
-            trained, total = method(Classifier.from_config(DistilBertConfig())).count_parameters()
-        assert rows[name][3] == f"{trained - 592_130:,}", name
 
 
 @pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln", "pissa"])
