@@ -28,7 +28,7 @@ from records import RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
 TIMES = ["training_seconds", "evaluation_seconds", "run_seconds", "peak_memory_mib"]
-TIMES += ["other_load", "seconds", "shared_seconds", "started"]
+TIMES += ["other_load", "seconds", "shared_seconds", "started", "code"]
 VARIANT = "lora(rank=2, targets=('q', 'v'), blocks=1)"
 
 pytestmark = pytest.mark.usefixtures("without_figures")

@@ -155,6 +155,17 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_no_constant_but_
         settings("--methods", "mine", "mine(k=3)", *given)
 
 
+def test_values_of_two_types_have_two_folders(monkeypatch):
+    class Mine(PeftModel):
+        def adapt(self, mode=None) -> None:
+            """Nothing."""
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    methods = ("mine(mode=1)", "mine(mode='1')", "mine(mode=True)")
+    given = settings("--methods", *methods, "--learning-rates", "mine=0.1")
+    assert len({method.file_name for method in given.methods}) == 3
+
+
 def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
     values = {"SEEDS": range(3), "METHODS": ["head"], "LORA_RANK": np.int64(4)}
     values |= {"LEARNING_RATES": {"head": [1e-3], "lora": 0.1, "adapter": np.array([0.1, 1])}}
