@@ -95,9 +95,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def leftovers(path: Path) -> list[Path]:
-    """What killed processes have left of writing `path`."""
-    return list(path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"))
+def clear(path: Path) -> None:
+    """Delete what killed processes have left of writing `path`."""
+    for folder in path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

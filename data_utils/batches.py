@@ -22,7 +22,6 @@ from boundary import reading
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
 AT_ONCE = 1000  # texts that are tokenised together
-SHOWN = 10_000  # texts from which the progress is shown, on a terminal
 
 
 class Batch(NamedTuple):
@@ -42,10 +41,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """n texts, as a model reads them.
-
-    All of it fits on a GPU: the 25,000 reviews of IMDB are 25 MB of token ids.
-    """
+    """n texts, as a model reads them; on a GPU the 25,000 reviews of IMDB take 25 MB."""
 
     texts: list[str]
     labels: Tensor  # (n,) int64
@@ -67,8 +63,7 @@ class Split:
 
     def to(self, device: torch.device | str) -> "Split":
         """The same split with its tensors on `device`."""
-        tensors = {"labels": self.labels.to(device), "token_ids": self.token_ids.to(device)}
-        return replace(self, **tensors)
+        return replace(self, labels=self.labels.to(device), token_ids=self.token_ids.to(device))
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -93,11 +88,9 @@ class Split:
 
     def batch(self, index: np.ndarray) -> Batch:
         """The texts at `index` (N,), gathered on the split's device; nothing waits for it."""
-        device = self.token_ids.device
+        device, pinned = self.token_ids.device, self.token_ids.device.type == "cuda"
         places = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
-        pinned = device.type == "cuda"
-        if pinned:
-            places = places.pin_memory()  # so that the one small copy runs beside the computation
+        places = places.pin_memory() if pinned else places  # its copy runs beside the computation
         numbers, starts, lengths = places.to(device, non_blocking=True)  # (N,) each
         places = torch.arange(self.lengths[index].max(), device=device)  # (T,)
         real = places < lengths[:, None]  # (N, T)
@@ -126,25 +119,17 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
     A text of more than `tokenizer.model_max_length` tokens is truncated on its `truncation_side`.
     Without `labels` each is -100, which no loss counts. Raises `BadInput`.
     """
-    texts, ids, truncated = list(texts), [], []
-    starts = range(0, len(texts), AT_ONCE)
+    texts, ids, truncated = list(texts), [np.empty(0, np.int32)], []
     with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "give another --model"):
-        for start in tqdm(starts, desc="tokenising", disable=len(texts) < SHOWN or None):
-            encoded = tokenizer(
-                texts[start : start + AT_ONCE],
-                truncation=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
+        for start in tqdm(range(0, len(texts), AT_ONCE), "tokenising", leave=False, disable=None):
+            encoded = tokenizer(texts[start : start + AT_ONCE], truncation=True)
             ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
             truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
     return Split(
         texts=texts,
-        labels=torch.tensor(
-            [-100] * len(texts) if labels is None else [*labels], dtype=torch.int64
-        ),
-        token_ids=torch.from_numpy(np.concatenate(ids or [np.empty(0, np.int32)])),
-        lengths=np.array([len(text) for text in ids], int),
+        labels=torch.tensor([-100] * len(texts) if labels is None else [*labels]).long(),
+        token_ids=torch.from_numpy(np.concatenate(ids)),
+        lengths=np.array([len(text) for text in ids[1:]], int),
         pad_id=tokenizer.pad_token_id,
         truncated=np.array(truncated, bool),
         rows=np.arange(len(texts)),

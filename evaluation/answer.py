@@ -87,7 +87,7 @@ def advice(results: "Results") -> Advice:
     else:
         why = f"{metric.label} {ends}. It is the simplest method that no other leads by more than a"
         why += f" standard error. The highest, {label(best)}, leads by {points}"
-    if lead["p"] < statistics.LEVEL:
+    if lead["p"] < statistics.LEVEL or lead["difference"] == 0:
         return Advice(method, best, f"{start}: {why}.")
     needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
     why += f": about {_about(needed)} tested texts would make such a lead significant"

@@ -82,6 +82,7 @@ class Results:
         finished = runs["status"] == "finished"
         planned, others = _compare(predictions, experiment)
         path = folder / "misclassified.csv"
+        is_read = texts is None and path.exists()
         fixed = set() if _redrawn(experiment) else {r.method for r in records if r.baseline}
         results = cls(
             folder=folder,
@@ -94,7 +95,7 @@ class Results:
             intervals=_intervals(predictions, fixed),
             contrasts=planned,
             comparisons=others,
-            misclassified=read_table(path, MISCLASSIFIED) if path.exists() else None,
+            misclassified=read_table(path, MISCLASSIFIED) if is_read else None,
             looks=style.looks(runs["method"], blocks_of(records)),
             is_compact=is_compact,
         )

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 
 import hardware
-from boundary import BadInput, leftovers, reading, write, writing
+from boundary import BadInput, clear, reading, write, writing
 from evaluation import plots
 from modeling import Method
 from modeling.checkpoint import ABOUT as CHECKPOINT
@@ -161,6 +161,9 @@ class RunQueue:
             self.check()
             with writing(about, OTHER):
                 write(about, json.dumps(self.about(), indent=2) + "\n")
+            for run in self.runs:
+                if (record := run.record()) and record.is_finished:
+                    run.tidy()  # it may have been killed before
 
     def check(self) -> None:
         """Raise `BadInput` where the folder's experiment depends on something else than this one.
@@ -284,7 +287,4 @@ def _remove(folder, *names):
         path = folder / name
         with writing(path, OTHER):
             path.unlink(missing_ok=True)
-            for part in leftovers(path):
-                for file in part.iterdir():
-                    file.unlink()
-                part.rmdir()
+            clear(path)

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import BadInput, reading, write, writing
+from boundary import BadInput, clear, reading, write, writing
 from data_utils import Split
 from modeling import Method
 from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
@@ -72,7 +72,6 @@ class Run:
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
     steps: list[dict] = field(default_factory=list)
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
-    left_out: list[float] = field(default_factory=list)  # learning rates that diverged
 
     @property
     def name(self) -> str:
@@ -103,7 +102,7 @@ class Run:
         """
         rates, saved = list(self.method.learning_rates), self.unfinished() or {}
         self.history, self.steps = saved.get("history", []), saved.get("steps", [])
-        self.seconds, self.left_out = saved.get("seconds", (0.0, 0.0)), saved.get("left_out", [])
+        self.seconds = saved.get("seconds", self.seconds)
         self.started = saved.get("started", self.started)
         for rate in rates[rates.index(saved["learning_rate"]) if saved else 0 :]:
             yield rate
@@ -145,15 +144,12 @@ class Run:
             if state.is_best():
                 save_trained(state.model, self.folder / CANDIDATE)
             more = {"depends_on": self.depends_on, "started": self.started}
-            write_state(
-                state.state_dict() | more | {"left_out": self.left_out}, self.folder / STATE
-            )
+            write_state(state.state_dict() | more, self.folder / STATE)
             self.delete(RECORD)  # of an earlier failure
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
         """Forget a learning rate at which numbers were not finite."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
-        self.left_out.append(rate)
         for rows in (self.history, self.steps):
             rows[:] = [row for row in rows if row["learning_rate"] != rate]
 
@@ -183,7 +179,7 @@ class Run:
                 write(self.folder / "predictions.csv", table.to_csv(index=False))
             facts["run_seconds"] = time.perf_counter() - self.start
             record = self._write_record("finished", facts)
-            self.delete(STATE, CANDIDATE)
+            self.tidy()
         tqdm.write(self._in_one_line(record))
 
     def _in_one_line(self, record):
@@ -248,6 +244,12 @@ class Run:
         record = RunRecord(**self.facts | described | facts)
         record.write(self.folder / RECORD)
         return record
+
+    def tidy(self) -> None:
+        """Delete what a finished run needs no more, and what killed processes have left of it."""
+        self.delete(STATE, CANDIDATE)
+        for name in (*OUTPUTS, STATE):
+            clear(self.folder / name)
 
     def delete(self, *names: str) -> None:
         """Delete these of its files, where they are there."""

@@ -15,15 +15,15 @@ from transformers import AutoModelForSequenceClassification
 import boundary
 import hardware
 import modeling
-from boundary import BadInput, plain_cell, reading, write
+from boundary import BadInput, clear, plain_cell, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import RunRecord, record_files
+from records import ABOUT, RunRecord, record_files
 
 from . import processes
 from .baselines import combine, fit_baseline, save_final
 from .data import Data
-from .queue import RunQueue
+from .queue import FILES, RunQueue
 from .runs import Run
 from .settings import Settings, parse, resume_command
 from .state_cache import check_cache
@@ -187,6 +187,8 @@ def _write_page(queue):
     task = queue.data.task
     results = Results.read(folder, task.rows["text"].tolist())
     written = report.write(results)
+    for name in (ABOUT, *FILES):
+        clear(folder / name)
     if len(task.left_out):
         left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
         write(folder / "left_out.csv", left_out.to_csv(index=False))

@@ -90,10 +90,10 @@ def read_about(folder: Path) -> About:
     path = folder / ABOUT
     with reading(str(path), DAMAGED):
         about = About(**json.loads(path.read_text(encoding="utf-8")))
-    if about.parts:
-        first = read_about(checkpoint_folder(folder / about.parts[0]))
-        shared = {"label_names": first.label_names, "text_column": first.text_column}
-        about = about.model_copy(update=shared)
+        if about.parts:
+            first = read_about(checkpoint_folder(folder / about.parts[0]))
+            shared = {"label_names": first.label_names, "text_column": first.text_column}
+            about = about.model_copy(update=shared)
     return about
 
 
@@ -139,8 +139,12 @@ def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifi
         tensors = load_file(path)
         try:
             if about.method == PROBE:
-                return ProbeClassifier.from_tensors(tensors, about.pooling)
-            words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-            return TfidfClassifier.from_tensors(tensors, words)
+                classifier = ProbeClassifier.from_tensors(tensors, about.pooling)
+            else:
+                words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+                classifier = TfidfClassifier.from_tensors(tensors, words)
+            if len(classifier.bias) != len(about.label_names):
+                raise BadInput(f"it has {len(classifier.bias)} labels")
         except BadInput as error:
             raise BadInput(f"{path}: {error}; {DAMAGED}") from None
+    return classifier

@@ -14,6 +14,7 @@ other cells are as they were.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -130,7 +131,13 @@ def labelled(
     added.insert(0, names[0], labels)
     table = pd.concat([chunk, added], axis=1)
     table.columns = map(plain_cell, table)
-    return table.map(lambda cell: plain_cell(cell) if isinstance(cell, str) else cell)
+    return table.map(_cell)
+
+
+def _cell(value):
+    if isinstance(value, dict | list):  # of JSON and Parquet
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return plain_cell(value) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import data_utils
 import hardware
 from boundary import write
 from studies import methods
-from studies.work import Training, loaded
+from studies.work import Training, loaded, runs_of
 
 FOLDER = Path("results/gpu")
 ENCODER = FOLDER / "encoder"
@@ -39,6 +39,7 @@ PARTS = {  # arguments of Python
     "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
     "steps": "-m studies.gpu here steps",  # what a LoRA step waits for, and its kernels
 }
+STEPS = ("--methods", "lora", "--pooling", "layers", "--labels", "1000")
 WAITS = ("Memcpy DtoH", "cudaStreamSynchronize")  # the host reads a value, or waits otherwise
 
 
@@ -75,19 +76,19 @@ def profiled(*options: str) -> tuple[profile, int]:
     """The profile of a method's steps over the training texts, and how many they are."""
     with loaded(*options) as data:
         hardware.prepare_device(data.device)
-        training = Training(data, data.settings.methods[0])
+        training = Training(data, runs_of(data)[0])
         training()  # the first pass is slow
         activities = [ProfilerActivity.CPU]
         activities += [ProfilerActivity.CUDA] * (data.device.type == "cuda")
-        with profile(activities=activities) as found:
+        with profile(activities=activities) as recorded:
             training.steps()
-    return found, len(training.batches)
+    return recorded, len(training.batches)
 
 
-def waits(found: profile, steps: int) -> dict[str, float]:
+def waits(recorded: profile, steps: int) -> dict[str, float]:
     """How often each of WAITS happens in a step. Expected: never."""
     counts = dict.fromkeys(WAITS, 0)
-    for event in found.key_averages():
+    for event in recorded.key_averages():
         for name in WAITS:
             counts[name] += event.count * event.key.startswith(name)
     return {name: count / steps for name, count in counts.items()}
@@ -95,11 +96,11 @@ def waits(found: profile, steps: int) -> dict[str, float]:
 
 def print_steps(*options: str) -> None:
     """What a step waits for, and a table of the kernels that take its time."""
-    found, steps = profiled(*options)
-    for name, count in waits(found, steps).items():
+    recorded, steps = profiled(*options)
+    for name, count in waits(recorded, steps).items():
         print(f"{name}: {count:.3g} a step, of {steps}")
     kind = hardware.choose_device().type
-    print(found.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=25))
+    print(recorded.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=25))
 
 
 def main(arguments: list[str]) -> int:
@@ -110,7 +111,7 @@ def main(arguments: list[str]) -> int:
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     if arguments == ["here", "steps"]:
-        print_steps("--methods", "lora", "--model", str(ENCODER), "--pooling", "layers")
+        print_steps(*STEPS, "--model", str(ENCODER))
         return 0
     if arguments == ["here", "methods"]:
         methods.write_rows(str(ENCODER), FOLDER / "methods.csv")

@@ -15,25 +15,25 @@ import pandas as pd
 
 import data_utils
 import hardware
-from experiment import Data
-from modeling import METHODS, Method
-from studies.work import Training, loaded, peak_memory, put_rows
+from experiment import Data, Run
+from modeling import METHODS
+from studies.work import Training, loaded, peak_memory, put_rows, runs_of
 
 TABLE = Path(__file__).parents[1] / "docs" / "results" / "methods_cost.csv"
 OPTIONS = ("--labels", "40", "--test-examples", "2", "--epochs", "100", "--pooling", "layers")
 PAIRS = 7  # of steps, for each method
 
 
-def measure(data: Data, method: Method, lora: Training) -> dict:
+def measure(data: Data, run: Run, lora: Training) -> dict:
     """A row of the table."""
-    other = Training(data, method)
+    other = Training(data, run)
     _, peak = peak_memory(data.device, other)
     timed = pd.DataFrame([{"lora": lora(), "other": other()} for _ in range(PAIRS)])
     ratios = timed["other"] / timed["lora"]
     trained, _ = other.state.model.count_parameters()
     return {
         "encoder": data.settings.model,
-        "method": method.name,
+        "method": run.method.name,
         "step_seconds": timed["other"].median(),
         "lora_step_seconds": timed["lora"].median(),
         "ratio": ratios.median(),
@@ -52,12 +52,12 @@ def write_rows(encoder: str, table: Path = TABLE, *options: str) -> None:
     given = OPTIONS, ("--model", encoder, "--methods", *METHODS), options
     with loaded(*(option for part in given for option in part)) as data:
         hardware.prepare_device(data.device)
-        methods = {method.name: method for method in data.settings.methods}
-        lora = Training(data, methods["lora"])
+        runs = {run.method.name: run for run in runs_of(data)}
+        lora = Training(data, runs["lora"])
         lora()  # the first step is slow
-        for method in methods.values():
-            row = measure(data, method, lora)
-            print(f"{encoder} {method.name}: {row['ratio']:.3g} of LoRA's step", flush=True)
+        for method, run in runs.items():
+            row = measure(data, run, lora)
+            print(f"{encoder} {method}: {row['ratio']:.3g} of LoRA's step", flush=True)
             put_rows(table, [row], ["encoder", "method"])
 
 

@@ -1,6 +1,7 @@
 """What users would pick instead: `peft`, and transformers' Trainer."""
 
 import tempfile
+from collections.abc import Callable
 
 import peft
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
 import hardware
-from experiment import Data
+from experiment import Data, Run
 from modeling import Method
 from modeling.architectures import architecture_of
 
@@ -33,15 +34,14 @@ def tuned(device: torch.device) -> dict:
     return {"bf16": bf16, "train_sampling_strategy": "group_by_length"}
 
 
-def train(data: Data, model: nn.Module, at: set[int], call, **options) -> None:
-    """Trainer over the training texts of the first seed, with `call()` after each step in `at`."""
+def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **options) -> None:
+    """Trainer over the training texts of a run, with `note[step]()` after these steps."""
 
     class Call(TrainerCallback):
         def on_step_end(self, arguments, state, control, **_):
-            if state.global_step in at:
-                call()
+            note.get(state.global_step, lambda: None)()
 
-    split = data.splits(data.settings.seeds[0])["train"]
+    split = data.splits(run)["train"]
     ids = split.token_ids.split(split.lengths.tolist())
     pairs = zip(ids, split.labels.tolist(), strict=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
     """One run that is fitted: SetFit, or one of our baselines."""
     if run.method.name != "setfit":
         return fit_baseline(run, data, settings)
-    labelled, test = data.labelled(run.seed), data.splits(run.seed)["test"]
+    labelled, test = data.labelled(run), data.splits(run)["test"]
     training, evaluation = hardware.Clock(data.device), hardware.Clock(data.device)
     hardware.reset_peak_memory(data.device)
     with training, hardware.autocast(data.device):

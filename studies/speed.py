@@ -26,14 +26,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 import hardware
-from experiment import Data
+from experiment import Data, Run
 from studies import flops, peers
-from studies.work import Training, loaded, peak_memory, put_rows
+from studies.work import Training, loaded, peak_memory, put_rows, runs_of
 
 METHODS = ("lora", "adapter")
 KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
@@ -58,18 +57,14 @@ def measure(system: str, method: str, model: str, reviews: int) -> dict:
     with loaded(*OPTIONS, *given) as data:
         if not as_it_comes:
             hardware.prepare_device(data.device)
-        two_passes = ours(data) if system == "ours" else with_peft(data, not as_it_comes)
+        (run,) = runs_of(data)
+        two_passes = ours(data, run) if system == "ours" else with_peft(data, run, not as_it_comes)
         seconds, memory = peak_memory(data.device, two_passes)
-        (method,), lengths = data.settings.methods, train_lengths(data)
-        shape, size = shape_of(data, method.hyperparameters)
-    row = {"system": system, "method": method.name, "blocks": shape.blocks, "memory": memory}
-    needed = flops.required(shape, lengths, method.name, size)
+        lengths, name = data.splits(run)["train"].lengths, run.method.name
+        shape, size = shape_of(data, run.method.hyperparameters)
+    row = {"system": system, "method": name, "blocks": shape.blocks, "memory": memory}
+    needed = flops.required(shape, lengths, name, size)
     return row | {"seconds": seconds / len(lengths), "flops": needed / len(lengths)}
-
-
-def train_lengths(data: Data) -> np.ndarray:
-    """The tokens of each training text."""
-    return data.splits(data.settings.seeds[0])["train"].lengths
 
 
 def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
@@ -80,26 +75,26 @@ def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
     return flops.Shape(*sizes, stored=last is not None), size
 
 
-def ours(data: Data) -> Callable[[], float]:
+def ours(data: Data, run: Run) -> Callable[[], float]:
     """Two passes of `finetuning.py`'s loop; the seconds of the second."""
-    training = Training(data, data.settings.methods[0])
+    training = Training(data, run)
     return lambda: [training(), training()][-1]
 
 
-def with_peft(data: Data, is_tuned: bool) -> Callable[[], float]:
+def with_peft(data: Data, run: Run, is_tuned: bool) -> Callable[[], float]:
     """The same LoRA by peft and Trainer."""
     device, ends = data.device, []
-    pretrained = data.pretrained.to(device)
-    model = peers.lora(pretrained, data.settings.methods[0], task_type="SEQ_CLS")
+    model = peers.lora(data.pretrained.to(device), run.method, task_type="SEQ_CLS")
     options = peers.tuned(device) if is_tuned else {}
-    steps = math.ceil(len(train_lengths(data)) / data.settings.batch_size)
+    steps = math.ceil(len(data.division(run).train) / data.settings.batch_size)
 
     def note():
         hardware.synchronise(device)
         ends.append(time.perf_counter())
 
     def two_passes():
-        peers.train(data, model, {steps, 2 * steps}, note, num_train_epochs=2, **options)
+        at = {steps: note, 2 * steps: note}
+        peers.train(data, run, model, at, num_train_epochs=2, **options)
         return ends[1] - ends[0]
 
     return two_passes
@@ -127,13 +122,13 @@ def time_systems(device: torch.device, asked: argparse.Namespace) -> pd.DataFram
 
 def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
     """A row for each system: rates, model FLOPs utilisation and peak memory, over the rounds."""
-    found = timings.groupby(KEY, sort=False).agg(
+    medians = timings.groupby(KEY, sort=False).agg(
         reviews_per_second=("reviews_a_second", "median"),
         model_flops_utilisation=("utilisation", "median"),
         peak_memory_mib=("memory", "max"),
         repeats=("round", "count"),
     )
-    return found.reset_index().assign(device=device)
+    return medians.reset_index().assign(device=device)
 
 
 def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, float | None]]:
@@ -142,8 +137,10 @@ def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, fl
     every, rows = timings["blocks"].max(), []
 
     def claim(what, one, other, value="seconds", floor=True):
-        found = [(each[column][one] / each[column][other]).median() for column in (value, "flops")]
-        rows.append((what, blocks, found[0], found[1] if floor else None))
+        ratio, least = [
+            (each[column][one] / each[column][other]).median() for column in (value, "flops")
+        ]
+        rows.append((what, blocks, ratio, least if floor else None))
 
     for method in METHODS:
         mine = "ours", method, blocks

@@ -17,11 +17,11 @@ FILE = Path("docs/results/statistics.csv")
 SEEDS = ((1, 1), (2, 2), (3, 3), (5, 5), (10, 10), (3, 1), (3, 3, 3, 3))  # of each method
 TEXTS = (500, 2500)
 SEED_SDS = (0.005, 0.015)  # of a method's accuracy: half a point, and one and a half
-UNEVEN = (0.003, 0.005, 0.01, 0.03)  # of four tasks: one method fails on some draws of the last
+UNEVEN = (0.003, 0.005, 0.01, 0.03)  # of four tasks: on the last, training samples matter
 SIMULATIONS = 500
 SHARED, OWN = 0.85, 0.05  # of the variance: a text's difficulty, for all and for one method
 COLLAPSE = 1 / 7  # of the first method's runs that get half of the texts right: one label for all
-LABELS = 0.5  # of a seed's variance: which labels it draws, the same for all methods
+LABELS = 0.5  # of a seed's variance: its training sample, the same for all methods
 
 
 def experiment(rng, n, accuracies, seeds, seed_sds) -> dict[str, np.ndarray]:

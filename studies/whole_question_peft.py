@@ -93,7 +93,10 @@ def lora(labels: int) -> PeftModel:
     torch.manual_seed(0)
     dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     model = AutoModelForSequenceClassification.from_pretrained(
-        encoder_folder(), num_labels=labels, **dict.fromkeys(dropouts, 0.0)
+        encoder_folder(),
+        num_labels=labels,
+        attn_implementation="eager",
+        **dict.fromkeys(dropouts, 0.0),
     )
     L = model.config.num_hidden_layers
     config = LoraConfig(

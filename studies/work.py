@@ -15,9 +15,8 @@ import finetuning
 import hardware
 from boundary import write
 from data_utils import training_batches
-from experiment import Data, parse
+from experiment import Data, Run, parse
 from experiment.queue import RunQueue
-from modeling import Method
 
 
 @contextmanager
@@ -28,18 +27,22 @@ def loaded(*options: str) -> Iterator[Data]:
         yield Data(settings, hardware.choose_device(), Path(folder))
 
 
+def runs_of(data: Data) -> list[Run]:
+    """The runs of the experiment; no file of theirs is written."""
+    return RunQueue(data.settings, data).runs
+
+
 class Training:
-    """A method in training, from the cached output of frozen blocks.
+    """A run in training, from the cached output of frozen blocks.
 
     Call it for the seconds of a pass over the training texts.
     """
 
-    def __init__(self, data: Data, method: Method):
-        self.settings, (seed, *_) = data.settings, data.settings.seeds
-        run = RunQueue(data.settings, data).run(method, seed)
-        self.state = finetuning.start(run, data, data.settings, method.learning_rates[0])
-        self.split = data.with_outputs(self.state.model, data.splits(seed)["train"])
-        self.batches = training_batches(self.split.lengths, self.settings.batch_size, seed, 1)
+    def __init__(self, data: Data, run: Run):
+        self.settings = data.settings
+        self.state = finetuning.start(run, data, data.settings, run.method.learning_rates[0])
+        self.split = data.with_outputs(self.state.model, data.splits(run)["train"])
+        self.batches = training_batches(self.split.lengths, self.settings.batch_size, run.seed, 1)
 
     def __call__(self) -> float:
         before, bar = self.state.training.seconds, tqdm(disable=True)

@@ -35,6 +35,7 @@ STEPS = 3  # an epoch; two evaluations on validation in each, after one step and
 def begin(folder, **more):
     """Write experiment.json; `more` replaces what it says."""
     folder.mkdir(exist_ok=True)
+    more["runs"] = [path.parent.name for path in folder.glob("*/run.json")]
     (folder / "experiment.json").write_text(json.dumps(EXPERIMENT | more))
 
 
@@ -93,6 +94,10 @@ def add_run(folder, method, seed, predictions, **more):
             _learning(epochs, seed).to_csv(run / "history.csv", index=False)
             _steps(epochs).to_csv(run / "steps.csv", index=False)
     (run / "run.json").write_text(json.dumps(record | more.get("record", {})))
+    about = folder / "experiment.json"
+    if about.exists():
+        said = json.loads(about.read_text())
+        about.write_text(json.dumps(said | {"runs": [*dict.fromkeys([*said["runs"], run.name])]}))
     return run
 
 

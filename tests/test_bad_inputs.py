@@ -14,23 +14,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import hostile
 import pytest
-from conftest import reviews_frame
+from conftest import files_of
 from hostile import (
     NAN,
     both,
     config,
     csv,
     cut,
-    edit,
     file,
-    files_of,
     folder_of,
     given,
     labels,
@@ -83,25 +80,13 @@ FILES = {  # as data_utils refuses them: tests/test_bad_data.py
     ),
 }
 
-WHOLE = "it should be less than 65536"
-RANK = ("--methods", "lora", "--lora-rank")
-BOTTLENECK = ("--methods", "adapter", "--adapter-bottleneck")
 
 CONSTANTS = {
     "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should"),
-    "more epochs than fit": Case(given("--epochs", "1" + "0" * 20), "EPOCHS is '1000.*less than"),
     "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\].* is 'nan'; it"),
-    "infinite rate": Case(given("--learning-rates", "head=inf"), r"\['head'\].* is 'inf'; it"),
-    "rate of an unknown method": Case(given("--learning-rates", "x=1"), "unknown method 'x'"),
     "rate of no method": Case(given("--learning-rates", "0.1"), "'0.1' is not of the form"),
     "huge max tokens": Case(given("--max-tokens", "1" + "0" * 9), "MAX_TOKENS is .*set it to 18"),
-    "huge rank": Case(given(*RANK, "2000000000"), f"LORA_RANK is '2000000000'; {WHOLE}"),
-    "huge alpha": Case(given("--lora-alpha", "1e300"), "LORA_ALPHA is '1e300'; it should be less"),
-    "huge bottleneck": Case(given(*BOTTLENECK, "10000000"), f"BOTTLENECK is '10000000'; {WHOLE}"),
-    "huge rank of a variant": Case(
-        given("--methods", "lora(rank=2000000000)"), f"METHODS has .*rank is 2000000000; {WHOLE}"
-    ),
-    "no hyperparameter": Case(given("--methods", "lora(rnk=4)"), "no hyperparameter 'rnk'"),
+    "huge rank": Case(given("--lora-rank", "2000000000"), "LORA_RANK is '2000.*less than"),
     "code for a hyperparameter": Case(
         given("--methods", "lora(rank=__import__('os').mkdir('intruded'))"),
         "expected a name, or a name",
@@ -127,7 +112,6 @@ OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, 
 MODELS = {
     "no model": Case(given("--model", "/nowhere"), "MODEL /nowhere does not exist"),
     "a name that is too long": Case(given("--model", "x" * 300), "config of MODEL x.* cannot be"),
-    "a path that is too long": Case(given("--model", "/" + "x" * 300), "x does not exist"),
     "no weights": Case(
         model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safetens"
     ),
@@ -161,59 +145,39 @@ MODELS = {
         model(hostile.small_vocabulary), "20 tokens.* 12 embeddings"
     ),
     "gpt-2": Case(config(model_type="gpt2"), "family 'gpt2'"),
-    "t5": Case(config(model_type="t5"), "family 't5'"),
-    "clip": Case(config(model_type="clip"), "family 'clip'"),
     "broken config": Case(model(lambda f: cut(f / "config.json")), "config of .* cannot be read"),
     "config of wrong types": Case(
         config(hidden_size="eight"), "config of .* cannot be read.*hidden_size"
     ),
     "config that cannot be built": Case(config(num_attention_heads=3), "multiple of"),
     "unknown activation": Case(config(hidden_act="gelux"), "gelux"),
-    "config is {}": Case(written("config.json", "{}"), "config of MODEL .* cannot be read"),
-    "config is null": Case(written("config.json", "null"), "config of MODEL .* cannot be read"),
     "config is []": Case(written("config.json", "[]"), "config of MODEL .* cannot be read"),
-    "tokenizer is {}": Case(written("tokenizer.json", "{}"), "tokenizer of MODEL .*"),
     "tokenizer is null": Case(written("tokenizer.json", "null"), "tokenizer of MODEL .*"),
-    "tokenizer is []": Case(written("tokenizer.json", "[]"), "tokenizer of MODEL .*"),
-    "tokenizer_config is null": Case(written("tokenizer_config.json", "null"), "tokenizer of MOD"),
-    "tokenizer_config is []": Case(written("tokenizer_config.json", "[]"), "tokenizer of MODEL"),
 }
 
 RUN = "lora-seed0/run.json"
 UNFINISHED = ("--methods", "bitfit")
 FRESH = ("--methods", "head", "--fresh")
-NO_JSON = "run.json cannot be read"
 NO_STATE = "bitfit-seed0/unfinished.pt cannot be read .*delete it"
 
 RECORDS = {
     "other constants": Case(
         records(lambda f: None, "--epochs", "3"), "EPOCHS = 1, not 3; choose another"
     ),
-    "truncated record": Case(record(RUN, cut), NO_JSON),
-    "record of another form": Case(record(RUN, lambda f: f.write_text("[]")), NO_JSON),
-    "status of no kind": Case(record(RUN, lambda f: edit(f, status="done")), f"{NO_JSON}.*status"),
+    "truncated record": Case(record(RUN, cut), "run.json cannot be read"),
     "truncated experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
-    "experiment of another form": Case(
-        record("experiment.json", lambda f: f.write_text("[]")), "experiment.json cannot be"
-    ),
-    "experiment of another version": Case(
-        record("experiment.json", lambda f: edit(f, depends_on={})), "= None, not "
-    ),
     "no experiment": Case(record("experiment.json", lambda f: f.unlink()), "no experiment.json"),
     "truncated unfinished run": Case(
         record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE
     ),
     "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
-    "truncated experiment, started over": Case(
-        record("experiment.json", cut, *FRESH), "Runs to do: 1", 0
-    ),
 }
 
 EMOJI = "🎬👍🏽 good"
 RIGHT_TO_LEFT = "فيلم رائع \u202e good"
 ODD_TEXTS = labels("$α_β,\"'; ", "سلبي 👎")
 ODD_TEXTS["text"] = [f"{EMOJI} {RIGHT_TO_LEFT} {i}" for i in range(59)] + ["a good film " * 90000]
-ODD_NAMES = both(file("ré [1] *?#.csv", ODD_TEXTS), given("--experiment", "🎬 $\\frac{{ _^ عرض"))
+ODD_NAMES = both(file("ré $a_b$ [1] *?#.csv", ODD_TEXTS), given("--experiment", "🎬 $\\frac{{ عرض"))
 
 
 def at_home(folder, model, results):
@@ -249,16 +213,12 @@ ODD = {
         given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1)), f"seed {2**63 - 1}: te", 0
     ),
     "weights as a pickle": Case(model(hostile.pickled), "head seed 0: test accuracy", 0),
-    "tokenizer_config is {}": Case(
-        written("tokenizer_config.json", "{}"), "head seed 0: test accuracy", 0
-    ),
 }
 FAILED = {
     "learning rate too high": Case(
         given("--learning-rates", "head=1e30"),
         "head seed 0 failed: .*lower it in LEARNING_RATES",
         1,
-        PLAIN,
     ),
 }
 CASES = FILES | CONSTANTS | MODELS | RECORDS | ODD | FAILED
@@ -272,27 +232,18 @@ CONSTANTS_IN_THE_FILE = [
     ("LEARNING_RATES", 1e-3),
     ("LEARNING_RATES", {"head": "fast", "adapter": 1e-3, "lora": 1e-3}),
     ("EPOCHS", None),
-    ("MODEL", None),
     ("DATASET", ""),
     ("TEXT_COLUMN", 1),
-    ("EXPERIMENT", 5),
     ("EXPERIMENT", "a/b"),
     ("RESULTS", None),
+    ("RESULTS", ""),
     ("LABELS", 0),
     ("WARMUP", float("nan")),
     ("WEIGHT_DECAY", 10**400),
-    ("ENCODER_DROPOUT", 1),
-    ("LORA_TARGETS", "q"),
     ("LORA_TARGETS", ("q", "q")),
     ("TRUNCATION", "middle"),
-    ("EVALUATIONS_PER_EPOCH", 0),
-    ("MICRO_BATCH_TOKENS", 0),
     ("CACHE", "perhaps"),
-    ("METRIC", "f2"),
     ("FOLDS", 1),
-    ("RESULTS", ""),
-    ("GRADIENT_CLIP", 0),
-    ("SPLIT_SEED", -1),
 ]
 
 
@@ -300,13 +251,6 @@ CONSTANTS_IN_THE_FILE = [
 def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, value):
     with pytest.raises(ValueError, match=rf"^{name}\b.* is .*; "):
         parse(vars(finetuning) | {name: value}, [])
-
-
-@pytest.fixture(scope="module")
-def earlier(model_folder, tmp_path_factory):
-    """A folder with an earlier experiment, in results/, and the arguments that it had."""
-    root = tmp_path_factory.mktemp("bad")
-    return root, hostile.begin(root, model_folder)
 
 
 def start_plain(folder, arguments, environment=()):
@@ -408,28 +352,16 @@ def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path):
     assert started.stderr.startswith("stopped (BrokenPipeError: Broken pipe): what is finished")
 
 
-def test_an_interrupt_ends_in_one_line_and_keeps_what_is_there(model_folder, tmp_path):
-    reviews_frame(60).to_csv(tmp_path / "reviews.csv", index=False)
-    arguments = ["--model", model_folder, "--dataset", tmp_path / "reviews.csv"]
-    arguments += ["--experiment", "i", "--results", tmp_path, "--methods", "head"]
-    arguments += ["--max-tokens", "12", "--blocks", "all", "--preset", "quick", "--folds", "None"]
-    arguments += ["--epochs", "1000000", "--patience", "1000000", "--learning-rates", "head=1e-9"]
+def test_an_interrupt_while_libraries_load_prints_no_traceback():
     process = subprocess.Popen(
-        [sys.executable, COMMAND, *arguments],
+        [sys.executable, "-X", "importtime", COMMAND],  # it tells each module when it is loaded
         env=os.environ | ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    try:
-        while not list(tmp_path.glob("i/*/unfinished.pt")):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate()
-    finally:
-        process.kill()
-    assert process.returncode == 130, error
-    assert error.startswith("interrupted: what is finished is kept; resume with: python ")
-    assert error.count("\n") == 1
+    next(line for line in process.stderr if "torch." in line)
+    process.send_signal(signal.SIGINT)
+    lines = process.stderr.readlines()
+    assert process.wait() == -signal.SIGINT
+    assert all(line.startswith("import time:") for line in lines), lines

@@ -486,10 +486,17 @@ def test_an_encoder_that_computes_the_same_is_the_same(checkpoint, unchanged):
     assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
-@pytest.mark.parametrize("name", [TENSORS, VOCABULARY])
-def test_a_damaged_baseline_is_refused(baseline, name):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / TENSORS).write_text("[]"),
+        lambda folder: (folder / VOCABULARY).write_text("[]"),
+        lambda folder: edit(folder, label_names=["a", "b", "c"]),
+    ],
+)
+def test_a_damaged_baseline_is_refused(baseline, damage):
     folder = baseline("tfidf")
-    (folder / name).write_text("[]")
+    damage(folder)
     with pytest.raises(BadInput, match=f"{TENSORS}.*{DAMAGED}"):
         load_finetuned(folder)
 

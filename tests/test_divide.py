@@ -110,37 +110,27 @@ def test_training_samples_are_disjoint_as_long_as_the_pool_allows(make, groups):
 
 
 def test_each_part_has_the_labels_in_proportion_and_rare_ones_twice(make):
-    task = make(labelled(600, 380, 20))
-    labels = task.rows["label"].to_numpy()
-    for seed in range(8):
-        parts = task.divide(seed, labels=100)
-        for index in (parts.train, parts.validation):
-            counts = np.bincount(labels[index], minlength=3)
-            assert counts.min() >= 1
-            assert np.abs(counts - len(index) * np.array([0.6, 0.38, 0.02])).max() <= 1.6
+    for counts in ((600, 380, 20), (500, 500, 3)):  # the second has too few for disjoint samples
+        task = make(labelled(*counts))
+        labels = task.rows["label"].to_numpy()
+        for seed in range(8):
+            parts = task.divide(seed, labels=100)
+            for index in (parts.train, parts.validation):
+                found = np.bincount(labels[index], minlength=3)
+                expected = len(index) * np.array(counts) / sum(counts)
+                assert found.min() >= 1 and np.abs(found - expected).max() <= 1.6
 
 
-def test_a_label_too_rare_for_disjoint_samples_is_in_each_of_them(make):
-    task = make(labelled(500, 500, 3))
-    for seed in range(5):
-        parts = task.divide(seed, labels=60)
-        assert held(task, parts, "label")[:2] == [{0, 1, 2}, {0, 1, 2}]
-
-
-def test_test_examples_are_a_stratified_part_of_the_test(make):
+def test_sizes_beyond_what_there_is_are_all_there_is(make):
     task = make(labelled(500, 300, 200))
     whole, small, more = (task.divide(0, test_examples=n) for n in (None, 20, 1000))
     assert set(small.test) < set(whole.test) == set(more.test)
     assert np.bincount(task.rows["label"].to_numpy()[small.test]).tolist() == [10, 6, 4]
     assert "1,000 test texts asked for, all 100 used" in more.notes
-
-
-def test_more_labels_than_there_are_are_all(make):
-    task = make(labelled(60, 60))
-    asked, whole = task.divide(0, labels=500), task.divide(0)
-    assert "500 labels asked for, all 108 used" in asked.notes
+    asked = task.divide(0, labels=5000)
+    assert "5,000 labels asked for, all 900 used" in asked.notes
     assert np.array_equal(asked.train, whole.train)
-    assert not any("asked for" in note for note in task.divide(0, labels=108).notes)
+    assert not any("asked for" in note for note in task.divide(0, labels=900).notes)
 
 
 # ---------------------------------------------------------------------------- official splits
@@ -151,21 +141,23 @@ def test_an_official_test_is_the_test_whatever_the_folds(make):
     task = make(train=frame[:100], test=frame[100:])
     for seed in (0, 7):
         parts = task.divide(seed, folds=5)
+        check(task, parts)
         assert set(task.rows["split"][parts.test]) == {"test"} and len(parts.test) == 20
         assert any("its own test" in note for note in parts.notes)
-    check(task, task.divide(0, folds=5))
     assert len(task.divide_all(0).train) + len(task.divide_all(0).validation) == 120
 
 
-def test_official_validation_texts_validate(make):
+@pytest.mark.parametrize(
+    ("labels", "counts"), [(None, (100, 40)), (50, (40, 10)), (500, (100, 40))]
+)
+def test_official_validation_texts_validate(make, labels, counts):
     frame = labelled(90, 90)
     task = make(train=frame[:100], validation=frame[100:140], test=frame[140:])
-    for how, counts in (({}, (100, 40)), ({"labels": 50}, (40, 10)), ({"labels": 500}, (100, 40))):
-        parts = task.divide(1, **how)
-        check(task, parts)
-        assert (len(parts.train), len(parts.validation)) == counts
-        assert set(task.rows["split"][parts.validation]) == {"validation"}
-        assert set(task.rows["split"][parts.train]) == {"train"}
+    parts = task.divide(1, labels)
+    check(task, parts)
+    assert (len(parts.train), len(parts.validation)) == counts
+    assert set(task.rows["split"][parts.validation]) == {"validation"}
+    assert set(task.rows["split"][parts.train]) == {"train"}
 
 
 def test_with_folds_validation_texts_are_tested_as_the_others(make):
@@ -191,62 +183,54 @@ def test_a_label_with_fewer_texts_than_folds_is_trained_in_each(make):
     assert sorted(tested) == list(range(102))
 
 
-def test_a_label_in_one_text_is_refused_with_folds_for_every_seed(make):
-    task = make(labelled(50, 50, 1))
-    for seed in range(5):
-        with pytest.raises(BadInput, match="label 'c' in one text alone, .*; add texts with it, o"):
-            task.divide(seed, folds=5)
-
-
 def test_a_label_missing_in_validation_alone_is_a_note_unless_labels_are_few(make):
     task = make(labelled(50, 50, 2))
     assert any("no validation text" in note for note in task.divide(0).notes)
-    with pytest.raises(
-        BadInput, match="no validation text .* use more --labels than 5, or another"
-    ):
+    with pytest.raises(BadInput, match="no validation text .* use more --labels than 5, or anothe"):
         make(labelled(50, 50)).divide(0, labels=5)
 
 
-def test_a_label_in_one_group_alone_stays_in_train(make):
-    frame = labelled(100, 100, groups=40)
+def test_a_label_in_one_group_alone_stays_in_train_and_is_refused_with_folds(make):
     only = pd.DataFrame({"text": ["x", "y"], "label": "c", "who": "g0"})
-    task = make(pd.concat([frame, only]), "who")
+    task = make(pd.concat([labelled(100, 100, groups=40), only]), "who")
     for seed in range(3):
         check(task, task.divide(seed))
-    with pytest.raises(
-        BadInput, match="label 'c' in one who or fold alone.* --group-column than w"
-    ):
-        task.divide(0, folds=5)
+    with pytest.raises(BadInput, match="no training text .* label 'c'; .* --group-column than who"):
+        [task.divide(seed, folds=5) for seed in range(5)]
 
 
 # ---------------------------------------------------------------------------- refused
 
 
-def test_folds_that_cannot_be_are_refused(make):
-    task = make(labelled(20, 20))
-    for seed in (-1, 5):
-        with pytest.raises(BadInput, match=f"no fold for seed {seed}: 5 folds have 0 to 4"):
-            task.divide(seed, folds=5)
-    with pytest.raises(BadInput, match="50 folds are more than there are texts; give fewer --fold"):
-        task.divide(0, folds=50)
-    with pytest.raises(BadInput, match="1 folds leave nothing to train on"):
-        task.divide(0, folds=1)
-    grouped = make(labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10), "who")
-    with pytest.raises(BadInput, match="5 folds are more than there are groups"):
-        grouped.divide(0, folds=5)
-
-
-BAD_GROUPS = {
-    "constant": (["p0"] * 40, "all rows of .* have one 'who'; give another --group-column"),
-    "of one label each": (["p0", "p1"] * 20, "no .* text of .*; .* --group-column than who"),
+REFUSED = {  # the task, its folds, and what is said
+    "a seed too many": (labelled(20, 20), 3, "no fold for seed 3: 3 folds have 0 to 2"),
+    "one fold": (labelled(20, 20), 1, "1 folds cannot be made .*; give other --folds"),
+    "more folds than texts": (labelled(20, 20), 50, "50 folds cannot be made"),
+    "a label in one text": (labelled(50, 50, 1), 5, "no training text .* label 'c'; add texts"),
+    "fewer groups than folds": (
+        labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10),
+        5,
+        "5 folds cannot be made .* number of groups",
+    ),
+    "one group": (
+        labelled(20, 20).assign(who="p"),
+        None,
+        "no .* text of .* --group-column than who",
+    ),
+    "groups of one label": (
+        labelled(20, 20).assign(who=lambda frame: frame["label"]),
+        None,
+        "no .* text of .*; .* --group-column than who",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", BAD_GROUPS)
-def test_groups_that_cannot_be_divided_are_refused_in_one_line(make, name):
-    groups, line = BAD_GROUPS[name]
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_divided_is_refused_in_one_line(make, name):
+    frame, folds, line = REFUSED[name]
+    task = make(frame, "who" if "who" in frame else None)
     with pytest.raises(BadInput, match=line) as error:
-        make(reviews_frame(40).assign(who=groups), "who").divide(0)
+        [task.divide(seed, folds=folds) for seed in range((folds or 0) + 1)]
     assert "\n" not in str(error.value)
 
 

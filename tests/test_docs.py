@@ -50,12 +50,22 @@ def numbers_in(path):
     return np.concatenate([values, 100 * values])
 
 
+def intervals(text):
+    """Each number that has an interval, with its ends, whatever their signs."""
+    found = re.findall(r"(\d+\.\d) (?:\(|\| |points \()[−-]?(\d+\.\d) to [−-]?(\d+\.\d)", text)
+    return {(number, *sorted(ends)) for number, *ends in found}
+
+
 def without_source(page, text):
-    """The decimals of a text that stand, rounded likewise, in no file of results that it links."""
+    """The decimals of a text that stand, rounded likewise, in no file of results that it links.
+
+    And the intervals that stand in none with the same number.
+    """
     links = re.findall(r"\]\(([^)#\s:]*results/[^)#\s:]+\.(?:md|csv))\)", text)
-    known = [numbers_in((ROOT / page).parent / link) for link in links]
-    known = np.abs(np.concatenate([[np.inf], *known]))
-    wrong = []
+    paths = [(ROOT / page).parent / link for link in links]
+    told = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
+    known = np.abs(np.concatenate([[np.inf], *map(numbers_in, paths)]))
+    wrong = sorted(intervals(text) - intervals("\n".join(told)))
     for written, value in decimals(OTHER_THAN_PROSE.sub("", text)).items():
         half = 0.5 * 10.0 ** -len(written.partition(".")[2])
         if not (np.abs(known - abs(value)) <= half + 1e-9).any():
@@ -234,8 +244,9 @@ def test_the_lesson_is_as_long_as_the_readme_says():
 
 
 def test_readme_findings_and_all_documents_are_short():
-    words = {page: len(text_of(page).split()) for page in PAGES}
-    assert words[README] <= 650 and words[FINDINGS] <= 2000 and sum(words.values()) <= 6500
+    pages = [*PAGES, *(f"docs/guide/{path.name}" for path in (ROOT / "docs/guide").glob("*.md"))]
+    words = {page: len(text_of(page).split()) for page in pages}
+    assert words[README] <= 650 and words[FINDINGS] <= 2000 and sum(words.values()) <= 14_000
 
 
 @pytest.mark.parametrize("page", PROSE)

@@ -54,9 +54,14 @@ def of(model):
 # ---------------------------------------------------------------------------- ONNX
 
 
+def with_onnx():
+    """onnxruntime; a test that needs it is skipped where the optional packages are not there."""
+    return [pytest.importorskip(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
+
+
 def in_onnx(model, folder, monkeypatch):
     """A function of token ids and mask, by onnxruntime."""
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = with_onnx()
     monkeypatch.setattr(modeling.export, "plain_tokenizer", lambda tokenizer: FakeTokenizer())
     folder.mkdir()
     export_onnx(of(model), folder, "")
@@ -116,7 +121,7 @@ def test_the_readmes_code_gives_our_labels_and_probabilities(
     kind,
     truncation,
 ):
-    pytest.importorskip("onnxruntime")
+    with_onnx()
     if kind == "probe" and truncation == "right":
         pytest.skip("the same tokenizer")
     folder = baseline(kind) if kind == "probe" else checkpoint(kind, truncation)[0]
@@ -153,6 +158,8 @@ def test_an_exported_folder_names_nothing_of_this_machine(
 ):
     if format == "onnx" and bundled:
         pytest.skip("slow, and the same code")
+    if format == "onnx":
+        with_onnx()
     base = encoder_folder("minilm") if bundled else model_folder
     folder = saved(base, tmp_path / "c", lambda b: METHODS["lora"](b, "first", blocks=1))[0]
     if bundled:

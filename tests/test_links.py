@@ -30,7 +30,7 @@ def anchors(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_to_a_file_and_to_a_heading_of_it(page):
     text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)[)\"]", text):
         if "://" not in link:
             path, _, anchor = link.partition("#")
             path = (ROOT / page).parent / path if path else ROOT / page

@@ -91,10 +91,12 @@ def test_a_blank_line_of_one_column_is_an_empty_text_and_counted(run):
 
 def test_html_and_missing_texts_are_read_as_in_training(run):
     texts = ["dull<br<br>>plot", " good<br />film", "", None]
-    pd.DataFrame({"body": texts}).to_json("new.jsonl", orient="records", lines=True)
+    frame = pd.DataFrame({"body": texts, "more": [{"a": "ü"}, [1], None, "=1"]})
+    frame.to_json("new.jsonl", orient="records", lines=True)
     status, table, printed = run(name="new.jsonl")
     expected = load_finetuned(run.folder).probabilities([text or "" for text in texts])
     assert status == 0 and "2 texts are empty" in printed
+    assert table["more"].tolist() == ['{"a": "ü"}', "[1]", "", "'=1"]
     assert table[ADDED[1:]].astype(float).to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
     os.remove("predictions.csv")
     pd.DataFrame({"body": ["good", 3]}).to_json("new.jsonl", orient="records", lines=True)

@@ -162,11 +162,9 @@ def test_a_folder_without_finished_runs_is_said(tmp_path, only_failed):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("experiment.json", '{"constants": ', r"experiment\.json cannot be read"),
-        ("experiment.json", '{"constants": {}}', r"experiment\.json cannot be read.*model.*delete"),
-        ("experiment.json", "7", r"experiment\.json cannot be read"),
-        ("experiment.json", None, r"No such file.*experiment"),
-        ("head-seed0/run.json", "{}", r"run\.json cannot be read.*experiment"),
+        ("experiment.json", '{"runs": ', r"experiment\.json cannot be read"),
+        ("experiment.json", '{"runs": ["head-seed0"]}', r"experiment\.json cannot be read.*model"),
+        ("experiment.json", None, "has no finished runs"),
         ("head-seed0/run.json", '{"status": 3}', r"run\.json cannot be read.*status"),
         ("head-seed0/history.csv", "step\n1\n", r"history\.csv cannot be read.*'epoch'"),
         ("head-seed0/history.csv", "step\nx\n", r"history\.csv cannot be read.*'?x'?"),

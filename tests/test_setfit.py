@@ -49,7 +49,7 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
     package, model_folder, reviews_csv, tmp_path
 ):
     given = ["--model", str(model_folder), "--dataset", str(reviews_csv), *OPTIONS, *SPLITS]
-    given += ["--results", str(tmp_path), "--methods", "setfit", "probe", "setfit+tfidf"]
+    given += ["--results", str(tmp_path), "--methods", "setfit", "probe", "tfidf+setfit"]
     assert setfit.main(given) == 0
 
     folder = tmp_path / "peer"
@@ -58,7 +58,7 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
     for seed, (body, call) in enumerate(zip(package.loaded, package.trained, strict=True)):
         assert body.folder == str(model_folder) and call["args"].seed == seed
         assert (body.max_seq_length, body.tokenizer.truncation_side) == (12, "left")
-        runs = [folder / f"{name}-seed{seed}" for name in ("setfit", "probe", "setfit+tfidf")]
+        runs = [folder / f"{name}-seed{seed}" for name in ("setfit", "probe", "tfidf+setfit")]
         tables = [pd.read_csv(run / "predictions.csv") for run in runs]
         assert len(call["train_dataset"]) == 40 and len(tables[0]) == 12
         for other in tables[1:]:

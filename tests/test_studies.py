@@ -24,7 +24,7 @@ from data_utils import bundled
 from experiment import parse
 from modeling import METHODS, checkpoint, use_fast_attention
 from studies import flops, gpu, methods, offline, peers, speed
-from studies.work import Training, loaded
+from studies.work import Training, loaded, runs_of
 
 CPU, ROOT = torch.device("cpu"), Path(finetuning.__file__).parent
 D, F, BLOCKS, N, T = 8, 12, 3, 3, 7
@@ -86,7 +86,7 @@ def options(model_folder, reviews_csv):
 
 def test_cached_output_that_is_timed_is_new_and_goes(options):
     with loaded(*options, "--methods", "lora") as data:
-        training = Training(data, data.settings.methods[0])
+        training = Training(data, runs_of(data)[0])
         files = list(data.cache_folder.rglob("*.hidden"))
         tokens = data.texts.lengths.sum()
         width = data.stores[1].dtype.itemsize * D
@@ -149,9 +149,10 @@ def test_the_peer_adapts_the_same_matrices_as_ours(method, adapted, options):
 def test_trainer_calls_back_after_each_pass(options):
     calls = []
     with loaded(*options, "--methods", "lora") as data:
-        model = peers.lora(data.pretrained, data.settings.methods[0])
-        peers.train(data, model, {8, 16}, lambda: calls.append(1), num_train_epochs=2)
-    assert len(calls) == 2  # of 32 texts in batches of 4
+        (run,) = runs_of(data)
+        note = {step: lambda step=step: calls.append(step) for step in (8, 16)}
+        peers.train(data, run, peers.lora(data.pretrained, run.method), note, num_train_epochs=2)
+    assert calls == [8, 16]  # of 32 texts in batches of 4
 
 
 def test_utilisation_is_the_required_flops_over_what_the_device_does_in_the_time():
