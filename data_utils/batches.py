@@ -41,10 +41,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """n texts, as a model reads them.
-
-    All of it fits on a GPU: the 25,000 reviews of IMDB are 25 MB of token ids.
-    """
+    """n texts, as a model reads them; on a GPU the 25,000 reviews of IMDB take 25 MB."""
 
     texts: list[str]
     labels: Tensor  # (n,) int64
@@ -61,7 +58,7 @@ class Split:
 
     @property
     def truncated_share(self) -> float:
-        """How many of the texts were truncated."""
+        """The share of the texts that were truncated."""
         return float(np.mean(self.truncated)) if len(self) else 0.0
 
     def to(self, device: torch.device | str) -> "Split":

@@ -60,11 +60,10 @@ def _large_first(labels, groups, random):
 
 
 def _take_groups(labels, groups, share, seed):
-    """Groups that together have about this share of each label's texts: large ones, then small.
+    """Large groups first, one is taken if that brings what is taken nearer to its share.
 
-    In random order within a size, a group is taken if that brings what is taken nearer to its
-    share of what was seen. Of a label that all of this misses, a small group is taken at last. No
-    group is taken that has all texts of a label that are left.
+    Of a label that all of this misses, a small group is taken at last. No group is taken that has
+    all texts of a label that are left.
     """
     groups, counts, order = _large_first(labels, groups, np.random.default_rng(seed))
     taken, left = np.zeros(len(counts), bool), counts.sum(axis=0)
@@ -105,10 +104,7 @@ def parts(labels: Labels, groups: Groups, size: int, seed) -> list[np.ndarray]:
 
 
 def _deal(labels, groups, count, seed):
-    """The part of each text: dealt out label by label as cards are, or by whole groups.
-
-    A group, large ones first, goes where its labels are rarest.
-    """
+    """The part of each text, dealt as cards are; a group, large first, goes where it is rarest."""
     random, part = np.random.default_rng(seed), np.empty(len(labels), int)
     if groups is None:
         order = random.permutation(len(labels))

@@ -1,16 +1,25 @@
-"""The task that a name stands for: columns found, texts cleaned, labels numbered.
+"""The task that a name stands for: read, columns found, texts cleaned, labels numbered.
 
-What a comparison would be spoilt by is left out and listed, or warned of.
+A name is a task, a file, a folder or a data set of the hub. No code that comes with one
+is run. What a comparison would be spoilt by is left out and listed, or warned of.
 """
+
+from pathlib import Path
 
 import pandas as pd
 
-from boundary import BadInput
+from boundary import BadInput, expanded, reading
 
+from .bundled import TASKS, read_task
 from .cleaning import clean_texts, label_warnings, reasons, sorted_names, text_labels
 from .columns import choose_columns, group_warnings, is_missing, some
-from .reading import read
+from .files import READERS, encoding_of, read_frame
 from .task import Task
+
+EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
+HUB = "give --dataset owner/name:configuration where there are several, or a local path, or one of "
+SPLITS = {name: name for name in ("train", "validation", "test")}
+SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
 
 def load_task(
@@ -24,7 +33,7 @@ def load_task(
     Columns that are not named are found where there is one candidate; the `TASKS` have their own,
     and imdb's group is the film unless another is named. Raises `BadInput`.
     """
-    frames, known = read(name)
+    frames, known = _read(name)
     asked = {"text": text_column, "label": label_column, "group": group_column}
     known |= {"group": group_column or known.get("group")} if known else asked
     columns, notes = choose_columns(frames["train"], name, known), []
@@ -34,11 +43,8 @@ def load_task(
         notes.append(f"{read_as}; {named}")
     warnings = [] if group else group_warnings(frames["train"], columns)
     rows, left_out = _kept(_joined(frames, columns, name, notes), group, name, notes)
-    contradictions = (left_out["reason"] == "a text with two labels").sum()
-    if contradictions:
-        warnings.append(
-            f"{contradictions:,} rows have a text with another label elsewhere: left out"
-        )
+    if doubted := sum(left_out["reason"] == "a text with two labels"):
+        warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
     warnings += label_warnings(rows["label"])
     counts = [f"{label!r} {count:,}" for label, count in rows["label"].value_counts().items()]
     notes.insert(0, f"{len(rows):,} texts; labels {some(counts, 10)}")
@@ -92,3 +98,72 @@ def _kept(rows, group, name, notes):
     left_out = left_out[["split", "row", "reason", "text"]]
     kept = kept.drop(columns=["row", "reason"])
     return kept.reset_index(drop=True), left_out.reset_index(drop=True)
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+def _read(name):
+    """A frame of all columns for each split, and which columns are known: text, label, group."""
+    plain = {"text": "text", "label": "label"}  # there are no others to choose from
+    with reading(f"the data set {name}", EXPECTED):
+        path = expanded(name)
+        if name in TASKS:
+            return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
+        if (path / "train").is_dir():
+            return _by_split([p for p in path.iterdir() if p.is_dir()], path, _read_classes), plain
+        if path.is_dir():
+            files = [file for file in path.iterdir() if file.suffix.lower() in READERS]
+            return _by_split(files, path, read_frame), {}
+        return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
+
+
+def _by_split(paths, folder, read_one):
+    """What is read of the one file or folder of each split."""
+    paths = sorted(path for path in paths if path.stem in SPLITS)
+    splits = {SPLITS[path.stem]: path for path in paths}
+    if "train" not in splits or len(splits) < len(paths):
+        raise BadInput(
+            f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
+            f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
+        )
+    return {split: read_one(path) for split, path in splits.items()}
+
+
+def _read_classes(folder):
+    """A frame of <label>/*.txt; aclImdb's unlabelled part is left."""
+    rows = []
+    for file in sorted(folder.glob("*/*.txt")):
+        if file.parent.name != "unsup":
+            with reading(str(file)):
+                rows.append((file.read_text(encoding_of(file)), file.parent.name))
+    if not rows:
+        raise BadInput(f"the folder {folder} has no files <label>/*.txt")
+    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+
+
+def _read_hub(name):
+    """The splits of owner/name, or of owner/name:configuration."""
+    name, _, config = name.partition(":")
+    # A name without an owner could be a loader of `datasets`, which reads the working folder.
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
+        raise BadInput(f"the data set {name} does not exist; {EXPECTED}")
+    with reading(f"the data set {name}, which is no local path,", HUB + ", ".join(TASKS)):
+        from datasets import load_dataset  # slow to import, and needed here alone
+
+        splits = load_dataset(name, config or None, trust_remote_code=False)
+        if "train" not in splits:
+            raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
+        return {SPLITS[split]: _hub_frame(splits[split]) for split in splits if split in SPLITS}
+
+
+def _hub_frame(data):
+    """A frame of the columns that hold one value a row: no images, lists or the like."""
+    from datasets import ClassLabel, Value
+
+    columns = [name for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)]
+    kinds = {name: data.features[name] for name in columns}
+    frame = pd.DataFrame(data.select_columns(columns)[:], range(1, len(data) + 1), dtype=object)
+    names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    frame.attrs |= {"read_as": "a hub data set", "label_names": names}
+    return frame

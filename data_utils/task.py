@@ -1,6 +1,6 @@
 """A task: clean, labelled texts, and how they are divided.
 
-    name -> raw splits (any columns, any labels)        reading.py, columns.py
+    name -> raw splits (any columns, any labels)        files.py, columns.py
          -> Task: clean text, labels 0 to C - 1         loading.py; no text twice
          -> Division: train / validation / test         positions in the task's rows
 
@@ -73,10 +73,7 @@ class Task:
         folds: int | None = None,
         split_seed: int = 0,
     ) -> Division:
-        """Train and validation of `labels` texts together, and a test (None: all there are).
-
-        Raises `BadInput` where train, or a validation of few labels, would lack a label.
-        """
+        """Train and validation of `labels` texts together, and a test (None: all). `BadInput`."""
         split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
         pool, validation = np.flatnonzero(split == "train"), np.flatnonzero(split == "validation")
         test = np.flatnonzero(split == "test")
@@ -150,18 +147,15 @@ class Task:
         if count is None or count >= len(pool):
             return pool
         index, several = sample(*self._of(pool), count, seeds)
-        again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
         line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
+        again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
         notes.append(line + again)
         return pool[index]
 
     def check_labels(
         self, index: np.ndarray, what: str, labels: int | None, notes: list[str] | None = None
     ) -> None:
-        """Refuse texts that lack a label, or say so in `notes`; and refuse none at all.
-
-        `labels` is the budget where it may be what is too small.
-        """
+        """Refuse texts that lack a label, or say so in `notes`. `labels`: the budget, if small."""
         held = set(self.rows["label"].to_numpy()[index])
         lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
         line = f"no {what} text of {self.name} has the label {some(lacking, 5)}"

@@ -4,6 +4,7 @@
     lora(rank=4)                    a variant: another rank, all else as the constants say
     lora(targets=('q', 'v'))        values are Python's literals; nothing is evaluated
     adapter(learning_rate=1e-3)     this learning rate; (1e-3, 3e-3): both are tried
+    lora(labels=0.5)                trained on half of the labels
     probe(pooling='mean')           on other features than the methods beside it
     lora(rank=4)+tfidf              a combination: the sum of their log-probabilities
 
@@ -48,6 +49,7 @@ METHODS: dict[str, type[PeftModel]] = {
     "full": FullModel,
 }
 BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
+NOT_OF_ADAPT = ("learning_rate", "labels")  # what every method can be given beside them
 LARGEST = 3.4e38  # of float32
 
 
@@ -66,6 +68,9 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
     method = METHODS[name]
     parameters = list(inspect.signature(method.adapt).parameters.values())[1:]
     for parameter in parameters:
+        if parameter.name in NOT_OF_ADAPT:
+            taken = f"{parameter.name!r} is something every method can be given"
+            raise BadInput(f"{_place(method.adapt)}: {taken}; give the argument another name")
         if not _is_literal(parameter.default):
             kind, default = type(parameter.default).__name__, f"{parameter.default!r:.60}"
             shown = "missing" if parameter.default is parameter.empty else f"{kind} {default}"
@@ -178,8 +183,7 @@ class Method:
 
         Raises `BadInput` that names the method's file and line where its `adapt` raises anything.
         """
-        beside = "learning_rate", "labels"
-        values = {k: v for k, v in self.hyperparameters.items() if k not in beside}
+        values = {k: v for k, v in self.hyperparameters.items() if k not in NOT_OF_ADAPT}
         method = METHODS[self.name]
         try:
             return method(pretrained, pooling, **values)

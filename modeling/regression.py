@@ -10,11 +10,13 @@ features are made without labels.
 A label of the task that no training text has gets the logit -50; the likeliest has 0 or more.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
@@ -59,10 +61,16 @@ def fit_regression(
     weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, UNSEEN)
     bias[seen] = 0.0
     if len(seen) > 1:
-        fitted = LogisticRegression(C=C, max_iter=1000).fit(features, labels)
+        fitted = _fit(LogisticRegression(C=C, max_iter=1000), features, labels)
         rows = seen[-len(fitted.coef_) :]  # of two labels the second, where the first one's are 0
         weight[rows], bias[rows] = fitted.coef_, fitted.intercept_
     return weight, bias, C, loss
+
+
+def _fit(classifier, features, labels):
+    """Near the solution lbfgs may find no better point: it then warns, and has converged."""
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        return classifier.fit(features, labels)
 
 
 def choose_penalty(
@@ -78,7 +86,7 @@ def choose_penalty(
     for C in penalties if folds else ():
         of_folds = []
         for classifier, (rest, held) in zip(classifiers, folds, strict=True):
-            classifier.set_params(C=C).fit(features[rest], labels[rest])
+            _fit(classifier.set_params(C=C), features[rest], labels[rest])
             of_folds.append(_loss(classifier, features[held], labels[held]))
         losses.append(float(np.mean(of_folds)))
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:

@@ -1,8 +1,8 @@
-"""LoRA's and the adapters' gradients, and LoRA's merging."""
+"""LoRA's and the adapters' gradients, and how LoRA rounds."""
 
 import pytest
 import torch
-from conftest import tiny, tokens
+from conftest import tiny
 from torch import nn
 
 from modeling import (
@@ -10,17 +10,7 @@ from modeling import (
     LoRALinear,
     LoRAModel,
     adapted_layers,
-    merge,
 )
-from modeling.architectures import ARCHITECTURES
-
-
-def trained(family, std=0.3, **options):
-    torch.manual_seed(0)
-    model = LoRAModel(tiny(family), rank=4, **options).eval()
-    for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=std)
-    return model
 
 
 def test_first_and_second_derivatives_of_lora_are_those_of_finite_differences():
@@ -60,18 +50,6 @@ def test_gradients_of_the_adapter_pass_gradcheck():
         return torch.func.functional_call(adapter, dict(zip(names, values, strict=True)), x)
 
     assert torch.autograd.gradcheck(of, (x, *values))
-
-
-def test_merging_gives_the_base_models_layers_and_the_same_logits(family):
-    model = trained(family, targets=tuple(ARCHITECTURES[family].projections))
-    before = model(*tokens()).detach()
-    merge(model)
-    assert (before - model(*tokens())).abs().max() < 1e-10
-    base = tiny(family)
-    assert [n for n, _ in model.pretrained.named_parameters()] == [
-        n for n, _ in base.named_parameters()
-    ]
-    assert {type(m) for m in model.pretrained.modules()} == {type(m) for m in base.modules()}
 
 
 def test_merging_rounds_once_whatever_the_models_type():

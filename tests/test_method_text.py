@@ -76,7 +76,7 @@ def test_no_two_values_share_a_folder():
     [
         ("lorra", "unknown method 'lorra'; choose from head, adapter, lora"),
         ("lora(rnk=4)", "lora has no hyperparameter 'rnk'; choose from rank, alpha"),
-        ("tfidf(rank=4)", "tfidf has no hyperparameter 'rank'; choose from none"),
+        ("tfidf(rank=4)", "tfidf has no hyperparameter 'rank'; choose from labels"),
         ("lora(4)", "expected a name, or a name and its hyperparameters"),
         ("lora(rank=4, rank=5)", "expected a name, or a name and its hyperparameters"),
         ("lora(**{'rank': 4})", "lora has no hyperparameter None"),
@@ -186,6 +186,7 @@ def own(tmp_path, monkeypatch):
         (["", "def adapt(self, k=numpy.int64(3)): pass"], "line 5: the default of k is int64 .*3"),
         (["def adapt(self, k=torch.ones(2)): pass"], "line 4: the default of k is Tensor tensor"),
         (["def adapt(self, k): pass"], "line 4: the default of k is missing"),
+        (["def adapt(self, labels=2): pass"], "line 4: 'labels' is something every method can"),
     ],
 )
 def test_values_of_ones_own_that_cannot_be_kept_name_the_file_and_line(own, lines, line):

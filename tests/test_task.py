@@ -4,16 +4,14 @@ import hashlib
 import re
 from importlib import metadata
 
-import numpy as np
 import pandas as pd
 import pytest
 from conftest import reviews_frame
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
-from sklearn.feature_extraction.text import TfidfVectorizer
 from test_files import save, write
 
 from boundary import BadInput
-from data_utils import TASKS, bundled, clean, load_task
+from data_utils import TASKS, clean, load_task
 
 
 def pairs(task, split=None):
@@ -356,15 +354,3 @@ def test_a_bundled_task_and_its_divisions_are_those_of_the_published_results(nam
             seen |= {*parts.train, *parts.validation} if how == {"labels": 300} else set()
     assert len(seen) == 4 * 300  # the samples are disjoint
     assert digest.hexdigest()[:16] == expected
-
-
-def test_films_csv_matches_the_texts():
-    """Reviews that follow one another share words if films.csv says that they share a film."""
-    frame = bundled.read_task("imdb")["train"][:3000]
-    words = TfidfVectorizer(min_df=3, max_df=0.05).fit_transform(frame["text"])
-    similar = np.asarray(words[:-1].multiply(words[1:]).sum(1)).ravel()
-    film = frame["film"].to_numpy()
-    for shift in (-1, 0, 1):
-        shifted = np.roll(film, shift)
-        same = shifted[1:] == shifted[:-1]
-        assert (similar[same].mean() > 5 * similar[~same].mean()) == (shift == 0)
