@@ -29,6 +29,7 @@ from data_utils import TASKS
 from modeling import Method
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
+from modeling.pooling import POOLINGS
 
 from . import processes
 
@@ -296,6 +297,8 @@ def _check_given(method, name):
         kind = Annotated[float, Field(gt=0, le=1)]
     elif field := Settings.model_fields.get(_constant(method.name, name)):
         kind = Annotated[field.annotation, field]
+    elif method.is_baseline:  # of a probe
+        kind = Literal[POOLINGS] | None
     else:
         hint = get_type_hints(METHODS[method.name].adapt).get(name, Any)
         kind = BOUNDED.get(hint, hint)

@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
 import finetuning
+from evaluation import report
 from modeling import load_finetuned, predict
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
@@ -27,11 +28,9 @@ def tickets(model_folder, tmp_path_factory):
     given = ["--dataset", root / "tickets.csv", "--model", model_folder, "--results", root]
     given += ["--max-tokens", "12", "--epochs", "2", "--head-epochs-factor", "1", "--blocks", "1"]
     given += ["--text-column", "message", "--label-column", "queue", "--group-column", "customer"]
-    given += ["--methods", "tfidf", "probe", "probe+tfidf", "lora", "lora+tfidf"]
+    given += ["--methods", "tfidf", "lora", "lora+tfidf", "--learning-rates", "lora=0.01"]
     given = [str(part) for part in given]
     with pytest.MonkeyPatch.context() as patch:
-        from evaluation import report
-
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main(given) == 0
     return root, given
@@ -46,7 +45,7 @@ def test_every_text_is_tested_once_and_no_group_is_in_two_splits(tickets):
     folder = tickets[0] / "tickets"
     about = json.loads((folder / "experiment.json").read_text())
     assert about["data"]["folds"] == 5 and about["label_names"] == ["01", "1"]
-    for name in ("tfidf", "probe", "lora", "lora+tfidf"):
+    for name in ("tfidf", "lora", "lora+tfidf"):
         table = predictions(folder, name)
         assert table["row"].tolist() == list(range(60))
         assert (table.groupby("group")["row"].size() > 0).all()
@@ -69,7 +68,7 @@ def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tick
         )
 
 
-@pytest.mark.parametrize("method", ["tfidf", "probe", "lora", "probe+tfidf", "lora+tfidf"])
+@pytest.mark.parametrize("method", ["probe", "lora+tfidf"])
 def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
     method, tickets, tmp_path, capsys
 ):
@@ -92,11 +91,28 @@ def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
 
 def test_a_final_model_is_replaced_only_when_that_is_asked_for(tickets, tmp_path, capsys):
     given = [*tickets[1], "--results", str(tmp_path), "--final"]
-    assert finetuning.main([*given, "tfidf"]) == 0
-    assert finetuning.main([*given, "probe"]) == 2
-    assert "--fresh" in capsys.readouterr().err
-    assert finetuning.main([*given, "probe", "--fresh"]) == 0
-    assert load_finetuned(tmp_path / "tickets" / "final")("a good film")
+    final = tmp_path / "tickets" / "final"
+    assert finetuning.main([*given, "probe(pooling='mean')"]) == 0
+    assert finetuning.main([*given, "probe(pooling='mean')"]) == 0
+    for other in ("tfidf", "probe", "probe+tfidf"):
+        assert finetuning.main([*given, other]) == 2
+        assert "give --fresh to replace it" in capsys.readouterr().err
+    (final / "mine").mkdir()
+    (final / "mine" / "run.json").write_text("mine")
+    assert finetuning.main([*given, "probe+tfidf", "--fresh"]) == 0
+    assert load_finetuned(final)("a good film")
+    assert finetuning.main([*given, "tfidf", "--fresh"]) == 0
+    assert load_finetuned(final)("a good film") and not (final / "probe").exists()
+    assert (final / "mine" / "run.json").read_text() == "mine"
+
+
+def test_what_a_link_leads_to_is_not_deleted(tickets, tmp_path):
+    given = [*tickets[1], "--results", str(tmp_path), "--final", "tfidf"]
+    assert finetuning.main(given) == 0
+    (tmp_path / "tickets" / "final").rename(tmp_path / "elsewhere")
+    (tmp_path / "tickets" / "final").symlink_to(tmp_path / "elsewhere")
+    assert finetuning.main([*given, "--fresh"]) == 0
+    assert (tmp_path / "elsewhere" / "run.json").exists()
 
 
 def test_an_experiment_of_other_data_or_constants_is_refused_for_a_final_model_too(tickets, capsys):

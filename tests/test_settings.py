@@ -131,6 +131,7 @@ def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
         (["vera(rank=-1000000)"], "whose rank is -1000000; it should be greater than -65536"),
         (["dora(alpha=1e39)"], "whose alpha is 1e+39; it should be less than"),
         (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
+        (["probe(pooling='auto')"], "whose pooling is 'auto'; it should be 'first', 'mean' or"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named_with_what_was_expected(methods, words):
