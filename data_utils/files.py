@@ -74,6 +74,7 @@ def _chunks(path, records, columns, rows, attrs):
 
 def _csv(path):
     """Separated by what divides the first rows into as many fields as the header, two at least."""
+    csv.field_size_limit(2**31 - 1)  # a text may be a book
     encoding, fits = encoding_of(path), {}
     for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
         with path.open(encoding=encoding, newline="") as file:
@@ -87,7 +88,6 @@ def _csv(path):
 
 
 def _csv_rows(path, encoding, sign):
-    csv.field_size_limit(2**31 - 1)
     text = f"text that holds a {SEPARATORS[sign]} or a quote"
     remedy = f"put each {text} in double quotes, and write a quote within it twice"
     header, number = [], 0

@@ -8,13 +8,10 @@ import json
 import os
 import shutil
 
-import pandas as pd
 import torch
-from conftest import reviews_frame, tiny
+from conftest import reviews_frame
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
-
-NAN = float("nan")
 
 
 def given(*arguments):
@@ -30,65 +27,29 @@ def both(*makers):
 # ---------------------------------------------------------------------------- data
 
 
-def csv(frame):
-    return frame.to_csv(index=False)
+def csv(**columns):
+    """A CSV file of reviews, some columns replaced."""
+    return reviews_frame(60).assign(**columns).to_csv(index=False)
 
 
-def rows(n=60, **columns):
-    """A frame of reviews, some columns replaced."""
-    return reviews_frame(n).assign(**columns)
-
-
-def labels(*values):
-    """A frame of reviews with these labels in turn."""
-    return rows(label=[values[i % len(values)] for i in range(60)])
-
-
-def file(name, content):
-    """A data file of a text, of bytes or of a frame."""
+def data(files, name):
+    """Data files, content by name; the command gets the one called `name`."""
 
     def make(folder, model, results):
-        (folder / name).write_bytes(_bytes(content, name))
+        for path, content in files.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(content, newline="")
         return ["--dataset", folder / name]
 
     return make
 
 
-def _bytes(content, name):
-    if isinstance(content, pd.DataFrame):
-        if name.endswith(".parquet"):
-            return content.to_parquet(index=False)
-        jsonl = name.endswith(".jsonl")
-        content = content.to_json(orient="records", lines=True) if jsonl else csv(content)
-    return content.encode() if isinstance(content, str) else content
-
-
-def folder_of(files):
-    """A folder of data: content by path; a path that ends in a slash is a folder."""
-
-    def make(folder, model, results):
-        for path, content in files.items():
-            place = folder / "data" / path
-            (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
-            if not path.endswith("/"):
-                place.write_bytes(_bytes(content, path))
-        return ["--dataset", folder / "data"]
-
-    return make
-
-
-def class_folders(more):
-    """A folder like aclImdb's, and more files in it."""
-    texts = {f"train/{'pos' if i % 2 else 'neg'}/{i}.txt": f"text {i}" for i in range(60)}
-    return folder_of(texts | more)
-
-
 # ---------------------------------------------------------------------------- files, changed
 
 
-def cut(path, share=0.5):
+def cut(path):
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: len(data) // 2])
 
 
 def edit(path, **changes):
@@ -127,16 +88,6 @@ def edit_tensors(folder, change):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def third_block(tensors):
-    for name in [name for name in tensors if ".layer.1." in name]:
-        tensors[name.replace(".layer.1.", ".layer.2.")] = tensors[name].clone()
-
-
-def other_weights(folder):
-    tiny("distilbert").float().save_pretrained(folder / "other")
-    shutil.copy(folder / "other" / "model.safetensors", folder)
 
 
 def pickled(folder):
@@ -187,16 +138,11 @@ def no_tokenizer(folder):
 # ---------------------------------------------------------------------------- records
 
 
-def records(change, *arguments):
-    """The earlier experiment's folder, changed, and asked for one more method."""
+def record(name, change, *arguments):
+    """A file of the earlier experiment changed, which is then asked for one more method."""
 
     def make(folder, model, results):
-        change(results / "tiny")
+        change(results / "tiny" / name)
         return arguments or ["--methods", "head", "lora", "adapter"]
 
     return make
-
-
-def record(name, change, *arguments):
-    """The same with one file changed, of which `change` is given the path."""
-    return records(lambda folder: change(folder / name), *arguments)
