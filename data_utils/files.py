@@ -69,12 +69,10 @@ def _chunks(path, records, columns, rows, attrs):
             yield frame
 
 
-# ---------------------------------------------------------------------------- CSV
-
-
 def _csv(path):
     """Separated by what divides the first rows into as many fields as the header, two at least."""
     encoding, fits = encoding_of(path), {}
+    csv.field_size_limit(2**31 - 1)
     for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
         with path.open(encoding=encoding, newline="") as file:
             rows = islice(csv.reader(file, delimiter=sign), 100)
@@ -87,7 +85,6 @@ def _csv(path):
 
 
 def _csv_rows(path, encoding, sign):
-    csv.field_size_limit(2**31 - 1)
     text = f"text that holds a {SEPARATORS[sign]} or a quote"
     remedy = f"put each {text} in double quotes, and write a quote within it twice"
     header, number = [], 0
@@ -136,9 +133,6 @@ def _decodes(path, encoding):
     except UnicodeDecodeError:
         return False
     return True
-
-
-# ---------------------------------------------------------------------------- JSON, Parquet
 
 
 def _json(path):
