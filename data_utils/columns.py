@@ -28,14 +28,13 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
             raise BadInput(f"{line}; give another --{role}-column")
-    unclear = []
     for role in ("text", "label"):
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
             found = [column for column in free if _role(frame[column]) == role]
             found = [role] if role in frame else found
-            columns |= {role: found[0]} if len(found) == 1 else {}
-            unclear += [role] if len(found) != 1 else []
+            columns[role] = found[0] if len(found) == 1 else None
+    unclear = [role for role, column in columns.items() if column is None]
     if unclear:
         which = " and ".join(f"the {role}s" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)

@@ -4,6 +4,7 @@ A name is a task, a file, a folder or a data set of the hub. No code that comes 
 is run. What a comparison would be spoilt by is left out and listed, or warned of.
 """
 
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -100,9 +101,6 @@ def _kept(rows, group, name, notes):
     return kept.reset_index(drop=True), left_out.reset_index(drop=True)
 
 
-# ---------------------------------------------------------------------------- reading
-
-
 def _read(name):
     """A frame of all columns for each split, and which columns are known: text, label, group."""
     plain = {"text": "text", "label": "label"}  # there are no others to choose from
@@ -154,16 +152,9 @@ def _read_hub(name):
         splits = load_dataset(name, config or None, trust_remote_code=False)
         if "train" not in splits:
             raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
-        return {SPLITS[split]: _hub_frame(splits[split]) for split in splits if split in SPLITS}
-
-
-def _hub_frame(data):
-    """A frame of the columns that hold one value a row: no images, lists or the like."""
-    from datasets import ClassLabel, Value
-
-    columns = [name for name, kind in data.features.items() if isinstance(kind, Value | ClassLabel)]
-    kinds = {name: data.features[name] for name in columns}
-    frame = pd.DataFrame(data.select_columns(columns)[:], range(1, len(data) + 1), dtype=object)
-    names = {name: kind.names for name, kind in kinds.items() if isinstance(kind, ClassLabel)}
-    frame.attrs |= {"read_as": "a hub data set", "label_names": names}
-    return frame
+        frames = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for split in SPLITS.keys() & splits.keys():
+                splits[split].to_parquet(Path(folder, f"{split}.parquet"))
+                frames[SPLITS[split]] = read_frame(Path(folder, f"{split}.parquet"))
+        return frames

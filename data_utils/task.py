@@ -81,7 +81,7 @@ class Task:
             notes.append("the data has its own test, which all seeds share: no folds")
         elif folds and len(validation):
             notes.append("the data's validation texts join the others: each is tested once")
-            pool, validation = np.sort(np.concatenate([pool, validation])), validation[:0]
+            pool, validation = np.flatnonzero(split != "test"), validation[:0]
         if not len(test):
             pool, test = self._divide_test(pool, folds, seeds, notes)
         most = len(pool) + len(validation)

@@ -26,9 +26,10 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     """
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
+    encoded = run.method.name == modeling.PROBE
     facts, reading, frozen_before = {}, hardware.Clock(data.device), data.seconds
     with reading:
-        if run.method.name == modeling.PROBE:
+        if encoded:
             pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
             facts["pooling"] = pooling
             inputs = {"labelled": data.features(labelled, pooling)}
@@ -41,6 +42,9 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     with clock:
         classifier = fit(inputs["labelled"], labels, labelled.groups, classes)
     evaluating = reading.seconds - (data.seconds - frozen_before)
+    if encoded:
+        facts["frozen_blocks"] = data.config.num_hidden_layers
+        facts["shared_seconds"] = data.frozen_seconds(labelled, facts["frozen_blocks"])
     facts |= {"training_seconds": clock.seconds, "evaluation_seconds": evaluating}
     facts["peak_memory_mib"] = hardware.peak_memory(data.device)
     facts["scores"] = {"validation_loss": classifier.validation_loss}

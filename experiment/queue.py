@@ -176,15 +176,17 @@ class RunQueue:
 
     def _check_runs(self):
         """The same of each run that is there, also of methods that this start does not have."""
-        mine = {run.name: run.depends_on for run in [*self.runs, *self.combinations]}
+        runs = [*self.runs, *self.combinations]
+        mine = {run.method.file_name: run.depends_on for run in runs}  # the same for all seeds
         for folder in filter(_counts, run_folders(self.folder)):
             if (folder / RECORD).exists():
                 then = RunRecord.read(folder / RECORD).depends_on
             else:
                 with reading(str(folder / STATE), DAMAGED):
                     then = read_state(folder / STATE)["depends_on"]
-            if folder.name in mine:
-                self._refuse(folder, then, mine[folder.name])
+            method = folder.name.rpartition("-seed")[0]
+            if method in mine:
+                self._refuse(folder, then, mine[method])
             else:  # another method has hyperparameters of its own
                 self._refuse(folder, {k: then.get(k) for k in self.shared}, self.shared)
 
@@ -261,7 +263,7 @@ class RunQueue:
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
         about |= {"digests": self.data.digests, "depends_on": self.shared}
         about |= {"command": settings.command, "runs": runs}
-        if earlier:
+        if earlier and any(map(_counts, run_folders(self.folder))):
             for name in ("methods", "seeds"):
                 before = earlier["constants"][name]
                 constants[name] = _union(before, constants[name])

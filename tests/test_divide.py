@@ -133,9 +133,6 @@ def test_sizes_beyond_what_there_is_are_all_there_is(make):
     assert not any("asked for" in note for note in task.divide(0, labels=900).notes)
 
 
-# ---------------------------------------------------------------------------- official splits
-
-
 def test_an_official_test_is_the_test_whatever_the_folds(make):
     frame = labelled(60, 60)
     task = make(train=frame[:100], test=frame[100:])
@@ -160,27 +157,17 @@ def test_official_validation_texts_validate(make, labels, counts):
     assert set(task.rows["split"][parts.train]) == {"train"}
 
 
-def test_with_folds_validation_texts_are_tested_as_the_others(make):
-    frame = labelled(90, 90)
-    task = make(train=frame[:140], validation=frame[140:])
-    tested = np.concatenate([task.divide(seed, folds=3).test for seed in range(3)])
-    assert sorted(tested) == list(range(180))
-
-
-# ---------------------------------------------------------------------------- rare labels
-
-
-def test_a_label_with_fewer_texts_than_folds_is_trained_in_each(make):
-    task = make(labelled(50, 50, 2))
+def test_with_folds_validation_texts_and_rare_labels_are_tested_as_the_others(make):
+    frame = labelled(90, 90, 2)
+    task, tested = make(train=frame[:140], validation=frame[140:]), []
     assert any("'c' (2)" in line for line in task.warnings)
-    tested = []
     for seed in range(5):
         parts = task.divide(seed, folds=5)
         check(task, parts)
         tested += list(parts.test)
         is_said = any("no validation text" in note and "'c'" in note for note in parts.notes)
         assert is_said == (2 not in held(task, parts, "label")[1])
-    assert sorted(tested) == list(range(102))
+    assert sorted(tested) == list(range(182))
 
 
 def test_a_label_missing_in_validation_alone_is_a_note_unless_labels_are_few(make):
@@ -197,9 +184,6 @@ def test_a_label_in_one_group_alone_stays_in_train_and_is_refused_with_folds(mak
         check(task, task.divide(seed))
     with pytest.raises(BadInput, match="no training text .* label 'c'; .* --group-column than who"):
         [task.divide(seed, folds=5) for seed in range(5)]
-
-
-# ---------------------------------------------------------------------------- refused
 
 
 REFUSED = {  # the task, its folds, and what is said

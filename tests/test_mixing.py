@@ -52,7 +52,6 @@ def test_a_failed_run_does_not_go_on_with_other_data(arguments, reviews_csv, mon
     pd.testing.assert_frame_equal(*histories)
 
 
-@pytest.mark.xfail(strict=True, reason="RunQueue compares hyperparameters of equal seeds alone")
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
     given = arguments("one", "--methods", "lora")
     assert finetuning.main([*given, "--seeds", "0"]) == 0
@@ -88,7 +87,6 @@ def test_with_more_labels_than_there_are_nothing_is_drawn(arguments, tmp_path):
     assert "drawn anew" not in (tmp_path / "one" / "tiny" / "report.md").read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="RunQueue keeps the command of a start that left no run")
 def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):
     def failing(*_):
         raise FloatingPointError("the loss is nan at step 1")

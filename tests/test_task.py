@@ -65,9 +65,6 @@ def test_clean_text_has_spaces_for_line_breaks_and_none_around_it():
     assert clean("\u00a0\t ") == ""
 
 
-# ---------------------------------------------------------------------------- columns
-
-
 def tickets(n=60):
     """Texts, labels and other columns of other names, as a ticket system exports them."""
     frame = reviews_frame(n)
@@ -116,9 +113,6 @@ def test_a_column_that_is_not_there_is_named_with_its_option(tmp_path):
             load_task(path, **{f"{role}_column": "x"})
     with pytest.raises(BadInput, match="--label-column body, --group-column body.*: expected diff"):
         load_task(path, text_column="queue", label_column="body", group_column="body")
-
-
-# ---------------------------------------------------------------------------- labels
 
 
 WRITTEN = ["01", "1", "1E2", "100", "1E50", "NA"]
@@ -173,9 +167,6 @@ def test_the_digest_changes_with_texts_labels_groups_and_names(tmp_path):
     assert len(set(digests)) == 5 and digests[0] == digests[5]
 
 
-# ---------------------------------------------------------------------------- left out
-
-
 def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     lines = ["text,label,who", "a fine film,good,1", "a dull film,bad,2", "  ,bad,1"]
     lines += ['"two\nlines",good,3', "no label,,1", "a fine film,good,1", "who knows,good,1"]
@@ -193,6 +184,7 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
         11: "no who",
     }
     assert set(task.rows["text"]) == {"a fine film", "a dull film", "two\nlines", "last"}
+    assert "2 rows have a text with another label elsewhere: left out" in task.warnings
     (note,) = [note for note in task.notes if "left out" in note]
     for part in ("2 × empty text", "1 × no label", "1 × a repeated", "2 × a text with two labels"):
         assert part in note
@@ -207,9 +199,6 @@ def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(t
     assert texts(task, "train") == set(frame["text"][:85])
     expected = "left out of train: 3 × its patient is in another split, 2 × a repeated text"
     assert expected in task.notes and list(task.left_out["row"]) == [*range(87, 92)]
-
-
-# ---------------------------------------------------------------------------- warnings
 
 
 def warned(folder, frame, **columns):
@@ -229,12 +218,6 @@ def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
     assert re.search(line, warned(tmp_path, reviews_frame(100).assign(label=labels)))
 
 
-def test_texts_with_two_labels_are_warned_of(tmp_path):
-    frame = reviews_frame(100)
-    both = pd.concat([frame, frame[:3].assign(label=1 - frame["label"][:3])])
-    assert "6 rows have a text with another label elsewhere" in warned(tmp_path, both)
-
-
 @pytest.mark.parametrize(
     ("column", "values", "is_group"),
     [
@@ -251,9 +234,6 @@ def test_a_column_that_looks_like_groups_is_named(tmp_path, column, values, is_g
     assert (f"give --group-column {column}" in warned(tmp_path, frame)) == is_group
     if is_group:
         assert warned(tmp_path, frame, group_column=column) == ""
-
-
-# ---------------------------------------------------------------------------- hub
 
 
 @pytest.fixture
@@ -324,9 +304,6 @@ def test_a_test_of_minus_ones_or_without_the_column_is_not_used(tmp_path, suffix
         task = load_task(str(tmp_path))
         assert task.has_test == is_used  # where train has it, -1 is a label
         assert ("test has no labels, and is not used" in task.notes) != is_used
-
-
-# ---------------------------------------------------------------------------- bundled
 
 
 BUNDLED = {  # name: training texts, test texts, labels, and the digest of texts and divisions
