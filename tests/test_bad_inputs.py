@@ -25,7 +25,6 @@ from hostile import both, config, csv, cut, data, given, model, record, weights,
 
 import finetuning
 from experiment import parse
-from modeling import METHODS
 
 COMMAND = Path(finetuning.__file__)
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -275,27 +274,6 @@ def test_bad_input_ends_as_promised(
         assert after == before
     elif name not in RECORDS:
         assert not any(path.startswith("tiny/") for path in changed)
-
-
-def test_traceback_shows_where_bad_input_was_found(earlier, tmp_path, capsys):
-    arguments = [*earlier[1], "--results", tmp_path, "--dataset", "absent.csv", "--traceback"]
-    assert finetuning.main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "Traceback (most recent call last):"
-    assert lines[-1].startswith("error: the data set absent.csv does not exist")
-
-
-def test_a_bug_in_a_method_of_ones_own_names_its_file_and_line(
-    earlier, tmp_path, monkeypatch, capsys
-):
-    def adapt(model):
-        return undefined  # noqa: F821
-
-    monkeypatch.setattr(METHODS["bitfit"], "adapt", adapt)
-    arguments = [*earlier[1], "--results", tmp_path, "--methods", "bitfit"]
-    assert finetuning.main([str(argument) for argument in arguments]) == 2
-    line = adapt.__code__.co_firstlineno + 1
-    assert f"test_bad_inputs.py, line {line}: bitfit" in capsys.readouterr().err
 
 
 def shell(earlier, tmp_path, how):

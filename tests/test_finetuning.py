@@ -10,8 +10,6 @@ from torch.nn.functional import cross_entropy
 import finetuning
 from data_utils import load_task
 from evaluation import plots, report
-from evaluation.results import Results
-from studies import compact
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
@@ -99,9 +97,6 @@ def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
     for run in ("tfidf-seed0", "head-seed0"):
         assert read(folder, f"{run}/predictions.csv")["group"].tolist() == expected.tolist()
     assert len(set(expected)) < len(expected)
-    results, kept = Results.read(folder), tmp_path / "kept"
-    compact.compact(folder, kept)
-    pd.testing.assert_frame_equal(Results.read(kept).comparisons, results.comparisons)
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

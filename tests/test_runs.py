@@ -14,16 +14,13 @@ import hostile
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny
 from huggingface_hub import constants
 
 import finetuning
 from boundary import BadInput
 from evaluation import report
-from experiment import State, parse, queue, setup
+from experiment import parse, queue, setup
 from experiment.runs import LOCK, RECORD, STATE, held
-from experiment.training_state import read_state, write_state
-from modeling import METHODS
 from records import RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
@@ -314,30 +311,3 @@ def test_a_lock_is_given_back_by_the_system_when_its_process_ends(tmp_path):
         assert free
         with held(path) as again:
             assert not again
-
-
-def test_state_comes_back_to_the_last_bit(tmp_path):
-    states = []
-    for _ in range(2):
-        model = METHODS["lora"](tiny().float(), rank=2)
-        optimizer = torch.optim.AdamW(model.trainable_parameters().values(), 0.1)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        clocks = [finetuning.hardware.Clock(torch.device("cpu")) for _ in range(2)]
-        states.append(State(model, 0.1, optimizer, schedule, scaler, *clocks))
-    one, two = states
-    for parameter in one.model.trainable_parameters().values():
-        parameter.grad = torch.randn_like(parameter)
-    one.optimizer.step(), one.schedule.step()
-    one.training.seconds = 0.1 + 0.2
-    write_state(one.state_dict(), tmp_path / STATE)
-    drawn = torch.rand(3)
-    two.load_state_dict(read_state(tmp_path / STATE))
-    assert torch.equal(torch.rand(3), drawn)
-    assert two.training.seconds == 0.1 + 0.2
-    for a, b in zip(*(s.model.trainable_parameters().values() for s in states), strict=True):
-        assert torch.equal(a, b)
-        for name, number in one.optimizer.state[a].items():
-            assert torch.equal(number, two.optimizer.state[b][name])
-    assert one.schedule.get_last_lr() == two.schedule.get_last_lr() == [pytest.approx(0.09)]
-    assert two.optimizer.param_groups[0]["lr"] == one.optimizer.param_groups[0]["lr"]
