@@ -10,17 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import test_runs
 import torch
 import torch.distributed as dist
-from huggingface_hub import constants
 from test_runs import VARIANT, contents
 
 import finetuning
 import hardware
-from evaluation import report
 from experiment import Run, processes, setup, state_cache
 from experiment.runs import LOCK
 
@@ -38,11 +36,8 @@ def enter(place, count, port, folder):
     names |= {"TORCHELASTIC_USE_AGENT_STORE": True}
     os.environ |= {name: str(value) for name, value in names.items()}
     os.environ |= {"OMP_NUM_THREADS": "2"}  # a user's own choice stays
-    torch.set_num_threads(1)
-    constants.HF_HOME = str(folder / "cache")
     hardware.compute_type = state_cache.compute_type = lambda device: torch.float32
     folder.mkdir(exist_ok=True)
-    report.draw = lambda results: {}  # most of the time of a tiny experiment
     os.chdir(folder)
 
 
@@ -69,18 +64,10 @@ def finish(begun):
 
 def main(place, count, port, folder, given, change=None):
     """The command in one of `count` processes; `change` acts on it before."""
-    own = folder / f"process{place}"
-    enter(place, count, port, own)
+    enter(place, count, port, folder / f"process{place}")
     if change:
         change(place)
-    with (
-        (own / "stderr").open("w") as error,
-        (own / "stdout").open("w") as out,
-        redirect_stderr(error),
-        redirect_stdout(out),
-    ):
-        status = finetuning.main(given)
-    sys.exit(status)
+    test_runs.main(given, Path())
 
 
 def said(folder, name):
