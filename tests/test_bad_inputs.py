@@ -43,42 +43,35 @@ class Case(NamedTuple):
 
 SCRIPT = "import os\nos.mkdir('intruded')\n"
 
-FILES = {  # as data_utils refuses them: tests/test_bad_data.py
-    "no file": Case(given("--dataset", "absent.csv"), "absent.csv does not exist"),
-    "text column given as labels": Case(
-        given("--text-column", "text", "--label-column", "text"), "--label-column.*different"
-    ),
-    "no such group": Case(given("--group-column", "film"), "no column 'film'.*--group-column"),
-    "too few labels": Case(given("--labels", "4"), "use more --labels than 4"),
+OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
+    ("--dataset", "absent.csv"): "absent.csv does not exist",
+    ("--text-column", "text", "--label-column", "text"): "--label-column.*different",
+    ("--group-column", "film"): "no column 'film'.*--group-column",
+    ("--labels", "4"): "use more --labels than 4",
+    ("--epochs", "-1"): "EPOCHS is '-1'; it should",
+    ("--learning-rates", "head=nan"): r"\['head'\].* is 'nan'; it",
+    ("--learning-rates", "0.1"): "'0.1' is not of the form",
+    ("--max-tokens", "1" + "0" * 9): "MAX_TOKENS is .*set it to 18",
+    ("--lora-rank", "2000000000"): "LORA_RANK is '2000.*less than",
+    ("--methods", "lora(rank=__import__('os').mkdir('intruded'))"): "expected a name, or a name",
+    ("--methods", "lora", "--lora-targets", "w"): "targets are .'w'",
+    ("--seeds", str(2**63)): r"SEEDS.0. is '9223.*less than 92",
+    ("--experiment", ""): "EXPERIMENT is ''; it should be a",
+    ("--experiment", ".."): "EXPERIMENT is '..'; it should be a",
+    ("--experiment", "x" * 300): "a name .* 200 bytes",
+    ("--experiment", "a\nb"): r"EXPERIMENT is 'a\\nb'",
+    ("--epoch-count", "1"): "unrecognized arguments: --epoch-count",
+    ("--results", COMMAND): "finetuning.py/tiny .*set it to a f",
+    ("--results", "/proc/x"): "RESULTS /proc/x/tiny cannot be .* set it",
+    ("--model", "/nowhere"): "MODEL /nowhere does not exist",
+    ("--model", "x" * 300): "config of MODEL x.* cannot be",
+}
+CACHE = {
     "cache below a file": Case(
         both(data({"e.csv": csv()}, "e.csv"), given("--experiment", "tiny")),
         "e.csv/cache.*set HF_HOME",
         plain=PLAIN,
         environment={"HF_HOME": "{folder}/e.csv/cache"},
-    ),
-}
-
-
-CONSTANTS = {
-    "negative epochs": Case(given("--epochs", "-1"), "EPOCHS is '-1'; it should"),
-    "rate not a number": Case(given("--learning-rates", "head=nan"), r"\['head'\].* is 'nan'; it"),
-    "rate of no method": Case(given("--learning-rates", "0.1"), "'0.1' is not of the form"),
-    "huge max tokens": Case(given("--max-tokens", "1" + "0" * 9), "MAX_TOKENS is .*set it to 18"),
-    "huge rank": Case(given("--lora-rank", "2000000000"), "LORA_RANK is '2000.*less than"),
-    "code for a hyperparameter": Case(
-        given("--methods", "lora(rank=__import__('os').mkdir('intruded'))"),
-        "expected a name, or a name",
-    ),
-    "unknown target": Case(given("--methods", "lora", "--lora-targets", "w"), "targets are .'w'"),
-    "seed too large": Case(given("--seeds", str(2**63)), r"SEEDS.0. is '9223.*less than 92"),
-    "no experiment": Case(given("--experiment", ""), "EXPERIMENT is ''; it should be a"),
-    "experiment above": Case(given("--experiment", ".."), "EXPERIMENT is '..'; it should be a"),
-    "experiment too long": Case(given("--experiment", "x" * 300), "a name .* 200 bytes"),
-    "experiment of two lines": Case(given("--experiment", "a\nb"), r"EXPERIMENT is 'a\\nb'"),
-    "no option": Case(given("--epoch-count", "1"), "unrecognized arguments: --epoch-count"),
-    "results is a file": Case(given("--results", COMMAND), "finetuning.py/tiny .*set it to a f"),
-    "results cannot be written": Case(
-        given("--results", "/proc/x"), "RESULTS /proc/x/tiny cannot be .* set it"
     ),
 }
 
@@ -88,20 +81,12 @@ AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"
 OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
 
 MODELS = {
-    "no model": Case(given("--model", "/nowhere"), "MODEL /nowhere does not exist"),
-    "a name that is too long": Case(given("--model", "x" * 300), "config of MODEL x.* cannot be"),
-    "no weights": Case(
-        model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safetens"
-    ),
+    "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safet"),
     "weights not finite": Case(
-        weights(lambda t: t["classifier.bias"].fill_(float("nan"))), "classifier.bias .*not finite"
+        weights(lambda t: t["classifier.bias"].div_(0)), "bias .*not finite"
     ),
-    "weights of another shape": Case(
-        config(intermediate_size=16), "weights of .*: see .*intermediate.dense"
-    ),
-    "a block too few in the config": Case(
-        config(num_hidden_layers=1), "weights of .*: see .*layer.1"
-    ),
+    "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
+    "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),
     "quantised": Case(config(quantization_config={"quant_method": "gptq", "bits": 4}), WEIGHTS),
     "head of other labels": Case(model(hostile.three_labels), "with 2 labels: see classifier"),
     "pickle that runs code": Case(model(hostile.malicious), WEIGHTS),
@@ -189,7 +174,8 @@ FAILED = {
         1,
     ),
 }
-CASES = FILES | CONSTANTS | MODELS | RECORDS | ODD | FAILED
+CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
+CASES |= CACHE | MODELS | RECORDS | ODD | FAILED
 
 
 CONSTANTS_IN_THE_FILE = [
