@@ -66,15 +66,6 @@ OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
     ("--model", "/nowhere"): "MODEL /nowhere does not exist",
     ("--model", "x" * 300): "config of MODEL x.* cannot be",
 }
-CACHE = {
-    "cache below a file": Case(
-        both(data({"e.csv": csv()}, "e.csv"), given("--experiment", "tiny")),
-        "e.csv/cache.*set HF_HOME",
-        plain=PLAIN,
-        environment={"HF_HOME": "{folder}/e.csv/cache"},
-    ),
-}
-
 WEIGHTS = "the weights of MODEL .* cannot be read"
 OWN = {"model_type": "own"}
 AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
@@ -82,9 +73,7 @@ OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, 
 
 MODELS = {
     "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safet"),
-    "weights not finite": Case(
-        weights(lambda t: t["classifier.bias"].div_(0)), "bias .*not finite"
-    ),
+    "weights not finite": Case(weights(lambda t: t["classifier.bias"].div_(0)), "bias .* finite"),
     "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
     "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),
     "quantised": Case(config(quantization_config={"quant_method": "gptq", "bits": 4}), WEIGHTS),
@@ -144,8 +133,7 @@ ODD = {
         "43 train, 11 validation, 6 test",
         0,
     ),
-    "odd names, emoji, right to left, a megabyte": Case(ODD_NAMES, "سلبي 👎", 0),
-    "names that the terminal does not know": Case(
+    "odd names, emoji, right to left, a megabyte, a terminal without these letters": Case(
         ODD_NAMES, r"labels .*\?\?\?\?", 0, PLAIN, {"PYTHONIOENCODING": "ascii"}
     ),
     "data with a script": Case(
@@ -175,7 +163,7 @@ FAILED = {
     ),
 }
 CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
-CASES |= CACHE | MODELS | RECORDS | ODD | FAILED
+CASES |= MODELS | RECORDS | ODD | FAILED
 
 
 CONSTANTS_IN_THE_FILE = [
@@ -262,25 +250,15 @@ def test_bad_input_ends_as_promised(
         assert not any(path.startswith("tiny/") for path in changed)
 
 
-def shell(earlier, tmp_path, how):
-    arguments = [*earlier[1], "--methods", "head", "--results", tmp_path]
+def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path):
+    arguments = [*earlier[1], "--methods", "tfidf", "--results", tmp_path]
     command = subprocess.list2cmdline([sys.executable, "-u", str(COMMAND), *map(str, arguments)])
-    return subprocess.run(
-        ["bash", "-c", f"{command} {how}; exit ${{PIPESTATUS[0]}}"],
+    started = subprocess.run(
+        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
     )
-
-
-def test_a_closed_output_ends_nothing(earlier, tmp_path):
-    started = shell(earlier, tmp_path, ">&- 2>&-")
-    assert (started.returncode, started.stderr) == (0, "")
-    assert (tmp_path / "tiny" / "report.md").exists()
-
-
-def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path):
-    started = shell(earlier, tmp_path, "| true")
     assert started.returncode == 1 and started.stderr.count("\n") == 1
     assert started.stderr.startswith("stopped (BrokenPipeError: Broken pipe): what is finished")
 
