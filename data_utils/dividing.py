@@ -47,25 +47,17 @@ def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
     return taken
 
 
-def _count(rows, columns, shape):
-    return np.bincount(rows * shape[1] + columns, minlength=np.prod(shape)).reshape(shape)
-
-
-def _large_first(labels, groups, random):
-    """The groups (n,) from 0, their texts of each label (G, C), and the groups by their size."""
-    names, groups = np.unique(groups, return_inverse=True)
-    counts = _count(groups, labels, (len(names), labels.max() + 1))
-    order = random.permutation(len(counts))
-    return groups, counts, order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-
-
 def _take_groups(labels, groups, share, seed):
     """Large groups first, one is taken if that brings what is taken nearer to its share.
 
     Of a label that all of this misses, a small group is taken at last. No group is taken that has
     all texts of a label that are left.
     """
-    groups, counts, order = _large_first(labels, groups, np.random.default_rng(seed))
+    names, groups = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), labels.max() + 1), int)
+    np.add.at(counts, (groups, labels), 1)  # texts of each label in a group
+    order = np.random.default_rng(seed).permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     taken, left = np.zeros(len(counts), bool), counts.sum(axis=0)
     seen, part = np.zeros((2, counts.shape[1]))  # texts of each label
 
@@ -85,50 +77,19 @@ def _take_groups(labels, groups, share, seed):
     return taken[groups]
 
 
-def parts(labels: Labels, groups: Groups, size: int, seed) -> list[np.ndarray]:
-    """The texts dealt out to as many parts of at least `size` as there can be, whole groups.
-
-    A part has each label in two texts, or two groups, at least, unless all is one part.
-    """
-    units = np.arange(len(labels)) if groups is None else groups
-    holders = pd.DataFrame({"label": labels, "unit": units}).drop_duplicates()
-    count = min(len(labels) // size, holders["label"].value_counts().min() // 2)
-    while count > 1:
-        part = _deal(labels, groups, count, seed)
-        sizes = _count(part, labels, (count, labels.max() + 1))
-        held = _count(part[holders.index], holders["label"], sizes.shape)[:, sizes.any(axis=0)]
-        if sizes.sum(axis=1).min() >= size and held.min() > 1:
-            return [np.flatnonzero(part == number) for number in range(count)]
-        count = count * 19 // 20
-    return [np.arange(len(labels))]
-
-
-def _deal(labels, groups, count, seed):
-    """The part of each text, dealt as cards are; a group, large first, goes where it is rarest."""
-    random, part = np.random.default_rng(seed), np.empty(len(labels), int)
-    if groups is None:
-        order = random.permutation(len(labels))
-        part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % count
-        return part
-    groups, counts, order = _large_first(labels, groups, random)
-    weighted = counts / np.maximum(counts.sum(axis=0), 1)
-    held = np.zeros((count, counts.shape[1]))
-    for group in order:
-        part[group] = np.argmin(held @ weighted[group])
-        held[part[group]] += weighted[group]
-    return random.permutation(count)[part[groups]]  # else the largest group is always in the first
-
-
-def sample(labels: Labels, groups: Groups, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
+def sample(labels: Labels, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
     """`count` texts, and how many disjoint samples there can be; beyond, they are cut anew.
 
-    `seeds` are the split's seed, which decides the parts, and the seed that has one of them.
+    `seeds` are the split's seed, which decides the parts, and the seed that has one of them. A part
+    has each label in two texts at least, unless all is one part. Groups are not kept whole: a
+    sample of few groups would be less various than the texts are.
     """
+    several = max(1, min(len(labels) // count, np.unique(labels, return_counts=True)[1].min() // 2))
     split_seed, seed = seeds
-    several = len(dealt := parts(labels, groups, count, [split_seed, 0]))
-    if seed >= several:
-        dealt = parts(labels, groups, count, [split_seed, seed // several])
-    part = dealt[seed % several % len(dealt)]
+    order = np.random.default_rng([split_seed, seed // several]).permutation(len(labels))
+    part = np.empty(len(labels), int)  # dealt as cards are, one label after the other
+    part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % several
+    part = np.flatnonzero(part == seed % several)
     return np.sort(part[in_order(labels[part], seeds, budget=count)[:count]]), several
 
 

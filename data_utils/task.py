@@ -146,7 +146,7 @@ class Task:
         """`count` texts of the pool (None: all): another part of it for another seed."""
         if count is None or count >= len(pool):
             return pool
-        index, several = sample(*self._of(pool), count, seeds)
+        index, several = sample(self._of(pool)[0], count, seeds)
         line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
         again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
         notes.append(line + again)

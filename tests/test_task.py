@@ -307,7 +307,7 @@ def test_a_test_of_minus_ones_or_without_the_column_is_not_used(tmp_path, suffix
 
 
 BUNDLED = {  # name: training texts, test texts, labels, and the digest of texts and divisions
-    "imdb": (24903, 0, 2, "241d471214a0bfbe"),
+    "imdb": (24903, 0, 2, "8cdea46cc303e497"),
     "rotten-tomatoes": (8530, 0, 2, "7cfffb93be635314"),
     "r8": (5415, 2176, 8, "ed579eb86418d3f4"),
     "20newsgroups": (11262, 7521, 20, "64fd47a5dcdb3c8d"),
