@@ -90,17 +90,18 @@ def test_the_table_has_the_median_minutes_of_the_repeats():
     assert (found["minutes"], found["fastest"], found["slowest"], found["repeats"]) == (2, 1, 3, 3)
 
 
-def test_peft_predicts_each_text_once(tmp_path, monkeypatch):
-    words = ["dull and awful"] * 10 + ["a great film"] * 10
-    texts = pd.DataFrame({"text": [f"{i} {text}" for i, text in enumerate(words)]})
-    texts["label"] = ["bad"] * 10 + ["good"] * 10
-    folds = pd.DataFrame({fold: np.where(np.arange(20) % 2 == fold, "test", "") for fold in (0, 1)})
-    folds = folds.where(folds == "test", "train")
-    folds.iloc[[0, 1, 10, 11]] = folds.iloc[[0, 1, 10, 11]].replace("train", "validation")
+def test_peft_predicts_each_text_once_and_in_its_place(tmp_path, monkeypatch):
+    words = ["dull and awful, "] * 12 + ["a great film, "] * 12
+    texts = pd.DataFrame({"text": [text * (1 + i % 5) for i, text in enumerate(words)]})
+    texts["label"] = ["bad"] * 12 + ["good"] * 12
+    turn = np.arange(24) % 3
+    folds = {
+        fold: np.choose((turn - fold) % 3, ["test", "validation", "train"]) for fold in range(3)
+    }
     texts.to_csv(tmp_path / "films.csv", index=False)
-    folds.to_csv(tmp_path / "films-folds.csv", index=False)
-    for name, value in {"EPOCHS": 2, "RATES": (1e-3, 3e-3), "MAX_TOKENS": 8}.items():
+    pd.DataFrame(folds).to_csv(tmp_path / "films-folds.csv", index=False)
+    for name, value in {"EPOCHS": 8, "RATES": (1e-3, 3e-3), "MAX_TOKENS": 16}.items():
         monkeypatch.setattr(whole_question_sides, name, value)
     predicted = whole_question_sides.peft(tmp_path / "films.csv")["lora"]
-    assert sorted(predicted.index) == list(range(20))
-    assert set(predicted) <= {"bad", "good"}
+    assert sorted(predicted.index) == list(range(24))
+    assert (predicted == texts["label"][predicted.index]).all()
