@@ -15,7 +15,7 @@ import pandas as pd
 MAX_TOKENS, TRUNCATION = 128, "left"
 EPOCHS, PATIENCE, BATCH_SIZE, EVALUATION_BATCH_SIZE = 8, 2, 32, 32
 WEIGHT_DECAY, WARMUP = 0.01, 0.1
-RATES, RANK, ALPHA, BLOCKS = (3e-4, 1e-3, 3e-3), 16, 32, 3
+RATES, RANK, ALPHA, BLOCKS = (5e-4, 1.6e-3, 5e-3), 16, 32, 3
 MODULES = ["query", "key", "value", "attention.output.dense"]  # q, k, v, o of BERT
 
 
