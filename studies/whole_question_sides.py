@@ -87,7 +87,7 @@ def setfit(file: Path, pairs: int = 20) -> dict[str, pd.Series]:
         arguments = TrainingArguments(folder, show_progress_bar=False, **options)
         known = Dataset.from_pandas(texts[~is_test], preserve_index=False)
         Trainer(model, arguments, train_dataset=known).train()
-        predicted = model.predict(texts["text"][is_test].tolist())
+        predicted = model.predict(texts["text"][is_test].tolist(), as_numpy=True)
     return {"setfit": pd.Series(names[predicted], index=np.flatnonzero(is_test))}
 
 
