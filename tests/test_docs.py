@@ -51,7 +51,8 @@ def numbers_in(path):
 
 
 def intervals(text):
-    """Each number that has an interval, with its ends, whatever their signs."""
+    """Each number of prose that has an interval, with its ends, whatever their signs."""
+    text = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)  # what a command has printed
     found = re.findall(r"(\d+\.\d) (?:\(|\| |points \()[−-]?(\d+\.\d) to [−-]?(\d+\.\d)", text)
     return {(number, *sorted(ends)) for number, *ends in found}
 
