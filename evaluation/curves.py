@@ -86,7 +86,7 @@ def learning_rates(results: Results):
         axes.plot(chosen.index, chosen, "o", ms=13, mfc="none", color=look.colour)
     axes.set(xscale="log", yscale="log")  # a loss far above the best would squeeze all others
     rates = sorted(table["rate"].unique())
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45 if len(rates) > 4 else 0)
     ticks = [f"{loss:.2g}" for loss in np.geomspace(*axes.get_ylim(), 6)[1:-1]]
     axes.set_yticks([float(tick) for tick in ticks], ticks)
     axes.minorticks_off()
