@@ -1,6 +1,6 @@
 """A run: one method with one seed, in a folder that one process at a time may hold.
 
-docs/what-a-run-leaves.md lists its files. An unfinished run also has its state, in unfinished.pt.
+docs/your-own.md lists its files. An unfinished run also has its state, in unfinished.pt.
 No file is written by two processes, so any number of them may work on one experiment. The lock is
 the operating system's: a crash gives it back.
 """

@@ -66,8 +66,9 @@ def without_source(page, text):
     paths = [(ROOT / page).parent / link for link in links]
     told = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".md"]
     known = np.abs(np.concatenate([[np.inf], *map(numbers_in, paths)]))
+    text = OTHER_THAN_PROSE.sub("", text)
     wrong = sorted(intervals(text) - intervals("\n".join(told)))
-    for written, value in decimals(OTHER_THAN_PROSE.sub("", text)).items():
+    for written, value in decimals(text).items():
         half = 0.5 * 10.0 ** -len(written.partition(".")[2])
         if not (np.abs(known - abs(value)) <= half + 1e-9).any():
             wrong.append(written)
