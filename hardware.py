@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+PROGRAM = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
 
 
@@ -144,15 +145,23 @@ def peak_memory(device: torch.device) -> float | None:
 
 
 @cache
-def code() -> str | None:
-    """The git commit of this program, with "+" where files differ from it; None without git."""
-    git = ("git", "-C", str(Path(__file__).parent))
+def code(folder: Path = PROGRAM) -> str | None:
+    """The git commit of this program, with "+" where files differ from it.
+
+    None without git, and where `folder` is not the top of a repository: inside another one, the
+    commit would be that one's.
+    """
+    git = ("git", "-C", str(folder))
     try:
-        commit = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True)
+        asked = ("rev-parse", "--show-toplevel", "HEAD")
+        told = subprocess.run((*git, *asked), capture_output=True, text=True)
         changed = subprocess.run((*git, "status", "--porcelain"), capture_output=True)
     except OSError:  # no git on this machine
         return None
-    return commit.stdout.strip() + "+" * bool(changed.stdout) or None
+    top, _, commit = told.stdout.strip().partition("\n")
+    if told.returncode or Path(top).resolve() != folder:
+        return None
+    return commit + "+" * bool(changed.stdout)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,6 +1,8 @@
 """The whole path on tiny inputs, as a user starts it."""
 
 import json
+import re
+import subprocess
 
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import finetuning
+import hardware
 from data_utils import load_task
 from evaluation import plots, report
 
@@ -116,3 +119,18 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
     wrong = command("--methods", "lora", "--lora-targets", "x", "--fresh")
     assert finetuning.main(wrong) == 2  # refused before --fresh deletes anything
     assert len(read(folder, "runs.csv")) == 2
+
+
+def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(("git", "-C", tmp_path, *who, *arguments), check=True, capture_output=True)
+
+    inside = tmp_path / "package"
+    inside.mkdir()
+    assert hardware.code(tmp_path) is None
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    hardware.code.cache_clear()
+    assert re.fullmatch("[0-9a-f]{40}", hardware.code(tmp_path.resolve()))
+    assert hardware.code(inside.resolve()) is None
