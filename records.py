@@ -84,7 +84,8 @@ class RunRecord(BaseModel):
         """A row of runs.csv: a column for each score, dictionaries as JSON."""
         values = self.model_dump()
         scores = values.pop("scores")
-        return {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()} | scores
+        cells = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return cells | {"is_rate_at_edge": self.is_rate_at_edge} | scores
 
     @classmethod
     def from_row(cls, row: dict[str, str]) -> "RunRecord":

@@ -163,11 +163,6 @@ class Method:
         return self.name in BASELINES
 
     @property
-    def is_combination(self) -> bool:
-        """Whether it sums the log-probabilities of its parts."""
-        return bool(self.parts)
-
-    @property
     def learning_rates(self) -> tuple[float, ...]:
         """The candidates; none for a baseline or a combination."""
         rates = self.hyperparameters.get("learning_rate") or ()

@@ -1,5 +1,6 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
+import pandas as pd
 import pytest
 import torch
 from test_runs import contents
@@ -117,6 +118,10 @@ def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
     losses = {float(rate): loss for rate, loss in record.rates_tried.items() if loss is not None}
     assert record.learning_rate == min(losses, key=losses.get) < 1
     assert "at learning rate 1e+15" in capsys.readouterr().out
+    row = pd.read_csv(tmp_path / "one" / "tiny" / "runs.csv").iloc[0]
+    assert row["learning_rate"] == record.learning_rate
+    ends = min(map(float, record.rates_tried)), max(map(float, record.rates_tried))
+    assert row["is_rate_at_edge"] == (record.learning_rate in ends)
 
 
 def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(

@@ -30,7 +30,7 @@ def test_a_name_alone_has_the_constants_values(name):
     method = parse(name)
     assert (method.name, method.text, method.file_name) == (name, name, name)
     assert method.hyperparameters == CONSTANTS.get(name, {})
-    assert method.is_baseline == (name in BASELINES) and not method.is_combination
+    assert method.is_baseline == (name in BASELINES) and not method.parts
     rate = CONSTANTS.get(name, {}).get("learning_rate")
     assert method.learning_rates == (() if rate is None else (rate,))
 
@@ -144,7 +144,7 @@ def test_file_names_are_safe_and_differ_where_the_methods_do():
 def test_a_combination_has_its_parts_whatever_their_order(typed, text, file_name):
     method = parse(typed)
     assert (method.text, method.file_name) == (text, file_name)
-    assert method.is_combination and not method.is_baseline and method.learning_rates == ()
+    assert method.parts and not method.is_baseline and method.learning_rates == ()
     assert method.parts == tuple(parse(part) for part in text.split("+"))
     assert method.hyperparameters == {part.text: part.hyperparameters for part in method.parts}
     assert parse(method.text) == method and method.is_same(parse(typed))
