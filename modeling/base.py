@@ -30,8 +30,7 @@ from transformers import PreTrainedModel
 
 from boundary import BadInput
 
-from .architectures import architecture_of, first_token
-from .fast import first_token_alone
+from .architectures import architecture_of
 from .frozen_blocks import outside_blocks, running_from, states_after
 from .pooling import POOLINGS, LayersHead, mean_of_tokens, means_of_inputs
 
@@ -147,9 +146,6 @@ class PeftModel(nn.Module):
         with ExitStack() as stack:
             if frozen:
                 stack.enter_context(running_from(self.pretrained, k, hidden))
-            if self.pooling == "first" and row.own_pooling is first_token:
-                # Without this line the features are the same, and steps slower.
-                stack.enter_context(first_token_alone(self.blocks[-1], row))
             if self.pooling == "layers":
                 later = self.blocks[k + 1 if frozen else 0 :]  # `pooled` has x_0 ... x_k
                 means = stack.enter_context(means_of_inputs(later, attention_mask))

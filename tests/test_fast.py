@@ -1,7 +1,4 @@
-"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16.
-
-That the first token alone is the same as all of them: tests/test_methods.py, for each family.
-"""
+"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16."""
 
 import pytest
 import torch
