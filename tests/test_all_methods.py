@@ -11,7 +11,6 @@ from test_reference import SIZES, config_of, randomised, wrap
 from boundary import BadInput
 from modeling import (
     METHODS,
-    LoRAModel,
     adapted_layers,
     load_config,
     load_pretrained,
@@ -67,27 +66,6 @@ def test_merging_gives_the_base_models_layers_and_the_same_logits(family, method
     }
 
 
-def test_pissa_starts_as_the_pretrained_model_and_its_change_is_what_training_added():
-    model = LoRAModel(tiny(), rank=3, pissa=True).eval()
-    assert (
-        model(*tokens()) - tiny()(tokens()[0], attention_mask=tokens()[1]).logits
-    ).abs().max() < 1e-12
-    randomised(model)
-    for path, layer in adapted_layers(model).items():
-        change = layer.merged_weight() - tiny().get_submodule(path).weight
-        B, A = layer.factors()
-        assert (layer.scaling * B @ A - change).abs().max() < 1e-12
-        assert torch.linalg.matrix_rank(change, atol=1e-12) == 6  # B A - B0 A0
-
-
-def test_a_reloaded_pissa_gives_bit_equal_logits():
-    """W0 without its principal part is not stored: it is computed again."""
-    model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
-    fresh = LoRAModel(tiny(), rank=3, pissa=True).eval()
-    fresh.load_trained(model.trainable_parameters(), "the other")
-    assert torch.equal(fresh(*tokens()), model(*tokens()))
-
-
 def test_vera_holds_one_pair_of_matrices_which_are_the_references():
     model = METHODS["vera"](tiny(), rank=3).double()
     layers = list(adapted_layers(model).values())
@@ -137,7 +115,6 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
         ("lora", {"alpha": float("inf")}, "alpha is inf; expected a finite number above 0"),
         ("lora", {"alpha": float("nan")}, "alpha is nan"),
         ("dora", {"alpha": float("inf")}, "alpha is inf"),
-        ("lora", {"pissa": True, "rank": 9}, "rank is 9; PiSSA has 8"),
     ],
 )
 def test_wrong_hyperparameters_are_one_line(method, wrong, line):
@@ -145,16 +122,12 @@ def test_wrong_hyperparameters_are_one_line(method, wrong, line):
         METHODS[method](tiny(), **wrong)
 
 
-@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln", "pissa"])
+@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln"])
 def test_peft_loads_what_is_exported(model_folder, tmp_path, choice):
     """The folder by peft's own loading, on the base model's folder."""
     folder = str(model_folder)
     config = load_config(folder, ["bad", "good"])
-    pretrained = load_pretrained(folder, config)
-    if choice == "pissa":
-        model = LoRAModel(pretrained, rank=3, pissa=True)
-    else:
-        model = METHODS[choice](pretrained, **SIZES[choice])
+    model = METHODS[choice](load_pretrained(folder, config), **SIZES[choice])
     encoder = SimpleNamespace(model=randomised(model), tokenizer=load_tokenizer(folder, config, 16))
     export_peft(encoder, tmp_path, folder)
     by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path).eval()
