@@ -69,13 +69,6 @@ class PeftModel(nn.Module):
         """Add or unfreeze the parameters that the method trains besides the head."""
         raise NotImplementedError
 
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config of this method, and its tensors by peft's names, without the head.
-
-        Raises `BadInput` where peft has no form for it.
-        """
-        raise BadInput(f'peft has no form for {type(self).__name__}; use format="onnx"')
-
     def relative_rate(self, parameter: str) -> float:
         """The factor on the run's learning rate for a trained parameter of this name."""
         return 1.0

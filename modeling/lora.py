@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from boundary import BadInput
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers, wrap
+from .merging import AdaptedLinear, wrap
 
 
 class LoRALinear(AdaptedLinear):
@@ -78,13 +78,3 @@ class LoRAModel(PeftModel):
     def relative_rate(self, parameter: str) -> float:
         """How many times as fast as the head a parameter of this name learns."""
         return self.hyperparameters["b_rate"] if parameter.endswith(".lora_B") else 1.0
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names."""
-        layers, choice, tensors = adapted_layers(self), self.hyperparameters, {}
-        for path, layer in layers.items():
-            tensors[f"{path}.lora_A.weight"] = layer.lora_A
-            tensors[f"{path}.lora_B.weight"] = layer.lora_B
-        config = {"peft_type": "LORA", "r": choice["rank"], "lora_alpha": choice["alpha"]}
-        config |= {"lora_dropout": choice["dropout"], "use_rslora": choice["rslora"]}
-        return config | {"target_modules": list(layers)}, tensors

@@ -1,8 +1,5 @@
 """What holds of every method: its start, its counts, merging, bf16, export and refusals."""
 
-from types import SimpleNamespace
-
-import peft
 import pytest
 import torch
 from conftest import tiny, tokens
@@ -12,13 +9,9 @@ from boundary import BadInput
 from modeling import (
     METHODS,
     adapted_layers,
-    load_config,
-    load_pretrained,
-    load_tokenizer,
     merge,
 )
 from modeling.architectures import ARCHITECTURES
-from modeling.export import export_peft
 from modeling.reft import LoReFT
 
 
@@ -120,16 +113,3 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
 def test_wrong_hyperparameters_are_one_line(method, wrong, line):
     with pytest.raises(BadInput, match=line):
         METHODS[method](tiny(), **wrong)
-
-
-@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln"])
-def test_peft_loads_what_is_exported(model_folder, tmp_path, choice):
-    """The folder by peft's own loading, on the base model's folder."""
-    folder = str(model_folder)
-    config = load_config(folder, ["bad", "good"])
-    model = METHODS[choice](load_pretrained(folder, config), **SIZES[choice])
-    encoder = SimpleNamespace(model=randomised(model), tokenizer=load_tokenizer(folder, config, 16))
-    export_peft(encoder, tmp_path, folder)
-    by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    logits = by_peft(tokens()[0], attention_mask=tokens()[1]).logits
-    assert (model(*tokens()) - logits).abs().max() < 1e-4 * logits.abs().max()
