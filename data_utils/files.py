@@ -13,8 +13,6 @@ how the file was understood, and `attrs["label_names"]` what the numbers in a co
 import codecs
 import csv
 import json
-from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -31,49 +29,33 @@ SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
 
 def read_frame(path: str | Path) -> pd.DataFrame:
     """All rows of a file, which has one at least. Raises `BadInput` that names file and row."""
-    return next(read_chunks(path, rows=None))
-
-
-def read_chunks(path: str | Path, rows: int | None = 10_000) -> Iterator[pd.DataFrame]:
-    """The same, some `rows` at a time; `attrs["rows"]` counts those of the whole file.
-
-    Every row is checked before the first is returned, so that nothing is computed for a file that
-    is then refused. A .json file is held in memory; of the others only a chunk is.
-    """
     path = expanded(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if path.is_dir() or path.suffix.lower() not in READERS:
         raise BadInput(f"{path} is no {', '.join(READERS)} file; {SAVE}, or convert it to another")
-    open_table, expected = READERS[path.suffix.lower()]
+    rows_of, expected = READERS[path.suffix.lower()]
     with reading(str(path), f"expected {expected}"):
-        records, attrs = open_table(path)  # records() begins anew
-        columns, count = {}, 0
-        for number, row in records():
+        rows, attrs = rows_of(path)
+        numbers, columns, records = [], {}, []
+        for number, row in rows:
             if not isinstance(row, dict):
                 raise BadInput(f"{path}, row {number}: no object; expected {expected}")
+            numbers.append(number)
             columns.update(row)
-            count += 1
-        if not count:
+            records.append(row)
+        if not records:
             raise BadInput(f"{path} has no data; expected {expected}")
-    return _chunks(path, records(), list(columns), rows or count, attrs | {"rows": count})
-
-
-def _chunks(path, records, columns, rows, attrs):
-    with reading(str(path)):
-        while chunk := list(islice(records, rows)):
-            index = pd.Index([number for number, _ in chunk], name="row")
-            cells = [[row.get(name) for name in columns] for _, row in chunk]
-            frame = pd.DataFrame(cells, index, columns, dtype=object)
-            frame.attrs |= attrs
-            yield frame
+        cells = [[row.get(name) for name in columns] for row in records]
+        frame = pd.DataFrame(cells, pd.Index(numbers, name="row"), list(columns), dtype=object)
+        frame.attrs |= attrs
+    return frame
 
 
 def _csv(path):
     """Separated by what divides the first rows into as many fields as the header, two at least."""
     csv.field_size_limit(2**31 - 1)  # a text may be a book
-    encoding, fits = encoding_of(path), {}
-    csv.field_size_limit(2**31 - 1)
+    encoding, fits = _encoding_of(path), {}
     for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
         with path.open(encoding=encoding, newline="") as file:
             rows = islice(csv.reader(file, delimiter=sign), 100)
@@ -82,7 +64,7 @@ def _csv(path):
     sign = max(fits, key=fits.get)
     layout = f"{SEPARATORS[sign]}s" if fits[sign][0] else "one column"
     read_as = f"{layout}, {ENCODINGS.get(encoding, encoding.upper())}"
-    return partial(_csv_rows, path, encoding, sign), {"read_as": read_as}
+    return _csv_rows(path, encoding, sign), {"read_as": read_as}
 
 
 def _csv_rows(path, encoding, sign):
@@ -106,47 +88,43 @@ def _csv_rows(path, encoding, sign):
             raise BadInput(f"{path}, row {number + 1}: {error}; {remedy}") from None
 
 
-def encoding_of(path: Path) -> str:
+def _encoding_of(path):
     """UTF-8, with or without its mark, UTF-16, or else Windows-1252 (Latin-1).
 
     A file that is UTF-8 but for a few bytes is refused: as Windows-1252 all accents would be wrong.
     """
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head.startswith(SHEET):
+    content = path.read_bytes()
+    if content.startswith(SHEET):
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    found = next(encoding for encoding in ENCODINGS if _decodes(path, encoding))
-    if found != "utf-8-sig":
-        text = path.read_text("utf-8", "replace")
+    encoding = next(encoding for encoding in ENCODINGS if _decodes(content, encoding))
+    if encoding != "utf-8-sig":
+        text = content.decode("utf-8", "replace")
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
             raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}")
-    return found
+    return encoding
 
 
-def _decodes(path, encoding):
+def _decodes(content, encoding):
     try:
-        with path.open(encoding=encoding) as file:
-            while file.read(2**16):
-                pass
+        content.decode(encoding)
     except UnicodeDecodeError:
         return False
     return True
 
 
 def _json(path):
-    text = partial(path.read_text, encoding_of(path))
-    return lambda: enumerate(json.loads(text()), 1), {"read_as": "JSON"}
+    return enumerate(json.loads(path.read_text(_encoding_of(path))), 1), {"read_as": "JSON"}
 
 
 def _json_lines(path):
-    return partial(_json_line_rows, path, encoding_of(path)), {"read_as": "JSON lines"}
+    return _json_line_rows(path), {"read_as": "JSON lines"}
 
 
-def _json_line_rows(path, encoding):
-    with path.open(encoding=encoding) as file:
+def _json_line_rows(path):
+    with path.open(encoding=_encoding_of(path)) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 with reading(f"{path}, line {number}", "expected an object a line"):
@@ -159,10 +137,7 @@ def _parquet(path):
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})  # as the library `datasets` writes them
     names = {c: f["names"] for c, f in features.items() if isinstance(f, dict) and "names" in f}
-
-    def rows():
-        return enumerate((row for part in file.iter_batches() for row in part.to_pylist()), 1)
-
+    rows = enumerate(file.read().to_pylist(), 1)
     return rows, {"read_as": "Parquet", "label_names": names}
 
 

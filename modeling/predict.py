@@ -16,10 +16,8 @@ other cells are as they were.
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -30,13 +28,10 @@ from tqdm import tqdm
 import boundary
 import hardware
 from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
-from data_utils import clean, read_chunks
+from data_utils import clean, raw_texts, read_frame
 
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
-
-ROWS = 4096  # of the file that are in memory at once
-SECONDS = 30  # between two lines of progress in a log
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,40 +73,28 @@ def parser() -> Parser:
 
 
 def predict_file(asked: argparse.Namespace) -> None:
-    """Classify the texts of a file, a chunk at a time. Raises `BadInput`."""
+    """Classify the texts of a file. Raises `BadInput`."""
     folder = checkpoint_folder(expanded(asked.folder))
-    about = read_about(folder)
-    chunks = read_chunks(asked.texts, ROWS)  # it has checked all rows
-    first = next(chunks)
+    about, frame = read_about(folder), read_frame(asked.texts)
     column = asked.text_column or about.text_column or "text"
-    if column not in first:
-        columns = ", ".join(map(repr, first))
+    if column not in frame:
+        columns = ", ".join(map(repr, frame))
         raise BadInput(f"{asked.texts} has no column {column!r}; it has {columns}: --text-column")
-    names = added_columns(list(first), about.label_names)
-    total, empty = first.attrs["rows"], 0
+    texts, names = raw_texts(frame[column], asked.texts), added_columns([*frame], about.label_names)
     with output(asked.output) as file:  # before anything is computed
-        print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")
+        print(f"{asked.texts}: {frame.attrs['read_as']}; {len(texts):,} texts in {column!r}")
         hardware.prepare_device(hardware.choose_device())
         classify = load_finetuned(folder, asked.base)
-        with progress(total) as advance:
-            for chunk in chain([first], chunks):
-                texts = texts_of(chunk[column], asked.texts)
-                empty += sum(not clean(text) for text in texts)
-                probabilities = classify.probabilities(texts, advance)
-                table = labelled(chunk, classify, probabilities, names)
-                file.write(table.to_csv(index=False, header=chunk is first, lineterminator="\n"))
-    print(f"{total:,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else ""))
+        with tqdm(total=len(texts), unit="text", disable=None) as bar:
+            probabilities = classify.probabilities(texts, bar.update)
+        table = labelled(frame, classify, probabilities, names)
+        table.to_csv(file, index=False, lineterminator="\n")
+    empty = sum(not clean(text) for text in texts)
+    print(
+        f"{len(texts):,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else "")
+    )
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
-
-
-def texts_of(column: pd.Series, path: Path) -> list[str]:
-    """The texts as they are; a missing one is empty. Raises `BadInput` for what is no text."""
-    for row, text in column[column.notna()].items():
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise BadInput(f"{path}, row {row}: {column.name} holds {kind}, not text")
-    return column.fillna("").tolist()
 
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
@@ -123,13 +106,13 @@ def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
 
 
 def labelled(
-    chunk: pd.DataFrame, classify: Finetuned, probabilities: Tensor, names: list[str]
+    frame: pd.DataFrame, classify: Finetuned, probabilities: Tensor, names: list[str]
 ) -> pd.DataFrame:
     """The rows of the file with our columns; no cell is a formula."""
     labels = [label for label, _ in classify.best(probabilities)]
-    added = pd.DataFrame(probabilities.numpy(), chunk.index, names[1:])
+    added = pd.DataFrame(probabilities.numpy(), frame.index, names[1:])
     added.insert(0, names[0], labels)
-    table = pd.concat([chunk, added], axis=1)
+    table = pd.concat([frame, added], axis=1)
     table.columns = map(plain_cell, table)
     return table.map(_cell)
 
@@ -155,23 +138,6 @@ def output(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         remedy = "make room, or choose another --output; nothing is written"
         raise BadInput(f"{path} cannot be written ({reason(error)}); {remedy}") from error
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is told how many texts are done: a bar on a terminal, lines in a log."""
-    done, said = 0, time.monotonic()
-    with tqdm(total=total, unit="text", disable=None) as bar:
-
-        def advance(count):
-            nonlocal done, said
-            done += count
-            bar.update(count)
-            if bar.disable and time.monotonic() - said > SECONDS:
-                said = time.monotonic()
-                print(f"{done:,} of {total:,} texts", file=sys.stderr, flush=True)
-
-        yield advance
 
 
 if __name__ == "__main__":
