@@ -157,7 +157,7 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"), _silent("torch", "onnxscript"):
+    with torch.no_grad(), _silent():
         program = torch.onnx.export(
             graph,
             (ids, mask),
@@ -174,17 +174,14 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
 
 
 @contextmanager
-def _silent(*libraries: str) -> Iterator[None]:
-    """Within it libraries log errors alone."""
-    loggers = [logging.getLogger(name) for name in libraries]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def _silent() -> Iterator[None]:
+    """Within it nothing warns, and libraries log errors alone."""
+    logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

@@ -419,6 +419,10 @@ DAMAGED = "it is damaged, or written by another version: delete it"
         (another(in_json("config.json", hidden_act="relu")), OTHER),
         (another(other_vocabulary), OTHER),
         (another(with_upper_case), OTHER),
+        (
+            lambda f: in_tensors(f, lambda tensors: tensors["classifier.bias"].fill_(torch.nan)),
+            "classifier.bias in .* has values that are not finite",
+        ),
         (without("trained.safetensors"), f"trained.safetensors cannot be read .*{DAMAGED}"),
         (lambda f: (f / TENSORS).write_bytes(b"x" * 99), f"{TENSORS} cannot be read .*{DAMAGED}"),
     ],
@@ -502,13 +506,6 @@ def test_wrong_tensors_are_refused_and_nothing_is_loaded(change, line):
     with pytest.raises(BadInput, match=line):
         fresh.load_trained(tensors, "the file")
     assert torch.equal(fresh(*tokens()), before)
-
-
-def test_tensors_that_are_not_finite_are_refused(checkpoint):
-    folder, finetuned = checkpoint()
-    in_tensors(folder, lambda tensors: tensors["classifier.bias"].fill_(torch.nan))
-    with pytest.raises(BadInput, match="has values that are not finite"):
-        load_finetuned(folder)
 
 
 def test_the_encoders_dropout_is_off_and_the_heads_as_it_was(family, tmp_path):

@@ -35,13 +35,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
 
-@pytest.fixture(autouse=True)
-def usual_rights():
-    umask = os.umask(0o022)
-    yield
-    os.umask(umask)
-
-
 def of(model):
     """What the functions of export.py take."""
     return EncoderClassifier(model, None)
@@ -160,7 +153,9 @@ def test_an_exported_folder_names_nothing_of_this_machine(
     folder = saved(base, tmp_path / "c", lambda b: METHODS["lora"](b, "first", blocks=1))[0]
     if bundled:
         edit(folder, base_model="minilm")
+    umask = os.umask(0o022)  # the usual rights
     load_finetuned(folder).export(tmp_path / "x", format)
+    os.umask(umask)
     private = [str(base), str(tmp_path), "site-packages", str(Path.home()) + "/"]
     for file in (tmp_path / "x").iterdir():
         content = file.read_bytes()
@@ -198,24 +193,6 @@ def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
     assert finetuned(TEXTS) == before  # the export has left the model as it was
 
 
-def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path):
-    tiny(family, layers=3).float().save_pretrained(tmp_path / "base")
-    model = trained("lora", Classifier.from_pretrained(tmp_path / "base"), blocks=1)
-    for name, export in (("peft", peft_files), ("plain", transformers_files)):
-        (tmp_path / name).mkdir()
-        export(model, tmp_path / name)
-    ids, mask = tokens()
-    base = Classifier.from_pretrained(tmp_path / "base")
-    by_peft = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
-    adapted = [name for name, _ in by_peft.named_parameters() if ".lora_A." in name]
-    last = f"{model.architecture.blocks}.2."
-    assert len(adapted) == len(adapted_layers(model)) and all(last in name for name in adapted)
-    plain = Classifier.from_pretrained(tmp_path / "plain").eval()
-    for loaded in (by_peft, plain):
-        logits = loaded(input_ids=ids, attention_mask=mask).logits
-        assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
-
-
 class NoTokenizer:
     def save_pretrained(self, folder):
         pass
@@ -229,24 +206,30 @@ def transformers_files(model, folder):
     export_transformers(EncoderClassifier(model, NoTokenizer()), folder, "base")
 
 
-def test_peft_opens_three_labels_with_their_names(family, tmp_path):
-    labels = {0: "bad", 1: "fair", 2: "good"}
+def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path):
+    """Around a base without a head, as most are, and with three labels."""
+    labels, base = {0: "bad", 1: "fair", 2: "good"}, tmp_path / "base"
     new_head = tuple(f"{layer}." for layer in ARCHITECTURES[family].head)
-    tiny(family).float().save_pretrained(tmp_path / "base")
-    weights = load_file(tmp_path / "base" / "model.safetensors")
+    tiny(family, layers=3).float().save_pretrained(base)
+    weights = load_file(base / "model.safetensors")
     encoder = {name: w for name, w in weights.items() if not name.startswith(new_head)}
-    save_file(encoder, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
-    config = load_config(str(tmp_path / "base"), list(labels.values()))
-    model = trained("lora", load_pretrained(str(tmp_path / "base"), config))
-    (tmp_path / "p").mkdir()
-    peft_files(model, tmp_path / "p")
-    base = Classifier.from_pretrained(tmp_path / "base", id2label=labels)
-    opened = peft.PeftModel.from_pretrained(base, tmp_path / "p").eval()
-    assert opened.config.id2label == labels
+    save_file(encoder, base / "model.safetensors", metadata={"format": "pt"})
+    config = load_config(str(base), list(labels.values()))
+    model = trained("lora", load_pretrained(str(base), config), blocks=1)
+    for name, export in (("peft", peft_files), ("plain", transformers_files)):
+        (tmp_path / name).mkdir()
+        export(model, tmp_path / name)
     ids, mask = tokens()
-    logits = opened(input_ids=ids, attention_mask=mask).logits
-    assert logits.shape == (3, 3)
-    assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
+    by_peft = Classifier.from_pretrained(base, id2label=labels)
+    by_peft = peft.PeftModel.from_pretrained(by_peft, tmp_path / "peft").eval()
+    adapted = [name for name, _ in by_peft.named_parameters() if ".lora_A." in name]
+    last = f"{model.architecture.blocks}.2."
+    assert len(adapted) == len(adapted_layers(model)) and all(last in name for name in adapted)
+    for loaded in (by_peft, Classifier.from_pretrained(tmp_path / "plain").eval()):
+        assert loaded.config.id2label == labels
+        logits = loaded(input_ids=ids, attention_mask=mask).logits
+        assert logits.shape == (3, 3)
+        assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
 
 
 FIRST = "has no form for the pooling '{}', only for 'first'.*onnx"
