@@ -14,6 +14,8 @@ from modeling import (
 from modeling.architectures import ARCHITECTURES
 from modeling.reft import LoReFT
 
+OF_BLOCKS = SIZES | {"lora": {"rank": 3}}
+
 
 @pytest.mark.parametrize("method", [*SIZES, "head", "lora", "full"])
 def test_a_method_starts_as_the_pretrained_model(family, method):
@@ -23,28 +25,45 @@ def test_a_method_starts_as_the_pretrained_model(family, method):
 
 
 def parameters_of_a_block(family):
-    """In closed form: what each method trains of a block, with biases f wide feed-forward."""
-    d, f, r, kv = 8, 12, 3, 4
-    norms = {"modernbert": 2 * d, "llama": 2 * d, "qwen2": 2 * d, "qwen3": 2 * d}.get(family, 4 * d)
-    reft = 2 * 2 * d + 2
-    common = {"ln": norms, "reft": reft}
-    if family == "modernbert":
-        dora = r * (d + 3 * d) + 3 * d + r * (d + d) + d
-        return common | {"dora": dora, "vera": 3 * d + d + 2 * r, "ia3": 3 * d + f}
-    k = kv if family in ("llama", "qwen2", "qwen3") else d
-    dora = 2 * (r * (d + d) + d) + 2 * (r * (d + k) + k)
-    vera = 2 * (d + r) + 2 * (k + r)
-    return common | {"dora": dora, "vera": vera, "ia3": 2 * k + f}
+    """In closed form: what each method trains of a block after the first.
+
+    Width d, f of the feed-forward layer, kv of keys and values; rank r, bottleneck m.
+    """
+    d, f, kv, r, m = 8, 12, 4, 3, 64
+    added = {"adapter": 2 * (2 * d * m + m + d), "reft": 2 * 2 * d + 2}
+    if family == "modernbert":  # no biases; q, k, v in one matrix, the gate in another
+        lora, vera, scales, norms = r * (d + 3 * d) + r * (d + d), 4 * d + 2 * r, 3 * d + f, 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 3 * d * f + norms
+    elif family in ("llama", "qwen2", "qwen3"):
+        lora, vera = 2 * r * (d + d) + 2 * r * (d + kv), 2 * (d + r) + 2 * (kv + r)
+        dora, scales, norms = lora + 2 * d + 2 * kv, 2 * kv + f, 2 * d
+        added["bitfit"] = biases = d + 2 * kv if family == "qwen2" else 0
+        of_heads = 2 * kv if family == "qwen3" else 0  # the norms of q and k, in heads of width 4
+        full = 2 * d * d + 2 * d * kv + 3 * d * f + norms + biases + of_heads
+    else:
+        lora, vera, scales, norms = 4 * r * (d + d), 4 * (d + r), 2 * d + f, 4 * d
+        added["bitfit"] = 4 * d + f + d + 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 2 * d * f + 2 * d + added["bitfit"]
+    added["adapter"] += norms
+    return added | dict(lora=lora, dora=dora, vera=vera, ia3=scales, ln=norms, full=full)
 
 
-@pytest.mark.parametrize("method", SIZES)
-def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family, method):
-    head, _ = METHODS["head"](tiny(family, layers=3)).count_parameters()
-    for blocks in (1, 2):
-        model = METHODS[method](tiny(family, layers=3), **SIZES[method], blocks=blocks)
-        expected = head + blocks * parameters_of_a_block(family)[method]
-        assert model.count_parameters()[0] == expected
-        assert model.frozen_blocks == 3 - blocks
+def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family):
+    d = 8
+    head = 2 * d if family in ("llama", "qwen2", "qwen3") else d * d + d + 2 * d + 2
+    for method, of_a_block in parameters_of_a_block(family).items():
+        if method == "bitfit" and not of_a_block:
+            continue  # it refuses a family without biases
+        for blocks in (0, 1, 3, None):
+            model = METHODS[method](
+                tiny(family, layers=4), **OF_BLOCKS.get(method, {}), blocks=blocks
+            )
+            trained, total = model.count_parameters()
+            assert model.frozen_blocks == 4 - (4 if blocks is None else blocks)
+            if blocks is None and method == "full":
+                assert trained == total
+            elif blocks is not None:  # the first block of ModernBERT has one norm
+                assert trained == head + blocks * of_a_block
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3"])
