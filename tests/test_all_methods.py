@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import tiny, tokens
-from test_reference import SIZES, config_of, randomised, wrap
+from conftest import randomised, tiny, tokens
+from test_reference import SIZES, config_of, wrap
 
 from boundary import BadInput
 from modeling import (

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, tiny, tokens
+from conftest import SPECIAL, WORDS, randomised, tiny, tokens
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -45,11 +45,7 @@ pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
 
 def trained(method, base, **choice):
-    model = METHODS[method](base, **choice).eval()
-    torch.manual_seed(2)
-    for parameter in model.trainable_parameters().values():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    return randomised(METHODS[method](base, **choice))
 
 
 def methods_of(family):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny
+from conftest import randomised, tiny
 from test_training import tokenised
 
 import finetuning
@@ -16,16 +16,6 @@ L = 4  # blocks
 SIZES = {"adapter": {"bottleneck": 3}, "lora": {"rank": 2}, "bitfit": {}, "full": {}}
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
-
-
-def model_of(method, family="bert", blocks=1, pooling="first", **changes):
-    """A method on a tiny model in float32, with other than its initial weights."""
-    torch.manual_seed(0)
-    pretrained = tiny(family, **changes).float()
-    model = METHODS[method](pretrained, pooling, blocks=blocks, **SIZES[method])
-    for parameter in model.trainable_parameters().values():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
 
 
 # ------------------------------------------------------------------ which they are
@@ -85,7 +75,8 @@ def test_training_from_cached_output_ends_as_training_without_which_writes_none(
 
 def test_frozen_blocks_have_no_dropout_in_training_and_the_others_do(family):
     rates = {rate: 0.5 for rate in ARCHITECTURES[family].encoder_dropouts}
-    model = model_of("lora", family, layers=3, **rates).train()
+    model = METHODS["lora"](tiny(family, layers=3, **rates).float(), blocks=1)
+    model = randomised(model).train()
     batch = tokenised(6).batch(np.arange(6))
     frozen = model.frozen_states(*batch.tokens)
     assert torch.equal(frozen.hidden, model.frozen_states(*batch.tokens).hidden)

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import CONFIGS, tiny, tokens
-from torch import nn
+from conftest import CONFIGS, randomised, tiny, tokens
 from torch.nn import functional as F
 
 from modeling import METHODS
@@ -32,12 +31,7 @@ def deep(request):
 
 
 def training_after(depth, pretrained, method="lora"):
-    """The method with random weights, in the blocks after the first `depth`."""
-    torch.manual_seed(0)
-    model = METHODS[method](pretrained, blocks=L - depth).eval()
-    for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=0.3)
-    return model
+    return randomised(METHODS[method](pretrained, blocks=L - depth))
 
 
 def states_of(model, depth):

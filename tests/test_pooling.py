@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny, tokens
-from torch import nn
+from conftest import randomised, tiny, tokens
 from torch.nn import functional as F
 
 from boundary import BadInput
@@ -14,12 +13,7 @@ L = 3
 
 
 def model_of(method, family, pooling, **choice):
-    """With other than its initial weights."""
-    model = METHODS[method](tiny(family, layers=L), pooling, **choice).eval()
-    torch.manual_seed(0)
-    for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=0.3)
-    return model
+    return randomised(METHODS[method](tiny(family, layers=L), pooling, **choice))
 
 
 def means(family):

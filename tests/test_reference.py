@@ -9,7 +9,7 @@ import warnings
 import peft
 import pytest
 import torch
-from conftest import tiny, tokens
+from conftest import randomised, tiny, tokens
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from torch.nn import functional as F
@@ -34,13 +34,6 @@ PEFT = {  # our method and its choice, and what else peft is told
     "ia3": ("ia3", {}, {}),
     "ln": ("ln", {}, {}),
 }
-
-
-def randomised(model, std=0.3):
-    torch.manual_seed(3)
-    for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=std)
-    return model.eval()
 
 
 # ------------------------------------------------------------------ against peft

@@ -122,19 +122,6 @@ def test_labels_stay_as_they_are_written(tmp_path, suffix, labels, names):
     assert pairs(task) == set(zip(frame["text"], expected, strict=True))
 
 
-def test_label_names_of_a_parquet_file_are_read_for_each_split(tmp_path):
-    frame, expected = reviews_frame(60), set()
-    for split, rows, names in (
-        ("train", frame[:40], ["pos", "neg"]),
-        ("test", frame[40:], ["neg", "pos"]),
-    ):
-        features = Features(text=Value("string"), label=ClassLabel(names=names))
-        data = Dataset.from_pandas(rows, features, preserve_index=False)
-        data.to_parquet(tmp_path / f"{split}.parquet")
-        expected |= {(row.text, names[row.label]) for row in rows.itertuples()}
-    assert pairs(load_task(str(tmp_path))) == expected
-
-
 def test_the_digest_changes_with_texts_labels_groups_and_names(tmp_path):
     frame = reviews_frame(60).assign(who=[i % 9 for i in range(60)])
     frames = [
