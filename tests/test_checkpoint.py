@@ -48,20 +48,6 @@ def trained(method, base, **choice):
     return randomised(METHODS[method](base, **choice))
 
 
-def methods_of(family):
-    without_biases = family in ("modernbert", "llama", "qwen3")
-    return [name for name in METHODS if not (name == "bitfit" and without_biases)]
-
-
-def test_reloaded_tensors_give_bit_equal_logits(family):
-    for method in methods_of(family):
-        model, fresh = trained(method, tiny(family)), METHODS[method](tiny(family)).eval()
-        stored = {name: p.detach().clone() for name, p in model.trainable_parameters().items()}
-        assert not torch.equal(fresh(*tokens()), model(*tokens()))
-        fresh.load_trained(stored, "them")
-        assert torch.equal(fresh(*tokens()), model(*tokens()))
-
-
 def saved(model_folder, folder, classifier, truncation="left"):
     """Write a checkpoint, as a run with MAX_TOKENS = 12 does; `classifier(pretrained)` makes it."""
     source = str(model_folder)
@@ -133,7 +119,7 @@ def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method, pooling):
     loaded = load_finetuned(folder)
     assert loaded.classifier.model.pooling == pooling and loaded(TEXTS) == finetuned(TEXTS)
     models = [classify.classifier.model for classify in (loaded, finetuned)]
-    assert torch.equal(models[0](*tokens()), models[1](*tokens()))
+    assert torch.equal(models[0](*tokens()), models[1](*tokens()))  # to the last bit
 
 
 @pytest.mark.parametrize("method", ["adapter", "lora"])
@@ -291,16 +277,6 @@ def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, 
     assert probabilities.sum(1) == pytest.approx(torch.ones(len(texts)), abs=1e-6)
     alone = torch.cat([finetuned.probabilities([text]) for text in texts])
     assert torch.allclose(probabilities, alone, atol=1e-6)
-
-
-@pytest.mark.parametrize("gradients", [True, False])
-def test_no_result_depends_on_whether_gradients_are_enabled(checkpoint, gradients):
-    folder, finetuned = checkpoint()
-    expected = finetuned.probabilities(TEXTS)
-    with torch.set_grad_enabled(gradients):
-        loaded = load_finetuned(folder)
-        assert torch.equal(loaded.probabilities(TEXTS), expected)
-        assert not loaded.probabilities(TEXTS).requires_grad
 
 
 def test_a_classifier_computes_in_the_type_of_training_with_fast_attention(checkpoint, monkeypatch):

@@ -37,16 +37,6 @@ def test_no_block_is_frozen_where_embeddings_or_shared_positions_are_trained():
         assert model.frozen_blocks == 0
 
 
-def test_no_block_is_head_only_to_the_last_digit(command, tmp_path, cache):
-    methods = ["head", *(f"{method}(blocks=0, learning_rate=0.01)" for method in SIZES)]
-    assert finetuning.main(command("--methods", *methods)) == 0
-    folder = tmp_path / "results" / "tiny"
-    found = {path.read_bytes() for path in folder.glob("*/predictions.csv")}
-    assert len(list(folder.glob("*/predictions.csv"))) == 5 and len(found) == 1
-    runs = pd.read_csv(folder / "runs.csv")
-    assert set(runs["frozen_blocks"]) == {2} and runs["trainable_parameters"].nunique() == 1
-
-
 def test_training_from_cached_output_ends_as_training_without_which_writes_none(
     command,
     tmp_path,

@@ -86,14 +86,6 @@ def test_a_decoder_pools_the_last_real_token_on_whichever_side_the_padding_is(fa
     assert (model(ids, mask) - torch.cat(alone)).abs().max() < 1e-5  # angles are float32
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-def test_loreft_edits_the_same_tokens_on_whichever_side_the_padding_is(family):
-    model, (ids, mask) = model_of("reft", family, "first", first=2, last=1), tokens()
-    left = [torch.stack([row.roll(n) for n, row in enumerate(rows)]) for rows in (ids, mask)]
-    assert left[1][1:, 0].eq(0).all()
-    assert (model(*left) - model(ids, mask)).abs().max() < 1e-5  # angles are float32
-
-
 @pytest.mark.parametrize("blocks", [0, 1, L])
 def test_frozen_states_are_the_same_whatever_the_pooling(family, blocks):
     """x_0 ... x_k of transformers' hidden states and, where no block is left, the family's own."""
