@@ -2,7 +2,7 @@
 
 from .batches import Batch, Split, tokenise, training_batches
 from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
-from .cleaning import clean
+from .cleaning import clean, raw_texts
 from .dividing import in_order
 from .files import read_chunks, read_frame
 from .loading import load_task

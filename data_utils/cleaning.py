@@ -17,13 +17,13 @@ def clean(text: str) -> str:
     return re.sub(r"<br\s*/?>", " ", text).strip()  # no words are glued together
 
 
-def clean_texts(texts: pd.Series, name: str) -> list[str]:
-    """Each text cleaned; what is missing becomes empty. Raises `BadInput` for other values."""
-    texts = texts.where(texts.notna(), "")
-    kinds = sorted({type(text).__name__ for text in texts} - {"str"})
-    if kinds:
-        raise BadInput(f"the text column of {name} holds {' and '.join(kinds)} values, not text")
-    return [clean(text) for text in texts]
+def raw_texts(column: pd.Series, name: object) -> list[str]:
+    """The texts as they are; a missing one is empty. Raises `BadInput` with the row of another."""
+    for row, text in column[column.notna()].items():
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise BadInput(f"{name}, row {row}: {column.name} holds {kind}, not text")
+    return column.where(column.notna(), "").tolist()
 
 
 def text_labels(labels: pd.Series, name: str) -> pd.Series:

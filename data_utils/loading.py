@@ -12,9 +12,9 @@ import pandas as pd
 from boundary import BadInput, expanded, reading
 
 from .bundled import TASKS, read_task
-from .cleaning import clean_texts, label_warnings, reasons, sorted_names, text_labels
+from .cleaning import clean, label_warnings, raw_texts, reasons, sorted_names, text_labels
 from .columns import choose_columns, group_warnings, is_missing, some
-from .files import READERS, encoding_of, read_frame
+from .files import READERS, read_frame
 from .task import Task
 
 EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
@@ -61,7 +61,7 @@ def load_task(
 
 
 def _joined(frames, columns, name, notes):
-    """All splits in one frame: text, label, split, row and perhaps group."""
+    """All splits in one frame: text, label, perhaps group, split and file_row."""
     joined = []
     for split in ("test", "validation", "train"):  # a text or group of two stays in the first
         if split not in frames:
@@ -77,9 +77,10 @@ def _joined(frames, columns, name, notes):
         elif absent:
             raise BadInput(f"the {split} texts of {name} have no column {absent[0]!r}")
         else:
-            joined.append(part.assign(split=split, row=frame.index))
+            joined.append(part.assign(split=split, file_row=frame.index))
     rows = pd.concat(joined, ignore_index=True)
-    rows["text"] = pd.Series(clean_texts(rows["text"], name), dtype=object)
+    texts = [clean(text) for text in raw_texts(rows.set_index("file_row")["text"], name)]
+    rows["text"] = pd.Series(texts, dtype=object)
     rows["label"] = text_labels(rows["label"].astype(object), name)
     if "group" in rows:
         rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
@@ -96,9 +97,8 @@ def _kept(rows, group, name, notes):
         if split not in set(kept["split"]):
             raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
         notes += [f"left out of {split}: {listed}"] if listed else []
-    left_out = left_out[["split", "row", "reason", "text"]]
-    kept = kept.drop(columns=["row", "reason"])
-    return kept.reset_index(drop=True), left_out.reset_index(drop=True)
+    left_out = left_out.rename(columns={"file_row": "row"})[["split", "row", "reason", "text"]]
+    return kept.drop(columns="reason").reset_index(drop=True), left_out.reset_index(drop=True)
 
 
 def _read(name):
@@ -108,36 +108,21 @@ def _read(name):
         path = expanded(name)
         if name in TASKS:
             return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
-        if (path / "train").is_dir():
-            return _by_split([p for p in path.iterdir() if p.is_dir()], path, _read_classes), plain
         if path.is_dir():
-            files = [file for file in path.iterdir() if file.suffix.lower() in READERS]
-            return _by_split(files, path, read_frame), {}
+            return _read_folder(path), {}
         return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
 
 
-def _by_split(paths, folder, read_one):
-    """What is read of the one file or folder of each split."""
-    paths = sorted(path for path in paths if path.stem in SPLITS)
-    splits = {SPLITS[path.stem]: path for path in paths}
-    if "train" not in splits or len(splits) < len(paths):
-        raise BadInput(
-            f"the folder {folder} has {', '.join(p.name for p in paths) or 'no data'}; expected "
-            f"one file a split, train{'|'.join(READERS)}, or folders train/<label>/*.txt"
-        )
-    return {split: read_one(path) for split, path in splits.items()}
-
-
-def _read_classes(folder):
-    """A frame of <label>/*.txt; aclImdb's unlabelled part is left."""
-    rows = []
-    for file in sorted(folder.glob("*/*.txt")):
-        if file.parent.name != "unsup":
-            with reading(str(file)):
-                rows.append((file.read_text(encoding_of(file)), file.parent.name))
-    if not rows:
-        raise BadInput(f"the folder {folder} has no files <label>/*.txt")
-    return pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+def _read_folder(folder):
+    """The frames of a folder with one file a split."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in READERS]
+    files = sorted(file for file in files if file.stem in SPLITS)
+    splits = {SPLITS[file.stem]: file for file in files}
+    if "train" not in splits or len(splits) < len(files):
+        there = ", ".join(file.name for file in files) or "no data"
+        expected = f"expected one file a split, train{'|'.join(READERS)}"
+        raise BadInput(f"the folder {folder} has {there}; {expected}")
+    return {split: read_frame(file) for split, file in splits.items()}
 
 
 def _read_hub(name):

@@ -40,14 +40,15 @@ class Task:
     """Clean texts with labels, perhaps in groups."""
 
     name: str
-    rows: pd.DataFrame  # text, label (0 to C - 1), split and, if group is not None, group
+    # text, label (0 to C - 1), perhaps group; split; file_row, of a CSV file: the header is 1
+    rows: pd.DataFrame
     label_names: list[str]
     notes: list[str]  # what was understood, and left out, in words
     warnings: list[str]  # what spoils a comparison
     group: str | None  # the column of groups
     text_column: str
     label_column: str
-    left_out: pd.DataFrame  # split, row (of a CSV file: the header is 1), reason, text
+    left_out: pd.DataFrame  # split, row (of the file), reason, text
     folds: dict = field(default_factory=dict)  # by number and seed: with groups they take seconds
 
     @property
@@ -59,7 +60,7 @@ class Task:
     def digest(self) -> str:
         """SHA-256 of all texts, labels, splits and groups, and of the labels' names."""
         digest = hashlib.sha256(repr(self.label_names).encode())
-        for column in self.rows:
+        for column in self.rows.columns.drop("file_row"):
             cells = "\0".join(map(str, self.rows[column]))
             digest.update(f"{column}\0{cells}\0".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

@@ -65,7 +65,7 @@ class Architecture:
 # ---------------------------------------------------------------------------- encoders
 
 
-def first_token(config, hidden, attention_mask):
+def _first_token(config, hidden, attention_mask):
     """(N, T, d) -> (N, d)"""
     return hidden[:, 0]
 
@@ -96,7 +96,7 @@ DISTILBERT = Architecture(
     head=("pre_classifier", "classifier"),
     encoder_dropouts=("dropout", "attention_dropout"),
     head_dropout="seq_classif_dropout",
-    own_pooling=first_token,
+    own_pooling=_first_token,
     classify=lambda model, features: model.classifier(
         model.dropout(model.pre_classifier(features).relu())
     ),
@@ -117,7 +117,7 @@ BERT = Architecture(
     head=("bert.pooler.dense", "classifier"),
     encoder_dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob"),
     head_dropout="classifier_dropout",
-    own_pooling=first_token,
+    own_pooling=_first_token,
     classify=_bert_classify,
 )
 

@@ -30,8 +30,7 @@ from transformers import PreTrainedModel
 
 from boundary import BadInput
 
-from .architectures import architecture_of, first_token
-from .fast import first_token_alone
+from .architectures import architecture_of
 from .frozen_blocks import outside_blocks, running_from, states_after
 from .pooling import POOLINGS, LayersHead, mean_of_tokens, means_of_inputs
 
@@ -69,13 +68,6 @@ class PeftModel(nn.Module):
     def adapt(self) -> None:
         """Add or unfreeze the parameters that the method trains besides the head."""
         raise NotImplementedError
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config of this method, and its tensors by peft's names, without the head.
-
-        Raises `BadInput` where peft has no form for it.
-        """
-        raise BadInput(f'peft has no form for {type(self).__name__}; use format="onnx"')
 
     def relative_rate(self, parameter: str) -> float:
         """The factor on the run's learning rate for a trained parameter of this name."""
@@ -147,9 +139,6 @@ class PeftModel(nn.Module):
         with ExitStack() as stack:
             if frozen:
                 stack.enter_context(running_from(self.pretrained, k, hidden))
-            if self.pooling == "first" and row.own_pooling is first_token:
-                # Without this line the features are the same, and steps slower.
-                stack.enter_context(first_token_alone(self.blocks[-1], row))
             if self.pooling == "layers":
                 later = self.blocks[k + 1 if frozen else 0 :]  # `pooled` has x_0 ... x_k
                 means = stack.enter_context(means_of_inputs(later, attention_mask))

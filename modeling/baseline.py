@@ -31,6 +31,13 @@ INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small
 WORDS = {"ngram_range": (1, 2), "sublinear_tf": True}
 
 
+def vectorizer_of(words: list[str], idf: np.ndarray) -> TfidfVectorizer:
+    """Texts -> rows of TF-IDF, by the V words and pairs of words, and their idf (V,)."""
+    vectorizer = TfidfVectorizer(**WORDS, vocabulary=words)
+    vectorizer.idf_ = idf
+    return vectorizer
+
+
 @dataclass(frozen=True, eq=False)
 class TfidfClassifier:
     """Logistic regression on words and pairs of words."""
@@ -48,20 +55,6 @@ class TfidfClassifier:
             logits = self.words.transform(texts) @ self.weight.T + self.bias
         return torch.from_numpy(log_softmax(logits, 1)).float()
 
-    def to_tensors(self) -> tuple[dict[str, Tensor], list[str]]:
-        """All that `from_tensors` needs: tensors, and the V words and pairs of words."""
-        arrays = {"idf": self.words.idf_, "weight": self.weight, "bias": self.bias}
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return tensors, self.words.get_feature_names_out().tolist()
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], vocabulary: list[str]) -> "TfidfClassifier":
-        """The classifier that `to_tensors` gave. Raises `BadInput` for other tensors."""
-        arrays = _checked(tensors, ("idf", "weight", "bias"), len(vocabulary))
-        words = TfidfVectorizer(**WORDS, vocabulary=vocabulary)
-        words.idf_ = arrays["idf"]
-        return cls(words, arrays["weight"], arrays["bias"])
-
 
 @dataclass(frozen=True, eq=False)
 class ProbeClassifier:
@@ -71,7 +64,6 @@ class ProbeClassifier:
     bias: np.ndarray  # (C,)
     C: float | None = None
     validation_loss: float | None = None
-    pooling: str | None = None  # of its features
 
     def log_probabilities(self, features: np.ndarray) -> Tensor:
         """Of the features of n texts, (n, R d) or (n, R, d): (n, C) in float32."""
@@ -79,17 +71,6 @@ class ProbeClassifier:
         parts = np.array_split(features, 1 + len(features) // 1000)  # they are wide
         logits = np.concatenate([part.astype(np.float64) @ self.weight.T for part in parts])
         return torch.from_numpy(log_softmax(logits + self.bias, 1)).float()
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], None]:
-        """W and b; no words."""
-        return {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}, None
-
-    @classmethod
-    def from_tensors(
-        cls, tensors: dict[str, Tensor], pooling: str | None = None
-    ) -> "ProbeClassifier":
-        """The classifier that `to_tensors` gave. Raises `BadInput` for other tensors."""
-        return cls(**_checked(tensors, ("weight", "bias")), pooling=pooling)
 
 
 def fit_tfidf(
@@ -121,7 +102,6 @@ def fit_probe(
     labels: Sequence[int],
     groups: Sequence[str] | None = None,
     classes: int | None = None,
-    pooling: str | None = None,
 ) -> ProbeClassifier:
     """Fit to a frozen encoder's features of n texts, (n, R d) or (n, R, d); else as `fit_tfidf`.
 
@@ -133,7 +113,7 @@ def fit_probe(
         scaler, z, back = standardise(features)
         weight, bias, *chosen = fit_regression(INVERSE_PENALTIES[PROBE], z, labels, groups, classes)
         weight = back(weight) / scaler.scale_
-        return ProbeClassifier(weight, bias - weight @ scaler.mean_, *chosen, pooling)
+        return ProbeClassifier(weight, bias - weight @ scaler.mean_, *chosen)
 
 
 def choose_pooling(
@@ -149,20 +129,3 @@ def choose_pooling(
             z = standardise(features)[1]
             losses[pooling] = choose_penalty(INVERSE_PENALTIES[PROBE], z, labels, groups)[1]
     return "layers" if losses["mean"] is None else min(losses, key=losses.get)
-
-
-def _checked(tensors, names, columns=None):
-    """The named tensors as float64 arrays. Raises `BadInput` where they fit no classifier."""
-    if tensors.keys() != set(names):
-        raise BadInput(f"the tensors are {sorted(tensors)}; expected {sorted(names)}")
-    arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
-    weight, bias = arrays["weight"], arrays["bias"]
-    shapes = {name: array.shape for name, array in arrays.items()}
-    expected = {"weight": (len(bias), columns or weight.shape[-1]), "bias": (len(bias),)}
-    if "idf" in names:
-        expected["idf"] = (columns,)
-    if shapes != {name: expected[name] for name in names}:
-        raise BadInput(f"the tensors have the shapes {shapes}; expected {expected}")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise BadInput("the tensors have values that are not finite")
-    return arrays

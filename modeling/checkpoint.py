@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,11 +26,10 @@ from data_utils import ENCODERS
 from records import DAMAGED
 
 from .base import PeftModel
-from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier
+from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier, vectorizer_of
 from .methods import Method, method_of
 
 TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
-OF_A_RUN = ("run.json", "history.csv", "unfinished.pt", ".lock", TENSORS)
 
 
 class About(BaseModel):
@@ -54,24 +55,25 @@ def save_checkpoint(
     """Write `classifier` to `folder`, so that `load_finetuned` brings it back.
 
     `about` has base_model, encoder_digest, label_names, max_tokens, truncation, text_column, and
-    pooling where the classifier does not know its own.
+    of a probe the pooling.
     """
     base = about["base_model"]
     if base not in ENCODERS and Path(base).is_dir():
         about = about | {"base_model": str(Path(base).resolve())}
     if isinstance(classifier, PeftModel):
-        method, tensors = method_of(classifier), classifier.trainable_parameters()
-        about = about | {"hyperparameters": classifier.hyperparameters}
+        tensors = classifier.trainable_parameters()
+        choice = {"hyperparameters": classifier.hyperparameters, "pooling": classifier.pooling}
+        about = about | choice | {"method": method_of(classifier)}
     else:
-        method = TFIDF if isinstance(classifier, TfidfClassifier) else PROBE
-        tensors, words = classifier.to_tensors()
-    if method == TFIDF:  # it has no encoder
-        about = {name: about[name] for name in ("label_names", "text_column")}
+        tensors = {name: torch.from_numpy(getattr(classifier, name)) for name in ("weight", "bias")}
+        about = about | {"method": PROBE}
+    if isinstance(classifier, TfidfClassifier):  # it has no encoder
+        tensors["idf"] = torch.from_numpy(classifier.words.idf_)
+        words = classifier.words.get_feature_names_out().tolist()
         write(folder / WORDS, json.dumps(words, ensure_ascii=False) + "\n")
-    else:
-        about = about | {"pooling": classifier.pooling or about.get("pooling")}
+        about = {name: about[name] for name in ("label_names", "text_column")} | {"method": TFIDF}
     save_tensors(tensors, folder / TENSORS)
-    _write_about(folder, About(**about | {"method": method}))
+    _write_about(folder, About(**about))
 
 
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
@@ -102,13 +104,9 @@ def checkpoint_folder(folder: Path) -> Path:
     for place in (folder, folder / "final"):
         if (place / ABOUT).is_file():
             return place
-    expected = "expected the folder of a run, or of a final model"
-    if not folder.is_dir():
-        raise BadInput(f"{folder} is no folder; {expected}")
-    if any((folder / name).exists() for name in OF_A_RUN):
-        raise BadInput(f"{folder} has no {ABOUT}, its run is unfinished; resume the experiment")
     if runs := sorted(path.parent.name for path in folder.glob(f"*/{ABOUT}")):
         raise BadInput(f"{folder} has no final model; give one of its runs: {', '.join(runs)}")
+    expected = "expected the folder of a run that has finished, or of a final model"
     raise BadInput(f"{folder} has no {ABOUT}; {expected}")
 
 
@@ -136,15 +134,17 @@ def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifi
     """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
     path = folder / TENSORS
     with reading(str(path), DAMAGED):
-        tensors = load_file(path)
-        try:
-            if about.method == PROBE:
-                classifier = ProbeClassifier.from_tensors(tensors, about.pooling)
-            else:
-                words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-                classifier = TfidfClassifier.from_tensors(tensors, words)
-            if len(classifier.bias) != len(about.label_names):
-                raise BadInput(f"it has {len(classifier.bias)} labels")
-        except BadInput as error:
-            raise BadInput(f"{path}: {error}; {DAMAGED}") from None
-    return classifier
+        arrays = {name: tensor.double().numpy() for name, tensor in load_file(path).items()}
+        C, columns = len(about.label_names), arrays["weight"].shape[-1]
+        expected, words = {"bias": (C,)}, None
+        if about.method == TFIDF:
+            words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+            expected["idf"], columns = (len(words),), len(words)
+        expected["weight"] = C, columns
+        is_finite = all(np.isfinite(array).all() for array in arrays.values())
+        if {name: array.shape for name, array in arrays.items()} != expected or not is_finite:
+            raise ValueError(f"expected finite tensors of the shapes {expected}")
+        weight, bias = arrays["weight"], arrays["bias"]
+        if about.method == PROBE:
+            return ProbeClassifier(weight, bias)
+        return TfidfClassifier(vectorizer_of(words, arrays["idf"]), weight, bias)

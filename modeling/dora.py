@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from boundary import BadInput
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers, wrap
+from .merging import AdaptedLinear, wrap
 
 
 class DoRALinear(AdaptedLinear):
@@ -75,14 +75,3 @@ class DoRAModel(PeftModel):
             raise BadInput(f"alpha is {alpha}; expected a finite number above 0")
         paths = self.architecture.matrices(targets, rank)
         wrap(self, blocks, paths, lambda linear: DoRALinear(linear, rank, alpha))
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names."""
-        layers, tensors = adapted_layers(self), {}
-        for path, layer in layers.items():
-            tensors[f"{path}.lora_A.weight"] = layer.dora_A
-            tensors[f"{path}.lora_B.weight"] = layer.dora_B
-            tensors[f"{path}.lora_magnitude_vector"] = layer.magnitude
-        rank, alpha = self.hyperparameters["rank"], self.hyperparameters["alpha"]
-        config = {"peft_type": "LORA", "use_dora": True, "r": rank, "lora_alpha": alpha}
-        return config | {"target_modules": list(layers)}, tensors

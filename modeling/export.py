@@ -2,11 +2,11 @@
 
     onnx            model.onnx, from token ids to probabilities, and tokenizer.json; every method
                     around an encoder, every pooling, and the probe
-    peft            adapter_config.json and adapter_model.safetensors, head included
+    peft            adapter_config.json and adapter_model.safetensors, head included; LoRA
     transformers    what `pipeline("text-classification", model=folder)` loads, updates merged
 
-peft and transformers have a form for some methods only, and for the pooling "first" alone, which
-their own classifiers compute. The model card, README.md, has the code that uses the folder.
+peft and transformers have a form for the pooling "first" alone, which their own classifiers
+compute. README.md has the code that uses the folder. No file names a path of this machine.
 """
 
 import copy
@@ -20,23 +20,66 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from boundary import BadInput, replacing, writing
+from data_utils import ENCODERS
 
 from .base import PeftModel
-from .card import model_card, published
 from .fast import use_fast_attention
-from .merging import merge
+from .lora import LoRAModel
+from .merging import adapted_layers, merge
 from .methods import method_of
 from .reft import LoReFT
 
 PREFIX = "base_model.model."  # peft's, before every name
 USE_ONNX = 'use format="onnx"'
 LARGEST = 2**30  # bytes of weights within model.onnx; more are a file beside it
+CODE = {  # of README.md
+    "onnx": r"""
+import json
+import re
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+session = onnxruntime.InferenceSession("model.onnx")
+tokenizer = Tokenizer.from_file("tokenizer.json")  # it truncates and pads
+with open("config.json") as file:
+    labels = json.load(file)["id2label"]
+
+def classify(texts):
+    texts = [re.sub(r"<br\s*/?>", " ", text).strip() for text in texts]  # as in training
+    encoded = tokenizer.encode_batch(texts)
+    names = {"input_ids": "ids", "attention_mask": "attention_mask"}
+    inputs = {name: np.array([getattr(e, n) for e in encoded]) for name, n in names.items()}
+    (probabilities,) = session.run(None, inputs)  # (texts, labels)
+    return [(labels[str(row.argmax())], float(row.max())) for row in probabilities]
+
+print(classify(["A text."]))
+""",
+    "peft": """
+import peft
+import transformers
+
+base = transformers.AutoModelForSequenceClassification.from_pretrained(
+    {base!r}, id2label={labels!r}, pad_token_id={pad}
+)
+model = peft.PeftModel.from_pretrained(base, ".")
+tokenizer = transformers.AutoTokenizer.from_pretrained(".")
+""",
+    "transformers": """
+import transformers
+
+classify = transformers.pipeline("text-classification", model=".", truncation=True)
+print(classify(["A text."]))
+""",
+}
 
 
 def export(finetuned, folder: Path, format: str) -> None:
@@ -50,15 +93,35 @@ def export(finetuned, folder: Path, format: str) -> None:
         raise BadInput(f"{about.method} has no form for other programs; {remedy}")
     if encoder.probe and format != "onnx":
         raise BadInput(f"{format} has no form for a probe; {USE_ONNX}")
+    if encoder.model.pooling != "first" and format != "onnx":
+        raise BadInput(
+            f"{format} has no form for the pooling {encoder.model.pooling!r}, only for 'first', "
+            f"which its own classifier computes; {USE_ONNX}"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")
-    card = model_card(finetuned, format)
+    base, code = published(about.base_model), CODE[format].strip()
+    if format == "peft":
+        pad = encoder.model.pretrained.config.pad_token_id
+        code = code.format(base=base, labels=dict(enumerate(about.label_names)), pad=pad)
+    card = ModelCardData(
+        base_model=base, library_name=format, pipeline_tag="text-classification"
+    )  # as the Hugging Face hub reads it
+    title = f"# {base}, fine-tuned with {about.method}"
+    readme = f"---\n{card.to_yaml()}\n---\n\n{title}\n\n```python\n{code}\n```\n"
     with writing(folder), replacing(folder) as new:
         new.mkdir()
-        formats[format](encoder, new, published(about.base_model))
-        (new / "README.md").write_text(card, encoding="utf-8")
+        formats[format](encoder, new, base)
+        (new / "README.md").write_text(readme, encoding="utf-8")
         for file in new.iterdir():  # some libraries write what their user alone may read
             file.chmod((new / "README.md").stat().st_mode)
+
+
+def published(base: str) -> str:
+    """An encoder's name on the hub; of a local folder its last name alone."""
+    if base in ENCODERS:
+        return f"sentence-transformers/{ENCODERS[base]}"
+    return Path(base).name if Path(base).is_absolute() or Path(base).is_dir() else base
 
 
 # ---------------------------------------------------------------------------- ONNX
@@ -99,7 +162,7 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
-    with torch.no_grad(), warnings.catch_warnings(action="ignore"), _silent("torch", "onnxscript"):
+    with torch.no_grad(), _silent():
         program = torch.onnx.export(
             graph,
             (ids, mask),
@@ -116,17 +179,14 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
 
 
 @contextmanager
-def _silent(*libraries: str) -> Iterator[None]:
-    """Within it libraries log errors alone."""
-    loggers = [logging.getLogger(name) for name in libraries]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def _silent() -> Iterator[None]:
+    """Within it nothing warns, and libraries log errors alone."""
+    logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
@@ -155,15 +215,12 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
 
     Raises `BadInput` for adapters and whatever else adds weights to the architecture.
     """
-    _check_pooling(encoder.model, "transformers")
     merged = plain_copy(encoder.model).pretrained
     with torch.device("meta"):
         expected = type(merged)(merged.config).state_dict().keys()
     if merged.state_dict().keys() != expected:
-        raise BadInput(
-            f"transformers has no class with the weights that {method_of(encoder.model)} adds; "
-            + USE_ONNX
-        )
+        added = f"the weights that {method_of(encoder.model)} adds"
+        raise BadInput(f"transformers has no class with {added}; {USE_ONNX}")
     merged.config.problem_type = "single_label_classification"  # else a base's own
     merged.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
@@ -172,30 +229,30 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
 def export_peft(encoder, folder: Path, base: str) -> None:
     """What peft loads around the encoder, head included; it has no place for the labels.
 
-    Raises `BadInput` for a method that peft has no form for.
+    Raises `BadInput` for another method than LoRA.
     """
     model = encoder.model
-    _check_pooling(model, "peft")
-    config, tensors = model.to_peft()
-    if not config["target_modules"]:
+    if not isinstance(model, LoRAModel):
+        raise BadInput(f"only lora goes to peft, and this is {method_of(model)}; {USE_ONNX}")
+    layers, choice = adapted_layers(model), model.hyperparameters
+    if not layers:
         raise BadInput("no layer is adapted (merged, or blocks=0), which peft refuses")
-    config |= {
+    config = {
+        "peft_type": "LORA",
         "task_type": "SEQ_CLS",
         "base_model_name_or_path": base,
         "inference_mode": True,
+        "r": choice["rank"],
+        "lora_alpha": choice["alpha"],
+        "lora_dropout": choice["dropout"],
+        "use_rslora": choice["rslora"],
+        "target_modules": list(layers),
         "modules_to_save": list(model.architecture.head),
     }
-    trained = model.trainable_parameters().items()
-    tensors |= {name: p for name, p in trained if model.architecture.in_head(name)}
-    tensors = {PREFIX + name: p.detach().cpu().contiguous() for name, p in tensors.items()}
+    tensors = {}
+    for name, parameter in model.trainable_parameters().items():
+        name = name if model.architecture.in_head(name) else f"{name}.weight"
+        tensors[PREFIX + name] = parameter.detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     encoder.tokenizer.save_pretrained(folder)
-
-
-def _check_pooling(model, library):
-    if model.pooling != "first":
-        raise BadInput(
-            f"{library} has no form for the pooling {model.pooling!r}, only for 'first', which "
-            f"its own classifier computes; {USE_ONNX}"
-        )

@@ -1,6 +1,6 @@
-"""Faster forms of some operations; the results are those of the plain forms, to rounding.
+"""Attention that suits the device; the results are those of transformers' own, to rounding.
 
-`use_fast_attention`, on a CPU: attention as three operations.
+On a CPU, attention as three operations:
 
     scores = q k^T / sqrt(d_h) + mask        (N, H, T, T)     H heads of width d_h
     output = softmax(scores) v               (N, H, T, d_h)
@@ -12,16 +12,12 @@ attention from there. MPNet does not, and adds a bias of relative positions to t
 forward pass is replaced. On a GPU, PyTorch's fused attention, always with a mask: transformers
 leaves out a mask that hides nothing, and to know that, it waits for the device at every forward
 pass.
-
-`first_token_alone`, for the pooling "first": the last block for the first token and no other.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -104,23 +100,3 @@ AttentionInterface.register(PLAIN, plain_attention)
 AttentionMaskInterface.register(PLAIN, _mask)
 AttentionInterface.register(MASKED, sdpa_attention_forward)
 AttentionMaskInterface.register(MASKED, _every_mask)
-
-
-@contextmanager
-def first_token_alone(block: nn.Module, architecture) -> Iterator[None]:
-    """Within it, `block` (N, T, d) -> (N, 1, d): the first token's output and no other.
-
-    The other tokens of the last block serve as keys and values alone. So the output projection of
-    attention, and the first norm, which the feed-forward half follows, get the first token alone.
-    """
-
-    def keep_first(layer, inputs):
-        return inputs[0][:, :1]  # (N, T, d) -> (N, 1, d)
-
-    paths = architecture.projections["o"], architecture.norms[0]
-    hooks = [block.get_submodule(path).register_forward_pre_hook(keep_first) for path in paths]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

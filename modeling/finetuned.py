@@ -31,7 +31,7 @@ from .export import export
 from .fast import use_fast_attention
 from .inference import features, predict, tokens_at_once
 from .loading import encoder_digest, load_config, load_pretrained, load_tokenizer
-from .methods import Method
+from .methods import METHODS
 
 AT_ONCE = 512  # texts that are tokenised and computed together, those of similar length
 
@@ -77,14 +77,8 @@ class Combination:
 class Finetuned:
     """Call it with a text or several; it computes where its model is."""
 
-    def __init__(
-        self,
-        classifier: EncoderClassifier | TfidfClassifier | Combination,
-        about: About,
-        folder: Path | None = None,
-    ):
+    def __init__(self, classifier: EncoderClassifier | TfidfClassifier | Combination, about: About):
         self.classifier, self.about = classifier, about
-        self.folder = folder  # of the run, if it is one's: the model card reads its record
         self.label_names = about.label_names
 
     def __call__(self, texts: Texts) -> tuple[str, float] | list[tuple[str, float]]:
@@ -118,7 +112,7 @@ class Finetuned:
         return found
 
     def export(self, folder: str | Path, format: str = "onnx") -> None:
-        """Write it as "onnx", "peft" or "transformers", with a model card, to a new folder.
+        """Write it as "onnx", "peft" or "transformers" to a new folder, with the code that uses it.
 
         Raises `BadInput` where the format has no form for it, or the folder is not empty.
         """
@@ -149,16 +143,15 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
     """
     folder = checkpoint_folder(expanded(folder))
     about = read_about(folder)
-    return Finetuned(_classifier(folder, about, base), about, folder)
+    if not about.parts:
+        return Finetuned(_classifier(folder, about, base), about)
+    parts = [load_finetuned(folder / part, base) for part in about.parts]
+    if any(part.label_names != about.label_names for part in parts):
+        raise BadInput(f"the parts of {folder} have different labels; train it again")
+    return Finetuned(Combination([part.classifier for part in parts]), about)
 
 
 def _classifier(folder, about, base):
-    if about.parts:
-        folders = [checkpoint_folder(folder / part) for part in about.parts]
-        parts = [(part, read_about(part)) for part in folders]
-        if any(part.label_names != about.label_names for _, part in parts):
-            raise BadInput(f"the parts of {folder} have different labels; train it again")
-        return Combination([_classifier(*part, base) for part in parts])
     if about.method == TFIDF:
         return load_baseline(folder, about)
     probe = load_baseline(folder, about) if about.method == PROBE else None
@@ -183,7 +176,7 @@ def _encoder(folder, about, base):
             f"{base or about.base_model} is not the encoder that {folder} was trained with: its "
             "config, tokenizer or weights differ; give the right one as base"
         )
+    method = METHODS["head" if about.method == PROBE else about.method]
     values = about.hyperparameters.items()  # JSON has no tuples
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
-    method = Method("head", {}) if about.method == PROBE else Method(about.method, values)
-    return method.build(pretrained, about.pooling), tokenizer
+    return method(pretrained, about.pooling, **values), tokenizer

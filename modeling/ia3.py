@@ -16,7 +16,7 @@ Where we differ: ModernBERT keeps q, k and v in one matrix, of which all outputs
 from torch import Tensor, nn
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers, wrap
+from .merging import AdaptedLinear, wrap
 
 
 class IA3Linear(AdaptedLinear):
@@ -58,12 +58,3 @@ class IA3Model(PeftModel):
         k, v, down = (self.architecture.projections[name] for name in ("k", "v", "down"))
         wrap(self, blocks, dict.fromkeys((k, v)), lambda linear: IA3Linear(linear, of_inputs=False))
         wrap(self, blocks, [down], lambda linear: IA3Linear(linear, of_inputs=True))
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names."""
-        layers, tensors = adapted_layers(self), {}
-        for path, layer in layers.items():
-            tensors[f"{path}.ia3_l"] = layer.ia3_l.unsqueeze(0 if layer.of_inputs else 1)
-        down = [path for path, layer in layers.items() if layer.of_inputs]
-        config = {"peft_type": "IA3", "target_modules": list(layers), "feedforward_modules": down}
-        return config, tensors

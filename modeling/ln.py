@@ -7,8 +7,6 @@ A block has 4 d trainable parameters, or 2 d where its norms have no bias.
 Where we differ: the norm of the embeddings stays frozen, so that frozen blocks are computed once.
 """
 
-from torch import Tensor
-
 from .base import PeftModel
 
 
@@ -22,14 +20,3 @@ class LNModel(PeftModel):
         for block in self.last_blocks(blocks):
             for path in self.architecture.norms:
                 block.get_submodule(path).requires_grad_(True)
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names."""
-        named = self.trainable_parameters().items()
-        norms = {name: p for name, p in named if not self.architecture.in_head(name)}
-        paths = list(dict.fromkeys(name.rpartition(".")[0] for name in norms))
-        tensors = {}
-        for name, parameter in norms.items():
-            path, _, kind = name.rpartition(".")
-            tensors[f"{path}.ln_tuning_layers.{kind}"] = parameter
-        return {"peft_type": "LN_TUNING", "target_modules": paths}, tensors

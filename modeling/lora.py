@@ -11,7 +11,6 @@ Section 4.1. A chosen matrix W0 stays frozen, and learns an update of rank r bes
 
 Section 4.2 adapts the attention projections only; which matrices is a choice here (`targets`).
 Where we differ: A is Kaiming-uniform as in the authors' code, where the text says Gaussian.
-PiSSA, another start of A and B, is pissa.py.
 """
 
 import math
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 from boundary import BadInput
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers, wrap
+from .merging import AdaptedLinear, wrap
 
 
 class LoRALinear(AdaptedLinear):
@@ -43,10 +42,6 @@ class LoRALinear(AdaptedLinear):
         update = F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B)
         return self.linear(x) + self.scaling * update
 
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """B (d_out, r) and A (r, d_in), whose scaled product is what training has added to W0."""
-        return self.lora_B, self.lora_A
-
     def merged_weight(self) -> Tensor:
         """W0 + (alpha / r) B A, (d_out, d_in), in float64 on the CPU."""
         A, B = self.lora_A.cpu().double(), self.lora_B.cpu().double()
@@ -63,40 +58,23 @@ class LoRAModel(PeftModel):
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
         rslora: bool = False,
-        pissa: bool = False,
         b_rate: float = 1.0,
         blocks: int | None = None,
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
         In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
-        (arXiv:2312.03732); `pissa` starts at the principal part of W0 (arXiv:2404.02948); B learns
-        `b_rate` times as fast as A and the head (LoRA+, arXiv:2402.12354). Raises `BadInput` for an
-        unknown target, no target, a part of a fused matrix, a rank below 1 or, with `pissa`, above
-        a matrix's, an `alpha` or a `b_rate` that is not a finite number above 0, or more blocks
-        than there are.
+        (arXiv:2312.03732); B learns `b_rate` times as fast as A and the head (LoRA+,
+        arXiv:2402.12354). Raises `BadInput` for an unknown target, no target, a part of a fused
+        matrix, a rank below 1, an `alpha` or a `b_rate` that is not a finite number above 0, or
+        more blocks than there are.
         """
-        from .pissa import PiSSALinear  # not above: it is made of this file's layer
-
         for name, value in (("alpha", alpha), ("b_rate", b_rate)):
             if not 0 < value < math.inf:
                 raise BadInput(f"{name} is {value}; expected a finite number above 0")
-        layer = PiSSALinear if pissa else LoRALinear
         paths = self.architecture.matrices(targets, rank)
-        wrap(self, blocks, paths, lambda linear: layer(linear, rank, alpha, dropout, rslora))
+        wrap(self, blocks, paths, lambda linear: LoRALinear(linear, rank, alpha, dropout, rslora))
 
     def relative_rate(self, parameter: str) -> float:
         """How many times as fast as the head a parameter of this name learns."""
         return self.hyperparameters["b_rate"] if parameter.endswith(".lora_B") else 1.0
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names; PiSSA as a LoRA of twice the rank."""
-        layers, choice, tensors = adapted_layers(self), self.hyperparameters, {}
-        for path, layer in layers.items():
-            tensors[f"{path}.lora_B.weight"], tensors[f"{path}.lora_A.weight"] = layer.factors()
-        config = {"peft_type": "LORA", "r": choice["rank"], "lora_alpha": choice["alpha"]}
-        if choice["pissa"]:
-            config["r"] *= 2
-            config["lora_alpha"] *= math.sqrt(2) if choice["rslora"] else 2
-        config |= {"lora_dropout": choice["dropout"], "use_rslora": choice["rslora"]}
-        return config | {"target_modules": list(layers)}, tensors

@@ -1,6 +1,7 @@
 """How a method is typed, and what its folder is called: text in, a safe file name out."""
 
 import ast
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -39,20 +40,10 @@ def _read_call(node):
 def in_file_name(value: Any) -> str:
     """A hyperparameter's value in letters that every file name can have; no two values share one.
 
-    A text that reads as another literal keeps its quotes: 1 is 1, and '1' is %271%27.
+    A text that is no plain word keeps its quotes: 1 is 1, and '1' is %271%27.
     """
     if isinstance(value, tuple):  # ("q", "v") is q+v, ("q",) is q+
         return "+".join(map(in_file_name, value)) + "+" * (len(value) < 2)
-    if isinstance(value, str) and not _reads_as_literal(value):
-        return quote(value, safe="")
+    if isinstance(value, str) and re.fullmatch("[a-z]+", value) and value not in ("inf", "nan"):
+        return value
     return quote(repr(value), safe="")
-
-
-def _reads_as_literal(text):
-    for read in (ast.literal_eval, float):
-        try:
-            read(text)
-            return True
-        except UNREADABLE:
-            continue
-    return False

@@ -12,16 +12,13 @@ A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
 
 import inspect
-import os
-import traceback
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from transformers import PreTrainedModel
 
-import hardware
-from boundary import BadInput, reason
+from boundary import BadInput, reading
 
 from .adapter import AdapterModel
 from .base import PeftModel
@@ -50,6 +47,7 @@ METHODS: dict[str, type[PeftModel]] = {
 }
 BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
 NOT_OF_ADAPT = ("learning_rate", "labels")  # what every method can be given beside them
+TARGETS = ("q", "k", "v", "o", "up", "down", "gate")  # in this order, however they are given
 LARGEST = 3.4e38  # of float32
 
 
@@ -61,25 +59,23 @@ def method_of(model: PeftModel) -> str:
 def hyperparameters_of(name: str) -> dict[str, Any]:
     """A method's hyperparameters with defaults: those of its `adapt`, and the learning rate.
 
-    Raises `BadInput` that names the method's file and line where a default is no literal.
+    Raises `BadInput` where a default is no literal, as a file or a command line holds them.
     """
     if name in BASELINES:
         return dict(BASELINES[name])
     method = METHODS[name]
     parameters = list(inspect.signature(method.adapt).parameters.values())[1:]
     for parameter in parameters:
+        of = f"{parameter.name!r} of {method.__name__}.adapt"
         if parameter.name in NOT_OF_ADAPT:
-            taken = f"{parameter.name!r} is something every method can be given"
-            raise BadInput(f"{_place(method.adapt)}: {taken}; give the argument another name")
+            raise BadInput(f"{of}: every method can be given that; give it another name")
         if not _is_literal(parameter.default):
-            kind, default = type(parameter.default).__name__, f"{parameter.default!r:.60}"
-            shown = "missing" if parameter.default is parameter.empty else f"{kind} {default}"
-            raise BadInput(
-                f"{_place(method.adapt)}: the default of {parameter.name} is {shown}; expected a "
-                "number, a text, True, False, None, or a tuple of these"
-            )
+            is_missing = parameter.default is parameter.empty
+            default = "no default" if is_missing else f"the default {parameter.default!r:.60}"
+            kinds = "a number, a text, True, False, None, or a tuple of these"
+            raise BadInput(f"{of} has {default}; expected {kinds}")
     if method.learning_rate is not None:
-        _check_rates(method.learning_rate, f"{_place(method)}: the learning rate of {name}")
+        _check_rates(method.learning_rate, f"the learning rate of {method.__name__}")
     return {p.name: p.default for p in parameters} | {"learning_rate": method.learning_rate}
 
 
@@ -119,7 +115,9 @@ class Method:
             _check_rates(given["learning_rate"], f"in {text!r} the learning rate")
         values = constants.get(name, {}) | given
         if isinstance(values.get("targets"), tuple):  # their order means nothing
-            values["targets"] = tuple(sorted(values["targets"], key=_target_order))
+            values["targets"] = tuple(
+                sorted(values["targets"], key=(*TARGETS, *values["targets"]).index)
+            )
         return cls(name, values, tuple(choice for choice in choices if choice in given))
 
     @classmethod
@@ -176,23 +174,11 @@ class Method:
     def build(self, pretrained: PreTrainedModel, pooling: str = "first") -> PeftModel:
         """Put the method around a pretrained classifier, which it freezes and changes.
 
-        Raises `BadInput` that names the method's file and line where its `adapt` raises anything.
+        Raises `BadInput`, whatever `adapt` raises.
         """
         values = {k: v for k, v in self.hyperparameters.items() if k not in NOT_OF_ADAPT}
-        method = METHODS[self.name]
-        try:
-            return method(pretrained, pooling, **values)
-        except BadInput:
-            raise
-        except Exception as error:
-            if hardware.is_out_of_memory(error):
-                raise
-            place = _place(method.adapt, error)
-            line = f"{place}: {self.text} cannot adapt the model ({reason(error)})"
-            raise BadInput(line) from error
-
-
-# ---------------------------------------------------------------------------- own methods
+        with reading("the model", "--traceback shows where", f"adapted by {self.text}"):
+            return METHODS[self.name](pretrained, pooling, **values)
 
 
 def _is_literal(value):
@@ -207,19 +193,3 @@ def _check_rates(rates, subject):
     valid = [r for r in candidates if type(r) in (int, float) and 0 < r < LARGEST]
     if not candidates or len(valid) < len(candidates):
         raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")
-
-
-def _place(thing, error=None):
-    """The file of a class or a function, and its line or that of an error raised in this file."""
-    try:
-        file, (_, line) = inspect.getsourcefile(thing), inspect.getsourcelines(thing)
-    except (OSError, TypeError):  # typed at a prompt
-        return thing.__qualname__
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    return f"{os.path.relpath(file)}, line {lines[-1] if lines else line}"
-
-
-def _target_order(target):
-    order = ("q", "k", "v", "o", "up", "down", "gate")
-    return order.index(target) if target in order else len(order)

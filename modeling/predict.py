@@ -30,7 +30,7 @@ from tqdm import tqdm
 import boundary
 import hardware
 from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
-from data_utils import clean, read_chunks
+from data_utils import clean, raw_texts, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
@@ -95,7 +95,7 @@ def predict_file(asked: argparse.Namespace) -> None:
         classify = load_finetuned(folder, asked.base)
         with progress(total) as advance:
             for chunk in chain([first], chunks):
-                texts = texts_of(chunk[column], asked.texts)
+                texts = raw_texts(chunk[column], asked.texts)
                 empty += sum(not clean(text) for text in texts)
                 probabilities = classify.probabilities(texts, advance)
                 table = labelled(chunk, classify, probabilities, names)
@@ -103,15 +103,6 @@ def predict_file(asked: argparse.Namespace) -> None:
     print(f"{total:,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else ""))
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
-
-
-def texts_of(column: pd.Series, path: Path) -> list[str]:
-    """The texts as they are; a missing one is empty. Raises `BadInput` for what is no text."""
-    for row, text in column[column.notna()].items():
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise BadInput(f"{path}, row {row}: {column.name} holds {kind}, not text")
-    return column.fillna("").tolist()
 
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:

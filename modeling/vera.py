@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import PeftModel
-from .merging import AdaptedLinear, adapted_layers, wrap
+from .merging import AdaptedLinear, wrap
 
 
 class SharedProjections(nn.Module):
@@ -81,12 +81,3 @@ class VeRAModel(PeftModel):
         linears = [b.get_submodule(path) for b in self.last_blocks(blocks) for path in paths]
         shared = SharedProjections(linears, rank).to(self.pretrained.device, self.pretrained.dtype)
         wrap(self, blocks, paths, lambda linear: VeRALinear(linear, shared))
-
-    def to_peft(self) -> tuple[dict, dict[str, Tensor]]:
-        """peft's config, and its tensors by its names; it draws the same A and B."""
-        layers, tensors = adapted_layers(self), {}
-        for path, layer in layers.items():
-            tensors[f"{path}.vera_lambda_d"] = layer.vera_d
-            tensors[f"{path}.vera_lambda_b"] = layer.vera_b
-        config = {"peft_type": "VERA", "r": self.hyperparameters["rank"], "save_projection": False}
-        return config | {"projection_prng_key": 0, "target_modules": list(layers)}, tensors

@@ -103,6 +103,14 @@ def tiny(family="bert", seed=0, layers=2, **changes):
     return model
 
 
+def randomised(model):
+    """A method's model in eval mode, its trained parameters far from their initial values."""
+    torch.manual_seed(3)
+    for parameter in model.trainable_parameters().values():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
 def tokens(batch=3, length=7):
     """Token ids and a mask (N, T); all but the first row end in padding."""
     torch.manual_seed(1)

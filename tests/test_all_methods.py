@@ -1,26 +1,20 @@
 """What holds of every method: its start, its counts, merging, bf16, export and refusals."""
 
-from types import SimpleNamespace
-
-import peft
 import pytest
 import torch
-from conftest import tiny, tokens
-from test_reference import SIZES, config_of, randomised, wrap
+from conftest import randomised, tiny, tokens
+from test_reference import SIZES, config_of, wrap
 
 from boundary import BadInput
 from modeling import (
     METHODS,
-    LoRAModel,
     adapted_layers,
-    load_config,
-    load_pretrained,
-    load_tokenizer,
     merge,
 )
 from modeling.architectures import ARCHITECTURES
-from modeling.export import export_peft
 from modeling.reft import LoReFT
+
+OF_BLOCKS = SIZES | {"lora": {"rank": 3}}
 
 
 @pytest.mark.parametrize("method", [*SIZES, "head", "lora", "full"])
@@ -31,28 +25,45 @@ def test_a_method_starts_as_the_pretrained_model(family, method):
 
 
 def parameters_of_a_block(family):
-    """In closed form: what each method trains of a block, with biases f wide feed-forward."""
-    d, f, r, kv = 8, 12, 3, 4
-    norms = {"modernbert": 2 * d, "llama": 2 * d, "qwen2": 2 * d, "qwen3": 2 * d}.get(family, 4 * d)
-    reft = 2 * 2 * d + 2
-    common = {"ln": norms, "reft": reft}
-    if family == "modernbert":
-        dora = r * (d + 3 * d) + 3 * d + r * (d + d) + d
-        return common | {"dora": dora, "vera": 3 * d + d + 2 * r, "ia3": 3 * d + f}
-    k = kv if family in ("llama", "qwen2", "qwen3") else d
-    dora = 2 * (r * (d + d) + d) + 2 * (r * (d + k) + k)
-    vera = 2 * (d + r) + 2 * (k + r)
-    return common | {"dora": dora, "vera": vera, "ia3": 2 * k + f}
+    """In closed form: what each method trains of a block after the first.
+
+    Width d, f of the feed-forward layer, kv of keys and values; rank r, bottleneck m.
+    """
+    d, f, kv, r, m = 8, 12, 4, 3, 64
+    added = {"adapter": 2 * (2 * d * m + m + d), "reft": 2 * 2 * d + 2}
+    if family == "modernbert":  # no biases; q, k, v in one matrix, the gate in another
+        lora, vera, scales, norms = r * (d + 3 * d) + r * (d + d), 4 * d + 2 * r, 3 * d + f, 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 3 * d * f + norms
+    elif family in ("llama", "qwen2", "qwen3"):
+        lora, vera = 2 * r * (d + d) + 2 * r * (d + kv), 2 * (d + r) + 2 * (kv + r)
+        dora, scales, norms = lora + 2 * d + 2 * kv, 2 * kv + f, 2 * d
+        added["bitfit"] = biases = d + 2 * kv if family == "qwen2" else 0
+        of_heads = 2 * kv if family == "qwen3" else 0  # the norms of q and k, in heads of width 4
+        full = 2 * d * d + 2 * d * kv + 3 * d * f + norms + biases + of_heads
+    else:
+        lora, vera, scales, norms = 4 * r * (d + d), 4 * (d + r), 2 * d + f, 4 * d
+        added["bitfit"] = 4 * d + f + d + 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 2 * d * f + 2 * d + added["bitfit"]
+    added["adapter"] += norms
+    return added | dict(lora=lora, dora=dora, vera=vera, ia3=scales, ln=norms, full=full)
 
 
-@pytest.mark.parametrize("method", SIZES)
-def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family, method):
-    head, _ = METHODS["head"](tiny(family, layers=3)).count_parameters()
-    for blocks in (1, 2):
-        model = METHODS[method](tiny(family, layers=3), **SIZES[method], blocks=blocks)
-        expected = head + blocks * parameters_of_a_block(family)[method]
-        assert model.count_parameters()[0] == expected
-        assert model.frozen_blocks == 3 - blocks
+def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family):
+    d = 8
+    head = 2 * d if family in ("llama", "qwen2", "qwen3") else d * d + d + 2 * d + 2
+    for method, of_a_block in parameters_of_a_block(family).items():
+        if method == "bitfit" and not of_a_block:
+            continue  # it refuses a family without biases
+        for blocks in (0, 1, 3, None):
+            model = METHODS[method](
+                tiny(family, layers=4), **OF_BLOCKS.get(method, {}), blocks=blocks
+            )
+            trained, total = model.count_parameters()
+            assert model.frozen_blocks == 4 - (4 if blocks is None else blocks)
+            if blocks is None and method == "full":
+                assert trained == total
+            elif blocks is not None:  # the first block of ModernBERT has one norm
+                assert trained == head + blocks * of_a_block
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3"])
@@ -65,27 +76,6 @@ def test_merging_gives_the_base_models_layers_and_the_same_logits(family, method
     assert {type(m) for m in model.pretrained.modules()} == {
         type(m) for m in tiny(family).modules()
     }
-
-
-def test_pissa_starts_as_the_pretrained_model_and_its_change_is_what_training_added():
-    model = LoRAModel(tiny(), rank=3, pissa=True).eval()
-    assert (
-        model(*tokens()) - tiny()(tokens()[0], attention_mask=tokens()[1]).logits
-    ).abs().max() < 1e-12
-    randomised(model)
-    for path, layer in adapted_layers(model).items():
-        change = layer.merged_weight() - tiny().get_submodule(path).weight
-        B, A = layer.factors()
-        assert (layer.scaling * B @ A - change).abs().max() < 1e-12
-        assert torch.linalg.matrix_rank(change, atol=1e-12) == 6  # B A - B0 A0
-
-
-def test_a_reloaded_pissa_gives_bit_equal_logits():
-    """W0 without its principal part is not stored: it is computed again."""
-    model = randomised(LoRAModel(tiny(), rank=3, pissa=True))
-    fresh = LoRAModel(tiny(), rank=3, pissa=True).eval()
-    fresh.load_trained(model.trainable_parameters(), "the other")
-    assert torch.equal(fresh(*tokens()), model(*tokens()))
 
 
 def test_vera_holds_one_pair_of_matrices_which_are_the_references():
@@ -137,26 +127,8 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
         ("lora", {"alpha": float("inf")}, "alpha is inf; expected a finite number above 0"),
         ("lora", {"alpha": float("nan")}, "alpha is nan"),
         ("dora", {"alpha": float("inf")}, "alpha is inf"),
-        ("lora", {"pissa": True, "rank": 9}, "rank is 9; PiSSA has 8"),
     ],
 )
 def test_wrong_hyperparameters_are_one_line(method, wrong, line):
     with pytest.raises(BadInput, match=line):
         METHODS[method](tiny(), **wrong)
-
-
-@pytest.mark.parametrize("choice", ["dora", "vera", "ia3", "ln", "pissa"])
-def test_peft_loads_what_is_exported(model_folder, tmp_path, choice):
-    """The folder by peft's own loading, on the base model's folder."""
-    folder = str(model_folder)
-    config = load_config(folder, ["bad", "good"])
-    pretrained = load_pretrained(folder, config)
-    if choice == "pissa":
-        model = LoRAModel(pretrained, rank=3, pissa=True)
-    else:
-        model = METHODS[choice](pretrained, **SIZES[choice])
-    encoder = SimpleNamespace(model=randomised(model), tokenizer=load_tokenizer(folder, config, 16))
-    export_peft(encoder, tmp_path, folder)
-    by_peft = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    logits = by_peft(tokens()[0], attention_mask=tokens()[1]).logits
-    assert (model(*tokens()) - logits).abs().max() < 1e-4 * logits.abs().max()

@@ -40,7 +40,7 @@ BAD = {
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
         "have the label '1'; expected two",
     ),
-    "numbers as texts": (lines(text=range(40)), "int values, not text"),
+    "numbers as texts": (lines(text=range(40)), "r.jsonl, row 1: text holds int, not text"),
     "fractions": (lines(label=[0.5, 1.0] * 20), "float values" + KIND),
     "labels of two kinds": (lines(label=["0", 0] * 20), "int and str values" + KIND),
     "lists as labels": (lines(label=[[0], [1]] * 20), "list values" + KIND),

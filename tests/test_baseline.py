@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import reviews_frame
-from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -12,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from boundary import BadInput
-from modeling import PROBE, ProbeClassifier, TfidfClassifier, choose_pooling, fit_probe, fit_tfidf
+from modeling import PROBE, choose_pooling, fit_probe, fit_tfidf
 from modeling.baseline import INVERSE_PENALTIES
 
 MIDDLE = INVERSE_PENALTIES[PROBE][4]
@@ -68,7 +66,7 @@ def test_the_probe_has_the_lowest_mean_loss_over_five_folds_and_is_one_map_of_ra
     assert best == probe.C and probe.validation_loss == pytest.approx(loss, rel=1e-3)
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
     assert probe.log_probabilities(x).numpy() == pytest.approx(expected, abs=1e-6)
-    logits = torch.nn.functional.linear(torch.from_numpy(x), *probe.to_tensors()[0].values())
+    logits = torch.from_numpy(x @ probe.weight.T + probe.bias)
     assert logits.log_softmax(1).numpy() == pytest.approx(expected, abs=1e-9)
 
 
@@ -150,42 +148,11 @@ def test_a_sure_prediction_has_a_finite_loss():
         assert torch.isfinite(logs).all() and logs.min() < -800
 
 
-def test_what_is_saved_gives_the_same_log_probabilities(tmp_path):
-    train, other = reviews_frame(80), reviews_frame(40, seed=1)
-    tensors, words = (fitted := fit_tfidf(train.text, train.label)).to_tensors()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "t")
-    loaded = TfidfClassifier.from_tensors(load_file(tmp_path / "t"), words)
-    logs = loaded.log_probabilities(other.text)
-    assert torch.equal(logs, fitted.log_probabilities(other.text))
-    assert logs.dtype == torch.float32
-    assert torch.allclose(logs.exp().sum(1), torch.ones(40), atol=1e-5)
-    assert loaded.log_probabilities([]).shape == (0, 2)
-
+def test_of_no_texts_there_are_no_probabilities():
     x, labels = features(60, 3)
-    tensors, words = (fitted := fit_probe(x, labels, None, 3, "mean")).to_tensors()
-    assert words is None
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "p")
-    loaded = ProbeClassifier.from_tensors(load_file(tmp_path / "p"), "mean")
-    assert torch.equal(loaded.log_probabilities(x), fitted.log_probabilities(x))
-    assert loaded.pooling == fitted.pooling == "mean"
-    assert loaded.log_probabilities(x[:0]).shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lambda tensors: tensors.pop("bias"), "the tensors are"),
-        (lambda tensors: tensors.update(bias=torch.zeros(7)), "the tensors have the shapes"),
-        (lambda tensors: tensors.update(idf=torch.zeros(1)), "the tensors have the shapes"),
-        (lambda tensors: tensors["weight"].fill_(torch.inf), "not finite"),
-    ],
-)
-def test_tensors_that_are_no_classifiers_are_one_line(change, line):
-    train = reviews_frame(80)
-    tensors, words = fit_tfidf(train.text, train.label).to_tensors()
-    change(tensors)
-    with pytest.raises(BadInput, match=line):
-        TfidfClassifier.from_tensors(tensors, words)
+    assert fit_probe(x, labels).log_probabilities(x[:0]).shape == (0, 3)
+    words = fit_tfidf(["good film", "bad film"] * 9, [1, 0] * 9)
+    assert words.log_probabilities([]).shape == (0, 2)
 
 
 def test_texts_without_a_common_word_are_refused_in_words():

@@ -55,9 +55,6 @@ def start(earlier, tmp_path, capsys):
     frame = reviews_frame(60)
     frame.to_json(tmp_path / "reviews.jsonl", orient="records", lines=True)
     frame.to_parquet(tmp_path / "reviews.parquet", index=False)
-    for i, (text, label) in enumerate(frame.itertuples(index=False)):
-        (tmp_path / "folder" / "train" / str(label)).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "folder" / "train" / str(label) / f"{i}.txt").write_text(text)
 
     def started(*arguments):
         arguments = [a.format(tmp=tmp_path) for a in arguments]
@@ -85,7 +82,6 @@ READERS = {  # what is patched, or a text file that cannot be read: the argument
     "data_utils.files.json.loads": ((*NEW, "--dataset", "{tmp}/reviews.jsonl"), "reviews.jsonl"),
     "experiment.queue.FileLock": (LORA, "RESULTS"),
     "experiment.queue.read_state": (("--methods", "bitfit"), "unfinished.pt"),
-    "folder/train/0/0.txt": ((*NEW, "--dataset", "{tmp}/folder"), "folder/train/0/0.txt"),
     "tiny/experiment.json": (LORA, "tiny/experiment.json"),
     "lora-seed0/run.json": (LORA, "lora-seed0/run.json"),
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SPECIAL, WORDS, tiny, tokens
+from conftest import SPECIAL, WORDS, randomised, tiny, tokens
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -39,31 +39,13 @@ from modeling.architectures import architecture_of
 from modeling.checkpoint import ABOUT, TENSORS, read_about, save_combination
 from modeling.checkpoint import WORDS as VOCABULARY
 from modeling.finetuned import EncoderClassifier, Finetuned
-from modeling.inference import features
+from modeling.inference import features, predict
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
 
 def trained(method, base, **choice):
-    model = METHODS[method](base, **choice).eval()
-    torch.manual_seed(2)
-    for parameter in model.trainable_parameters().values():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model
-
-
-def methods_of(family):
-    without_biases = family in ("modernbert", "llama", "qwen3")
-    return [name for name in METHODS if not (name == "bitfit" and without_biases)]
-
-
-def test_reloaded_tensors_give_bit_equal_logits(family):
-    for method in methods_of(family):
-        model, fresh = trained(method, tiny(family)), METHODS[method](tiny(family)).eval()
-        stored = {name: p.detach().clone() for name, p in model.trainable_parameters().items()}
-        assert not torch.equal(fresh(*tokens()), model(*tokens()))
-        fresh.load_trained(stored, "them")
-        assert torch.equal(fresh(*tokens()), model(*tokens()))
+    return randomised(METHODS[method](base, **choice))
 
 
 def saved(model_folder, folder, classifier, truncation="left"):
@@ -95,8 +77,7 @@ def checkpoint(model_folder, tmp_path):
             model_folder, tmp_path / name, lambda base: trained(method, base, **choice), truncation
         )
         use_fast_attention(model.pretrained, torch.device("cpu"))
-        finetuned = Finetuned(EncoderClassifier(model, tokenizer), read_about(folder), folder)
-        return folder, finetuned
+        return folder, Finetuned(EncoderClassifier(model, tokenizer), read_about(folder))
 
     return make
 
@@ -132,23 +113,16 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method):
-    folder, finetuned = checkpoint(method)
-    loaded = load_finetuned(folder)
-    assert loaded(TEXTS) == finetuned(TEXTS)
-    assert {label for label, _ in loaded(TEXTS)} <= {"bad", "good"}
-    models = [classify.classifier.model for classify in (loaded, finetuned)]
-    assert torch.equal(models[0](*tokens()), models[1](*tokens()))
-
-
-@pytest.mark.parametrize("pooling", ["mean", "layers"])
-def test_a_checkpoint_has_the_pooling_of_the_model(checkpoint, pooling):
-    folder, finetuned = checkpoint(pooling=pooling)
+@pytest.mark.parametrize("pooling", ["first", "layers"])
+def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method, pooling):
+    folder, finetuned = checkpoint(method, pooling=pooling)
     loaded = load_finetuned(folder)
     assert loaded.classifier.model.pooling == pooling and loaded(TEXTS) == finetuned(TEXTS)
+    models = [classify.classifier.model for classify in (loaded, finetuned)]
+    assert torch.equal(models[0](*tokens()), models[1](*tokens()))  # to the last bit
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "bitfit", "full"])
+@pytest.mark.parametrize("method", ["adapter", "lora"])
 def test_a_checkpoint_of_the_last_blocks_has_their_tensors_alone(checkpoint, method):
     folder, finetuned = checkpoint(method, blocks=1)
     names = [name for name in load_file(folder / "trained.safetensors") if ".layer." in name]
@@ -208,23 +182,10 @@ def test_the_folder_of_an_experiment_stands_for_its_final_model(checkpoint, tmp_
     folder.rename(tmp_path / "lora-seed0")
     with pytest.raises(BadInput, match="has no final model; give one of its runs: lora-seed0"):
         load_finetuned(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("names", "line"),
-    [
-        (["trained.safetensors", "history.csv"], "its run is unfinished; resume the experiment"),
-        (["run.json"], "its run is unfinished"),
-        ([], "has no checkpoint.json; expected the folder of a run"),
-        (None, "is no folder"),
-    ],
-)
-def test_a_folder_without_a_checkpoint_is_one_line(tmp_path, names, line):
-    for name in names or ():
-        (tmp_path / name).touch()
-    with pytest.raises(BadInput, match=line) as error:
-        load_finetuned(tmp_path / "absent" if names is None else tmp_path)
-    assert "\n" not in str(error.value)
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(BadInput, match="has no checkpoint.json; expected the folder of a run"):
+            load_finetuned(folder)
 
 
 def test_a_bundled_encoder_is_recorded_by_its_short_name(tmp_path, monkeypatch):
@@ -265,25 +226,12 @@ RAW = [
 ]
 
 
-def test_prediction_has_the_tokens_of_training(checkpoint, monkeypatch):
+def test_texts_are_cleaned_and_tokenised_as_in_training(checkpoint):
     """HTML, surrounding space and empty texts are what a task's texts are made of."""
-    folder, _ = checkpoint()
-    classify = load_finetuned(folder)
-    tokenizer, splits = classify.classifier.tokenizer, []
-    of_training = tokenise([clean(text) for text in RAW], None, tokenizer)
-    inner = modeling.finetuned.predict
-    monkeypatch.setattr(
-        modeling.finetuned,
-        "predict",
-        lambda m, split, n: splits.append(split) or inner(m, split, n),
-    )
-    classify(RAW)
-    ids = [
-        {tuple(split.batch(np.array([i])).input_ids[0].tolist()) for i in range(len(RAW))}
-        for split in (of_training, *splits)
-    ]
-    assert len(ids) == 2 and ids[0] == ids[1]
-    assert tuple(tokenizer("dull plot")["input_ids"]) in ids[1]
+    _, classify = checkpoint()
+    split = tokenise([clean(text) for text in RAW], None, classify.classifier.tokenizer)
+    expected = predict(classify.classifier.model, split, 99).softmax(1)
+    assert classify.probabilities(RAW) == pytest.approx(expected, abs=1e-6)
     assert classify("dull<br />plot") == classify("dull plot") != classify("dull<br / >plot")
 
 
@@ -304,11 +252,8 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
     [
         (b"good", "expected a text, or a list, column or array of texts, not bytes"),
         (pd.DataFrame({"text": TEXTS}), "not DataFrame"),
-        ({"text": "good"}, "not dict"),
-        (None, "not NoneType"),
         (["good", 3], "text 1 is int; expected str"),
         (pd.Series(["good", None]), "text 1 is (NoneType|float); expected str"),
-        (np.array([["good"]]), "text 0 is ndarray"),
     ],
 )
 def test_what_is_no_text_is_one_line(checkpoint, texts, line):
@@ -332,16 +277,6 @@ def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, 
     assert probabilities.sum(1) == pytest.approx(torch.ones(len(texts)), abs=1e-6)
     alone = torch.cat([finetuned.probabilities([text]) for text in texts])
     assert torch.allclose(probabilities, alone, atol=1e-6)
-
-
-@pytest.mark.parametrize("gradients", [True, False])
-def test_no_result_depends_on_whether_gradients_are_enabled(checkpoint, gradients):
-    folder, finetuned = checkpoint()
-    expected = finetuned.probabilities(TEXTS)
-    with torch.set_grad_enabled(gradients):
-        loaded = load_finetuned(folder)
-        assert torch.equal(loaded.probabilities(TEXTS), expected)
-        assert not loaded.probabilities(TEXTS).requires_grad
 
 
 def test_a_classifier_computes_in_the_type_of_training_with_fast_attention(checkpoint, monkeypatch):
@@ -369,9 +304,9 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     classify = load_finetuned(folder)
     together = classify(TEXTS)
     for text, (label, probability) in zip(TEXTS, together, strict=True):
-        assert classify(text) == (label, pytest.approx(probability, abs=1e-6))
-    (first, (label, probability)) = classify(["a good film", " <br> "])  # without any token
-    assert first == together[1] and label == "" and math.isnan(probability)
+        assert classify([text, " <br> "])[0] == (label, pytest.approx(probability, abs=1e-6))
+    ((label, probability),) = classify(["<br>"])  # without any token
+    assert label == "" and math.isnan(probability)
     classify.export(tmp_path / "p", format="peft")
     code = re.search("```python\n(.*?)```", (tmp_path / "p" / "README.md").read_text(), re.S)[1]
     names = {}
@@ -412,14 +347,14 @@ def in_json(file, **changes):
     return change
 
 
-def other_weights(base):
-    tiny(seed=9).float().save_pretrained(base)
+def in_tensors(folder, change, name=TENSORS):
+    tensors = load_file(folder / name)
+    change(tensors)
+    save_file(tensors, folder / name, metadata={"format": "pt"})
 
 
 def other_pooler(base):
-    weights = load_file(base / "model.safetensors")
-    weights["bert.pooler.dense.bias"] += 1
-    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    in_tensors(base, lambda t: t["bert.pooler.dense.bias"].add_(1), "model.safetensors")
 
 
 def other_vocabulary(base):
@@ -450,16 +385,16 @@ DAMAGED = "it is damaged, or written by another version: delete it"
         (lambda f: edit(f, max_tokens=99), "MAX_TOKENS is 99, but .* has 18 positions"),
         (lambda f: edit(f, max_tokens="x"), f"checkpoint.json cannot be read .*{DAMAGED}"),
         (lambda f: edit(f, method="lorra"), "the checkpoint .* cannot be read .*lorra"),
-        (lambda f: edit(f, hyperparameters={"rnk": 4}), "lora cannot adapt the model .*rnk"),
-        (lambda f: edit(f, hyperparameters={"rank": "x"}), "lora cannot adapt the model"),
+        (lambda f: edit(f, hyperparameters={"rnk": 4}), "the checkpoint .* cannot be read .*rnk"),
         (lambda f: edit(f, base_model="/absent"), "/absent does not exist"),
-        (another(other_weights), OTHER),
         (another(other_pooler), OTHER),
-        (another(in_json("config.json", num_attention_heads=4)), OTHER),
         (another(in_json("config.json", hidden_act="relu")), OTHER),
-        (another(in_json("config.json", layer_norm_eps=1e-3)), OTHER),
         (another(other_vocabulary), OTHER),
         (another(with_upper_case), OTHER),
+        (
+            lambda f: in_tensors(f, lambda tensors: tensors["classifier.bias"].fill_(torch.nan)),
+            "classifier.bias in .* has values that are not finite",
+        ),
         (without("trained.safetensors"), f"trained.safetensors cannot be read .*{DAMAGED}"),
         (lambda f: (f / TENSORS).write_bytes(b"x" * 99), f"{TENSORS} cannot be read .*{DAMAGED}"),
     ],
@@ -492,6 +427,8 @@ def test_an_encoder_that_computes_the_same_is_the_same(checkpoint, unchanged):
         lambda folder: (folder / TENSORS).write_text("[]"),
         lambda folder: (folder / VOCABULARY).write_text("[]"),
         lambda folder: edit(folder, label_names=["a", "b", "c"]),
+        lambda folder: in_tensors(folder, lambda tensors: tensors.pop("bias")),
+        lambda folder: in_tensors(folder, lambda tensors: tensors["weight"].fill_(torch.inf)),
     ],
 )
 def test_a_damaged_baseline_is_refused(baseline, damage):
@@ -541,15 +478,6 @@ def test_wrong_tensors_are_refused_and_nothing_is_loaded(change, line):
     with pytest.raises(BadInput, match=line):
         fresh.load_trained(tensors, "the file")
     assert torch.equal(fresh(*tokens()), before)
-
-
-def test_tensors_that_are_not_finite_are_refused(checkpoint):
-    folder, finetuned = checkpoint()
-    tensors = load_file(folder / TENSORS)
-    next(iter(tensors.values())).view(-1)[0] = torch.nan
-    save_file(tensors, folder / TENSORS)
-    with pytest.raises(BadInput, match="has values that are not finite"):
-        load_finetuned(folder)
 
 
 def test_the_encoders_dropout_is_off_and_the_heads_as_it_was(family, tmp_path):

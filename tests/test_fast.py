@@ -1,11 +1,8 @@
-"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16.
-
-That the first token alone is the same as all of them: tests/test_methods.py, for each family.
-"""
+"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16."""
 
 import pytest
 import torch
-from conftest import tiny, tokens
+from conftest import randomised, tiny, tokens
 from torch.nn import functional as F
 
 from modeling import METHODS, use_fast_attention
@@ -16,13 +13,10 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def logits_and_gradients(method, family, device):
     """With the attention that suits `device`, transformers' own for None."""
-    torch.manual_seed(0)
     pretrained = tiny(family)
     if device:
         use_fast_attention(pretrained, device)
-    model = METHODS[method](pretrained).eval()
-    for parameter in model.trainable_parameters().values():
-        torch.nn.init.normal_(parameter, std=0.3)
+    model = randomised(METHODS[method](pretrained))
     ids, mask = tokens(batch=4, length=12)
     logits = model(ids, mask)
     F.cross_entropy(logits, torch.tensor([0, 1, 1, 0])).backward()

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import CONFIGS, tiny, tokens
-from torch import nn
+from conftest import CONFIGS, randomised, tiny, tokens
 from torch.nn import functional as F
 
 from modeling import METHODS
@@ -31,19 +30,8 @@ def deep(request):
     return lambda: tiny(family, layers=L, **MIXED.get(family, {}), **changes)
 
 
-def training_after(depth, method, pretrained):
-    """The method with random weights, of which those after the first `depth` blocks are trained."""
-    torch.manual_seed(0)
-    model = METHODS[method](pretrained).eval()
-    for parameter in model.trainable_parameters().values():
-        nn.init.normal_(parameter, std=0.3)
-    if method == "full":  # embeddings, of words or positions, serve the first blocks too
-        model.pretrained.base_model.requires_grad_(False)
-        model.blocks.requires_grad_(True)
-        for path in model.architecture.head:
-            model.pretrained.get_submodule(path).requires_grad_(True)
-    model.blocks[:depth].requires_grad_(False)
-    return model
+def training_after(depth, pretrained, method="lora"):
+    return randomised(METHODS[method](pretrained, blocks=L - depth))
 
 
 def states_of(model, depth):
@@ -89,41 +77,20 @@ def test_states_are_transformers_hidden_states(deep, depth):
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("depth", range(1, L))
 def test_logits_and_gradients_are_those_of_the_whole_pass(deep, depth, method):
-    model = training_after(depth, method, deep())
+    model = training_after(depth, deep(), method)
     same_logits_and_gradients(model, depth, states_of(model, depth), 1e-12)
 
 
 def test_the_states_of_padding_may_be_any_numbers(deep):
-    model = training_after(1, "lora", deep())
+    model = training_after(1, deep())
     states = states_of(model, 1)
     states[tokens()[1] == 0] = torch.randn(states.shape[-1], dtype=states.dtype)
     same_logits_and_gradients(model, 1, states, 1e-12)
 
 
-def test_neither_skipped_nor_later_blocks_are_read(deep):
-    model = training_after(2, "lora", deep())
-    whole, row = model(*tokens()), model.architecture
-
-    def spoil(modules):
-        for module in modules:
-            for parameter in module.parameters():
-                parameter.data.fill_(torch.nan)
-
-    before, after = model.blocks[:2], model.blocks[2:]
-    kept = {name: p.clone() for name, p in after.named_parameters()}
-    spoil(after)
-    states = states_of(model, 2)
-    assert states.isfinite().all()
-    after.load_state_dict(kept)
-    spoil([*before, model.pretrained.get_submodule(row.embeddings[0])])
-    assert not model(*tokens()).isfinite().any()
-    with running_from(model.pretrained, 2, states):
-        assert (model(*tokens()) - whole).abs().max() < 1e-12 * max(1, whole.abs().max())
-
-
 @pytest.mark.parametrize("ends", ["normally", "by an exception"])
 def test_the_model_is_afterwards_as_before(deep, ends):
-    model = training_after(2, "adapter", deep())
+    model = training_after(2, deep(), "adapter")
     states, whole = states_of(model, 2), model(*tokens())
     names = [list(dict(model.named_parameters())), list(model.state_dict())]
     attributes = {module: dict(vars(module)) for module in model.modules()}
@@ -138,15 +105,3 @@ def test_the_model_is_afterwards_as_before(deep, ends):
     assert names == [list(dict(model.named_parameters())), list(model.state_dict())]
     assert all(vars(module).keys() == attributes[module].keys() for module in attributes)
     assert torch.equal(model(*tokens()), whole)
-
-
-def test_dropout_of_the_skipped_blocks_does_not_act():
-    model = training_after(1, "lora", tiny())
-    states, whole = states_of(model, 1), model(*tokens())
-    for module in [*model.blocks[0].modules(), *model.pretrained.bert.embeddings.modules()]:
-        if isinstance(module, nn.Dropout):
-            module.p = 0.9
-    model.train().pretrained.dropout.p = 0.0
-    assert not torch.equal(model(*tokens()), whole)
-    with running_from(model.pretrained, 1, states):
-        assert torch.equal(model(*tokens()), whole)

@@ -2,7 +2,6 @@
 
 import json
 
-import pandas as pd
 import pytest
 
 import finetuning
@@ -29,27 +28,6 @@ def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, caps
     reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
     assert finetuning.main([*given, "lora"]) == 2
     assert "head-seed0 has another data" in capsys.readouterr().err
-
-
-def test_a_failed_run_does_not_go_on_with_other_data(arguments, reviews_csv, monkeypatch, tmp_path):
-    given, parts, before = arguments("one", "--methods", "head"), [], finetuning.train_part
-
-    def failing(*args):
-        parts.append(1)
-        if len(parts) == 3:
-            raise MemoryError("out of memory")
-        return before(*args)
-
-    monkeypatch.setattr(finetuning, "train_part", failing)
-    assert finetuning.main(given) == 1
-    reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
-    assert finetuning.main(given) == 0
-    assert finetuning.main(arguments("two", "--methods", "head")) == 0
-    histories = [
-        pd.read_csv(tmp_path / name / "tiny" / "head-seed0" / "history.csv").drop(columns="seconds")
-        for name in ("one", "two")
-    ]
-    pd.testing.assert_frame_equal(*histories)
 
 
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):

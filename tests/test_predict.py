@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
         ([], "the following arguments are required: folder, texts"),
         (["a", "b", "--colour"], "unrecognized arguments: --colour"),
         (["a", "b", "--output"], "argument --output: expected one argument"),
-        (["absent", "b.csv"], "absent is no folder"),
+        (["absent", "b.csv"], "absent has no checkpoint.json; expected the folder of a run"),
     ],
 )
 def test_wrong_options_are_one_line(arguments, line, capsys):

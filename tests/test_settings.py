@@ -94,7 +94,7 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
     lora, adapter, head, full = settings("--methods", *methods, *given).methods
     assert lora.hyperparameters == {
         **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
-        **{"pissa": False, "b_rate": 1.0},
+        **{"b_rate": 1.0},
         **{"blocks": 2, "learning_rate": (0.5, 1.0)},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
@@ -130,7 +130,7 @@ def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
         (["lora(targets='q')"], "whose targets is 'q'; it should be a valid tuple"),
         (["vera(rank=-1000000)"], "whose rank is -1000000; it should be greater than -65536"),
         (["dora(alpha=1e39)"], "whose alpha is 1e+39; it should be less than"),
-        (["lora(pissa='no')"], "whose pissa is 'no'; it should be a valid boolean"),
+        (["lora(rslora='no')"], "whose rslora is 'no'; it should be a valid boolean"),
         (["probe(pooling='auto')"], "whose pooling is 'auto'; it should be 'first', 'mean' or"),
     ],
 )

@@ -95,7 +95,7 @@ def families() -> Figure:
     rows = (
         ("selected", "some of its weights learn", ("head-only", "BitFit", "LN-tuning", "full")),
         ("added", "new layers in between", ("adapters", "LoReFT")),
-        ("re-parametrised", "$W_0$ gets a small update", ("LoRA", "PiSSA", "DoRA", "VeRA")),
+        ("re-parametrised", "$W_0$ gets a small update", ("LoRA", "DoRA", "VeRA")),
         ("rescaled", "activations times a vector", ("(IA)$^3$",)),
     )
     for i, (family, what, names) in enumerate(rows):
