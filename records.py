@@ -16,7 +16,6 @@ from boundary import reading, write
 
 ABOUT = "experiment.json"
 DAMAGED = "it is damaged, or written by another version: delete it"
-SCORED = ("train", "validation", "test")  # the splits that scores are of
 
 
 class RunRecord(BaseModel):
@@ -86,18 +85,6 @@ class RunRecord(BaseModel):
         scores = values.pop("scores")
         cells = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()}
         return cells | {"is_rate_at_edge": self.is_rate_at_edge} | scores
-
-    @classmethod
-    def from_row(cls, row: dict[str, str]) -> "RunRecord":
-        """The record of a row of runs.csv, whose values are text; what is empty is None."""
-        row = {name: value for name, value in row.items() if value != ""}
-        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
-        values = {}
-        for name in row.keys() & kinds.keys():
-            is_json = str(kinds[name]).startswith("dict")
-            values[name] = json.loads(row[name]) if is_json else row[name]
-        scores = {k: float(v) for k, v in row.items() if k.partition("_")[0] in SCORED}
-        return cls(**values, scores=scores)
 
 
 def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ advised even where another leads by several points. A method that is significant
 another is never advised by either rule.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,17 +20,17 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from . import statistics
+from .markdown import number, percent, size, with_interval
 from .metrics import METRICS, PLANNABLE
+from .style import without
 
 if TYPE_CHECKING:
     from .results import Results
 
 ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then others, then full
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
-ENDS = ["difference", "low", "high"]
 SHARES = (0, 5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
-HALF = "(labels=0.5)"  # how a method is typed that gets half of the labels
 WORDS = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 
 
@@ -42,56 +41,81 @@ class Advice:
     method: str
     best: str  # the one with the highest score
     sentence: str
-    texts_needed: int | None = None  # to make the lead of `best` significant, where it is not
+
+
+def on_all_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of methods that have run on a part of the labels: lora(labels=0.5)."""
+    return table[~table["method"].str.contains("labels=", regex=False)]
 
 
 def by_simplicity(results: "Results") -> list[str]:
     """The methods that have finished, the simplest first."""
-    whole = results.runs[~results.runs["method"].str.contains("labels=", regex=False)]
-    sizes = whole.groupby("method", sort=False)["trainable_parameters"].mean().fillna(0)
-    names = results.runs.groupby("method")["name"].first()
+    runs = on_all_labels(results.runs).groupby("method", sort=False)
+    sizes, names = runs["trainable_parameters"].mean().fillna(0), runs["name"].first()
 
     def place(method):
-        parts = names[method].split("+")
         rank = ORDER.index(names[method]) if names[method] in ORDER else len(ORDER)
-        return ("full" in parts, rank, sizes[method])
+        return ("full" in names[method].split("+"), rank, sizes[method])
 
     return sorted(sizes.index, key=place)
 
 
 def advice(results: "Results") -> Advice:
     """What the rule above says of these results."""
-    metric, order = METRICS[results.metric], by_simplicity(results)
-    scores, table = results.predictions.scores(results.metric), results.intervals
-    table = table.set_index("method")
-    best = table.loc[order, results.metric].idxmax()
-    for method in order:
-        pairs = [(other, method) for other in order if other != method]
-        leads = statistics.compare([scores], pairs, results.margin)
-        beaten = leads[(leads["difference"] > 0) & (leads["p"] / 2 < BEATEN)]
-        if beaten.empty:
-            break
-    ends = _range(metric, *table.loc[method, [results.metric, *_ends(results.metric)]])
-    start, label = f"Use {results.looks[method].label}", lambda m: results.looks[m].label
+    order, name = by_simplicity(results), METRICS[results.metric].label
+    values = results.intervals.set_index("method")[results.metric]
+    best = values[order].idxmax()
+    unbeaten = (each for each in order if not _is_beaten(results, each, order))
+    method = next(unbeaten, order[-1])
+    label, of_best = results.labels([method, best])
     simpler = order[: order.index(best)]
-    other = method if method != best else max(simpler, key=table[results.metric].get, default=None)
+    other = method if method != best else max(simpler, key=values.get, default=None)
     if other is None:
-        return Advice(method, best, f"{start}: the simplest method, {metric.label} {ends}.")
-    lead = statistics.compare([scores], [(best, other)], results.margin).iloc[0]
-    half, points = (lead["high"] - lead["low"]) / 2, _range(metric, *lead[ENDS], " points")
+        score = _score(results, method)
+        return Advice(method, best, f"Use {label}: the simplest method, {name} {score}.")
+    lead = _difference(results, best, other)
+    points = with_interval(lead["difference"], lead["low"], lead["high"], " points")
     if method == best:
         why = (
-            f"the highest {metric.label}, {ends}. It leads {label(other)}, the best of the simpler"
+            f"the highest {name}, {_score(results, method)}. It leads "
+            f"{results.looks[other].label}, the best of the simpler methods, by {points}"
         )
-        why += f" methods, by {points}"
     else:
-        why = f"{metric.label} {ends}. It is the simplest method that no other leads by more than a"
-        why += f" standard error. The highest, {label(best)}, leads by {points}"
-    if lead["p"] < statistics.LEVEL or lead["difference"] == 0:
-        return Advice(method, best, f"{start}: {why}.")
-    needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
-    why += f": about {_about(needed)} tested texts would make such a lead significant"
-    return Advice(method, best, f"{start}: {why}.", round(needed))
+        why = (
+            f"{name} {_score(results, method)}. It is the simplest method that no other leads by "
+            f"more than a standard error. The highest, {of_best}, leads by {points}"
+        )
+    if lead["p"] >= statistics.LEVEL and lead["difference"]:
+        half = (lead["high"] - lead["low"]) / 2
+        needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
+        why += f": about {_about(needed)} tested texts would make such a lead significant"
+    return Advice(method, best, f"Use {label}: {why}.")
+
+
+def _is_beaten(results, method, methods):
+    """Whether any other leads this one by more than a standard error."""
+    scores = results.scores[results.metric]
+    pairs = [(other, method) for other in methods if other != method]
+    leads = statistics.compare([scores], pairs, results.margin)
+    return bool(((leads["difference"] > 0) & (leads["p"] / 2 < BEATEN)).any())
+
+
+def _difference(results, a, b):
+    """The difference of two methods, as a row of `statistics.compare`."""
+    scores = results.scores[results.metric]
+    return statistics.compare([scores], [(a, b)], results.margin).iloc[0]
+
+
+def _score(results, method):
+    """Such as "75.9 % (72.7 to 79.1)"."""
+    row, name = results.intervals.set_index("method").loc[method], results.metric
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], " %")
+
+
+def _about(number):
+    """With one digit that counts: 3,000."""
+    size = 10 ** int(np.floor(np.log10(number)))
+    return f"{round(number / size) * size:,}"
 
 
 def methods(results: "Results") -> pd.DataFrame:
@@ -101,13 +125,12 @@ def methods(results: "Results") -> pd.DataFrame:
     the experiment's metric, and missing without a probe. `seconds` are a run's, the frozen blocks'
     included.
     """
-    table = results.intervals.set_index("method")
+    table = on_all_labels(results.intervals).set_index("method")
     probes = [m for m in table.index if m.partition("(")[0] == "probe"]
     if probes:
         pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
-        leads = statistics.compare(
-            [results.predictions.scores(results.metric)], pairs, results.margin
-        ).set_index("method_a")
+        scores = results.scores[results.metric]
+        leads = statistics.compare([scores], pairs, results.margin).set_index("method_a")
         table["difference"], table["verdict"] = leads["difference"], leads["verdict"].map(WORDS)
         table["difference_low"], table["difference_high"] = leads["low"], leads["high"]
     runs = results.runs.groupby("method")
@@ -123,6 +146,27 @@ def majority(results: "Results") -> tuple[str, float]:
     return names[counts.argmax()], counts.max() / counts.sum()
 
 
+def more_labels(results: "Results") -> list[str]:
+    """Are more labels worth it? A sentence for each method that has run on a part of them too."""
+    sentences, finished = [], set(results.runs["method"])
+    for part in sorted(finished - set(on_all_labels(results.runs)["method"])):
+        whole = without("labels", part)
+        if whole not in finished or whole == part:
+            continue
+        gain = _difference(results, whole, part)
+        points = with_interval(gain["difference"], gain["low"], gain["high"], " points")
+        verdict = "these texts cannot tell whether more labels are worth it"
+        if gain["low"] > 0:
+            verdict = "more labels are worth it"
+        elif gain["high"] < results.margin:
+            verdict = f"more labels of this kind would add less than {results.margin_words}"
+        sentences.append(
+            f"{results.looks[part].label} reaches {_score(results, part)}; with all labels it "
+            f"gains {points}: {verdict}."
+        )
+    return sentences
+
+
 # ---------------------------------------------------------------------------- how it errs
 
 
@@ -132,135 +176,104 @@ def pooled(results: "Results", method: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(places), np.concatenate(logits)
 
 
-def confusion(results: "Results", method: str) -> pd.DataFrame:
-    """Test texts by label (rows) and label given (columns), the mean over seeds."""
+def confusion(results: "Results", method: str) -> np.ndarray:
+    """(C, C) test texts by label (rows) and label given (columns), the mean over seeds."""
     places, logits = pooled(results, method)
-    names, labels = results.experiment["label_names"], results.predictions.labels[places]
-    counts = confusion_matrix(labels, logits.argmax(1), labels=range(len(names)))
-    return pd.DataFrame(counts * (len(set(places)) / len(places)), names, names)
+    labels, classes = results.predictions.labels[places], range(logits.shape[1])
+    counts = confusion_matrix(labels, logits.argmax(1), labels=classes)
+    return counts * (len(set(places)) / len(places))
 
 
-def per_label(results: "Results", method: str) -> pd.DataFrame:
-    """Precision, recall, F1 and support of each label; a label never given has precision 0."""
-    counts = confusion(results, method).to_numpy()
-    right, given, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-    return pd.DataFrame(
-        {
-            "label": results.experiment["label_names"],
-            "precision": right / np.maximum(given, 1e-9),
-            "recall": right / np.maximum(support, 1e-9),
-            "f1": 2 * right / np.maximum(given + support, 1e-9),
-            "support": support.round().astype(int),
-        }
-    )
-
-
-def referral(results: "Results", method: str, shares: Sequence[float] = SHARES) -> pd.DataFrame:
-    """Accuracy on the others, where the least confident `shares` (%) of texts go to a person."""
+def referral(results: "Results", method: str) -> list[float]:
+    """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
     places, logits = pooled(results, method)
     confidence = softmax(logits.astype(float), axis=1).max(axis=1)
     right = (logits.argmax(1) == results.predictions.labels[places]).astype(float)
     right = right[np.argsort(-confidence, kind="stable")]
-    kept = [max(1, round(len(right) * (1 - share / 100))) for share in shares]
-    return pd.DataFrame({"share": shares, "accuracy": [right[:count].mean() for count in kept]})
+    return [right[: max(1, round(len(right) * (1 - share / 100)))].mean() for share in SHARES]
 
 
-def confident_errors(
-    results: "Results", method: str, texts: Sequence[str] | None = None, count: int = WRONG
-) -> pd.DataFrame:
+def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     """The texts that a method gets most confidently wrong: they are often wrongly labelled.
 
-    row (the place in the task's rows), label, predicted, confidence and, with the `texts` of all
-    rows, text. Of several seeds, the one that is most confident speaks for a text.
+    row (the place in the task's rows), label, predicted and confidence. Of several seeds, the one
+    that is most confident speaks for a text.
     """
     predictions, names = results.predictions, np.array(results.experiment["label_names"], object)
     places, logits = pooled(results, method)
-    table = pd.DataFrame({"place": places, "predicted": names[logits.argmax(1)]})
+    table = pd.DataFrame({"row": predictions.rows[places]})
+    table["label"] = names[predictions.labels[places]]
+    table["predicted"] = names[logits.argmax(1)]
     table["confidence"] = softmax(logits.astype(float), axis=1).max(axis=1)
-    table.insert(1, "label", names[predictions.labels[places]])
     table = table[logits.argmax(1) != predictions.labels[places]]
     table = table.sort_values("confidence", ascending=False, kind="stable")
-    table = table.drop_duplicates("place").head(count).reset_index(drop=True)
-    rows = table.pop("place") if predictions.rows is None else predictions.rows[table.pop("place")]
-    table.insert(0, "row", rows)
-    return table if texts is None else table.assign(text=[texts[row] for row in table["row"]])
+    return table.drop_duplicates("row").head(WRONG).reset_index(drop=True)
 
 
-def more_labels(results: "Results") -> str | None:
-    """Are more labels worth it? From a method and the same with half of them; None without."""
-    names = set(results.runs["method"])
-    halves = [m for m in names if m.endswith(HALF) and m.removesuffix(HALF) in names]
-    if not halves:
-        return None
-    half, metric = min(halves), METRICS[results.metric]
-    whole, label = half.removesuffix(HALF), results.looks[half.removesuffix(HALF)].label
-    scores = results.predictions.scores(results.metric)
-    gain = statistics.compare([scores], [(whole, half)], results.margin).iloc[0]
-    points = _range(metric, *gain[ENDS], " points")
-    doubled = f"From half of the labels to all of them {label} gains {points}"
-    if gain["low"] > 0:
-        return f"{doubled}: more labels are worth it."
-    if gain["high"] < results.margin:
-        return f"{doubled}: more labels of this kind would add less than that margin."
-    return f"{doubled}: these texts cannot tell whether more labels are worth it."
+# ---------------------------------------------------------------------------- for terminal and page
 
 
-# ---------------------------------------------------------------------------- in words
+def method_columns(results: "Results") -> dict[str, list[str]]:
+    """The table of methods: the cells under each heading."""
+    rows = methods(results)
+    columns = {"method": results.labels(rows["method"])}
+    for name in PLANNABLE:
+        values = (rows[f"{name}{end}"] for end in ("", "_low", "_high"))
+        columns[f"{METRICS[name].label}, %"] = list(map(with_interval, *values))
+    if "difference" in rows:
+        leads = rows[["difference", "difference_low", "difference_high", "verdict"]].to_numpy()
+        columns["− probe, points"] = [
+            "" if pd.isna(verdict) else f"{with_interval(*values)} {verdict}"
+            for *values, verdict in leads
+        ]
+    columns["parameters"] = [number(n, "{:,.0f}") for n in rows["trainable_parameters"]]
+    columns["seconds"] = list(map(size, rows["seconds"]))
+    return columns
+
+
+def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
+    """Precision, recall, F1 and texts of each label; a label never given has precision 0."""
+    counts = confusion(results, method)
+    right, given, texts = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    shares = {
+        "precision, %": right / np.maximum(given, 1e-9),
+        "recall, %": right / np.maximum(texts, 1e-9),
+        "F1, %": 2 * right / np.maximum(given + texts, 1e-9),
+    }
+    columns = {"label": results.experiment["label_names"]}
+    columns |= {heading: list(map(percent, values)) for heading, values in shares.items()}
+    return columns | {"texts": [f"{n:,.0f}" for n in texts]}
+
+
+def notes(results: "Results") -> list[str]:
+    """What the table of methods means, in sentences."""
+    label, share = majority(results)
+    return [
+        f"In brackets: 95 % intervals, of {results.covers}.",
+        f"Always saying “{label}” has {percent(share)} %.",
+        "Seconds: training of a fold's model, its frozen blocks included.",
+    ]
+
+
+def referral_line(results: "Results", method: str) -> str:
+    """The accuracies of `referral`, in words."""
+    kept = zip(SHARES, referral(results, method), strict=True)
+    steps = ", ".join(f"{share} %: {percent(accuracy)}" for share, accuracy in kept)
+    return f"Least confident texts to a person, accuracy on the others: {steps} %."
 
 
 def terminal(results: "Results") -> str:
     """The table, what always saying the largest label gives, the advice, and how it errs."""
-    rows, advised = methods(results), advice(results)
-    columns = {"method": [results.looks[method].label for method in rows["method"]]}
-    for name in PLANNABLE:
-        metric = METRICS[name]
-        columns[f"{metric.label}, {metric.unit}"] = [
-            _range(metric, *row, "") for row in rows[[name, *_ends(name)]].to_numpy()
-        ]
-    if "difference" in rows:
-        metric = METRICS[results.metric]
-        columns["− probe, points"] = [
-            _range(metric, row.difference, row.difference_low, row.difference_high, "")
-            + f" {row.verdict}"
-            if np.isfinite(row.difference)
-            else ""
-            for row in rows.itertuples()
-        ]
-    sizes = rows["trainable_parameters"]
-    columns["parameters"] = [f"{n:,.0f}" if np.isfinite(n) else "" for n in sizes]
-    columns["seconds"] = [f"{s:,.0f}" if np.isfinite(s) else "" for s in rows["seconds"]]
-    label, share = majority(results)
-    kept = referral(results, advised.method)
-    steps = [f"{row.share:g} %: {100 * row.accuracy:.1f}" for row in kept.itertuples()]
-    of_labels = per_label(results, advised.method).set_index("label")
-    of_labels[["precision", "recall", "f1"]] *= 100
-    more = more_labels(results)
+    advised = advice(results)
     return "\n".join(
         [
-            pd.DataFrame(columns).to_string(index=False),
-            f"In brackets: 95 % intervals, of {results.covers}.",
-            f"Always saying {label!r} has {100 * share:.1f} %.",
+            pd.DataFrame(method_columns(results)).to_string(index=False),
+            *notes(results),
             "",
             advised.sentence,
-            *[more] * bool(more),
+            *more_labels(results),
             "",
-            of_labels.to_string(float_format="{:.1f}".format),
-            f"Least confident texts to a person, accuracy on the others: {', '.join(steps)} %.",
+            pd.DataFrame(label_columns(results, advised.method)).to_string(index=False),
+            referral_line(results, advised.method),
         ]
     )
-
-
-def _ends(name):
-    return [f"{name}_low", f"{name}_high"]
-
-
-def _range(metric, value, low, high, unit=None):
-    """Such as "75.9 % (72.7 to 79.1)"."""
-    value, low, high = (metric.form.format(metric.scale * x) for x in (value, low, high))
-    return f"{value}{f' {metric.unit}' if unit is None else unit} ({low} to {high})"
-
-
-def _about(number):
-    """With one digit that counts: 3,000."""
-    size = 10 ** int(np.floor(np.log10(number)))
-    return f"{round(number / size) * size:,}"

@@ -1,113 +1,122 @@
-"""Figures that compare the methods: accuracies, losses and costs, and their differences."""
+"""Figures that compare the methods: scores, differences, costs, and confusions of labels."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import textwrap
 
 import pandas as pd
+from sklearn.metrics import ConfusionMatrixDisplay
 
-from .answer import majority
+from . import answer
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
 from .style import error_bar, line_handle, plt
 
-TIME = "training (s)"
-WHOLE = "training holds the whole time of the frozen blocks, which run once for all runs"
 COSTS = {  # column of runs.csv: axis
     "trainable_parameters": "trained parameters",
-    "total_seconds": TIME,
+    "total_seconds": "training (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
+LEARNT = ("accuracy", "loss")  # metrics that are shown of the training texts too
+ACROSS = 4  # panels beside one another
 VERDICTS = {  # colour, marker's face, in words
     "different": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
     "undecided": ("#777777", "white", "not significant"),
 }
-LEARNT = ("accuracy", "loss")  # metrics that are drawn of the training texts too
 MOST = 15  # differences in a figure
-WIDE, WIDER = 8, 30  # largest over smallest value of a logarithmic axis: own ticks, matplotlib's
+MOST_LABELS = 25  # of a confusion matrix
+NAME = 24  # letters of a label in a figure
+WIDER = 30  # largest over smallest cost, above which an axis is logarithmic
 LETTER = 0.085  # width of a label's letter, in inches
+NEAR = 2.0  # lengths of all intervals: as near to them, the majority's line is drawn
 
 
-class Bars(NamedTuple):
-    """A figure with a bar for each method: whose column of runs.csv, and on which axis."""
+def accuracies(results: Results):
+    """Each method's accuracy with its interval, the best on top, on an axis that shows differences.
 
-    column: str
-    title: str
-    axis: str
-    write: Callable[[float], str]
-    scale: float = 1.0  # what the column is multiplied by
-
-
-def bar_figures() -> dict[str, Bars]:
-    """Every figure of bars, by its file's name: the metrics, and two costs."""
-    figures = {}
-    for name, metric in METRICS.items():
-        for split, texts in (("train", "training"), ("test", "test")):
-            if split == "test" or name in LEARNT:
-                column = f"{split}_{name}"
-                title = f"How high is the {metric.label} on the {texts} texts?"
-                axis = f"{metric.label} ({metric.unit})"
-                figures[column] = Bars(column, title, axis, metric.form.format, metric.scale)
-    share, axis = "trainable_percentage", "trainable parameters (% of all)"
-    figures[share] = Bars(share, "How much of the model is trained?", axis, size)
-    title = "How long does training take?"
-    return figures | {"training_time": Bars("total_seconds", title, TIME, size)}
-
-
-def bars(results: Results, what: Bars):
-    """A bar for each method with a value, the mean over its seeds, and a mark for each seed."""
-    if what.column not in results.runs or results.runs[what.column].isna().all():
-        return None
-    runs = results.runs[results.runs[what.column].notna()]
-    values = {m: group[what.column] * what.scale for m, group in runs.groupby("method", sort=False)}
-    ends = intervals_of(results, what.column) * what.scale
-    names = [results.looks[method].label for method in values]
+    Rings are single seeds.
+    """
+    rows = answer.on_all_labels(results.intervals)
+    rows = rows.sort_values("accuracy", ascending=False, kind="stable")
+    names = results.labels(rows["method"])
     width = max(7.2, 4.6 + LETTER * max(map(len, names)))
-    figure, axes = plt.subplots(figsize=(width, 1.6 + 0.42 * len(values)))
-    for y, (method, seeds) in enumerate(values.items()):
-        look, mean = results.looks[method], seeds.mean()
-        axes.barh(y, mean, 0.66, color=look.colour, hatch=look.hatch, edgecolor="white")
-        end = mean
-        if method in ends.index:
-            end = max(mean, ends.loc[method].iloc[1])
-            error_bar(axes, mean, y, ends.loc[method], across=True, color="black", capsize=4)
-        if seeds.nunique() > 1:  # above the error bar and the value, which would hide them
-            axes.plot(seeds, [y - 0.24] * len(seeds), "o", ms=4.5, mfc="white", mec="black")
-        axes.annotate(what.write(mean), (end, y), (5, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(values)), names)
-    axes.invert_yaxis()
-    axes.grid(visible=False)
-    axes.margins(x=0.14)
-    axes.set_xlabel(what.axis)
-    many = max(seeds.nunique() for seeds in values.values()) > 1
-    each = "fold" if results.is_folds else "seed"
-    notes = [f"bars: means over the {each}s; white dots: single {each}s"] * many
-    if what.column.endswith("_accuracy"):
-        axes.set_xlim(0, 109)
-        notes.append(majority_line(axes.axvline, results))
-    notes += [WHOLE] * (what.column == "total_seconds" and results.is_shared)
-    notes += [interval_note(results)] * bool(len(ends))
+    figure, axes = plt.subplots(figsize=(width, 1.2 + 0.42 * len(rows)))
+    for y, row in enumerate(rows.itertuples()):
+        look, at = results.looks[row.method], (100 * row.accuracy, y)
+        ends = 100 * row.accuracy_low, 100 * row.accuracy_high
+        style = {"color": look.colour, "marker": look.marker, "ms": 9, "capsize": 4}
+        error_bar(axes, *at, ends, across=True, **style)
+        axes.annotate(f"{at[0]:.1f}", at, (0, 7), textcoords="offset points", ha="center")
+        if row.seeds > 1 and not results.is_folds:
+            seeds = results.runs.loc[results.runs["method"] == row.method, "test_accuracy"]
+            axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
+    notes = [interval_note(results)]
+    if (rows["seeds"] > 1).any() and not results.is_folds:
+        notes.append("rings: single seeds")
+    low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
+    share = answer.majority(results)[1]
+    is_near = share > low - NEAR * (high - low)
+    if is_near:
+        axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
+    line = f"always saying the largest label ({100 * share:.3g} %)"
+    notes.append(f"dotted: {line}" if is_near else f"far to the left: {line}")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.margins(x=0.1)
+    axes.set_xlabel("test accuracy (%)")
     return figure, "\n".join(notes), ()
 
 
-def intervals_of(results: Results, column: str) -> pd.DataFrame:
-    """The two ends of each method's interval of a test score, where there is one."""
-    ends = [f"{column.removeprefix('test_')}_{end}" for end in ("low", "high")]
-    table = results.intervals.set_index("method")
-    return table[ends].dropna() if set(ends) <= set(table) else pd.DataFrame()
-
-
-def majority_line(draw: Callable, results: Results) -> str:
-    """Draw the line of always saying the largest label, by `axes.axvline` or so; its note."""
-    share = 100 * majority(results)[1]
-    draw(share, color="black", linewidth=1, linestyle=":")
-    return f"dotted: always saying the largest label ({share:.3g} %)"
+def overview(results: Results):
+    """A panel of bars for each number that the methods are compared on: the means over the runs."""
+    means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
+    panels = [
+        (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
+        for name, metric in METRICS.items()
+        for split, words in (("test", "test"), ("train", "training"))
+        if split == "test" or name in LEARNT
+    ]
+    panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
+    panels += [("total_seconds", COSTS["total_seconds"], 1)]
+    panels = [panel for panel in panels if means[panel[0]].notna().any()]
+    rows = -(-len(panels) // ACROSS)
+    names = results.labels(means.index)
+    inches = (2.5 * ACROSS + 0.6 + LETTER * max(map(len, names)), rows * (1 + 0.3 * len(means)))
+    figure, axes = plt.subplots(rows, ACROSS, figsize=inches, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (column, label, scale) in zip(axes.flat, panels, strict=False):
+        values = scale * means[column].fillna(0)
+        bars = axis.barh(names, values, color=[results.looks[m].colour for m in means.index])
+        written = list(map(size, scale * means[column]))
+        axis.bar_label(bars, written, padding=3, fontsize=9)
+        axis.margins(x=0.28)
+        axis.grid(visible=False)
+        axis.set_xlabel(label, fontsize=10)
+    axes[0, 0].invert_yaxis()
+    return figure, "bars: means over the runs; a dash: not measured", ()
 
 
 def interval_note(results: Results) -> str:
     """What the error bars of a metric are."""
     return f"error bars: 95 % intervals, of {results.covers}"
+
+
+def confusion_matrix(results: Results):
+    """How many texts of each label the advised method gives which label; None of too many."""
+    names = results.experiment["label_names"]
+    if results.advised is None or len(names) > MOST_LABELS:
+        return None
+    names = [textwrap.shorten(name, NAME, placeholder="…") for name in names]
+    side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
+    figure, axes = plt.subplots(figsize=(max(5.5, side), side))
+    counts = answer.confusion(results, results.advised)
+    shown = {"cmap": "Blues", "values_format": ",.0f", "colorbar": False}
+    shown["xticks_rotation"] = 90 if len(names) > 3 else 0
+    ConfusionMatrixDisplay(counts, display_labels=names).plot(ax=axes, **shown)
+    axes.grid(visible=False)
+    axes.set(xlabel="label given", ylabel="true label")
+    return figure, f"{results.looks[results.advised].label}; numbers: texts", ()
 
 
 def cost_and_benefit(results: Results):
@@ -128,8 +137,13 @@ def cost_and_benefit(results: Results):
             error_bar(axes, row[column], 100 * row[name], (100 * low, 100 * high), **style)
         axes.margins(x=0.15)
     panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
+    notes = [interval_note(results)]
+    if results.is_shared:
+        notes.append(
+            "training holds the whole time of the frozen blocks, which run once for all runs"
+        )
     handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
-    return figure, "\n".join([interval_note(results), *[WHOLE] * results.is_shared]), handles
+    return figure, "\n".join(notes), handles
 
 
 def _short(value, _):
@@ -150,7 +164,7 @@ def differences(results: Results):
     if len(pairs) < every:
         of = "planned contrast" if len(results.contrasts) else "largest difference"
         notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
-    a, b = ([results.looks[m].label for m in pairs[side]] for side in ("method_a", "method_b"))
+    a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
     names = [f"{one} −\n{other}" for one, other in zip(a, b, strict=True)]
     width = 4.6 + LETTER * max(map(len, a + b))
     figure, axes = plt.subplots(figsize=(width, 1.6 + 0.5 * len(pairs)))

@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
 BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # a list, a heading or a line, at the start
 UNSEEN = ("Cc", "Cs")  # control characters, and halves of letters
-LEFT = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
-LEFT += ("constant", "value", "hyperparameters", "started", "task")  # words; numbers go right
+WORDS = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
+WORDS += ("constant", "value", "hyperparameters", "started")
+LEFT = (*WORDS, "task")  # numbers go right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:
-    """A table from its columns: the cells under each heading."""
+    """A table from its columns: the cells under each heading; those of `WORDS` are escaped."""
     marks = ["---" if name in LEFT else "---:" for name in columns]
-    rows = zip(*columns.values(), strict=True)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, marks, *rows))
+    cells = [map(escape, each) if name in WORDS else each for name, each in columns.items()]
+    rows = zip(*cells, strict=True)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, marks, *rows))
 
 
 def escape(text: object) -> str:
@@ -65,6 +67,6 @@ def interval(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
+def with_interval(value: float, low: float, high: float, unit: str = "") -> str:
     """A share in percent, or a difference in points, with its interval if there is one."""
-    return percent(value) + ("" if math.isnan(low) else f" ({interval(low, high)})")
+    return percent(value) + unit + ("" if math.isnan(low) else f" ({interval(low, high)})")

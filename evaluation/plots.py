@@ -1,69 +1,65 @@
 """Which figures an experiment has: one question each."""
 
 import sys
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from boundary import reason
 
-from . import advised, comparisons
-from .curves import VARIED, hyperparameter, learning_curves, learning_rates
+from . import comparisons
+from .curves import learning_curves, learning_rates
 from .markdown import count
 from .results import Results
 from .style import save, set_style
 
 
-def draw(results: Results) -> dict[Path, str]:
+class Figure(NamedTuple):
+    """A figure's file name without its end, the question that it answers, and what draws it."""
+
+    name: str
+    title: str
+    draw: Callable[[Results], tuple | None]  # None where the runs say nothing about it
+
+
+FIGURES = (
+    Figure("accuracies", "How accurate is each method?", comparisons.accuracies),
+    Figure("overview", "How do the methods compare, number by number?", comparisons.overview),
+    Figure("confusion_matrix", "Which labels are taken for which?", comparisons.confusion_matrix),
+    Figure("cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit),
+    Figure("differences", "Which differences are more than chance?", comparisons.differences),
+    Figure("learning_rates", "Which learning rate suits each method?", learning_rates),
+    Figure("learning_curves_epochs", "How do the methods learn?", learning_curves),
+)
+FILES = tuple(f"{figure.name}.png" for figure in FIGURES)
+
+
+def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, str]:
     """Draw the figures into the experiment's folder; returns their paths and titles.
 
     A figure that these runs say nothing about (differences of a single method, learning curves of
-    what does not learn by epochs) is left out, and with compact results those that are not there
-    already. One that cannot be drawn costs a line on standard error.
+    what does not learn by epochs) is left out. One that cannot be drawn costs a line on standard
+    error.
     """
     set_style()
     drawn = {}
-    for name, title, function in _figures():
-        path = results.folder / f"{name}.png"
-        if path in drawn or (results.is_compact and not path.exists()):
-            continue
+    for figure in figures:
+        path = results.folder / f"{figure.name}.png"
         try:
-            figure = function(results)
-            if figure is not None:
-                drawn[save(path, figure, title, subtitle(results))] = title
+            image = figure.draw(results)
+            if image is not None:
+                drawn[save(path, image, figure.title, subtitle(results))] = figure.title
         except Exception as error:  # a drawing is not worth an experiment
             print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
     return drawn
 
 
-def _figures():
-    """Name, title and drawing function, which returns None where there is nothing to draw."""
-    yield "accuracies", "How accurate is each method?", advised.accuracies
-    yield "confusion_matrix", "Which labels are taken for which?", advised.confusion_matrix
-    title = "How accurate is it if the least confident texts go to a person?"
-    yield "referral", title, advised.referral
-    for name, what in comparisons.bar_figures().items():
-        yield name, what.title, partial(comparisons.bars, what=what)
-    yield "cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit
-    yield "learning_rates", "Which learning rate suits each method?", learning_rates
-    for name, words in VARIED.items():
-        title = f"How does accuracy depend on the {words}?"
-        yield f"{name.removesuffix('s')}s", title, partial(hyperparameter, name=name)
-    yield "differences", "Which differences are more than chance?", comparisons.differences
-    yield "learning_curves_epochs", "How do the methods learn?", learning_curves
-
-
-FILES = tuple(dict.fromkeys(f"{name}.png" for name, *_ in _figures()))
-
-
 def subtitle(results: Results) -> str:
     """What every figure was measured on."""
-    experiment, seeds = results.experiment, results.runs["seed"].nunique()
-    data, constants = experiment["data"], experiment["constants"]
-    labels = data["train"] + data["validation"]
-    texts = f"{labels:,} labelled and {data['test']:,} test texts, {count(seeds, 'seed')}"
-    if data["folds"]:
-        texts = f"{data['texts']:,} texts, each tested in one of {data['folds']} folds"
+    experiment, data = results.experiment, results.experiment["data"]
+    seeds = count(results.runs["seed"].nunique(), "fold" if results.is_folds else "seed")
     return (
-        f"experiment “{constants['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}\n{texts}, up to {constants['max_tokens']} tokens"
+        f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
+        f"{experiment['data_set']}; {data['train'] + data['validation']:,} labelled and "
+        f"{len(results.predictions.labels):,} test texts, {seeds}"
     )

@@ -4,55 +4,48 @@ From the files alone, without training: python -m evaluation.report results/quic
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput, plain_cell, reason
+from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
-from records import DAMAGED
 
-from . import advised, answer, html, tables
-from .curves import VARIED
-from .files import run_command
+from . import answer, html, tables
 from .markdown import code, count, escape, percent, size, table, with_interval
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
 
-COSTS = ("trainable_percentage", "training_time", "cost_and_benefit")
-COSTS += tuple(f"{name.removesuffix('s')}s" for name in VARIED if name != "learning_rate")
-LEARNING = ("learning_rates", "learning_curves_epochs", "train_accuracy", "train_loss")
-SCORED = tuple(f"test_{name}" for name in METRICS if name != "accuracy")
+COSTS = ("cost_and_benefit", "blocks")  # figures; "blocks" is of studies/variants.py
+LEARNING = ("learning_rates", "learning_curves_epochs")
 NAMED = 12  # labels
 
 
 def write(results: Results) -> list[Path]:
-    """Write the collected tables, every figure and the page; returns their paths.
-
-    Of compact results, which are such tables, only the page and the figures that are there.
-    """
-    folder, written = results.folder, []
-    if not results.is_compact:
-        written.append(write_file(folder / "runs.csv", runs_csv(results.records)))
-        if len(results.history):
-            table = results.history.to_csv(index=False)
-            written.append(write_file(folder / "history.csv", table))
-        if (wrong := results.misclassified) is not None:
-            words = ["label", "predicted", "text"]  # a spreadsheet may run them
-            table = wrong.assign(**wrong[words].map(plain_cell)).to_csv(index=False)
-            written.append(write_file(folder / "misclassified.csv", table))
-        if results.advised:
-            table = answer.methods(results).to_csv(index=False)
-            written.append(write_file(folder / "answer.csv", table))
+    """Write the collected tables, every figure and the page; returns their paths."""
+    written = {"runs.csv": runs_csv(results.records)}
+    if len(results.history):
+        written["history.csv"] = results.history.to_csv(index=False)
+    if results.misclassified is not None:
+        written["misclassified.csv"] = results.misclassified.to_csv(index=False)
+    if results.advised:
+        written["answer.csv"] = answer.methods(results).to_csv(index=False)
+    paths = [write_file(results.folder / name, text) for name, text in written.items()]
     figures = draw(results)
+    return [*paths, *figures, *write_page(results, figures)]
+
+
+def write_page(results: Results, figures: Mapping[Path, str]) -> list[Path]:
+    """Write report.md and report.html with these figures and titles; returns their paths."""
+    folder, images = results.folder, {path.name: path for path in figures}
     text = page(results, {path.stem: title for path, title in figures.items()})
-    images = {path.name: path for path in figures}
-    written += [*figures, write_file(folder / "report.md", text)]
-    return [*written, write_file(folder / "report.html", html.page(text, images))]
+    paths = [write_file(folder / "report.md", text)]
+    return [*paths, write_file(folder / "report.html", html.page(text, images))]
 
 
 def page(results: Results, figures: Mapping[str, str]) -> str:
@@ -66,21 +59,23 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 
     many = len(results.experiment["label_names"]) > 2
     wrong = [tables.misclassified(results)] if results.misclassified is not None else []
-    scores = [tables.accuracies(results), *shown("test_accuracy")]
-    first, folded = _contrasts(results, shown)
+    scores, first, folded = tables.accuracies(results), *_contrasts(results, shown)
+    if results.advised:
+        opening = {"## Answer": _answer(results, shown, wrong), **first}
+        closing = {"All results": [scores, *shown("overview")]}
+    else:
+        opening = {**first, "## Results": [scores, *shown("accuracies", "overview")]}
+        opening |= {"## Findings": [_findings(results)]}
+        closing = {"Misclassified texts": wrong}
+    failed = tables.failed(results)
     sections = {
-        "## Answer": _answer(results, shown, wrong) if results.advised else [],
-        **first,
-        "## Results": [] if results.advised else scores,
-        "## Findings": [] if results.advised else [_findings(results)],
-        "## Failed runs": [tables.failed(results)] * bool(len(results.failed)),
+        **opening,
+        "## Failed runs": [failed] * bool(failed),
         **folded,
-        "All results": scores if results.advised else [],
         "Costs": shown(*COSTS),
-        "Other metrics": shown(*SCORED),
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
         "Labels": [tables.by_label(results)] if many else [],
-        "Texts misclassified by every method": [] if results.advised else wrong,
+        **closing,
         "How it was made": _made(results),
     }
     title = f"# Experiment “{escape(results.experiment['constants']['experiment'])}”"
@@ -96,7 +91,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 def _contrasts(results, shown):
     """The sections of the planned contrasts, and of all other pairs."""
     planned, others = results.contrasts, results.comparisons
-    asked = len(results.experiment["constants"].get("contrasts") or ())
+    asked = len(results.experiment["constants"]["contrasts"])
     missing = f"{count(asked - len(planned), 'planned contrast')} without finished runs."
     first = [tables.comparisons(results, planned), *shown("differences")] if len(planned) else []
     tried = [tables.comparisons(results, others)] if len(others) else []
@@ -110,49 +105,50 @@ def _contrasts(results, shown):
 def _answer(results, shown, wrong):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
-    label, more = escape(results.looks[advice.method].label), answer.more_labels(results)
+    label, last = results.looks[advice.method].label, results.experiment["command"]
     return [
         f"**{escape(advice.sentence)}**",
-        *[escape(more or "")] * bool(more),
-        advised.methods(results),
+        *map(escape, answer.more_labels(results)),
+        table(answer.method_columns(results)),
+        escape(" ".join(answer.notes(results))),
         *shown("accuracies"),
-        f"### How {label} errs",
-        advised.by_label(results, advice.method),
-        *shown("confusion_matrix", "referral"),
+        f"### How {escape(label)} errs",
+        table(answer.label_columns(results, advice.method)),
+        *shown("confusion_matrix"),
+        escape(answer.referral_line(results, advice.method)),
         *wrong,
         "### A classifier of new texts",
-        f"This trains {label} on all texts:",
-        code(advised.final_command(results, advice.method)),
+        f"This trains {escape(label)} on all texts:",
+        code(f"{last.split(' && ')[-1]} --final {shlex.quote(advice.method)}"),
     ]
 
 
 def _findings(results):
     """The highest score, from which it does not differ, and what was not varied."""
-    intervals, metric = results.intervals, results.metric
-    best = intervals.loc[intervals[metric].idxmax()]
+    intervals, metric = results.intervals.set_index("method"), results.metric
+    best, (label,) = intervals.loc[results.best], results.labels([results.best])
     value = with_interval(*(best[f"{metric}{end}"] for end in ("", "_low", "_high")))
-    label = f"{METRICS[metric].label}, %: {_labels(results, [best['method']])}, {value}"
-    lines = [f"- **Highest test {label}**."]
+    heading = f"{METRICS[metric].label}, %: {escape(label)}, {value}"
+    lines = [f"- **Highest test {heading}**."]
     pairs = pd.concat([results.contrasts, results.comparisons])
-    of_best = pairs[(pairs[["method_a", "method_b"]] == best["method"]).any(axis=1)]
+    of_best = pairs[(pairs[["method_a", "method_b"]] == results.best).any(axis=1)]
     alike = of_best.loc[of_best["verdict"] != "different", ["method_a", "method_b"]]
-    if others := [method for method in alike.to_numpy().ravel() if method != best["method"]]:
-        lines[0] += f" There is **no** significant difference from {_labels(results, others)}."
+    if others := [method for method in alike.to_numpy().ravel() if method != results.best]:
+        lines[0] += f" There is **no** significant difference from {_named(results, others)}."
     elif len(of_best):
         lines[0] += " It is significantly different from every other method."
-    redrawn, baselines = results.are_labels_redrawn, results.baselines
-    once = intervals.loc[intervals["seeds"] == 1, "method"]
-    once = [method for method in once if redrawn or method not in baselines]
+    fixed = set() if results.are_labels_redrawn else results.baselines
+    once = [method for method in intervals.index[intervals["seeds"] == 1] if method not in fixed]
     if once and not results.is_folds:
         lines.append(
-            f"- **Seeds were not varied for {_labels(results, once)}**: intervals and tests speak "
+            f"- **Seeds were not varied for {_named(results, once)}**: intervals and tests speak "
             "of these trained models on other test texts, not of training them again."
         )
     return "\n".join(lines)
 
 
-def _labels(results, methods):
-    return escape(results.labels(methods))
+def _named(results, methods):
+    return escape(", ".join(results.labels(methods)))
 
 
 def _what(results):
@@ -173,7 +169,7 @@ def _what(results):
             f"{folds} folds by models that are trained on the others"
         )
     lines = [
-        f"**{_labels(results, dict.fromkeys(runs['method']))}**. Model: "
+        f"**{_named(results, dict.fromkeys(runs['method']))}**. Model: "
         f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
         f"{texts}; up to {constants['max_tokens']} tokens{_truncated(experiment)}; "
         f"{'folds' if results.is_folds else 'seeds'}: "
@@ -204,8 +200,8 @@ def _made(results):
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
     chosen = results.hyperparameters
-    methods = {"method": _each(results, chosen), "hyperparameters": map(_json, chosen.values())}
-    values = {"constant": map(escape, constants), "value": map(_json, constants.values())}
+    methods = {"method": results.labels(chosen), "hyperparameters": map(_json, chosen.values())}
+    values = {"constant": constants, "value": map(_json, constants.values())}
     return [
         code(experiment["command"]),
         *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
@@ -215,27 +211,35 @@ def _made(results):
     ]
 
 
-def _each(results, methods):
-    return [escape(results.looks[method].label) for method in methods]
-
-
 def _json(value):
-    return escape(json.dumps(value, ensure_ascii=False))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def rewrite(folder: Path) -> list[Path]:
     """The figures and the page of a folder anew, which may be another one's."""
-    results = Results.read(folder)
+    return write(Results.read(folder))
+
+
+def main(
+    arguments: list[str] | None = None,
+    act: Callable[..., list[Path]] = rewrite,
+    counts: Sequence[int] = (1,),
+    expected: str = "give one folder of results, such as results/quick",
+) -> int:
+    """Do `act` with the folders on the command line, as many as `counts` has, and print paths.
+
+    Returns the exit status, 0, or 2 for bad input.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    folders = [expanded(argument) for argument in arguments if argument != "--traceback"]
     try:
-        return write(results)
-    except (TypeError, KeyError, AttributeError) as error:  # numbers for texts, and so on
-        raise BadInput(f"{folder} cannot be shown ({reason(error)}); {DAMAGED}") from error
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write the figures and the page of one folder anew; returns the exit status, 0 or 2."""
-    expected = "give one folder of results, such as results/quick"
-    return run_command(rewrite, arguments, range(1, 2), expected)
+        if len(folders) not in counts:
+            raise BadInput(expected)
+        with reading(str(folders[-1]), verb="shown"):
+            print(*act(*folders), sep="\n")
+    except BadInput as error:
+        return refuse(error, arguments)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""What an experiment's files say: those of its runs' folders or, of evidence, tables of all runs.
+"""What an experiment's files say, as finetuning.py leaves them.
 
-experiment.json                                      both: constants, data, labels' names
-<run>/run.json, history.csv, predictions.csv         as finetuning.py leaves them
-runs.csv, predictions.parquet                        the compact form: no texts, no histories
+experiment.json                                      constants, data, labels' names
+<run>/run.json, history.csv, predictions.csv         of each run
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,19 @@ from pydantic import BaseModel, ConfigDict
 from boundary import BadInput, reading
 from records import DAMAGED, RunRecord, record_files
 
-from .files import HISTORY, read_table
 from .metrics import METRICS
 from .statistics import Scores
+
+HISTORY = {  # its columns and their types
+    "learning_rate": float,
+    "step": int,
+    "epoch": float,
+    "seconds": float,
+    "train_loss": float,
+    "train_accuracy": float,
+    "validation_loss": float,
+    "validation_accuracy": float,
+}
 
 
 class Data(BaseModel):
@@ -32,13 +41,11 @@ class Data(BaseModel):
     test: int
     texts: int | None = None  # in all
     folds: int | None = None  # seed s tests fold s
-    labels_redrawn: bool | None = None  # each seed has a training sample of its own
-    labels: dict[str, list[int]] = {}  # split: texts of each label
+    labels_redrawn: bool  # each seed has a training sample of its own
     groups: dict[str, int] | None = None  # split: groups
-    test_share_truncated: float = 0.0
+    test_share_truncated: float
     notes: list[str] = []
     warnings: list[str] = []
-    majority_share: float | None = None  # of the test's most frequent label
 
 
 class Experiment(BaseModel):
@@ -58,14 +65,13 @@ class Experiment(BaseModel):
 class Predictions(NamedTuple):
     """The n test texts in one order, and what each run says of those that it has tested.
 
-    With folds, run s has tested those of fold s; else every run has tested all. The compact form
-    has the predicted label and its confidence alone: its logits give both back.
+    With folds, run s has tested those of fold s; else every run has tested all.
     """
 
     labels: np.ndarray  # (n,)
     logits: dict[tuple[str, int], np.ndarray]  # (method, seed): (texts tested, C)
     groups: np.ndarray | None = None  # (n,) from 0
-    rows: np.ndarray | None = None  # (n,) the texts' places in the task; the compact form has none
+    rows: np.ndarray | None = None  # (n,) the texts' places in the task, where they are known
     folds: np.ndarray | None = None  # (n,)
 
     def tested(self, seed: int) -> np.ndarray:
@@ -108,70 +114,70 @@ class Predictions(NamedTuple):
 # ---------------------------------------------------------------------------- the files
 
 
+def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
+    """The CSV at `path` with these columns; texts letter by letter, "NA" too. Raises `BadInput`."""
+    gaps = {name: [""] for name, kind in columns.items() if kind is not str}
+    with reading(str(path)):
+        table = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=gaps)
+        return table[list(columns)]
+
+
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What experiment.json says, with what older ones do not say."""
+    """What experiment.json says."""
     path = folder / "experiment.json"
     with reading(str(path), DAMAGED):
         return Experiment(**json.loads(path.read_text(encoding="utf-8"))).model_dump()
 
 
-def read_folders(folder: Path, experiment: dict) -> tuple[list[RunRecord], dict[str, pd.DataFrame]]:
-    """The records of all runs, and `history` and `predictions` of the finished ones."""
-    logits = [f"logit_{label}" for label in experiment["label_names"]]
-    predicted = {"row": int, "label": int} | dict.fromkeys(logits, np.float32)
-    predicted |= {"group": int} if experiment["data"]["groups"] else {}
-    columns = {"history": HISTORY, "predictions": predicted}
-    runs, tables = [(path, RunRecord.read(path)) for path in record_files(folder)], {}
+def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
+    """The record of each run, by its folder: in the experiment's order of methods, then by seed.
+
+    Methods that are not the experiment's come after its own, by name.
+    """
     methods = experiment["constants"].get("methods", [])
     place = {method: i for i, method in enumerate(methods)}
-    # Methods that are not the experiment's come after its own, by name.
+    runs = [(path.parent, RunRecord.read(path)) for path in record_files(folder)]
     runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
-    for name in columns:
-        parts = []
-        for path, record in runs:
-            file = path.with_name(f"{name}.csv")
-            if record.is_finished and (name == "predictions" or file.exists()):
-                table = read_table(file, columns[name])
-                parts.append(table.assign(method=record.method, seed=record.seed))
-        empty = pd.DataFrame(columns=["method", "seed", *columns[name]])
-        tables[name] = pd.concat(parts, ignore_index=True)[empty.columns] if parts else empty
-    return [record for _, record in runs], tables
+    return dict(runs)
 
 
-def read_compact(folder: Path, experiment: dict) -> tuple[list[RunRecord], dict[str, pd.DataFrame]]:
-    """The same from the compact form."""
-    path = folder / "runs.csv"
-    with reading(str(path), DAMAGED):
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-        records = [RunRecord.from_row(row) for row in rows]
-    path = folder / "predictions.parquet"
-    with reading(str(path), DAMAGED):
-        table = pd.read_parquet(path)
-        logits = logits_of(table["predicted"], table["confidence"], experiment["label_names"])
-    return records, {"predictions": table.join(logits), "history": pd.DataFrame()}
+def read_history(runs: Mapping[Path, RunRecord]) -> pd.DataFrame:
+    """history.csv of all finished runs that have one, with method and seed in front."""
+    parts = [
+        read_table(folder / "history.csv", HISTORY).assign(method=run.method, seed=run.seed)
+        for folder, run in runs.items()
+        if run.is_finished and (folder / "history.csv").exists()
+    ]
+    names = ["method", "seed", *HISTORY]
+    return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
 
 
-def logits_of(predicted: pd.Series, confidence: pd.Series, names: list[str]) -> pd.DataFrame:
-    """Logits (n, C) of these predictions and confidences, where all other labels share the rest."""
-    logits = np.zeros((len(predicted), len(names)))
-    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # the highest, and no infinity
-    odds = confidence * (len(names) - 1) / (1 - confidence)
-    logits[np.arange(len(predicted)), predicted] = np.log(odds)
-    return pd.DataFrame(logits, columns=[f"logit_{name}" for name in names])
+def read_predictions(runs: Mapping[Path, RunRecord], experiment: dict) -> dict:
+    """predictions.csv of each finished run, by (method, seed): row, label, logits, and groups."""
+    columns = {"row": int, "label": int}
+    columns |= {f"logit_{label}": np.float32 for label in experiment["label_names"]}
+    columns |= {"group": int} if experiment["data"]["groups"] else {}
+    return {
+        (run.method, run.seed): read_table(folder / "predictions.csv", columns)
+        for folder, run in runs.items()
+        if run.is_finished
+    }
 
 
-def predictions_of(folder: Path, table: pd.DataFrame, is_folds: bool) -> Predictions:
+def predictions_of(folder: Path, tables: dict, experiment: dict) -> Predictions:
     """The predictions of all finished runs: of the same texts or, with folds, of disjoint ones."""
-    runs = list(table.groupby(["method", "seed"], sort=False))
-    about = ["label", *(name for name in ("row", "group") if name in table)]
+    if not tables:
+        raise BadInput(f"{folder} has no finished runs")
+    is_folds, first = experiment["data"]["folds"] is not None, next(iter(tables.values()))
+    about = ["label", *(name for name in ("row", "group") if name in first)]
     if is_folds:
-        texts = table[["seed", *about]].drop_duplicates().sort_values("row", kind="stable")
-        differing = texts["row"].duplicated().any()
+        texts = [rows[about].assign(seed=seed) for (_, seed), rows in tables.items()]
+        texts = pd.concat(texts).drop_duplicates().sort_values("row", kind="stable")
+        is_alike = not texts["row"].duplicated().any()
     else:
-        texts = runs[0][1][about]
-        values = texts.to_numpy()
-        differing = not all(np.array_equal(rows[about], values) for _, rows in runs)
-    if differing:
+        texts = first[about]
+        is_alike = all(np.array_equal(rows[about], texts) for rows in tables.values())
+    if not is_alike:
         raise BadInput(
             f"{folder}: its runs have tested different texts; start it anew with --fresh"
         )
@@ -180,7 +186,7 @@ def predictions_of(folder: Path, table: pd.DataFrame, is_folds: bool) -> Predict
         pairs = np.stack([texts["seed"], texts["group"]])
         texts["group"] = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
     logits = {}
-    for run, rows in runs:
+    for run, rows in tables.items():
         rows = rows.sort_values("row", kind="stable") if is_folds else rows
         logits[run] = rows.filter(like="logit_").to_numpy(np.float32)
     return Predictions(

@@ -1,17 +1,16 @@
 """One table of the methods' labels and looks, and the frame around the axes of every figure."""
 
 import ast
+import re
 import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
 from boundary import replacing
 
@@ -19,31 +18,27 @@ matplotlib.use("Agg")  # figures go to files, on machines without a screen too
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 
-Look = namedtuple("Look", "label colour hatch line marker")
+Look = namedtuple("Look", "label colour marker")
 
-# Okabe and Ito's and Tol's colours survive colour blindness; hatches, lines and markers grey print.
+# Okabe and Ito's and Tol's colours survive colour blindness; markers survive grey print.
 METHODS = {
-    "head": Look("head-only", "#E69F00", "", "-", "o"),
-    "adapter": Look("adapters", "#0072B2", "//", "--", "s"),
-    "lora": Look("LoRA", "#009E73", "..", "-.", "^"),
-    "bitfit": Look("BitFit", "#CC79A7", "--", (0, (5, 1)), "v"),
-    "full": Look("full fine-tuning", "#999999", "xx", ":", "D"),
-    "dora": Look("DoRA", "#117733", "||", (0, (3, 1, 1, 1, 1, 1)), "<"),
-    "ia3": Look("(IA)³", "#882255", "++", "--", ">"),
-    "vera": Look("VeRA", "#44AA99", "oo", "-", "p"),
-    "ln": Look("LN-tuning", "#AA4499", "\\\\", "-.", "*"),
-    "reft": Look("LoReFT", "#332288", "**", ":", "h"),
-    "tfidf": Look("TF-IDF", "#56B4E9", "\\\\", (0, (1, 1)), "P"),
-    "probe": Look("probe", "#D55E00", "--", (0, (1, 1)), "X"),
+    "head": Look("head-only", "#E69F00", "o"),
+    "adapter": Look("adapters", "#0072B2", "s"),
+    "lora": Look("LoRA", "#009E73", "^"),
+    "bitfit": Look("BitFit", "#CC79A7", "v"),
+    "full": Look("full fine-tuning", "#999999", "D"),
+    "dora": Look("DoRA", "#117733", "<"),
+    "ia3": Look("(IA)³", "#882255", ">"),
+    "vera": Look("VeRA", "#44AA99", "p"),
+    "ln": Look("LN-tuning", "#AA4499", "*"),
+    "reft": Look("LoReFT", "#332288", "h"),
+    "tfidf": Look("TF-IDF", "#56B4E9", "P"),
+    "probe": Look("probe", "#D55E00", "X"),
 }
-ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
 OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # methods that are not above
-HATCHES = ("", "//", "..", "\\\\", "xx", "--", "oo", "++", "||", "**")
-LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
 DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
 COMBINED = -0.35  # the same, of combinations
-SMALL = 8.5  # points: what stands below the axes
 
 
 def looks(
@@ -61,44 +56,25 @@ def looks(
         families.setdefault(parse(method)[0], []).append(method)
     taken = {METHODS[name].marker for name in families if name in METHODS}
     markers = cycle([marker for marker in MARKERS if marker not in taken])
-    known, others = dict(METHODS), cycle(OTHERS)
-    for name in [name for name in families if name not in METHODS]:
-        known[name] = _combined(name, blocks) or Look(name, next(others), "", "-", None)
-    drawn = {}
+    others, drawn = cycle(OTHERS), {}
     for name, variants in families.items():
-        first = known[name]
+        first = METHODS.get(name) or _combined(name, blocks) or Look(name, next(others), None)
         for i, method in enumerate(variants):
             drawn[method] = Look(
                 _label(method, first.label, (blocks or {}).get(method)),
                 _shade(first.colour, i, len(variants)),
-                HATCHES[(HATCHES.index(first.hatch) + i) % len(HATCHES)],
-                LINES[(LINES.index(first.line) + i) % len(LINES)],
                 next(markers) if i or not first.marker else first.marker,
             )
     return {method: drawn[method] for method in dict.fromkeys(methods)}
 
 
 def _combined(method, blocks):
-    """The look of "lora+tfidf"; None of what is no combination."""
-    parts = parts_of(method)
+    """The look of "lora(rank=4)+tfidf"; None of what is no combination."""
+    parts = re.split(r"\+(?![^(]*\))", method)  # no "+" within brackets, as of 1e+1
     if len(parts) < 2:
         return None
     each = [looks([part], blocks)[part] for part in parts]
-    colour = _mixed(each[0].colour, COMBINED)
-    label = " + ".join(look.label for look in each)
-    return each[0]._replace(label=label, colour=colour, marker=None)
-
-
-def parts_of(method: str) -> list[str]:
-    """The methods of which "lora(rank=4)+tfidf" is a combination; the method itself if of none."""
-    parts = []
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = ast.parse(method, mode="eval").body
-        while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
-            parts.insert(0, ast.unparse(tree.right))
-            tree = tree.left
-        parts.insert(0, ast.unparse(tree))
-    return parts if len(parts) > 1 else [method]
+    return Look(" + ".join(look.label for look in each), _mixed(each[0].colour, COMBINED), None)
 
 
 def _label(method, label, blocks):
@@ -119,6 +95,13 @@ def parse(method: str) -> tuple[str, dict]:
         return call.func.id, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
         return method, {}
+
+
+def without(name: str, method: str) -> str:
+    """A method without one of its values: of "lora(rank=4, blocks=2)" and blocks "lora(rank=4)"."""
+    family, values = parse(method)
+    texts = [f"{key}={value!r}" for key, value in values.items() if key != name]
+    return f"{family}({', '.join(texts)})" if texts else family
 
 
 def as_text(value) -> str:
@@ -152,42 +135,29 @@ def set_style() -> None:
 def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
     """Frame what a drawing function returned, (figure, note, legend's handles), and write it.
 
-    The title stands above the axes; below are what was measured and what the marks mean, and the
-    legend. They are added to the figure's height.
+    The title stands above the axes; below are what was measured, what the marks mean, and the
+    legend.
     """
     figure, note, handles = drawn
-    width, height = figure.get_size_inches()
+    width = figure.get_figwidth()
     lines = f"{note}\n{subtitle}".strip().splitlines()
-    lines = [part for line in lines for part in textwrap.wrap(line, int(width / 0.066))]
+    lines = [textwrap.fill(line, int(width / 0.066)) for line in lines]
     longest = max((len(handle.get_label()) for handle in handles), default=0)
-    columns = max(1, int(width / (0.75 + 0.075 * longest)))
-    rows = -(-len(handles) // columns)
-    figure.set_size_inches(width, height + 0.165 * len(lines) + 0.235 * rows)
     figure.suptitle(textwrap.fill(title, int(width / 0.112)), fontsize=13, fontweight="bold")
     figure.legend(
         handles=handles,
-        loc="outside lower center",
-        ncols=columns,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        ncols=max(1, int(width / (0.75 + 0.075 * longest))),
         title="\n".join(lines),
-        title_fontsize=SMALL,
+        title_fontsize=8.5,
         fontsize=9.5,
         alignment="left",
     )
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    with replacing(path) as part:
+        figure.savefig(part, format="png", bbox_inches="tight")
     plt.close(figure)
-    with replacing(path) as part:  # 256 colours: a third of the bytes, and nothing to see of it
-        image.quantize(dither=Image.Dither.NONE).save(part, format="png")
     return path
-
-
-def cut(axes, values, intervals, across: bool = False) -> bool:
-    """Leave an axis, upright or across, room for these values; whether it cuts an interval."""
-    ends, set_ends = (axes.get_xlim, axes.set_xlim) if across else (axes.get_ylim, axes.set_ylim)
-    bottom, top = ends()
-    least, most = values.min() - ROOM, values.max() + ROOM
-    set_ends(max(bottom, least), min(top, most))
-    return bool((intervals < least).any(axis=None) or (intervals > most).any(axis=None))
 
 
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
@@ -203,7 +173,7 @@ def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
 
 def line_handle(look: Look, **more) -> plt.Line2D:
     """A method's entry in a legend of lines."""
-    style = {"color": look.colour, "ls": look.line, "marker": look.marker}
+    style = {"color": look.colour, "marker": look.marker}
     return plt.Line2D([], [], label=look.label, **(style | more))
 
 

@@ -1,12 +1,8 @@
 """The tables of an experiment's page, each with what its columns mean below it."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
-
-from boundary import plain_cell
 
 from . import answer
 from .comparisons import designs
@@ -14,7 +10,6 @@ from .markdown import count, escape, interval, number, p_value, percent, size, t
 from .metrics import BINS, METRICS
 from .results import Results
 
-SHOWN = 20  # misclassified texts
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
 SECONDS = {  # column of runs.csv: heading
     "training_seconds": "training, s",
@@ -32,32 +27,58 @@ def terminal(results: Results) -> str:
     """For the terminal: the answer, where a method is advised, or a table of finished runs."""
     if results.advised:
         return answer.terminal(results)
-    runs = results.runs
-    columns = {
-        "method": [results.looks[method].label for method in runs["method"]],
-        "seed": runs["seed"],
-        **_metrics(runs),
-        "train acc., %": runs["train_accuracy"].map(percent),
-        "trained, %": _form(runs["trainable_percentage"], "{:.3g}"),
-        **_seconds(runs, ("training_seconds", "shared_seconds", "run_seconds")),
-    }
+    share = {"trained, %": _form(results.runs["trainable_percentage"], "{:.3g}")}
+    columns = _runs(results) | share | _seconds(results.runs)
     return pd.DataFrame(columns).to_string(index=False)
+
+
+def _runs(results):
+    """The first columns of the table of finished runs."""
+    runs = results.runs
+    return {
+        "method": results.labels(runs["method"]),
+        "fold" if results.is_folds else "seed": runs["seed"].map(str).tolist(),
+        **{_heading(metric): _metric(runs, name) for name, metric in METRICS.items()},
+        "training accuracy, %": list(map(percent, runs["train_accuracy"])),
+    }
+
+
+def _heading(metric):
+    return f"{metric.label}, {metric.unit}"
+
+
+def _metric(rows, name):
+    """A metric of the test texts."""
+    return _form(rows[f"test_{name}"] * METRICS[name].scale, METRICS[name].form)
+
+
+def _form(values, form):
+    return [number(value, form) for value in values]
+
+
+def _seconds(rows):
+    """The columns of seconds that any run has."""
+    return {h: list(map(size, rows[name])) for name, h in SECONDS.items() if rows[name].sum() > 0}
 
 
 def accuracies(results: Results) -> str:
     """The finished runs by method, with their intervals."""
     means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
     rows = results.intervals
-    columns = {
-        "method": _labels(results, rows["method"]),
-        "seeds": rows["seeds"].map(str),
-        **_scores(results, means),
+    columns = {"method": results.labels(rows["method"]), "seeds": rows["seeds"].map(str)}
+    for name, metric in METRICS.items():
+        if f"{name}_low" in rows:
+            values = rows[name], rows[f"{name}_low"], rows[f"{name}_high"]
+            columns[f"{_heading(metric)} (95 % interval)"] = map(with_interval, *values)
+        else:
+            columns[_heading(metric)] = _metric(means, name)
+    columns |= {
         "sd over seeds, points": rows["accuracy_sd"].map(percent),
         "training accuracy, %": means["train_accuracy"].map(percent),
         **_collapsed(results, rows["method"]),
         "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
         "of all, %": _form(means["trainable_percentage"], "{:.3g}"),
-        **_seconds(means, SECONDS),
+        **_seconds(means),
         "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
     }
     busy = (results.runs["other_load"] > BUSY).sum()
@@ -72,32 +93,6 @@ def accuracies(results: Results) -> str:
     )
 
 
-def _metrics(runs: pd.DataFrame) -> dict[str, Iterable[str]]:
-    """A column for each metric of the test texts."""
-    return {
-        f"{metric.label}, {metric.unit}": _form(runs[f"test_{name}"] * metric.scale, metric.form)
-        for name, metric in METRICS.items()
-    }
-
-
-def _scores(results, means):
-    """A column for each metric of the test texts, with its interval where it has one."""
-    columns, rows = {}, results.intervals.set_index("method")
-    for name, metric in METRICS.items():
-        heading = f"{metric.label}, {metric.unit}"
-        if f"{name}_low" not in rows:
-            columns[heading] = _form(means[f"test_{name}"] * metric.scale, metric.form)
-            continue
-        ends = rows[f"{name}_low"], rows[f"{name}_high"]
-        columns[f"{heading} (95 % interval)"] = map(with_interval, rows[name], *ends)
-    return columns
-
-
-def _seconds(rows, names):
-    """The columns of seconds that any run has."""
-    return {SECONDS[name]: rows[name].map(size) for name in names if rows[name].sum() > 0}
-
-
 def _collapsed(results, methods):
     """How many runs of each method collapsed to one label, where any did."""
     counts = results.runs.groupby("method")["collapsed"].sum()
@@ -108,16 +103,11 @@ def by_label(results: Results) -> str:
     """How many test texts each label has, and each method's F1 on it; means over the runs."""
     predictions, names = results.predictions, results.experiment["label_names"]
     counts = np.bincount(predictions.labels, minlength=len(names))
-    columns = {"label": map(escape, names), "test texts": [f"{n:,}" for n in counts]}
+    columns = {"label": names, "test texts": [f"{n:,}" for n in counts]}
+    of_each = {"labels": range(len(names)), "average": None, "zero_division": 0}
     for method in predictions.seeds():
         f1 = [
-            f1_score(
-                predictions.labels[places],
-                logits.argmax(1),
-                labels=range(len(names)),
-                average=None,
-                zero_division=0,
-            )
+            f1_score(predictions.labels[places], logits.argmax(1), **of_each)
             for places, logits in predictions.by_run(method)
         ]
         columns[f"{escape(results.looks[method].label)}, F1 %"] = map(percent, np.mean(f1, axis=0))
@@ -126,12 +116,13 @@ def by_label(results: Results) -> str:
 
 def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     """Differences of two methods each, from `statistics.compare`."""
-    a, b = (_labels(results, pairs[f"method_{side}"]) for side in "ab")
-    better = _labels(results, pairs["method_a"].where(pairs["difference"] > 0, pairs["method_b"]))
-    margin = results.margin
-    within = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+    a, b = (results.labels(pairs[f"method_{side}"]) for side in "ab")
+    within = results.margin_words
     words = {"equivalent": f"equivalent within {within}", "undecided": "not significant"}
-    metric = METRICS[results.metric].label
+    verdicts = [
+        words.get(row.verdict, f"{one if row.difference > 0 else other} better")
+        for row, one, other in zip(pairs.itertuples(), a, b, strict=True)
+    ]
     columns = {
         "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
         "points": pairs["difference"].map(percent),
@@ -139,16 +130,13 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         **_other_differences(results, pairs),
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
-        "verdict": [
-            f"{method} better" if verdict == "different" else words[verdict]
-            for verdict, method in zip(pairs["verdict"], better, strict=True)
-        ],
+        "verdict": verdicts,
     }
     counts = results.intervals.loc[results.intervals["seeds"] > 1, "seeds"]
     shared = ". A difference is of the seeds that both methods have" * (counts.nunique() > 1)
     return (
-        f"{table(columns)}\n\nDifferences in test {metric}. Intervals and tests: "
-        f"{designs(pairs)}{shared}. Better: p < 0.05 after Holm's "
+        f"{table(columns)}\n\nDifferences in test {METRICS[results.metric].label}. Intervals and "
+        f"tests: {designs(pairs)}{shared}. Better: p < 0.05 after Holm's "
         f"correction over this table. Equivalent: smaller than {within}, by two one-sided tests at "
         "5 %, corrected likewise. Not significant: neither; the intervals, each of a single "
         "difference, say how large it could be."
@@ -170,17 +158,13 @@ def _other_differences(results, pairs):
 def single_runs(results: Results) -> str:
     """A row for each finished run."""
     runs = results.runs
-    columns = {
-        "method": _labels(results, runs["method"]),
-        "fold" if results.is_folds else "seed": runs["seed"].map(str),
-        **_metrics(runs),
-        "training accuracy, %": runs["train_accuracy"].map(percent),
+    columns = _runs(results) | {
         "best epoch": _form(runs["best_epoch"], "{:.3g}"),
         "epochs run": _form(runs["epochs_run"], "{:.3g}"),
         "learning rate": _form(runs["learning_rate"], "{:g}"),
         **_rates(results),
-        **_seconds(runs, SECONDS),
-        "started": [escape(started or "—") for started in runs["started"]],
+        **_seconds(runs),
+        "started": [started or "—" for started in runs["started"]],
     }
     return f"{table(columns)}{_edges(results)}"
 
@@ -192,56 +176,43 @@ def _rates(results):
         return {}
     cells = []
     for record in finished:
-        losses = {float(rate): loss for rate, loss in record.rates_tried.items()}
-        others = {rate: losses[rate] for rate in sorted(losses) if rate != record.learning_rate}
-        cells.append("; ".join(f"{r:g}: {number(loss, '{:.4g}')}" for r, loss in others.items()))
+        others = {k: v for k, v in record.rates_tried.items() if float(k) != record.learning_rate}
+        cells.append("; ".join(f"{k}: {number(loss, '{:.4g}')}" for k, loss in others.items()))
     return {"validation loss of other rates": [cell or "—" for cell in cells]}
 
 
 def _edges(results):
     """What to do where the chosen learning rate is at the edge of those tried."""
-    edges = [r for r in results.records if r.is_finished and r.is_rate_at_edge]
-    if not edges:
+    methods = [record.method for record in results.finished if record.is_rate_at_edge]
+    if not methods:
         return ""
-    runs = count(len(edges), "run")
-    methods = ", ".join(_labels(results, dict.fromkeys(record.method for record in edges)))
+    named = escape(", ".join(results.labels(dict.fromkeys(methods))))
     return (
-        f"\n\n**At the edge of the learning rates tried: {runs}, of {methods}.** A better rate may "
-        "lie beyond: add rates on that side to LEARNING\\_RATES."
+        f"\n\n**At the edge of the learning rates tried: {count(len(methods), 'run')}, of "
+        f"{named}.** A better rate may lie beyond: add rates on that side to LEARNING\\_RATES."
     )
 
 
 def failed(results: Results) -> str:
     """The runs that have not finished, and why."""
-    runs = results.failed
-    columns = {"method": _labels(results, runs["method"]), "seed": runs["seed"].map(str)}
-    return table(columns | {"what happened": runs["status"].map(escape)})
+    runs = [record for record in results.records if not record.is_finished]
+    columns = {
+        "method": results.labels(run.method for run in runs),
+        "seed": [str(run.seed) for run in runs],
+        "what happened": [run.status for run in runs],
+    }
+    return table(columns) if runs else ""
 
 
 def misclassified(results: Results) -> str:
-    """The first of the texts in `misclassified.csv`."""
-    rows = results.misclassified.head(SHOWN)
-    words = {name: rows[name].map(_unguarded) for name in ("label", "predicted", "text")}
-    confidence = rows["confidence"].map(percent)
-    columns = {"row": rows["row"].map(str), "label": words["label"]}
-    columns |= {"predicted": words["predicted"], "confidence, %": confidence}
-    row = "Confidence: the probability of the wrong label. Row: its place in the data, from 0."
-    if results.advised:
-        note = "The most confident errors of the method advised; some may be wrong labels."
-    else:
-        texts = count(len(results.misclassified), "text")
-        note = f"The most confident of {texts} wrong in every run of every method."
-    return f"{table(columns | {'text': words['text']})}\n\n{note} {row}"
-
-
-def _unguarded(cell):
-    """A cell of a CSV file without the apostrophe that `plain_cell` may have put before it."""
-    return escape(cell[1:] if plain_cell(cell[1:]) == cell else cell)
-
-
-def _labels(results, methods):
-    return [escape(results.looks[method].label) for method in methods]
-
-
-def _form(values, form):
-    return [number(value, form) for value in values]
+    """The texts in `misclassified.csv`."""
+    rows = results.misclassified
+    columns = {"row": rows["row"].map(str)}
+    columns |= {"label": rows["label"], "predicted": rows["predicted"]}
+    columns |= {"confidence, %": rows["confidence"].map(percent), "text": rows["text"]}
+    label = escape(results.looks[results.advised or results.best].label)
+    return (
+        f"{table(columns)}\n\nThe most confident errors "
+        f"of {label}; some may be wrong labels. Confidence: the probability of the wrong label. "
+        "Row: of its file; the header of a CSV file is row 1."
+    )

@@ -185,7 +185,7 @@ def _write_page(queue):
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     task = queue.data.task
-    results = Results.read(folder, task.rows["text"].tolist())
+    results = Results.read(folder, task.rows.set_index("file_row")["text"])
     written = report.write(results)
     for name in (ABOUT, *FILES):
         clear(folder / name)

@@ -1,6 +1,7 @@
 """An experiment as evidence to keep: its page, and the tables of all its runs in a few small files.
 
     python -m studies.compact results/quick docs/results/quick
+    python -m studies.compact docs/results/quick           the page of a compact form anew
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test text: label, predicted label, confidence
@@ -11,8 +12,8 @@
 No text is kept, and no learning curve: the page has no list of misclassified texts, but each
 run's best epoch and its last. A folder that holds anything but an earlier compact form of the same
 experiment is refused.
-Figures are kept by copying them to the folder: `python -m evaluation.report docs/results/quick`
-draws those that it finds, and makes the same page again.
+Figures are kept by copying them to the folder: the second command draws those that it finds, and
+makes the same page again.
 """
 
 import json
@@ -21,16 +22,24 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
 from boundary import BadInput, reading, replacing, write
-from evaluation import report
-from evaluation.files import run_command
+from evaluation import plots, report
 from evaluation.results import Results, runs_csv
-from records import run_folders
+from evaluation.stored import predictions_of, read_experiment
+from records import DAMAGED, RunRecord, run_folders
+
+from . import variants
 
 HERE = {"results": "results"}  # where the command without an option puts them
+SPLITS = ("train", "validation", "test")  # that scores are of
+FIGURES = (*plots.FIGURES, *variants.FIGURES)  # of two with one name, the first that can be drawn
+
+
+# ---------------------------------------------------------------------------- out
 
 
 def compact(source: Path, target: Path) -> list[Path]:
@@ -55,7 +64,7 @@ def compact(source: Path, target: Path) -> list[Path]:
         packed = {"compression": "zstd", "compression_level": 19}
         pd.concat(rows).to_parquet(part, index=False, **packed)
     written.append(target / "predictions.parquet")
-    return [*written, *report.write(Results.read(target))]
+    return [*written, *show(target)]
 
 
 def _without_results(command):
@@ -84,10 +93,69 @@ def _check(target, about):
         raise BadInput(f"{target} is there and is not of this experiment; choose another folder")
 
 
+# ---------------------------------------------------------------------------- in
+
+
+def read(folder: Path) -> Results:
+    """The results of an experiment's folder, in its compact form or as finetuning.py leaves it."""
+    path = folder / "predictions.parquet"
+    if not path.exists():
+        return Results.read(folder)
+    experiment = read_experiment(folder)
+    with reading(str(path), DAMAGED):
+        table = pd.read_parquet(path)
+        logits = logits_of(table["predicted"], table["confidence"], experiment["label_names"])
+        parts = table.join(logits).groupby(["method", "seed"], sort=False)
+    with reading(str(folder / "runs.csv"), DAMAGED):
+        rows = pd.read_csv(folder / "runs.csv", dtype=str, keep_default_na=False)
+        records = [record_of(row, experiment["constants"]) for row in rows.to_dict("records")]
+    predictions = predictions_of(folder, dict(iter(parts)), experiment)
+    return Results(folder, experiment, records, predictions, pd.DataFrame())
+
+
+def record_of(row: dict[str, str], constants: dict) -> RunRecord:
+    """The record of a row of runs.csv, whose values are text; what is empty is None.
+
+    Older ones do not say what they depend on: it is the `constants` of the last start.
+    """
+    row = {name: value for name, value in row.items() if value != ""}
+    kinds = {name: field.annotation for name, field in RunRecord.model_fields.items()}
+    values = {"depends_on": {name.upper(): value for name, value in constants.items()}}
+    for name in row.keys() & kinds.keys():
+        is_json = str(kinds[name]).startswith("dict")
+        values[name] = json.loads(row[name]) if is_json else row[name]
+    scores = {k: float(v) for k, v in row.items() if k.partition("_")[0] in SPLITS}
+    return RunRecord(**values, scores=scores)
+
+
+def logits_of(predicted: pd.Series, confidence: pd.Series, names: list[str]) -> pd.DataFrame:
+    """Logits (n, C) of these predictions and confidences, where all other labels share the rest."""
+    logits = np.zeros((len(predicted), len(names)))
+    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # the highest, and no infinity
+    odds = confidence * (len(names) - 1) / (1 - confidence)
+    logits[np.arange(len(predicted)), predicted] = np.log(odds)
+    return pd.DataFrame(logits, columns=[f"logit_{name}" for name in names])
+
+
+def show(folder: Path) -> list[Path]:
+    """Make the page of a compact form anew, with the figures that are there; returns the paths."""
+    results = read(folder)
+    there = {}
+    for figure in FIGURES:
+        path = folder / f"{figure.name}.png"
+        if path not in there and path.exists():
+            there |= plots.draw(results, [figure])
+    return [*there, *report.write_page(results, there)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write one experiment in its compact form; returns the exit status, 0 or 2."""
+
+    def act(source, *target):
+        return compact(source, *target) if target else show(source)
+
     expected = "give a folder of results and where to: results/quick docs/results/quick"
-    return run_command(compact, arguments, range(2, 3), expected)
+    return report.main(arguments, act, (1, 2), expected)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,16 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
-from evaluation import statistics, tables
+from evaluation import report, statistics, tables
 from evaluation.comparisons import difference_bars
-from evaluation.files import run_command
 from evaluation.markdown import code, escape, number, with_interval
 from evaluation.markdown import table as markdown
 from evaluation.metrics import METRICS, PLANNABLE
-from evaluation.results import Results, check_different
-from evaluation.style import Look, as_text, cut, error_bar, line_handle, plt, save, set_style
+from evaluation.results import Results
+from evaluation.style import Look, as_text, error_bar, line_handle, plt, save, set_style
+
+from . import compact
+from .variants import cut
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
@@ -52,7 +54,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     parts, scores = [], [f"test_{name}" for name in METRICS if name not in PLANNABLE]
     for results in experiments:
         points = results.intervals.assign(**_where(results), place="")
-        points["label"] = [results.looks[method].label for method in points["method"]]
+        points["label"] = results.labels(points["method"])
         points = points.join(results.runs.groupby("method")[scores].mean(), on="method")
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
@@ -72,7 +74,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
     pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
-    scores = [results.predictions.scores(results.metric) for results in experiments]
+    scores = [results.scores[results.metric] for results in experiments]
     means = statistics.compare(scores, pairs, experiments[0].margin)
     means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(scores) > 1)
     table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
@@ -147,7 +149,7 @@ def _with_means(points):
 def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
     """A markdown table with a column for each task, and a row for each value of column `rows`."""
     names = list(dict.fromkeys(table[rows]))
-    columns = {"method" if rows == "label" else "difference": map(escape, names)}
+    columns = {"method" if rows == "label" else "difference": names}
     for task, part in table.groupby("task", sort=False):
         cells = {getattr(row, rows): cell(row) for row in part.itertuples()}
         columns[escape(task)] = [cells.get(name, "") for name in names]
@@ -252,7 +254,7 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
             continue
         for i, method in enumerate(shown):
             part, look = panel[panel["method"] == method], looks[method]
-            style = {"color": look.colour, "ls": look.line, "marker": look.marker, "capsize": 3}
+            style = {"color": look.colour, "marker": look.marker, "capsize": 3}
             x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
             ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
             error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
@@ -271,7 +273,7 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
 
 def write_page(*folders: Path) -> list[Path]:
     """Write the page, its table and its figures beside the folders; returns their paths."""
-    experiments = [Results.read(folder.absolute()) for folder in folders]
+    experiments = [compact.read(folder.absolute()) for folder in folders]
     for name in ("margin", "metric"):
         values = list(dict.fromkeys(getattr(results, name) for results in experiments))
         if len(values) > 1:
@@ -318,8 +320,19 @@ def _groups(experiments):
             )
         group.append(results)
     for group in groups.values():
-        check_different(group)
+        _check_different(group)
     return groups
+
+
+def _check_different(experiments):
+    """Refuse a data set that a mean counts twice: its errors are not independent."""
+    folders = {}
+    for results in experiments:
+        digest = results.experiment["digests"].get("data")
+        if digest and digest in folders:
+            both = f"{folders[digest]} and {results.folder}"
+            raise BadInput(f"{both} have the same data, which would count twice; give one of them")
+        folders[digest] = results.folder
 
 
 def _check(path, made):
@@ -337,7 +350,7 @@ def _check(path, made):
 def main(arguments: list[str] | None = None) -> int:
     """One page of the given folders; returns the exit status, 0 or 2."""
     expected = "give two folders of results or more, such as results/few-*"
-    return run_command(write_page, arguments, range(2, 1000), expected)
+    return report.main(arguments, write_page, range(2, 1000), expected)
 
 
 if __name__ == "__main__":

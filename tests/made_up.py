@@ -15,6 +15,7 @@ EXPERIMENT = {
         **{"learning_rates": {"head": 0.01, "lora": 1e-05}, "lora_rslora": False},
         **{"micro_batch_tokens": None, "truncation": "right", "results": "my results"},
         **{"metric": "accuracy", "equivalence_margin": 0.01, "preset": "quick"},
+        "contrasts": [],
     },
     "model": "tiny",
     "data_set": "made up",

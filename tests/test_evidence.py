@@ -1,6 +1,6 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
-Where pages are to change: python -m evaluation.report docs/results/cost, and so on for each, and
+Where pages are to change: python -m studies.compact docs/results/cost, and so on for each, and
 python -m studies.tasks with the folders below. Those of the page "others" are in its archive:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import plots, report, statistics
+from evaluation import plots, statistics
 from evaluation.markdown import interval, percent
-from evaluation.results import Results
 from evaluation.style import METHODS
-from studies import tasks
+from studies import compact, tasks
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -52,7 +51,7 @@ def no_pixels(monkeypatch):
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RESULTS.glob("*/report.md")))
 def test_a_page_is_made_again_from_the_files_beside_it(name, tmp_path):
     copy = shutil.copytree(RESULTS / name, tmp_path / name)
-    report.write(Results.read(copy))
+    compact.show(copy)
     assert (copy / "report.md").read_bytes() == (RESULTS / name / "report.md").read_bytes()
 
 

@@ -10,15 +10,12 @@ import pytest
 from made_up import EXPERIMENT, TESTS, add, add_depths, begin
 from matplotlib.colors import to_rgb
 
-from evaluation import comparisons, curves, metrics, plots, style
+from evaluation import comparisons, curves, plots, style
 from evaluation.results import Results
+from studies import variants
 
-ALWAYS = {
-    *("train_accuracy", "test_accuracy", "train_loss", "test_loss", "trainable_percentage"),
-    *("training_time", "learning_curves_epochs", "learning_rates", "test_macro_f1"),
-    "test_calibration_error",
-}
-LEARNT = {"learning_curves_epochs", "learning_rates", "trainable_percentage"}
+SCORES = {"accuracies", "overview"}
+LEARNT = {"learning_curves_epochs", "learning_rates"}
 COMPARED = {"differences", "cost_and_benefit"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
 VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
@@ -47,20 +44,17 @@ def test_every_figure_is_drawn_in_less_than_a_second_and_failed_runs_are_left_ou
     assert time.process_time() - start < len(written)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert {path.name for path in written} == {path.name for path in tmp_path.glob("*.png")}
-    assert {path.stem for path in written} == ALWAYS | COMPARED
+    assert {path.stem for path in written} == SCORES | LEARNT | COMPARED
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_one_run_is_enough_and_is_compared_with_nothing(tmp_path, drawn):
+@pytest.mark.parametrize(("method", "figures"), [("head", LEARNT), ("tfidf", set())])
+def test_one_run_is_compared_with_nothing_and_a_baseline_does_not_learn(
+    tmp_path, drawn, method, figures
+):
     begin(tmp_path)
-    add(tmp_path, "head", 0)
-    assert drawn(tmp_path) == ALWAYS
-
-
-def test_a_baseline_alone_has_no_learning_curves_and_no_trained_share(tmp_path, drawn):
-    begin(tmp_path)
-    add(tmp_path, "tfidf", 0)
-    assert drawn(tmp_path) == ALWAYS - LEARNT
+    add(tmp_path, method, 0)
+    assert drawn(tmp_path) == SCORES | figures
 
 
 @pytest.mark.parametrize("classes", [7, 30])
@@ -68,7 +62,26 @@ def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes, drawn
     labels = [f"label {c} of a $5_ to $6^ name" for c in range(classes)]
     begin(tmp_path, label_names=labels)
     add(tmp_path, "mine", 0, labels=labels), add(tmp_path, "head", 0, 20, labels=labels)
-    assert drawn(tmp_path) == ALWAYS | COMPARED
+    assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
+
+
+def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
+    begin(tmp_path)
+    add(tmp_path, "tfidf", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33)
+    results = Results.read(tmp_path)
+    figure, _, _ = comparisons.overview(results)
+    panels = {axes.get_xlabel(): axes for axes in figure.axes if axes.get_visible()}
+    runs, order = results.runs, results.runs["method"].unique()
+    for column, label, scale in [
+        ("train_accuracy", "training accuracy (%)", 100),
+        ("trainable_percentage", "trained parameters (% of all)", 1),
+    ]:
+        means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
+        widths = [bar.get_width() for bar in panels[label].patches]
+        assert widths == pytest.approx(means.tolist())
+    assert {"test loss (nats per text)", "training loss (nats per text)", "training (s)"} <= set(
+        panels
+    )
 
 
 # ------------------------------------------------------------------ looks
@@ -91,7 +104,6 @@ def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
     assert len({look.marker for look in looks.values()}) == len(VARIANTS)
     hue = colorsys.rgb_to_hsv(*to_rgb(style.METHODS["lora"].colour))[0]
     lora = [look for method, look in looks.items() if method.startswith("lora")]
-    assert len({look.hatch for look in lora}) == len({look.line for look in lora}) == len(lora)
     for look in lora:
         assert colorsys.rgb_to_hsv(*to_rgb(look.colour))[0] == pytest.approx(hue, abs=0.02)
     grey = np.array([to_rgb(look.colour) for look in lora]) @ [0.299, 0.587, 0.114]
@@ -102,7 +114,7 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("])
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
     assert looks["lora(rank=1e+1)+tfidf"].label == "LoRA (rank=10) + TF-IDF"
-    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a+b("
+    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a + b("
     dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.METHODS["probe"]))
     assert colorsys.rgb_to_hsv(*dark)[0] == pytest.approx(colorsys.rgb_to_hsv(*light)[0], abs=0.02)
     assert sum(dark) < sum(light)
@@ -123,49 +135,29 @@ def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tm
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(names) == 15 and names[0] == "mine −\nTF-IDF"
     assert "the 15 largest differences; the report has all 66 pairs" in note
-    assert drawn(tmp_path) == ALWAYS | COMPARED
+    assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
-# ------------------------------------------------------------------ bars and points
+# ------------------------------------------------------------------ points
 
 
-def drawn_bars(results, name):
-    return comparisons.bars(results, comparisons.bar_figures()[name])
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
-def test_error_bars_of_a_metric_are_the_intervals(tmp_path, metric):
+def test_accuracies_have_their_intervals_and_a_ring_for_each_seed(tmp_path):
     begin(tmp_path)
     for seed, right in ((0, 30), (1, 31), (2, 32)):
         add(tmp_path, "lora", seed, right)
     add(tmp_path, "head", 0, 20), add(tmp_path, "tfidf", 0, 20)
     results = Results.read(tmp_path)
-    figure, note, _ = drawn_bars(results, f"test_{metric}")
-    bars = [c for c in figure.axes[0].collections if len(c.get_segments()) == 1]
-    ends = results.intervals[[f"{metric}_low", f"{metric}_high"]].dropna()
+    figure, note, _ = comparisons.accuracies(results)
+    (axes,) = figure.axes
+    segments = [segment for c in axes.collections for segment in c.get_segments()]
+    ends = results.intervals[["accuracy_low", "accuracy_high"]].dropna()
     assert len(ends) == 2  # one run cannot tell what other seeds would give
-    np.testing.assert_allclose([bar.get_segments()[0][:, 0] for bar in bars], 100 * ends)
+    drawn = sorted(segment[:, 0].tolist() for segment in segments if np.ptp(segment[:, 0]))
+    np.testing.assert_allclose(drawn, sorted((100 * ends).to_numpy().tolist()))
+    (rings,) = [line for line in axes.lines if line.get_markersize() == 4]
+    np.testing.assert_allclose(rings.get_xdata(), [75, 77.5, 80])
     assert "error bars: 95 % intervals, of other seeds and other texts" in note
-    assert "white dots: single seeds" in note
-
-
-def test_the_line_of_chance_is_always_saying_the_largest_label(tmp_path):
-    begin(tmp_path, label_names=["a", "b", "c"])
-    add(tmp_path, "lora", 0, labels=["a", "b", "c"])
-    figure, note, _ = drawn_bars(Results.read(tmp_path), "test_accuracy")
-    line = next(line for line in figure.axes[0].lines if line.get_linestyle() == ":")
-    assert set(line.get_xdata()) == {100 * 14 / TESTS}
-    assert "dotted: always saying the largest label (35 %)" in note
-
-
-def test_a_new_metric_is_drawn_without_more_ado(tmp_path, monkeypatch, drawn):
-    begin(tmp_path)
-    add(tmp_path, "head", 0)
-    brier = metrics.Metric("Brier score", lambda labels, logits: 0.25, unit="shares")
-    monkeypatch.setitem(metrics.METRICS, "brier", brier)
-    assert drawn(tmp_path) == ALWAYS | {"test_brier"}
-    figure, *_ = drawn_bars(Results.read(tmp_path), "test_brier")
-    assert figure.axes[0].get_xlabel() == "Brier score (shares)"
+    assert "rings: single seeds" in note
 
 
 @pytest.mark.parametrize(("largest", "scale"), [(1300, "linear"), (3100, "log")])
@@ -175,18 +167,6 @@ def test_an_axis_of_costs_is_logarithmic_where_matplotlib_can_label_it(tmp_path,
         add(tmp_path, method, 0, record={"trainable_parameters": parameters})
     figure, *_ = comparisons.cost_and_benefit(Results.read(tmp_path))
     assert figure.axes[0].get_xscale() == scale
-
-
-def test_times_hold_the_frozen_blocks_and_say_so_where_there_are_any(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "tfidf", 0)
-    note = drawn_bars(Results.read(tmp_path), "training_time")[1]
-    assert "frozen" not in note and "dots" not in note  # one run has no mean
-    add_depths(tmp_path, ["lora"])
-    figure, note, _ = drawn_bars(Results.read(tmp_path), "training_time")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["16", "17.5", "19", "20.5", "22", "23.5", "25", "3"]
-    assert "training holds the whole time of the frozen blocks" in note
 
 
 def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplotlib_takes():
@@ -239,7 +219,7 @@ def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(
     path = tmp_path / "lora-blocks=6-seed0" / "run.json"  # None: all blocks
     path.write_text(path.read_text().replace('"blocks": 6', '"blocks": null'))
     results = Results.read(tmp_path)
-    figure, note, handles = curves.hyperparameter(results, "blocks")
+    figure, note, handles = variants.hyperparameter(results, "blocks")
     lines = {line.get_color(): line for line in figure.axes[0].lines if line.get_marker() in "^s"}
     accuracies = results.intervals.set_index("method")["accuracy"]
     for method in ("lora", "adapter"):
@@ -261,31 +241,13 @@ def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
             record = {"learning_rate": rates[i]}
             add(tmp_path, text, seed, 20 + 5 * i + seed, record=record)
     add(tmp_path, "adapter(learning_rate=0.1)", 0, record={"learning_rate": 0.1})  # alone: no line
-    figure, note, handles = curves.hyperparameter(Results.read(tmp_path), "learning_rate")
+    figure, note, handles = variants.hyperparameter(Results.read(tmp_path), "learning_rate")
     line, dots = [line for line in figure.axes[0].lines if line.get_marker() in "^."]
     expected = [[0.001, 100 * 26 / TESTS], [0.01, 100 * 31 / TESTS], [0.1, 100 * 21 / TESTS]]
     np.testing.assert_allclose(line.get_xydata(), expected)
     assert len(dots.get_xdata()) == 9
     assert [handle.get_label() for handle in handles] == ["LoRA"]
-    assert curves.hyperparameter(Results.read(tmp_path), "rank") is None
-
-
-def test_a_broken_run_squeezes_no_other(tmp_path):
-    begin(tmp_path)
-    for rate in (0.001, 0.01, 0.1):
-        for seed in range(3):
-            right = 36 + seed if rate < 0.1 else (20, 37, 20)[seed]
-            record = {"learning_rate": rate, "hyperparameters": {"blocks": 3}}
-            add(tmp_path, f"full(learning_rate={rate})", seed, right, record=record)
-    results = Results.read(tmp_path)
-    assert results.intervals["accuracy_low"].min() < 0.2  # t over three seeds that differ much
-    figure, _, handles = curves.hyperparameter(results, "learning_rate")
-    (axes,) = figure.axes
-    accuracies = 100 * results.runs["test_accuracy"]
-    ends = accuracies.min() - style.ROOM, accuracies.max() + style.ROOM
-    np.testing.assert_allclose(axes.get_ylim(), ends)
-    assert "axis cut" in axes.get_ylabel()
-    assert [handle.get_label() for handle in handles] == ["fine-tuning of the last 3 blocks"]
+    assert variants.hyperparameter(Results.read(tmp_path), "rank") is None
 
 
 def test_learning_rates_are_a_line_a_method_with_rings_where_a_seed_chose(tmp_path):
@@ -324,4 +286,4 @@ def test_a_dollar_sign_is_drawn_as_it_is(tmp_path):
         add(tmp_path, "lora", seed, labels=[price, other])
     with warnings.catch_warnings(record=True) as noted:
         names = {path.stem for path in plots.draw(Results.read(tmp_path))}
-    assert names >= {"test_accuracy", "learning_curves_epochs", "differences"} and not noted
+    assert names >= {"accuracies", "learning_curves_epochs", "differences"} and not noted

@@ -50,9 +50,8 @@ def test_one_run_has_the_interval_of_a_share_with_a_right_and_a_wrong_text_added
     assert table.loc["b", "high"] == 1.0 and 0.9 < table.loc["b", "low"] < 0.99  # all right
 
 
-@pytest.mark.parametrize("n", [100, 500])
-def test_the_interval_of_one_run_holds_the_truth_as_often_as_it_claims(n):
-    rng = np.random.default_rng(0)
+def test_the_interval_of_one_run_holds_the_truth_as_often_as_it_claims():
+    rng, n = np.random.default_rng(0), 100
     right = {str(count): np.arange(n)[None] < count for count in range(n // 2, n + 1)}
     table = statistics.by_method(scores(right))
     truth = rng.uniform(0.7, 0.97, 20_000)  # for a single truth it swings: counts are whole
@@ -78,19 +77,6 @@ def test_all_intervals_of_a_table_cover_the_same():
     lows = [statistics.by_method(scores(right), fixed)["low"] for fixed in ((), ("1",))]
     assert np.isnan(lows[0][1]) and not np.isnan(lows[1]).any()
     assert not statistics.by_method(scores({"a": right["1"]}))["low"].isna().any()
-
-
-def test_the_interval_of_grouped_texts_holds_the_truth_as_often_as_it_claims():
-    """A group's difficulty is shared: 4 of 5 in the mean, by a beta distribution."""
-    rng, held, free = np.random.default_rng(0), [], []
-    groups = np.repeat(np.arange(150), rng.integers(1, 12, 150))
-    for _ in range(SIMULATIONS):
-        right = {"a": (rng.random(len(groups)) < rng.beta(2.4, 0.6, 150)[groups])[None]}
-        for found, of in ((held, groups), (free, None)):
-            row = statistics.by_method(scores(right, groups=of)).iloc[0]
-            found.append(row["low"] <= 0.8 <= row["high"])
-    assert np.mean(held) == pytest.approx(0.95, abs=error(0.05, SIMULATIONS))
-    assert np.mean(free) < 0.85  # as if all were independent
 
 
 # ------------------------------------------------------------------ two methods
@@ -302,9 +288,7 @@ def test_one_method_has_no_pair():
     [
         (Setting(500, (1, 1), (0.0,)), 0.95),
         (Setting(500, (3, 3), (0.005,)), 0.97),
-        (Setting(2500, (3, 3), (0.015,)), 0.97),
         (Setting(1000, (3, 1), (0.01,)), 0.98),  # t with 2 degrees of freedom and more: too wide
-        (Setting(500, (3, 3), (0.015,) * 4), 0.97),
         (Setting(500, (3, 3), (0.003, 0.005, 0.01, 0.03)), 0.98),
     ],
 )

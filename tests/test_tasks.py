@@ -10,10 +10,11 @@ import pytest
 from made_up import EXPERIMENT, TESTS, add, begin
 from markdown_it import MarkdownIt
 
-from evaluation import statistics, style
+from evaluation import statistics
 from evaluation.metrics import METRICS
 from evaluation.results import Results
 from studies import compact, tasks
+from studies.variants import ROOM
 
 PLANNED = ["lora - head", "lora - adapter"]
 
@@ -82,7 +83,7 @@ def test_a_long_interval_squeezes_no_other(tmp_path):
     image, _, _ = tasks.differences(pairs, 0.01)
     of = 100 * pairs["difference"]
     for axes in image.axes:
-        np.testing.assert_allclose(axes.get_xlim(), [of.min() - style.ROOM, of.max() + style.ROOM])
+        np.testing.assert_allclose(axes.get_xlim(), [of.min() - ROOM, of.max() + ROOM])
     for low, high in ((-0.9, 0), (0, 0.9)):
         pairs.loc[0, ["low", "high"]] = low, high
         image, _, _ = tasks.differences(pairs, 0.01)
@@ -203,11 +204,6 @@ def test_a_method_that_one_task_lacks_has_no_mean_accuracy(tmp_path):
     assert tasks._with_means(one).equals(one)
 
 
-def test_the_page_is_named_by_the_words_that_all_experiments_begin_with(tmp_path):
-    page, *_ = tasks.write_page(*experiments(tmp_path, ("r8", "rotten")))
-    assert page.name == "few.md"
-
-
 def test_two_experiments_on_one_task_are_refused(tmp_path, capsys):
     folders = experiments(tmp_path)
     begin(folders[1], constants=Results.read(folders[0]).experiment["constants"])
@@ -232,19 +228,20 @@ def test_one_data_set_by_two_paths_is_refused(tmp_path, capsys):
     assert tasks.main([*map(str, folders[:1] + more)]) == 0  # with more labels it is no other
 
 
-@pytest.mark.parametrize("name", ["few.md", "few.png", "few.csv", "few-labels.png"])
-def test_nothing_but_the_same_commands_page_is_overwritten(tmp_path, capsys, name):
+def test_nothing_but_the_same_commands_page_is_overwritten(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tasks, "save", lambda path, *_: path)
     folders = [*map(str, experiments(tmp_path, ("imdb", "r8", "trec")))]
     assert tasks.main(folders) == 0 and tasks.main(folders) == 0
     before = (tmp_path / "few.md").read_bytes()
     assert tasks.main(folders[:2]) == 2  # a page of other experiments
     assert (tmp_path / "few.md").read_bytes() == before
-    for path in tmp_path.glob("few*.*"):
-        path.unlink()
-    (tmp_path / name).write_text("# My own\n")
-    assert tasks.main(folders) == 2
-    assert f"{name} is there" in capsys.readouterr().err
-    assert [path.read_text() for path in tmp_path.glob("few*.*")] == ["# My own\n"]
+    for name in ("few.md", "few.png", "few.csv", "few-labels.png"):
+        for path in tmp_path.glob("few*.*"):
+            path.unlink()
+        (tmp_path / name).write_text("# My own\n")
+        assert tasks.main(folders) == 2
+        assert f"{name} is there" in capsys.readouterr().err
+        assert [path.read_text() for path in tmp_path.glob("few*.*")] == ["# My own\n"]
 
 
 def test_an_experiment_is_compacted_over_nothing_but_its_own_compact_form(tmp_path, capsys):
@@ -257,7 +254,7 @@ def test_an_experiment_is_compacted_over_nothing_but_its_own_compact_form(tmp_pa
         assert compact.main([source, place]) == 2
         assert "is not of this experiment" in capsys.readouterr().err
     assert (mine / "report.md").read_text() == "# My own\n"
-    assert Results.read(target).experiment["constants"]["dataset"] == "imdb"
+    assert compact.read(Path(target)).experiment["constants"]["dataset"] == "imdb"
 
 
 def test_folders_and_tasks_with_markup_are_text_and_links_stay_links(tmp_path):

@@ -1,0 +1,90 @@
+"""What a hyperparameter gives: a figure of the variants of a method that differ in it alone."""
+
+from functools import partial
+
+import pandas as pd
+
+from evaluation.comparisons import interval_note
+from evaluation.plots import Figure
+from evaluation.results import Results, blocks_of
+from evaluation.style import Look, error_bar, line_handle, looks, plt, without
+
+VARIED = {"blocks": "number of blocks that learn", "learning_rate": "learning rate"}  # in words
+LEAST = 3  # variants of a line
+WIDE = 8  # largest over smallest value, above which an axis is logarithmic
+ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
+
+
+def hyperparameter(results: Results, name: str):
+    """Test accuracy of the variants of a method that differ in one hyperparameter alone.
+
+    A line for each method with three of them or more, and a level one for each baseline; None
+    where there is none.
+    """
+    given = {
+        record.method: (record.hyperparameters | {"learning_rate": record.learning_rate}).get(name)
+        for record in results.records
+    }
+    points = results.intervals.assign(x=results.intervals["method"].map(given).astype(float))
+    points["line"] = [without(name, method) for method in points["method"]]
+    level = points["method"].isin(results.baselines)
+    if name == "blocks":  # None: all of them
+        depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
+        points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
+    varied = points[~level].dropna(subset="x").sort_values("x")
+    varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
+    if varied.empty:
+        return None
+    records = [r.model_copy(update={"method": without(name, r.method)}) for r in results.records]
+    lines = looks([*varied["line"], *points.loc[level, "line"]], blocks_of(records))
+    figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
+    return figure, interval_note(results), handles
+
+
+def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
+    """Mean accuracies and intervals of each `line` by `x`, and a dot for each run of theirs.
+
+    The axis has room for all means and seeds; it cuts an interval that would squeeze them.
+    Returns the figure and the legend's handles.
+    """
+    figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    handles, dots = [], runs.merge(points[["line", "method", "x"]])
+    for line, part in points.groupby("line", sort=False):
+        look, single = drawn[line], dots[dots["line"] == line]
+        style = {"color": look.colour, "marker": look.marker, "capsize": 3, "elinewidth": 0.8}
+        ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
+        error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
+        axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
+        handles.append(line_handle(look))
+    for row in baselines.itertuples():
+        look = drawn[row.line]
+        axes.axhline(100 * row.accuracy, color=look.colour, ls=":")
+        handles.append(line_handle(look, marker="", ls=":"))
+    shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
+    is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["accuracy_low", "accuracy_high"]])
+    values = sorted(points["x"].unique())
+    if min(values) > 0 and max(values) / min(values) >= WIDE:
+        axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:,.9g}" for value in values])
+    axes.minorticks_off()
+    axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
+    return figure, handles
+
+
+def cut(axes, values, intervals, across: bool = False) -> bool:
+    """Leave an axis, upright or across, room for these values; whether it cuts an interval."""
+    ends, set_ends = (axes.get_xlim, axes.set_xlim) if across else (axes.get_ylim, axes.set_ylim)
+    bottom, top = ends()
+    least, most = values.min() - ROOM, values.max() + ROOM
+    set_ends(max(bottom, least), min(top, most))
+    return bool((intervals < least).any(axis=None) or (intervals > most).any(axis=None))
+
+
+FIGURES = tuple(
+    Figure(
+        f"{name.removesuffix('s')}s",
+        f"How does accuracy depend on the {words}?",
+        partial(hyperparameter, name=name),
+    )
+    for name, words in VARIED.items()
+)
