@@ -56,6 +56,9 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
         points = results.intervals.assign(**_where(results), place="")
         points["label"] = results.labels(points["method"])
         points = points.join(results.runs.groupby("method")[scores].mean(), on="method")
+        points["collapsed"] = points["method"].map(
+            results.runs.groupby("method")["collapsed"].sum()
+        )
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = pd.concat([results.contrasts, results.comparisons])
         for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
@@ -74,15 +77,26 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
     pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
-    scores = [results.scores[results.metric] for results in experiments]
-    means = statistics.compare(scores, pairs, experiments[0].margin)
-    means = [means.assign(**_where(experiments[0]) | {"task": MEAN})] * (len(scores) > 1)
+    means = [_of_mean(experiments, pairs)] * (len(experiments) > 1)
     table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
     named = [
         f"{looks[a].label} − {looks[b].label}" if (a, b) in pairs else None
         for a, b in zip(table["method_a"], table["method_b"], strict=True)
     ]
     return table.assign(difference_of=named).dropna(subset="difference_of")
+
+
+def _of_mean(experiments, pairs):
+    """The contrasts of the mean over the tasks, and the same differences in every metric."""
+    compared = {}
+    for name in PLANNABLE:
+        scores = [results.scores[name] for results in experiments]
+        compared[name] = statistics.compare(scores, pairs, experiments[0].margin)
+    table = compared[experiments[0].metric].assign(**_where(experiments[0]) | {"task": MEAN})
+    for name, of_metric in compared.items():
+        for part in ("difference", "low", "high"):
+            table[f"{name}_{part}"] = of_metric[part]
+    return table
 
 
 def _where(results):
@@ -124,6 +138,9 @@ def _section(experiments, points, pairs):
         if name != "accuracy":
             cell = partial(_cell, column=column, metric=metric)
             parts += [f"### Test {metric.label}, {metric.unit}", grid(points, "label", cell)]
+    if points["collapsed"].any():
+        runs = grid(points, "label", lambda row: f"{row.collapsed:,.0f}")
+        parts += ["### Runs that give every text one label", runs]
     if len(pairs):
         alone = pairs[pairs["task"] != MEAN]
         parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
@@ -135,6 +152,8 @@ def _covers(experiments):
 
 
 def _cell(row, column, metric):
+    if column in PLANNABLE:
+        return with_interval(*(getattr(row, f"{column}{end}") for end in ("", "_low", "_high")))
     return number(getattr(row, column) * metric.scale, metric.form)
 
 

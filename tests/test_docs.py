@@ -116,7 +116,7 @@ def planned(page):
     told = {}
     for part in re.findall(r"### Planned contrasts: mean.*?(?=\n###)", text_of(page), re.S):
         for line in re.findall(r"^\| (.* − .*) \|$", part, re.MULTILINE):
-            pair, points, interval, _, _, verdict = line.split(" | ")
+            pair, points, interval, *_, verdict = line.split(" | ")
             told.setdefault(pair.replace(" of the last 3 blocks", ""), []).append(
                 (points, f"{points} ({interval})", verdict)
             )

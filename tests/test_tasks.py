@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, begin
+from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
 from markdown_it import MarkdownIt
 
 from evaluation import statistics
@@ -72,6 +72,18 @@ def test_the_mean_counts_every_task_alike_and_has_holm_of_its_own(tmp_path):
     assert means["difference"].iloc[0] == pytest.approx(each["difference"].mean())
     assert means["p_holm"].tolist() == statistics.holm(means["p"].to_numpy()).tolist()
     assert means["difference_of"].iloc[0] == "LoRA − head-only"
+    of_each = each["macro_f1_difference"].mean()
+    assert means["macro_f1_difference"].iloc[0] == pytest.approx(of_each)
+
+
+def test_runs_that_give_every_text_one_label_are_counted(tmp_path):
+    folders = experiments(tmp_path)
+    assert "one label" not in tasks.write_page(*folders)[0].read_text()
+    truth = np.arange(TESTS) % 2
+    add_run(folders[1], "lora", 2, predicted(truth, np.tile([1.0, 0.0], (TESTS, 1))))
+    page = tasks.write_page(*folders)[0].read_text()
+    counts = page.partition("### Runs that give every text one label")[2]
+    assert "| LoRA | 0 | 1 |" in counts.partition("###")[0]
 
 
 def test_a_long_interval_squeezes_no_other(tmp_path):
