@@ -5,7 +5,6 @@ What comes in from outside is read inside `reading`: whatever stops it, foreseen
 """
 
 import errno
-import glob
 import os
 import shutil
 import signal
@@ -95,10 +94,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def clear(path: Path) -> None:
-    """Delete what killed processes have left of writing `path`."""
-    for folder in path.parent.glob(f".{glob.escape(path.name[:100])}.part-????????"):
-        shutil.rmtree(folder, ignore_errors=True)
+def clear(folder: Path) -> None:
+    """Delete what killed processes have left of writing the files of `folder`."""
+    for part in folder.glob(".*.part-????????"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -103,7 +103,7 @@ RESULTS = "results"
 
 
 def step(state: State, split: Split, index: np.ndarray, settings: Settings, most: int) -> Tensor:
-    """One step of the optimizer; (loss, gradient norm, correct texts) on the device, not read.
+    """One step of the optimizer; (loss, correct texts) on the device, not read.
 
     The batch of the texts at `index` (N,) is computed in micro-batches of at most `most` tokens,
     whose gradients add up to the batch's.
@@ -118,12 +118,12 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings, most
         loss += part.detach()
         correct += (logits.argmax(1) == batch.labels).sum()
     state.scaler.unscale_(state.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
     state.optimizer.zero_grad()
-    return torch.stack([loss, norm, correct])
+    return torch.stack([loss, correct])
 
 
 def optimizer_and_schedule(model: PeftModel, steps: int, settings: Settings, rate: float):
@@ -158,7 +158,9 @@ def train(state: State, splits: dict[str, Split], settings: Settings, run: Run) 
     run.resume(state)
     per_epoch = math.ceil(len(splits["train"]) / settings.batch_size)
     done = len(state.evaluations())
-    bar = tqdm(total=settings.epochs * per_epoch, desc=run.name, unit="step", disable=run.quiet)
+    bar = tqdm(
+        total=settings.epochs * per_epoch, desc=run.folder.name, unit="step", disable=run.quiet
+    )
     bar.update(state.steps_done())
     for batches in islice(
         parts_of_training(splits["train"].lengths, settings, run.seed), done, None
@@ -184,29 +186,27 @@ def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[n
 
 
 def train_part(state: State, split: Split, batches, settings: Settings, bar: tqdm) -> dict:
-    """Step over `batches`, record each step, and return the history's next row but validation."""
-    scheduled, measured, number = [], [], state.steps_done()
+    """Step over `batches`, and return the history's next row but validation."""
+    measured, number = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
     with state.training:
         state.model.train()
         for index in batches:
-            scheduled += state.schedule.get_last_lr()[:1]
             measured.append(step(state, split, index, settings, most_tokens))
             bar.update()
-    measured = torch.stack(measured).cpu().double()  # (steps, 3): read once, not at each step
-    per_epoch = math.ceil(len(split) / settings.batch_size)
-    for (loss, norm, _), current in zip(measured.tolist(), scheduled, strict=True):
+    losses, correct = torch.stack(measured).cpu().double().T  # read once, not at each step
+    for loss in losses.tolist():
         number += 1
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {number}")
-        row = {"learning_rate": state.learning_rate, "step": number, "epoch": number / per_epoch}
-        more = {"loss": loss, "scheduled_rate": current, "gradient_norm": norm}
-        state.steps.append(row | more)
     texts = torch.tensor([len(index) for index in batches], dtype=torch.float64)
-    return row | {
+    return {
+        "learning_rate": state.learning_rate,
+        "step": number,
+        "epoch": number / math.ceil(len(split) / settings.batch_size),
         "seconds": state.training.seconds,
-        "train_loss": (measured[:, 0] @ texts / texts.sum()).item(),
-        "train_accuracy": (measured[:, 2].sum() / texts.sum()).item(),
+        "train_loss": (losses @ texts / texts.sum()).item(),
+        "train_accuracy": (correct.sum() / texts.sum()).item(),
     }
 
 
@@ -249,8 +249,9 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
 
 def start(run: Run, data: Data, settings: Settings, rate: float) -> State:
     """The model, new, and what will train it."""
+    pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     torch.manual_seed(run.seed)
-    model = data.build(run.method, data.pooling(run))
+    model = data.build(run.method, pooling)
     epochs, texts = settings_for(model, settings).epochs, len(data.division(run).train)
     steps = epochs * math.ceil(texts / settings.batch_size)
     optimizer, schedule = optimizer_and_schedule(model, steps, settings, rate)

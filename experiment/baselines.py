@@ -26,36 +26,33 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     """
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
-    encoded = run.method.name == modeling.PROBE
-    facts, reading, frozen_before = {}, hardware.Clock(data.device), data.seconds
+    reading, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
+    is_probe, pooling, frozen_before = run.method.name == modeling.PROBE, None, data.seconds
+    inputs = [labelled.texts, test.texts]
     with reading:
-        if encoded:
+        if is_probe:
             pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
-            facts["pooling"] = pooling
-            inputs = {"labelled": data.features(labelled, pooling)}
-            inputs["test"] = data.features(test, pooling) if len(test) else []
-        else:
-            inputs = {"labelled": labelled.texts, "test": test.texts}
+            inputs = [data.features(split, pooling) for split in (labelled, test)]
     hardware.reset_peak_memory(data.device)
-    fit = modeling.fit_probe if run.method.name == modeling.PROBE else modeling.fit_tfidf
-    clock = hardware.Clock(data.device)
-    with clock:
-        classifier = fit(inputs["labelled"], labels, labelled.groups, classes)
-    evaluating = reading.seconds - (data.seconds - frozen_before)
-    if encoded:
-        facts["frozen_blocks"] = data.config.num_hidden_layers
-        facts["shared_seconds"] = data.frozen_seconds(labelled, facts["frozen_blocks"])
-    facts |= {"training_seconds": clock.seconds, "evaluation_seconds": evaluating}
-    facts["peak_memory_mib"] = hardware.peak_memory(data.device)
-    facts["scores"] = {"validation_loss": classifier.validation_loss}
-    logits = None
-    for name, split in (("train", labelled), ("test", test)):
+    fit = modeling.fit_probe if is_probe else modeling.fit_tfidf
+    with fitting:
+        classifier = fit(inputs[0], labels, labelled.groups, classes)
+    facts = {
+        "pooling": pooling,
+        "training_seconds": fitting.seconds,
+        "evaluation_seconds": reading.seconds - (data.seconds - frozen_before),
+        "peak_memory_mib": hardware.peak_memory(data.device),
+        "scores": {"validation_loss": classifier.validation_loss},
+    }
+    if is_probe:
+        depth = data.config.num_hidden_layers
+        facts |= {"frozen_blocks": depth, "shared_seconds": data.frozen_seconds(labelled, depth)}
+    for name, split, given in zip(("train", "test"), (labelled, test), inputs, strict=True):
         if len(split):  # a model for new texts has no test
-            logits = classifier.log_probabilities(inputs["labelled" if name == "train" else name])
+            logits = classifier.log_probabilities(given)
             each = scores(split.labels.cpu().numpy(), logits.numpy()).items()
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
-    pooling = {"pooling": facts.get("pooling")}
-    save_checkpoint(classifier, run.folder, data.checkpoint | pooling)
+    save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)
 
@@ -64,12 +61,9 @@ def combine(queue: RunQueue) -> None:
     """Make the runs of combinations whose parts have finished: from the parts' predictions."""
     for run in queue.combinations:
         parts = [queue.part(part, run.seed) for part in run.method.parts]
-        records = [part.record() for part in parts]
-        record = run.record()
-        if record and record.is_finished or not all(r and r.is_finished for r in records):
-            continue
-        with run.at_work():
-            combine_parts(run, parts, queue.data)
+        if not run.is_finished and all(part.is_finished for part in parts):
+            with run.at_work():
+                combine_parts(run, parts, queue.data)
 
 
 def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
@@ -85,15 +79,14 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     for name in ("training_seconds", "evaluation_seconds", "trainable_parameters"):
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None
-    run.folder.mkdir(parents=True, exist_ok=True)
-    save_combination(run.folder, run.method, [Path("..") / part.name for part in parts])
+    save_combination(run.folder, run.method, [Path("..") / part.folder.name for part in parts])
     run.finish(facts, test, torch.from_numpy(logits))
 
 
 def save_final(queue: RunQueue) -> None:
     """Say how the classifier for new texts is used; a combination is put beside its parts."""
     method, folder = queue.settings.final, queue.folder / "final"
-    if not all(record and record.is_finished for record in (run.record() for run in queue.runs)):
+    if queue.left():
         return
     if method.parts:
         save_combination(folder, method, [Path(part.file_name) for part in method.parts])

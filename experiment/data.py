@@ -13,17 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+import data_utils
 import modeling
-from data_utils import (
-    ENCODERS,
-    TASKS,
-    Division,
-    Split,
-    encoder_folder,
-    in_order,
-    load_task,
-    tokenise,
-)
+from data_utils import ENCODERS, TASKS, Division, Split
 from modeling import Method, PeftModel
 from modeling.inference import features
 
@@ -41,9 +33,9 @@ class Data:
     def __init__(self, settings: Settings, device: torch.device, cache_folder: Path | None = None):
         self.settings, self.device, self.cache_folder = settings, device, cache_folder
         columns = settings.text_column, settings.label_column, settings.group_column
-        self.task = load_task(settings.dataset, *columns)
-        source = settings.model
-        source = str(encoder_folder(source)) if source in ENCODERS else source
+        self.task = data_utils.load_task(settings.dataset, *columns)
+        is_bundled = settings.model in ENCODERS
+        source = str(data_utils.encoder_folder(settings.model)) if is_bundled else settings.model
         names, dropout = self.task.label_names, settings.encoder_dropout
         self.config = modeling.load_config(source, names, dropout)
         length = settings.max_tokens, settings.truncation
@@ -74,7 +66,8 @@ class Data:
         index = np.unique(np.concatenate(parts))
         rows = self.task.rows.iloc[index]
         groups = rows["group"].tolist() if "group" in rows else None
-        split = tokenise(rows["text"].tolist(), rows["label"].tolist(), self.tokenizer, groups)
+        texts, labels = rows["text"].tolist(), rows["label"].tolist()
+        split = data_utils.tokenise(texts, labels, self.tokenizer, groups)
         return replace(split, rows=index).to(self.device)
 
     def division(self, run: Run) -> Division:
@@ -82,13 +75,12 @@ class Data:
         whole, share = self.divisions[run.seed], run.method.labels
         if share == 1:
             return whole
-        parts = {name: self._share(getattr(whole, name), share) for name in ("train", "validation")}
+        labels, parts = self.task.rows["label"].to_numpy(), {}
+        for name in ("train", "validation"):
+            index = getattr(whole, name)
+            order = data_utils.in_order(labels[index], [self.settings.split_seed])  # stratified
+            parts[name] = np.sort(index[order[: math.ceil(share * len(index))]])
         return replace(whole, **parts)
-
-    def _share(self, index, share):
-        """So many of these texts, stratified."""
-        order = in_order(self.task.rows["label"].to_numpy()[index], [self.settings.split_seed])
-        return np.sort(index[order[: math.ceil(share * len(index))]])
 
     def splits(self, run: Run) -> dict[str, Split]:
         """A run's train, validation and test."""
@@ -173,8 +165,9 @@ class Data:
         if depths <= self.stores.keys():
             return
         L = self.config.num_hidden_layers
-        deepest = Method("full", {"blocks": L - max(depths)})
-        model = self.build(Method("head", {}) if max(depths) == L else deepest, "mean")
+        deepest = Method("full", {"blocks": L - max(depths)})  # with no blocks, the head alone
+        with torch.random.fork_rng(devices=[]):  # a run's dropout depends on its seed alone
+            model = self.build(deepest, "mean")
         where = self.device, self.cache_folder
         stores = {k: Store(self.encoder_digest, model, k, *where) for k in depths}
         most_tokens = self.settings.most_tokens(self.device, training=False)
@@ -183,9 +176,9 @@ class Data:
 
     def drop_damaged(self) -> bool:
         """Whether cached output was not finite: it is deleted, and computed anew when needed."""
-        damaged = sum(store.drop_damaged() for store in self.stores.values())
+        damaged = [store for store in self.stores.values() if store.drop_damaged()]
         self.stores = {} if damaged else self.stores
-        return damaged > 0
+        return bool(damaged)
 
     # ------------------------------------------------------------------------ in words
 
@@ -201,27 +194,18 @@ class Data:
         return {"data digest": self.task.digest, "encoder digest": self.encoder_digest}
 
     def about(self) -> dict[str, Any]:
-        """What experiment.json says of the data: of the first seed's splits, and of all tests."""
-        first = next(iter(self.divisions))
-        task, classes = self.task, len(self.task.label_names)
+        """What experiment.json says of the data: counts are of the first seed's splits."""
+        task, division = self.task, next(iter(self.divisions.values()))
         names = "train", "validation", "test"
-        splits = {n: self._take(getattr(self.divisions[first], n)) for n in names}
-        counts = {n: np.bincount(s.labels.cpu(), minlength=classes) for n, s in splits.items()}
-        tests = np.unique(np.concatenate([d.test for d in self.divisions.values()]))
-        tested = np.bincount(task.rows["label"].to_numpy()[tests], minlength=classes)
-        labels = self.settings.labels
-        used = len(splits["train"]) + len(splits["validation"])
-        is_redrawn = labels is not None and used >= labels
-        folds = self.settings.folds if not task.has_test else None
+        splits = {name: self._take(getattr(division, name)) for name in names}
+        labels, used = self.settings.labels, len(division.train) + len(division.validation)
         return {
             **{name: len(split) for name, split in splits.items()},
-            **{f"{name}_share_truncated": s.truncated_share for name, s in splits.items()},
+            "test_share_truncated": splits["test"].truncated_share,
             "texts": len(self.texts),
-            "folds": folds,
-            "labels_redrawn": bool(is_redrawn),
-            "labels": {name: each.tolist() for name, each in counts.items()},
+            "folds": None if task.has_test else self.settings.folds,
+            "labels_redrawn": labels is not None and used >= labels,
             "groups": task.group and {n: len(set(s.groups)) for n, s in splits.items()},
-            "majority_share": float(tested.max() / max(1, tested.sum())),
-            "notes": [*task.notes, *self.divisions[first].notes],
+            "notes": [*task.notes, *division.notes],
             "warnings": task.warnings,
         }

@@ -5,7 +5,7 @@ by a lock of its own while it is at work; the last process to end writes the pag
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from modeling.checkpoint import read_about
 from records import ABOUT, DAMAGED, RunRecord, folders_named, run_folders, what_differs
 
 from .data import Data
-from .runs import LOCK, OTHERWISE, OUTPUTS, RECORD, STATE, Run, held, utc
+from .runs import LOCK, OUTPUTS, RECORD, STATE, Run, held, utc
 from .settings import Settings
 from .training_state import read_state
 
@@ -31,6 +31,7 @@ from .training_state import read_state
 FILES = ("runs.csv", "history.csv", "misclassified.csv", "left_out.csv", "answer.csv")
 FILES += ("report.md", "report.html", *plots.FILES)
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
+OTHERWISE = "choose another EXPERIMENT name, or start over with --fresh"
 
 
 class RunQueue:
@@ -54,13 +55,13 @@ class RunQueue:
         """What the numbers of every run depend on."""
         return self.settings.shared_constants() | self.data.digests
 
-    def run(self, method: Method, seed: int, in_folder: str = "") -> Run:
-        """The run of a method with a seed."""
+    def run(self, method: Method, seed: int, name: str = "") -> Run:
+        """The run of a method with a seed; `name`: of its folder, if not after these two."""
         names = {"experiment": self.settings.experiment} | self.data.names
         facts = names | {"device": hardware.describe(self.data.device), "code": hardware.code()}
         depends_on = self.shared | {"method": method.name} | method.hyperparameters
-        labels = self.data.task.label_names
-        return Run(self.folder, method, seed, facts, depends_on, labels, in_folder)
+        folder = self.folder / (name or f"{method.file_name}-seed{seed}")
+        return Run(folder, method, seed, facts, depends_on, self.data.task.label_names)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -68,8 +69,9 @@ class RunQueue:
 
         A baseline has no randomness: where no seed has other texts it runs once, as seed 0.
         """
-        if self.settings.final:
-            return self._final_runs()
+        if final := self.settings.final:
+            parts = [(part, f"final/{part.file_name}") for part in final.parts]
+            return [self.run(method, 0, name) for method, name in parts or [(final, "final")]]
         methods = {}
         for method in self.settings.methods:
             methods |= {part.text: part for part in method.parts or (method,)}
@@ -80,12 +82,6 @@ class RunQueue:
             for method in methods.values()
             for seed in ((seeds[0],) if alike and method.is_baseline else seeds)
         ]
-
-    def _final_runs(self):
-        method = self.settings.final
-        if not method.parts:
-            return [self.run(method, 0, "final")]
-        return [self.run(part, 0, f"final/{part.file_name}") for part in method.parts]
 
     @property
     def combinations(self) -> list[Run]:
@@ -101,8 +97,7 @@ class RunQueue:
 
     def left(self) -> list[Run]:
         """The runs that have not finished."""
-        records = [(run, run.record()) for run in self.runs]
-        return [run for run, record in records if not (record and record.is_finished)]
+        return [run for run in self.runs if not run.is_finished]
 
     def __iter__(self) -> Iterator[Run]:
         """The runs that are left, one by one, each held while it is at work.
@@ -110,8 +105,7 @@ class RunQueue:
         A run that another process holds is passed over, and taken later if that process has ended
         without finishing it. A run that fails is not tried again before the next start.
         """
-        left = {run: run.record() for run in self.left()}
-        taken = None
+        left, taken = {run: run.record() for run in self.left()}, None
         while taken != []:
             taken = []
             for run, before in left.items():
@@ -125,100 +119,70 @@ class RunQueue:
                         yield run
             left = {run: before for run, before in left.items() if run not in taken}
 
-    def do(self, run: Run, act: Callable[[Run, Data, Settings], None]) -> None:
-        """`act(run, data, settings)`; what fails is recorded, and costs no other run.
-
-        Where the loss was not finite since cached numbers were damaged, it is done once more.
-        """
-        with run.at_work():
-            try:
-                act(run, self.data, self.settings)
-            except FloatingPointError:
-                if not self.data.drop_damaged():
-                    raise
-                print("Cached output of the frozen blocks was damaged: it is computed anew")
-                run.delete(STATE)
-                act(run, self.data, self.settings)
-
     # ------------------------------------------------------------------------ the folder
 
     def open(self) -> None:
         """Start the experiment in its folder, or resume it; --fresh deletes what it left before.
 
+        With --final it deletes the earlier final model alone.
         Raises `BadInput` where the folder is not an experiment's, or has runs that differ, and
         where --fresh would delete what another process is at work on.
         """
-        with self.locked():
-            folder, about = self.folder, self.folder / ABOUT
-            if not about.exists():
-                ours = [p.name for p in folder.iterdir() if p.name in (*FILES, "final")]
-                ours += [path.parent.name for path in folder.glob(f"*/{RECORD}")]
-                if ours:
-                    raise BadInput(f"{folder} has {ours[0]} and no {ABOUT}: no experiment; {OTHER}")
-            if self.settings.fresh and about.exists():
-                self._delete()
-            self._check_final() if self.settings.final else self._check_runs()
-            self.check()
-            with writing(about, OTHER):
-                write(about, json.dumps(self.about(), indent=2) + "\n")
+        replaces_final = self.settings.fresh and self.settings.final
+        with self.locked(), writing(self.folder, OTHER):
+            if not (self.folder / ABOUT).exists():
+                self._refuse_what_is_no_experiment()
+            elif self.settings.fresh and not replaces_final:
+                self._delete(run_folders(self.folder))
+                _remove(self.folder, *FILES, ABOUT)
+            replaced = ["final"] if replaces_final else []
+            there = [path for path in run_folders(self.folder) if path.name not in replaced]
+            is_begun = any(map(_counts, there)) or bool(at_work(there))
+            if is_begun:
+                self.check()
+            if replaces_final:
+                self._delete(self._final_folders())
+            self._check_runs()
+            write(self.folder / ABOUT, json.dumps(self.about(is_begun), indent=2) + "\n")
+            clear(self.folder)
             for run in self.runs:
-                if (record := run.record()) and record.is_finished:
+                if run.is_finished:
                     run.tidy()  # it may have been killed before
 
     def check(self) -> None:
         """Raise `BadInput` where the folder's experiment depends on something else than this one.
 
-        What failed may be tried otherwise; a run that a process is at work on counts.
+        What failed may be tried otherwise: the last to open the folder says what it depends on.
         """
-        counts = [run for run in run_folders(self.folder) if _counts(run)]
-        if counts or self.at_work():
-            self._refuse(self.folder, self.earlier().get("depends_on", {}), self.shared)
+        if earlier := self.earlier():
+            self._compare(self.folder, earlier["depends_on"], self.shared)
 
     def _check_runs(self):
-        """The same of each run that is there, also of methods that this start does not have."""
+        """The same of each run that is there of this start's methods, whatever its seed."""
+        final, asked = self.folder / "final", self.settings.final
+        if asked and (final / CHECKPOINT).exists():
+            then, now = read_about(final).method, asked.text if asked.parts else asked.name
+            self._compare(final, {"method": then}, {"method": now})
         runs = [*self.runs, *self.combinations]
         mine = {run.method.file_name: run.depends_on for run in runs}  # the same for all seeds
-        for folder in filter(_counts, run_folders(self.folder)):
-            if (folder / RECORD).exists():
-                then = RunRecord.read(folder / RECORD).depends_on
-            else:
-                with reading(str(folder / STATE), DAMAGED):
-                    then = read_state(folder / STATE)["depends_on"]
-            method = folder.name.rpartition("-seed")[0]
-            if method in mine:
-                self._refuse(folder, then, mine[method])
-            else:  # another method has hyperparameters of its own
-                self._refuse(folder, {k: then.get(k) for k in self.shared}, self.shared)
+        folders = {path: path.name.rpartition("-seed")[0] for path in run_folders(self.folder)}
+        if asked:
+            folders = {run.folder: run.method.file_name for run in runs}
+        for folder, method in folders.items():
+            if method in mine and _counts(folder):
+                self._compare(folder, _depends_on(folder), mine[method])
 
-    def _refuse(self, folder, then, now):
+    def _compare(self, folder, then, now):
         if differences := what_differs(then, now):
-            raise BadInput(f"{folder} has {differences[0]}; {OTHERWISE}")
+            is_final = self.settings.final and folder != self.folder
+            remedy = "give --fresh to replace it" if is_final else OTHERWISE
+            raise BadInput(f"{folder} has {differences[0]}; {remedy}")
 
-    def at_work(self) -> list[str]:
-        """The names of the runs in the folder that another process holds."""
-        names = []
-        for run in run_folders(self.folder):
-            with held(run / LOCK) as free:
-                if not free:
-                    names.append(run.name)
-        return names
-
-    def _delete(self):
-        """Delete what the experiment has left, by name: the runs first, experiment.json last."""
-        folders = self._final_folders() if self.settings.final else run_folders(self.folder)
-        with ExitStack() as stack:
-            for run in folders:
-                if not stack.enter_context(held(run / LOCK)):
-                    line = f"another process is at work on {run}"
-                    raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
-            for run in folders:
-                _remove(run, *OUTPUTS, STATE)
-        for run in folders:
-            _remove(run, LOCK)
-            if not any(run.iterdir()):  # else it holds something of the user's
-                run.rmdir()
-        if not self.settings.final:
-            _remove(self.folder, *FILES, ABOUT)
+    def _refuse_what_is_no_experiment(self):
+        ours = [path.name for path in self.folder.iterdir() if path.name in (*FILES, "final")]
+        ours += [path.parent.name for path in self.folder.glob(f"*/{RECORD}")]
+        if ours:
+            raise BadInput(f"{self.folder} has {ours[0]} and no {ABOUT}: no experiment; {OTHER}")
 
     def _final_folders(self):
         """The folder "final", after those of a combination's parts that are in it."""
@@ -228,17 +192,15 @@ class RunQueue:
             return [*folders_named(final, names), final]
         return []
 
-    def _check_final(self):
-        """Raise `BadInput` where the folder "final" has another model than the one asked for."""
-        final, asked, differences = self.folder / "final", self.settings.final, []
-        if (final / CHECKPOINT).exists():
-            method = read_about(final).method
-            differences = [method] * (method != (asked.text if asked.parts else asked.name))
-        for run in self.runs:
-            if (record := run.record()) and record.is_finished:
-                differences += what_differs(record.depends_on, run.depends_on)
-        if differences:
-            raise BadInput(f"{final} has {differences[0]}; give --fresh to replace it")
+    def _delete(self, folders):
+        """Delete what runs have left in their folders, by name."""
+        if busy := at_work(folders):
+            line = f"another process is at work on {busy[0]} in {self.folder}"
+            raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
+        for folder in folders:
+            _remove(folder, *OUTPUTS, STATE, LOCK)
+            if not any(folder.iterdir()):  # else it holds something of the user's
+                folder.rmdir()
 
     # ------------------------------------------------------------------------ experiment.json
 
@@ -249,35 +211,51 @@ class RunQueue:
             return {}
         with reading(str(path), DAMAGED):
             about = json.loads(path.read_text(encoding="utf-8"))
-            about["constants"]["methods"], about["command"], about["runs"], about["started"]
+            about["constants"]["methods"], about["depends_on"]  # both are needed
             return about
 
-    def about(self) -> dict[str, Any]:
-        """What experiment.json will say: also of the runs of earlier starts."""
+    def about(self, is_begun: bool) -> dict[str, Any]:
+        """What experiment.json will say: also of the runs of earlier starts, if there are any."""
         settings, constants = self.settings, self.settings.constants()
         earlier = self.earlier()
-        if settings.final and earlier:
+        if settings.final and is_begun:
             return earlier
-        runs = [run.name for run in [*self.runs, *self.combinations]]
+        runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
         about |= {"digests": self.data.digests, "depends_on": self.shared}
         about |= {"command": settings.command, "runs": runs}
-        if earlier and any(map(_counts, run_folders(self.folder))):
+        if is_begun:
             for name in ("methods", "seeds"):
-                before = earlier["constants"][name]
-                constants[name] = _union(before, constants[name])
+                constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
             commands = _union(earlier["command"].split(" && "), [settings.command])
             about["command"] = " && ".join(commands)
         return about | hardware.environment(self.data.device)
 
 
-def _counts(run):
-    """Whether the folder of a run holds what must not be mixed with others: no failure does."""
-    if (run / RECORD).exists():
-        return RunRecord.read(run / RECORD).is_finished
-    return (run / STATE).exists()
+def at_work(folders: Iterable[Path]) -> list[str]:
+    """The names of the runs that another process holds."""
+    names = []
+    for folder in folders:
+        with held(folder / LOCK) as free:
+            if not free:
+                names.append(folder.name)
+    return names
+
+
+def _counts(folder):
+    """Whether a run's folder holds what must not be mixed with others: no failure does."""
+    if (folder / RECORD).exists():
+        return RunRecord.read(folder / RECORD).is_finished
+    return (folder / STATE).exists()
+
+
+def _depends_on(folder):
+    """What the finished or unfinished run in a folder depends on."""
+    if (folder / RECORD).exists():
+        return RunRecord.read(folder / RECORD).depends_on
+    return read_state(folder / STATE)["depends_on"]
 
 
 def _union(before, now):
@@ -286,7 +264,5 @@ def _union(before, now):
 
 def _remove(folder, *names):
     for name in names:
-        path = folder / name
-        with writing(path, OTHER):
-            path.unlink(missing_ok=True)
-            clear(path)
+        (folder / name).unlink(missing_ok=True)
+    clear(folder)

@@ -17,24 +17,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import BadInput, clear, reading, write, writing
+from boundary import BadInput, clear, replacing, write, writing
 from data_utils import Split
 from modeling import Method
 from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
-from records import DAMAGED, RunRecord, what_differs
+from records import RunRecord, what_differs
 
 from . import processes
-from .training_state import State, best, read_state, write_state
+from .training_state import State, best, read_state
 
 RECORD, STATE, LOCK = "run.json", "unfinished.pt", ".lock"
 CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in training
-OUTPUTS = (RECORD, CANDIDATE, "steps.csv", "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
-OTHERWISE = "choose another EXPERIMENT name, or start over with --fresh"
+OUTPUTS = (RECORD, CANDIDATE, "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
+OUTPUTS += ("steps.csv",)  # of earlier versions
 
 
 @contextmanager
@@ -59,29 +60,18 @@ def utc() -> str:
 class Run:
     """One method with one seed."""
 
-    experiment: Path  # the experiment's folder
+    folder: Path  # such as lora-rank=4-seed0
     method: Method
     seed: int
     facts: dict[str, Any]  # what each run.json says of the experiment
     depends_on: dict[str, Any]  # all that its numbers depend on
     label_names: list[str]
-    in_folder: str = ""  # where it is not named after method and seed
     started: str = ""  # UTC
     start: float = 0.0  # on the clock of this process
     has_failed: bool = False  # in this process, whether or not that could be written
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
-    steps: list[dict] = field(default_factory=list)
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
-
-    @property
-    def name(self) -> str:
-        """The folder's name, such as lora-rank=4-seed0."""
-        return self.in_folder or f"{self.method.file_name}-seed{self.seed}"
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return self.experiment / self.name
+    quiet: bool | None = field(default_factory=processes.quiet)  # disables its progress bar
 
     def record(self) -> RunRecord | None:
         """What run.json says; None without one: the run is unfinished."""
@@ -89,9 +79,10 @@ class Run:
         return RunRecord.read(path) if path.exists() else None
 
     @property
-    def quiet(self) -> bool | None:
-        """What disables its progress bar."""
-        return processes.quiet()
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        record = self.record()
+        return record is not None and record.is_finished
 
     # ------------------------------------------------------------------------ while it trains
 
@@ -100,58 +91,54 @@ class Run:
 
         After each, its tensors are kept if its lowest validation loss is the lowest so far.
         """
-        rates, saved = list(self.method.learning_rates), self.unfinished() or {}
-        self.history, self.steps = saved.get("history", []), saved.get("steps", [])
-        self.seconds = saved.get("seconds", self.seconds)
-        self.started = saved.get("started", self.started)
-        for rate in rates[rates.index(saved["learning_rate"]) if saved else 0 :]:
+        left = list(self.method.learning_rates)
+        if saved := self.unfinished():
+            self.history, self.seconds = saved["history"], saved["seconds"]
+            self.started = saved["started"]
+            left = left[left.index(saved["learning_rate"]) :]
+        for rate in left:
             yield rate
             tensors = self.folder / CANDIDATE
             if self.history and best(self.history)["learning_rate"] == rate and tensors.exists():
                 os.replace(tensors, self.folder / TENSORS)
 
-    def unfinished(self) -> dict[str, Any] | None:
-        """What `save` wrote last, None where there is nothing that can be resumed.
+    def unfinished(self) -> dict[str, Any]:
+        """What `save` wrote last; empty where there is nothing that can be resumed.
 
-        Raises `BadInput` where it is of a run that depends on something else, or damaged.
+        What has failed with other constants is none. Raises `BadInput` where it is damaged.
         """
         path = self.folder / STATE
-        if not path.exists():
-            return None
-        with reading(str(path), DAMAGED):
-            saved = read_state(path)
-            differences = what_differs(saved["depends_on"], self.depends_on)
-        if not differences:
-            return saved
-        if self.record() is not None:  # it has failed, and is tried otherwise now
-            return None
-        raise BadInput(f"{self.folder} is unfinished, with {differences[0]}; {OTHERWISE}")
+        saved = read_state(path) if path.exists() else {}
+        return saved if saved and not what_differs(saved["depends_on"], self.depends_on) else {}
 
     def resume(self, state: State) -> None:
         """Bring `state` to the run's last evaluation, of an earlier start or learning rate."""
-        state.history, state.steps = self.history, self.steps
+        state.history = self.history
         state.training.seconds, state.evaluation.seconds = self.seconds
         saved = self.unfinished()
-        if saved and saved["learning_rate"] == state.learning_rate:
+        if saved.get("learning_rate") == state.learning_rate:
             state.load_state_dict(saved)
 
     def save(self, state: State) -> None:
         """Write what is known after an evaluation, and the trained tensors if they are the best."""
         self.seconds = state.training.seconds, state.evaluation.seconds
-        with writing(self.folder):
-            write(self.folder / "steps.csv", pd.DataFrame(state.steps).to_csv(index=False))
-            write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
-            if state.is_best():
-                save_trained(state.model, self.folder / CANDIDATE)
-            more = {"depends_on": self.depends_on, "started": self.started}
-            write_state(state.state_dict() | more, self.folder / STATE)
-            self.delete(RECORD)  # of an earlier failure
+        write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+        if state.is_best():
+            save_trained(state.model, self.folder / CANDIDATE)
+        more = {"depends_on": self.depends_on, "started": self.started}
+        with replacing(self.folder / STATE) as part:
+            torch.save(state.state_dict() | more, part)
+        self.delete(RECORD)  # of an earlier failure
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
         """Forget a learning rate at which numbers were not finite."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
-        for rows in (self.history, self.steps):
-            rows[:] = [row for row in rows if row["learning_rate"] != rate]
+        self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
+
+    def start_over(self) -> None:
+        """Forget what its training has come to."""
+        self.history, self.seconds = [], (0.0, 0.0)
+        self.delete(STATE, CANDIDATE, TENSORS)
 
     def load_best(self, state: State) -> None:
         """Put the tensors of the lowest validation loss into the model.
@@ -169,25 +156,24 @@ class Run:
 
         Without a test, the record alone: of a model for new texts.
         """
-        with writing(self.folder):
-            if len(test):
-                table = pd.DataFrame({"row": test.rows, "label": test.labels.cpu().numpy()})
-                names = [f"logit_{label}" for label in self.label_names]
-                table = table.join(pd.DataFrame(logits.numpy(), columns=names))
-                if test.groups:
-                    table["group"], _ = pd.factorize(np.array(test.groups, object))
-                write(self.folder / "predictions.csv", table.to_csv(index=False))
-            facts["run_seconds"] = time.perf_counter() - self.start
-            record = self._write_record("finished", facts)
-            self.tidy()
+        if len(test):
+            table = pd.DataFrame({"row": test.rows, "label": test.labels.cpu().numpy()})
+            names = [f"logit_{label}" for label in self.label_names]
+            table = table.join(pd.DataFrame(logits.numpy(), columns=names))
+            if test.groups:
+                table["group"], _ = pd.factorize(np.array(test.groups, object))
+            write(self.folder / "predictions.csv", table.to_csv(index=False))
+        facts["run_seconds"] = time.perf_counter() - self.start
+        record = self._write_record("finished", facts)
+        self.tidy()
         tqdm.write(self._in_one_line(record))
 
     def _in_one_line(self, record):
         scores, parts = record.scores, []
-        if (accuracy := scores.get("test_accuracy")) is not None:
-            parts.append(f"test accuracy {accuracy:.2%}")
-        elif (loss := scores.get("validation_loss")) is not None:
-            parts.append(f"validation loss {loss:.4g}")
+        if "test_accuracy" in scores:
+            parts.append(f"test accuracy {scores['test_accuracy']:.2%}")
+        elif scores.get("validation_loss") is not None:
+            parts.append(f"validation loss {scores['validation_loss']:.4g}")
         if record.trainable_percentage is not None:
             parts.append(f"{record.trainable_percentage:.3g} % trained")
         if len(record.rates_tried) > 1:
@@ -206,35 +192,26 @@ class Run:
         """
         self.started, self.start = utc(), time.perf_counter()
         try:
-            with self._in_words():
+            with writing(self.folder):
                 yield
-        except BadInput as error:
-            self._record_failure(error)
-
-    def _record_failure(self, error):
-        record = self.record()  # a finished run stays so, where only its line failed
-        if record and record.is_finished:
-            return
-        self.has_failed = True
-        print(f"{self.method.text} seed {self.seed} failed: {error}", file=sys.stderr)
-        with suppress(OSError):  # of a full disk: the exit status still says it
-            self._write_record(f"failed: {error}", {})
-
-    @contextmanager
-    def _in_words(self):
-        try:
-            yield
-        except FloatingPointError as error:
-            self.delete(STATE, CANDIDATE, TENSORS)
-            raise BadInput(f"{error}; lower it in LEARNING_RATES") from error
         except Exception as error:
+            line = str(error)
             if hardware.is_out_of_memory(error):
                 first = "lower MICRO_BATCH_TOKENS first (it changes no result)"
-                raise BadInput(f"out of memory; {first}, then BATCH_SIZE or MAX_TOKENS") from error
-            if isinstance(error, OSError):
-                with writing(self.folder):
-                    raise
-            raise
+                line = f"out of memory; {first}, then BATCH_SIZE or MAX_TOKENS"
+            elif isinstance(error, FloatingPointError):
+                self.start_over()
+                line += "; lower it in LEARNING_RATES"
+            elif not isinstance(error, BadInput):
+                raise
+            if not self.is_finished:  # else only its line could not be printed
+                self._fail(line)
+
+    def _fail(self, line):
+        self.has_failed = True
+        print(f"{self.method.text} seed {self.seed} failed: {line}", file=sys.stderr)
+        with suppress(OSError):  # of a full disk: the exit status still says it
+            self._write_record(f"failed: {line}", {})
 
     def _write_record(self, status, facts):
         method = self.method
@@ -248,8 +225,7 @@ class Run:
     def tidy(self) -> None:
         """Delete what a finished run needs no more, and what killed processes have left of it."""
         self.delete(STATE, CANDIDATE)
-        for name in (*OUTPUTS, STATE):
-            clear(self.folder / name)
+        clear(self.folder)
 
     def delete(self, *names: str) -> None:
         """Delete these of its files, where they are there."""
@@ -259,16 +235,17 @@ class Run:
 
 def training_facts(state: State, run: Run, splits: dict[str, Split]) -> dict[str, Any]:
     """What run.json says of training; before the test, so that the peak of memory is training's."""
+    rows = {rate: [] for rate in run.method.learning_rates}
+    for row in state.history:
+        rows[row["learning_rate"]].append(row)
     chosen, (trainable, total) = best(state.history), state.model.count_parameters()
-    losses = {}
-    for rate in run.method.learning_rates:
-        rows = [row for row in state.history if row["learning_rate"] == rate]
-        losses[f"{rate:g}"] = best(rows)["validation_loss"] if rows else None
-    same_rate = [r for r in state.history if r["learning_rate"] == chosen["learning_rate"]]
     stored = [split.frozen for name, split in splits.items() if name != "test" and split.frozen]
     return {
         "learning_rate": chosen["learning_rate"],
-        "rates_tried": losses,
+        "rates_tried": {
+            f"{rate:g}": best(tried)["validation_loss"] if tried else None
+            for rate, tried in rows.items()
+        },
         "pooling": state.model.pooling,
         "scores": {k: v for k, v in chosen.items() if k.startswith("validation_")},
         "trainable_parameters": trainable,
@@ -278,7 +255,7 @@ def training_facts(state: State, run: Run, splits: dict[str, Split]) -> dict[str
         "shared_seconds": sum(outputs.seconds for outputs in stored),
         "frozen_blocks": state.model.frozen_blocks,
         "peak_memory_mib": hardware.peak_memory(state.training.device),
-        "epochs_run": same_rate[-1]["epoch"],
+        "epochs_run": rows[chosen["learning_rate"]][-1]["epoch"],
         "best_epoch": chosen["epoch"],
         "best_step": chosen["step"],
         "other_load": hardware.other_load(state.training.device),

@@ -1,35 +1,25 @@
 """The constants of finetuning.py as one checked object, with the command line's overrides."""
 
 import argparse
-import difflib
 import os
 import re
 import shlex
 from collections import namedtuple
+from itertools import combinations
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
+import pydantic
 import torch
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from boundary import BadInput, expanded
 from data_utils import TASKS
 from modeling import Method
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
-from modeling.pooling import POOLINGS
 
 from . import processes
 
@@ -64,16 +54,10 @@ def _contrast(text):
     return " - ".join(methods)
 
 
-LARGEST = 2**31 - 1  # larger ones overflow in the libraries
-Whole = Annotated[int, Field(ge=0, le=LARGEST)]
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Width = Annotated[int, Field(ge=1, lt=2**16)]  # no encoder is wider
+Whole = Annotated[int, Field(ge=0, lt=2**31)]  # larger ones overflow in the libraries
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Amount = Annotated[float, Field(ge=0, lt=3.4e38)]  # finite in float32
 Positive = Annotated[float, Field(gt=0, lt=3.4e38)]
-BOUNDED = {  # of `adapt`'s hints; what they mean, it checks itself
-    int: Annotated[int, Field(gt=-(2**16), lt=2**16)],
-    float: Annotated[float, Field(gt=-3.4e38, lt=3.4e38)],
-}
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # ~ is the user's own folder
@@ -87,10 +71,8 @@ Rates = Annotated[
 ]
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     """What finetuning.py was asked to do; a field for each of its constants."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     experiment: Annotated[str, AfterValidator(_folder_name)]
     preset: Literal[Presets._fields]
@@ -104,7 +86,7 @@ class Settings(BaseModel):
     test_examples: Count | None
     folds: Annotated[int, Field(ge=2, le=100)] | None
     split_seed: Whole
-    max_tokens: Annotated[int, Field(ge=3, le=LARGEST)]
+    max_tokens: Annotated[int, Field(ge=3, lt=2**31)]
     truncation: Literal["left", "right"]
     pooling: Literal["auto", "first", "mean", "layers"]
     blocks: Whole | None
@@ -124,12 +106,12 @@ class Settings(BaseModel):
     warmup: Share
     gradient_clip: Positive
     encoder_dropout: Share | None
-    lora_rank: Width
+    lora_rank: Count
     lora_alpha: Positive
     lora_dropout: Share
     lora_rslora: bool
     lora_targets: Annotated[tuple[str, ...], *SOME]
-    adapter_bottleneck: Width
+    adapter_bottleneck: Count
     results: Place
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
 
@@ -139,21 +121,20 @@ class Settings(BaseModel):
 
     @field_validator("methods", mode="before")
     @classmethod
-    def read_methods(cls, texts: Any, info: ValidationInfo) -> tuple[Method, ...]:
+    def read_methods(cls, texts: Any, info: pydantic.ValidationInfo) -> tuple[Method, ...]:
         """The entries of METHODS, each with the constants' values where it gives none."""
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
-        methods = [_read_method(text, info.data) for text in texts]
-        for i, method in enumerate(methods):
-            for other in methods[:i]:
-                if method.is_same(other):
-                    same = f"{other.text!r} and {method.text!r}"
-                    raise BadInput(f"METHODS has {same}, which are the same; keep one")
-        return tuple(methods)
+        methods = tuple(_read_method(text, info.data) for text in texts)
+        for one, other in combinations(methods, 2):
+            if one.is_same(other):
+                same = f"{one.text!r} and {other.text!r}"
+                raise BadInput(f"METHODS has {same}, which are the same; keep one")
+        return methods
 
     @field_validator("final", mode="before")
     @classmethod
-    def read_final(cls, text: Any, info: ValidationInfo) -> Method | None:
+    def read_final(cls, text: Any, info: pydantic.ValidationInfo) -> Method | None:
         """As an entry of METHODS."""
         return None if text is None else _read_method(text, info.data)
 
@@ -187,43 +168,39 @@ def parse(
     resumes it, such as ("-m", "studies.setfit"); finetuning.py where it is empty. Raises `BadInput`
     for a value, a constant or an option that is not allowed.
     """
-    constants = _constants(namespace)
+    constants = {k.lower(): v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
+    for name in namespace:
+        if name.upper() != name and name.lower() in CONSTANTS:
+            raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
-    dataset = given.get("dataset", constants["dataset"])
+    if given["fresh"] and processes.launched():
+        raise BadInput("--fresh is for one process; under torchrun delete the old folder yourself")
+    dataset = given.get("dataset", constants.get("dataset"))
     is_own = isinstance(dataset, str) and _is_own(dataset)
-    preset = given.get("preset", constants["preset"]) or _default_preset(is_own)
+    default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
+    preset = given.get("preset", constants.get("preset")) or default
     if preset not in Presets._fields:
         raise BadInput(f"PRESET is {preset!r}; choose from {', '.join(Presets._fields)}")
     values = {}
     for name, value in constants.items():
         chosen = "own" if is_own and name in LIMITS else preset
-        values[name] = _plain(getattr(value, chosen) if isinstance(value, Presets) else value)
+        values[name] = getattr(value, chosen) if isinstance(value, Presets) else value
     if "learning_rates" in given:
-        given["learning_rates"] = values["learning_rates"] | dict(given["learning_rates"])
-    values |= {name: _plain(value) for name, value in given.items()} | {"preset": preset}
-    if values["experiment"] is None:
+        rates = values.get("learning_rates", {}) | dict(given["learning_rates"])
+        given["learning_rates"] = rates
+    values |= given | {"preset": preset}
+    if values.get("experiment", "") is None:
         values["experiment"] = expanded(dataset).stem or "own" if preset == "own" else preset
-    values["command"] = resume_command(arguments, preset, program)
-    values["fresh"] &= not processes.restarted()
+    options = [argument for argument in arguments if argument != "--fresh"]
+    if not any(option.split("=")[0] == "--preset" for option in options):
+        options = ["--preset", preset, *options]
+    program = program or (os.path.relpath(COMMAND),)
+    values["command"] = shlex.join(["python", *program, *options])
     try:
-        return Settings(**values)
-    except ValidationError as error:
+        return Settings(**_plain(values))
+    except pydantic.ValidationError as error:
         raise BadInput(_in_words(error)) from None
-
-
-def _constants(namespace):
-    """The constants by lower-case name. A missing, misspelt or unknown one is named."""
-    names = {name.upper() for name in CONSTANTS}
-    ours = {k: v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
-    for name in sorted(names - ours.keys()):
-        raise BadInput(f"finetuning.py has no {name}; put it back among the constants")
-    lower = [k for k in namespace if k != k.upper() and k.upper() in names]
-    for name in sorted(ours.keys() - names) + lower:
-        near = [name.upper()] if name in lower else difflib.get_close_matches(name, names, 1)
-        meant = f"; did you mean {near[0]}?" if near else ": no constant of this name is used"
-        raise BadInput(f"finetuning.py sets {name}{meant}")
-    return {name: namespace[name.upper()] for name in CONSTANTS}
 
 
 def _is_own(dataset):
@@ -232,12 +209,8 @@ def _is_own(dataset):
     return dataset not in TASKS and (path.exists() or bool(path.suffix) or dataset.startswith("."))
 
 
-def _default_preset(is_own):
-    return "own" if is_own else "full" if torch.cuda.is_available() else "quick"
-
-
 def _plain(value):
-    """Lists, ranges and numpy's numbers as tuples and Python's."""
+    """Lists, ranges, and numpy's arrays and numbers as tuples and Python's numbers."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -245,26 +218,19 @@ def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, tuple | list | range) else value
 
 
-def resume_command(
-    arguments: list[str], preset: str | None = None, program: tuple[str, ...] = ()
-) -> str:
-    """What resumes, from this working folder, an experiment that had these arguments."""
-    options = [argument for argument in arguments if argument != "--fresh"]
-    is_named = any(option.split("=")[0] == "--preset" for option in options)
-    named = ["--preset", preset] if preset and not is_named else []
-    program = program or (os.path.relpath(COMMAND),)
-    return shlex.join([*processes.launcher(), *program, *named, *options])
-
-
-def _in_words(error, name=None):
+def _in_words(error, name=""):
     """The first error in one line: the constant, its value, and what it should be."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadInput):  # it says all of this
         return str(cause)
-    if name is None:
+    if not name:
         constant, *entry = first["loc"]
         name = constant.upper() + "".join(f"[{part!r}]" for part in entry)
+    if first["type"] == "missing":
+        return f"finetuning.py has no {name}; put it back among the constants"
+    if first["type"] == "extra_forbidden":
+        return f"finetuning.py sets {name}: no constant of this name is used"
     words = first["msg"].removeprefix("Value error, ").replace("Input", "it")
     return f"{name} is {first['input']!r:.60}; {words[0].lower()}{words[1:]}"
 
@@ -280,32 +246,24 @@ def _read_method(text, values):
             choices = ", ".join(METHODS)
             raise BadInput(f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}")
         constants[name]["learning_rate"] = rates
-    method = Method.parse(text, constants)
+    method = Method.parse(text, constants)  # what else is wrong, `adapt` says: see `prepare`
     for part in method.parts or (method,):
-        for name in part.given:
-            _check_given(part, name)
+        _check_types(part)
         if not part.is_baseline and not part.learning_rates:
             raise BadInput(f"LEARNING_RATES has no rate for {part.name}; add one")
     return method
 
 
-def _check_given(method, name):
-    """A variant's value must be one that its constant, or else `adapt`, could have."""
-    if name == "learning_rate":
-        kind = Positive | Rates
-    elif name == "labels":
-        kind = Annotated[float, Field(gt=0, le=1)]
-    elif field := Settings.model_fields.get(_constant(method.name, name)):
-        kind = Annotated[field.annotation, field]
-    elif method.is_baseline:  # of a probe
-        kind = Literal[POOLINGS] | None
-    else:
-        hint = get_type_hints(METHODS[method.name].adapt).get(name, Any)
-        kind = BOUNDED.get(hint, hint)
-    try:
-        TypeAdapter(kind).validate_python(method.hyperparameters[name], strict=True)
-    except ValidationError as error:
-        raise BadInput(_in_words(error, f"METHODS has {method.text!r}, whose {name}")) from None
+def _check_types(method):
+    """A variant's values must have the types that `adapt` asks for; what they mean, it checks."""
+    types = {} if method.is_baseline else get_type_hints(METHODS[method.name].adapt)
+    types["labels"] = Annotated[float, Field(gt=0, le=1)]
+    for name in filter(types.get, method.given):
+        try:
+            value = method.hyperparameters[name]
+            pydantic.TypeAdapter(types[name]).validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            raise BadInput(_in_words(error, f"in {method.text!r} {name}")) from None
 
 
 def _constant(method, hyperparameter):
@@ -328,33 +286,29 @@ def _parser(constants):
         "Every constant at the top of finetuning.py can be given here; its value there is shown.",
     )
     comments = dict(re.findall(r"^([A-Z_]+) = .*?  # (.*)$", COMMAND.read_text("utf-8"), re.M))
-    for name, value in constants.items():
-        comment = comments.get(name.upper(), "")
-        parser.add_argument("--" + name.replace("_", "-"), **_option(name, value, comment))
+    for name in CONSTANTS:
+        text = f"{comments.get(name.upper(), '')} ({constants.get(name)})".replace("%", "%%")
+        options = {"default": argparse.SUPPRESS, "help": text.strip()} | _option(name)
+        parser.add_argument("--" + name.replace("_", "-"), **options)
     final = "train METHOD on all texts, for modeling.predict, into <experiment>/final"
     parser.add_argument("--final", metavar="METHOD", default=None, help=final)
-    parser.add_argument("--fresh", action="store_true", help="delete this experiment's results")
+    parser.add_argument("--fresh", action="store_true", help="start over: delete earlier results")
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     return parser
 
 
-def _option(name, value, comment):
+def _option(name):
     """How argparse should read one constant; pydantic makes numbers of the texts."""
-    text = f"{comment} ({value})" if comment else str(value)
-    option = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     kind = Settings.model_fields[name].annotation
     if kind is bool:
-        return option | {"action": argparse.BooleanOptionalAction}
+        return {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
-        return option | {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
-    if get_origin(kind) is Literal:
-        return option | {"metavar": "{" + ",".join(get_args(kind)) + "}"}
+        return {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
     if get_origin(kind) is tuple:
-        option["nargs"] = "*"
-    elif NoneType in get_args(kind):
-        none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
-        option["type"] = lambda text: None if text in none else text
-    return option | {"metavar": "VALUE"}
+        return {"nargs": "*", "metavar": "VALUE"}
+    none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
+    can_be_none = NoneType in get_args(kind)
+    return {"metavar": "VALUE", "type": lambda x: None if can_be_none and x in none else x}
 
 
 def _rates(text):

@@ -15,18 +15,17 @@ from transformers import AutoModelForSequenceClassification
 import boundary
 import hardware
 import modeling
-from boundary import BadInput, clear, plain_cell, reading, write
+from boundary import BadInput, plain_cell, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import ABOUT, RunRecord, record_files
+from records import RunRecord, record_files, run_folders
 
 from . import processes
 from .baselines import combine, fit_baseline, save_final
 from .data import Data
-from .queue import FILES, RunQueue
+from .queue import RunQueue, at_work
 from .runs import Run
-from .settings import Settings, parse, resume_command
-from .state_cache import check_cache
+from .settings import Settings, parse
 
 Act = Callable[[Run, Data, Settings], None]
 
@@ -48,29 +47,42 @@ def run_experiment(
     boundary.interrupt_once()
     boundary.steady_output()
     try:
-        processes.join()
+        processes.take_share()
         settings = parse(namespace, arguments, program)
         queue = prepare(settings)
         loaded = time.perf_counter()
         try:
             for run in queue:
-                queue.do(run, fit if run.method.is_baseline else fine_tune)
+                with run.at_work():
+                    _do(fit if run.method.is_baseline else fine_tune, run, queue)
         finally:
-            trained = time.perf_counter()
+            done = time.perf_counter()
             status = summarise(queue)
-        if processes.first_to_print("seconds"):
-            print(_account(queue, began, loaded, trained))
+        if not processes.rank():
+            print(_account(queue, began, loaded, done))
         return status
     except BadInput as error:
-        return boundary.refuse(error, arguments) if processes.first_to_print("refused") else 2
+        return boundary.refuse(error, arguments)
     except KeyboardInterrupt:
         stop, status = "interrupted", 130
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
-    if processes.first_to_print("resume"):
-        resume = settings.command if settings else resume_command(arguments, None, program)
-        print(f"{stop}: what is finished is kept; resume with: {resume}", file=sys.stderr)
+    if not processes.rank() or status == 1:
+        resume = f"; resume with: {settings.command}" if settings else ""
+        print(f"{stop}: what is finished is kept{resume}", file=sys.stderr)
     return status
+
+
+def _do(act, run, queue):
+    """Do a run; once more where cached output of the frozen blocks was not finite."""
+    try:
+        act(run, queue.data, queue.settings)
+    except FloatingPointError:
+        if not queue.data.drop_damaged():
+            raise
+        print("Cached output of the frozen blocks was damaged: it is computed anew")
+        run.start_over()
+        act(run, queue.data, queue.settings)
 
 
 # ---------------------------------------------------------------------------- before
@@ -84,40 +96,36 @@ def prepare(settings: Settings) -> RunQueue:
     if processes.quiet() or not sys.stderr.isatty():
         datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
-    device = hardware.choose_device()
+    is_first, device = not processes.rank(), hardware.choose_device()
     hardware.prepare_device(device)
-    if not processes.rank():
+    if is_first:
         _print_title(settings, device)
     data = Data(settings, device)
-    data.divisions  # noqa: B018  too few labels are refused before anything is trained
-    if not processes.rank():
+    if is_first:
         _print_data(data)
     queue = RunQueue(settings, data)
-    data.depths = _frozen_blocks(queue)
-    if settings.cache and any(data.depths):
-        check_cache()
-    processes.first_does(queue.open)
-    if not processes.rank():
+    data.depths = _frozen_blocks(queue)  # too few labels are refused here, too
+    queue.open()
+    if is_first:
         _print_runs(queue)
     return queue
 
 
 def _frozen_blocks(queue) -> set[int]:
     """How many each method has, by models of shapes alone. Raises `BadInput`."""
-    data = queue.data
-    depths, config = set(), data.config
+    config, settings, depths = queue.data.config, queue.settings, set()
+    methods = {run.method.text: run.method for run in queue.runs}.values()
     with torch.device("meta"):
-        with reading(f"the config of MODEL {queue.settings.model}", "choose another MODEL"):
+        with reading(f"the config of MODEL {settings.model}", "choose another MODEL"):
             modeling.METHODS["head"](AutoModelForSequenceClassification.from_config(config))
-        for method in {run.method.text: run.method for run in queue.runs}.values():
+        for method in methods:
+            pretrained = AutoModelForSequenceClassification.from_config(config)
             if method.name == modeling.PROBE:
-                depths.add(config.num_hidden_layers)
+                pooling = method.hyperparameters.get("pooling") or "mean"
+                depths.add(modeling.METHODS["head"](pretrained, pooling).frozen_blocks)
             elif not method.is_baseline:
-                pretrained = AutoModelForSequenceClassification.from_config(config)
                 depths.add(method.build(pretrained, "mean").frozen_blocks)
-    is_probed = queue.settings.pooling == "auto" and any(
-        not r.method.is_baseline for r in queue.runs
-    )
+    is_probed = settings.pooling == "auto" and not all(each.is_baseline for each in methods)
     return depths | ({config.num_hidden_layers} if is_probed else set())
 
 
@@ -132,8 +140,7 @@ def _print_title(settings, device):
 
 
 def _print_data(data):
-    first = next(iter(data.divisions))
-    division, task = data.divisions[first], data.task
+    division, task = next(iter(data.divisions.values())), data.task
     counts = ", ".join(
         f"{len(getattr(division, n)):,} {n}" for n in ("train", "validation", "test")
     )
@@ -159,40 +166,34 @@ def _print_runs(queue):
 def summarise(queue: RunQueue) -> int:
     """Write tables, figures and page of all finished runs, and print them; returns exit status.
 
-    The status is left to the last of the processes that torchrun has started, and the page to the
-    last of all that are at work on the experiment.
+    The page is left to the last of all processes that are at work on the experiment.
     """
-    failed = any(run.has_failed for run in queue.runs)
     with queue.locked():
-        others, last = queue.at_work(), processes.last_to_end()
-        if last and not others:
+        others = at_work(run_folders(queue.folder))
+        if not others:
             queue.check()  # none of them may have had other constants
             if queue.settings.final:
                 save_final(queue)
             else:
                 combine(queue)
                 _write_page(queue)
-    if not last:
-        return 0  # for a failure torchrun would end the others
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
-    records = [run.record() for run in queue.runs]
-    return int(failed or any(record and not record.is_finished for record in records))
+        if processes.launched():
+            return 0  # for a failure torchrun would end the others
+    failed = [run for run in queue.runs if run.has_failed or run.record() and not run.is_finished]
+    return 1 if failed else 0
 
 
 def _write_page(queue):
-    folder = queue.folder
+    folder, task = queue.folder, queue.data.task
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
-    task = queue.data.task
     results = Results.read(folder, task.rows.set_index("file_row")["text"])
     written = report.write(results)
-    for name in (ABOUT, *FILES):
-        clear(folder / name)
     if len(task.left_out):
         left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
-        write(folder / "left_out.csv", left_out.to_csv(index=False))
-        written.append(folder / "left_out.csv")
+        written.append(write(folder / "left_out.csv", left_out.to_csv(index=False)))
     print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
@@ -202,17 +203,12 @@ def _write_page(queue):
         print(f"  {queue.settings.command} --final {shlex.quote(results.advised)}")
 
 
-def _account(queue, began, loaded, trained):
-    """Where the command's time went."""
-    records = [run.record() for run in queue.runs]
-    records = [record for run, record in zip(queue.runs, records, strict=True) if run.start]
-    seconds = {
-        "loading": loaded - began,
-        "training": sum(record.training_seconds or 0 for record in records if record),
-        "evaluation": sum(record.evaluation_seconds or 0 for record in records if record),
-        "frozen blocks": queue.data.seconds,
-        "page": time.perf_counter() - trained,
-    }
-    whole = time.perf_counter() - began
-    seconds["other"] = whole - sum(seconds.values())
-    return f"{whole:.0f} s: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+def _account(queue, began, loaded, done):
+    """The command's wall time, and where it went."""
+    now, frozen = time.perf_counter(), queue.data.seconds
+    records = [record for run in queue.runs if run.start and (record := run.record())]
+    training = sum(record.training_seconds or 0 for record in records)
+    evaluation = done - loaded - frozen - training
+    parts = f"loading {loaded - began:.0f}, frozen blocks {frozen:.0f}, training {training:.0f}"
+    parts += f", evaluation and files {evaluation:.0f}, page {now - done:.0f}"
+    return f"{now - began:.0f} s: {parts}"

@@ -14,9 +14,9 @@ encoder's to the rounding of the type computed in. Delete the folder to free the
 
 import hashlib
 import secrets
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +50,17 @@ class Place:
     """Where the output for one text stands."""
 
     path: Path  # of its files, without their suffix
-    token: int  # the text's first among all tokens there
-    text: int  # its number there
+    number: int  # of the text there
+    start: int  # its first token among all there
+    length: int  # its tokens
     seconds: float  # what it took to compute it
 
 
 class Store:
-    """The output of an encoder's first `depth` blocks, for all texts that were ever asked for."""
+    """The output of an encoder's first `depth` blocks, for all texts that were ever asked for.
+
+    `folder` is that of all stores; None: the one in HF_HOME.
+    """
 
     def __init__(
         self,
@@ -64,13 +68,14 @@ class Store:
         model: PeftModel,
         depth: int,
         device: torch.device,
-        folder: Path | None = None,  # of all stores
+        folder: Path | None = None,
     ):
         computed_in, L = compute_type(device), len(model.blocks)
         depends_on = digest, depth, str(computed_in), device.type
         depends_on += torch.__version__, transformers.__version__
         name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
-        self.folder, self.depth = (folder or _folder()) / name, depth
+        folder = folder or expanded(constants.HF_HOME) / "frozen_blocks"
+        self.folder, self.depth = folder / name, depth
         self.width, self.has_hidden = model.pretrained.config.hidden_size, depth < L
         self.pooled = depth + 1 + (depth == L)  # the means, and the family's own vector at the end
         # float16 has no room for the large values of a decoder's hidden states; vectors are few.
@@ -88,7 +93,7 @@ class Store:
                 keys, lengths, seconds = file["keys"], file["lengths"], file["seconds"].item()
             starts, share = np.cumsum(lengths) - lengths, seconds / lengths.sum()
             for i, (key, start, length) in enumerate(zip(keys, starts, lengths, strict=True)):
-                place = Place(path, int(start), i, float(share * length))
+                place = Place(path, i, int(start), int(length), float(share * length))
                 self.places.setdefault(key.tobytes(), place)
 
     def bytes_of(self, lengths: np.ndarray) -> int:
@@ -96,9 +101,10 @@ class Store:
         hidden = int(lengths.sum()) * self.dtype.itemsize * self.has_hidden
         return (hidden + len(lengths) * self.pooled * 4) * self.width
 
-    def write(self, path: Path, texts: list[tuple], seconds: float) -> None:
+    def write(self, texts: list[tuple], seconds: float) -> None:
         """Write the key, length, hidden states and pooled vectors of texts; the index last."""
         keys, lengths, hidden, pooled = zip(*texts, strict=True)
+        path = self.folder / secrets.token_hex(8)
         for suffix, values in ((".hidden", hidden), (".pooled", pooled)):
             if values[0] is not None:
                 with replacing(path.with_suffix(suffix)) as part, part.open("wb") as file:
@@ -109,23 +115,18 @@ class Store:
 
     def of(self, split: Split) -> "Outputs":
         """The outputs for the texts of a split, all of which are there."""
-        keyed = zip(split.rows.tolist(), text_keys(split), split.lengths, strict=True)
-        return Outputs(self, {row: (self.places[key], length) for row, key, length in keyed})
+        keyed = zip(split.rows.tolist(), text_keys(split), strict=True)
+        return Outputs(self, {row: self.places[key] for row, key in keyed})
 
-    def drop_damaged(self) -> int:
-        """Delete the files that hold numbers that are not finite; how many there were."""
-        damaged = 0
-        for path in {place.path for place in self.places.values()}:
-            kinds = {".hidden": self.dtype, ".pooled": torch.float32}
-            files = [
-                (path.with_suffix(s), t) for s, t in kinds.items() if path.with_suffix(s).exists()
-            ]
-            if all(_read(f, t, 0, -1).isfinite().all() for f, t in files):
-                continue
-            damaged += 1
-            for file in (path.with_suffix(".npz"), *(file for file, _ in files)):
-                file.unlink()
-        return damaged
+    def drop_damaged(self) -> bool:
+        """Whether some files held numbers that are not finite: these are deleted."""
+        types = {".hidden": self.dtype, ".pooled": torch.float32}
+        files = [file for file in self.folder.iterdir() if file.suffix in types]
+        damaged = [f for f in files if not _numbers(f, types[f.suffix]).isfinite().all()]
+        for file in damaged:
+            for suffix in (".npz", *types):
+                file.with_suffix(suffix).unlink(missing_ok=True)
+        return bool(damaged)
 
 
 @dataclass(frozen=True)
@@ -133,41 +134,43 @@ class Outputs:
     """The stored outputs for the texts of a split."""
 
     store: Store
-    places: dict[int, tuple[Place, int]]  # by the text's row: and its length
+    places: dict[int, Place]  # by the text's row
 
     @property
     def seconds(self) -> float:
         """What it took to compute them."""
-        return sum(place.seconds for place, _ in self.places.values())
+        return sum(place.seconds for place in self.places.values())
 
     def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
         """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
         and pooled vectors (N, R, d); on the device."""
-        places, lengths = zip(*(self.places[row] for row in rows.tolist()), strict=True)
-        store, d, hidden = self.store, self.store.width, None
+        places, store = [self.places[row] for row in rows.tolist()], self.store
+        d, R, hidden = store.width, store.pooled, None
+        pooled = torch.empty((len(rows), R, d), pin_memory=pinned)
+        for vectors, place in zip(pooled, places, strict=True):
+            _read(place.path.with_suffix(".pooled"), vectors, place.number * R * d)
         if store.has_hidden:
-            shape = len(rows), int(max(lengths)), d
+            shape = len(rows), max(place.length for place in places), d
             hidden = torch.zeros(shape, dtype=store.dtype, pin_memory=pinned)
-            for values, place, length in zip(hidden, places, lengths, strict=True):
-                file, n = place.path.with_suffix(".hidden"), int(length)
-                values[:n] = _read(file, store.dtype, place.token * d, n * d).view(n, d)
+            for states, place in zip(hidden, places, strict=True):
+                _read(place.path.with_suffix(".hidden"), states[: place.length], place.start * d)
             hidden = hidden.to(device, non_blocking=True)
-        size = store.pooled * d
-        vectors = [
-            _read(place.path.with_suffix(".pooled"), torch.float32, place.text * size, size)
-            for place in places
-        ]
-        pooled = torch.stack(vectors).view(len(rows), store.pooled, d)
-        return hidden, (pooled.pin_memory() if pinned else pooled).to(device, non_blocking=True)
+        return hidden, pooled.to(device, non_blocking=True)
 
 
-def _read(file, dtype, start, count):
+def _read(file, values, start):
+    """Fill a tensor with the numbers of a file from number `start` on."""
+    numbers = _numbers(file, values.dtype, start, values.numel())
+    if len(numbers) < values.numel():
+        raise BadInput(f"{file} {DAMAGED}")
+    values.copy_(numbers.view_as(values))
+
+
+def _numbers(file, dtype, start=0, count=-1):
     """`count` numbers of a file from number `start`; -1: all. A mapped file would count as memory
     of the process."""
     raw = {2: np.int16, 4: np.int32}[dtype.itemsize]
     numbers = np.fromfile(file, raw, count, offset=start * dtype.itemsize)
-    if count not in (-1, len(numbers)):
-        raise BadInput(f"{file} {DAMAGED}")
     return torch.from_numpy(numbers).view(dtype)
 
 
@@ -177,16 +180,16 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     `model` has as many frozen blocks as the deepest store. Raises `BadInput` where the output
     cannot be written.
     """
-    stores, clock = sorted(stores, key=lambda store: store.depth), Clock(split.token_ids.device)
+    stores, keys = sorted(stores, key=lambda store: store.depth), text_keys(split)
+    clock = Clock(split.token_ids.device)
     try:
         with ExitStack() as locks:
             for store in stores:  # in one order in all processes
                 store.folder.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(FileLock(store.folder / ".lock"))
                 store.look()
-            keys = text_keys(split)
             lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
-            if lacking and not processes.rank():
+            if lacking:
                 size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
                 where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
                 print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
@@ -196,7 +199,8 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
                     part = split.take(np.array(lacking[start : start + AT_ONCE]))
                     _compute(model, part, stores, most_tokens, bar)
     except OSError as error:
-        raise _refused(error) from error
+        line = f"the output of the frozen blocks cannot be kept ({reason(error)})"
+        raise BadInput(f"{line}; {REMEDY}") from error
     return clock.seconds
 
 
@@ -218,42 +222,21 @@ def _compute(model, split, stores, most_tokens, bar):
                     texts[store].append((keys[row], length, own, pooled[i]))
             bar.update(len(rows))
     for store in stores:
-        path = store.folder / secrets.token_hex(8)
-        store.write(path, texts[store], clock.seconds)
+        store.write(texts[store], clock.seconds)
         store.look()
 
 
 @contextmanager
 def _inputs_of(blocks, depths):
     """Within it, the hidden states that enter the blocks at `depths` are kept by depth."""
-    entering, hooks = {}, []
-    for depth in depths:
+    entering = {}
 
-        def keep(block, inputs, options, depth=depth):
-            entering[depth] = inputs[0] if inputs else options["hidden_states"]
+    def keep(depth, block, inputs, options):
+        entering[depth] = inputs[0] if inputs else options["hidden_states"]
 
-        if depth < len(blocks):
-            hooks.append(blocks[depth].register_forward_pre_hook(keep, with_kwargs=True))
-    try:
+    with ExitStack() as hooks:
+        for depth in depths:
+            if depth < len(blocks):
+                block, keeping = blocks[depth], partial(keep, depth)
+                hooks.enter_context(block.register_forward_pre_hook(keeping, with_kwargs=True))
         yield entering
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def check_cache() -> None:
-    """Raise `BadInput` where the cache cannot be written."""
-    try:
-        _folder().mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=_folder()).close()
-    except OSError as error:
-        raise _refused(error) from error
-
-
-def _folder():
-    return expanded(constants.HF_HOME) / "frozen_blocks"
-
-
-def _refused(error):
-    line = f"the output of the frozen blocks cannot be kept ({reason(error)})"
-    return BadInput(f"{line}; {REMEDY}")

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 import hardware
-from boundary import replacing
+from boundary import reading
 from modeling import PeftModel
+from records import DAMAGED
 
 
 @dataclass
@@ -28,7 +29,6 @@ class State:
     training: hardware.Clock  # its seconds, at all learning rates
     evaluation: hardware.Clock
     history: list[dict] = field(default_factory=list)  # a row for each evaluation on validation
-    steps: list[dict] = field(default_factory=list)  # a row for each step of the optimizer
 
     def evaluations(self) -> list[dict]:
         """The history of this learning rate."""
@@ -44,8 +44,9 @@ class State:
         return rows[-1]["step"] - best(rows)["step"] if rows else 0
 
     def steps_done(self) -> int:
-        """How many steps were made at this learning rate."""
-        return sum(row["learning_rate"] == self.learning_rate for row in self.steps)
+        """How many steps were made at this learning rate, up to its last evaluation."""
+        rows = self.evaluations()
+        return rows[-1]["step"] if rows else 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs, but for the frozen weights."""
@@ -59,7 +60,6 @@ class State:
             "random": (torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None),
             "seconds": (self.training.seconds, self.evaluation.seconds),
             "history": self.history,
-            "steps": self.steps,
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -81,12 +81,9 @@ def best(history: list[dict]) -> dict:
     return min(history, key=lambda row: row["validation_loss"])
 
 
-def write_state(saved: dict[str, Any], path: Path) -> None:
-    """Write what a run in training has come to, whole or not at all."""
-    with replacing(path) as part:
-        torch.save(saved, part)
-
-
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_state` wrote, on the CPU."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What `State.state_dict` gave, on the CPU, and what its run depends on. Raises `BadInput`."""
+    with reading(str(path), DAMAGED):
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved["depends_on"], saved["learning_rate"]  # without them it is none
+        return saved

@@ -93,7 +93,6 @@ def add_run(folder, method, seed, predictions, **more):
         predictions.to_csv(run / "predictions.csv", index=False)
         if not baseline:
             _learning(epochs, seed).to_csv(run / "history.csv", index=False)
-            _steps(epochs).to_csv(run / "steps.csv", index=False)
     (run / "run.json").write_text(json.dumps(record | more.get("record", {})))
     about = folder / "experiment.json"
     if about.exists():
@@ -138,9 +137,3 @@ def _learning(epochs, seed):
     table = pd.DataFrame({"learning_rate": 0.01, "step": steps, "epoch": steps / STEPS})
     table = table.assign(seconds=steps / 9, train_loss=1 / steps, train_accuracy=0.5)
     return table.assign(validation_loss=0.9 / steps, validation_accuracy=0.5 + 0.01 * seed)
-
-
-def _steps(epochs):
-    steps = np.arange(1, STEPS * epochs + 1)
-    table = pd.DataFrame({"learning_rate": 0.01, "step": steps, "epoch": steps / STEPS})
-    return table.assign(loss=1 / steps, gradient_norm=1.0)

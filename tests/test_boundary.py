@@ -29,7 +29,6 @@ from boundary import (
     steady_output,
     writing,
 )
-from modeling import load_finetuned
 
 
 class Unforeseen(Exception):
@@ -81,7 +80,7 @@ READERS = {  # what is patched, or a text file that cannot be read: the argument
     "data_utils.files.ParquetFile": ((*NEW, "--dataset", "{tmp}/reviews.parquet"), "s.parquet"),
     "data_utils.files.json.loads": ((*NEW, "--dataset", "{tmp}/reviews.jsonl"), "reviews.jsonl"),
     "experiment.queue.FileLock": (LORA, "RESULTS"),
-    "experiment.queue.read_state": (("--methods", "bitfit"), "unfinished.pt"),
+    "experiment.training_state.torch.load": (("--methods", "bitfit"), "unfinished.pt"),
     "tiny/experiment.json": (LORA, "tiny/experiment.json"),
     "lora-seed0/run.json": (LORA, "lora-seed0/run.json"),
 }
@@ -103,21 +102,6 @@ def test_whatever_a_reader_raises_ends_in_one_line(reader, start, monkeypatch, t
     assert status == 2 and len(lines) == 1 and lines[0].startswith("error: ")
     assert READERS[reader][1] in lines[0] and "of two lines" in lines[0]
     assert files_of(tmp_path / "results") == before
-
-
-@pytest.mark.parametrize(
-    ("patched", "name"),
-    [
-        ("modeling.checkpoint.load_file", "lora-seed0"),
-        ("modeling.checkpoint.json.loads", "lora-seed0"),
-        ("transformers.AutoConfig.from_pretrained", "config of MODEL"),
-    ],
-)
-def test_a_checkpoint_is_refused_in_one_line(patched, name, earlier, monkeypatch):
-    monkeypatch.setattr(patched, panic)
-    with pytest.raises(BadInput, match=f"{name}.* cannot be read .*of two lines") as caught:
-        load_finetuned(earlier[0] / "results" / "tiny" / "lora-seed0")
-    assert caught.value.__cause__ is PANIC
 
 
 def test_an_unexpected_error_in_a_run_keeps_its_traceback(start, monkeypatch, without_figures):
@@ -206,7 +190,7 @@ def test_what_is_written_is_there_whole_or_not_at_all_and_nothing_beside_it(erro
     (tmp_path / "a.part" / "mine").write_text("mine")
     (tmp_path / ".a.part-0a1b2c3d").mkdir()  # by a killed process
     (tmp_path / ".a.part-0a1b2c3d" / "a").touch()
-    clear(tmp_path / "a")
+    clear(tmp_path)
     with suppress(Unforeseen, KeyboardInterrupt), replacing(tmp_path / "a") as part:
         part.write_text("new")
         part.with_name(".tmp1").write_text("a library's own")

@@ -13,6 +13,8 @@ import finetuning
 import hardware
 from data_utils import load_task
 from evaluation import plots, report
+from experiment import parse
+from experiment.setup import prepare
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
@@ -44,17 +46,18 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
         assert row.test_loss == pytest.approx(cross_entropy(logits, labels).item(), rel=1e-6)
         percentage = 100 * row.trainable_parameters / row.total_parameters
         assert row.trainable_percentage == pytest.approx(percentage)
-        history, steps = read(folder / name, "history.csv"), read(folder / name, "steps.csv")
+        history = read(folder / name, "history.csv")
         assert history["epoch"].tolist()[1::2] == [1, 2] and len(history) == 4
         best = history.loc[history["validation_loss"].idxmin()]
         assert best["step"] == row.best_step and best["epoch"] == row.best_epoch
         assert best["validation_loss"] == row.validation_loss
-        assert steps["step"].tolist() == list(range(1, history["step"].iloc[-1] + 1))
         assert history["seconds"].is_monotonic_increasing
         assert history["seconds"].iloc[-1] == row.training_seconds
     printed = capsys.readouterr()
     assert "Experiment tiny, preset quick: head, " in printed.out
     assert "Runs to do: 3" in printed.out
+    last = r"\d+ s: loading \d+, frozen blocks \d+, training \d+, evaluation and files \d+, page \d+"
+    assert re.fullmatch(last, printed.out.splitlines()[-1])
     assert "|" not in printed.err  # no progress bars where there is no terminal
 
 
@@ -66,13 +69,26 @@ def test_same_seed_gives_the_same_numbers_to_the_last_digit(command, tmp_path):
     for run in ("head-seed0", "lora-seed0"):
         predictions = [(folder / run / "predictions.csv").read_bytes() for folder in (one, two)]
         assert predictions[0] == predictions[1]
-        for name in ("history.csv", "steps.csv"):
-            first, second = (read(folder / run, name) for folder in (one, two))
-            timed = [] if name == "steps.csv" else ["seconds"]
-            assert first.drop(columns=timed).equals(second.drop(columns=timed))
+        first, second = (read(folder / run, "history.csv") for folder in (one, two))
+        assert first.drop(columns="seconds").equals(second.drop(columns="seconds"))
     assert finetuning.main(command("--seeds", "1", "--methods", "lora", results="three")) == 0
     other = tmp_path / "three" / "tiny" / "lora-seed1" / "predictions.csv"
     assert other.read_bytes() != (one / "lora-seed0" / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("pooling", ["auto", "layers"])
+def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
+    """Not on whether this process has chosen the pooling, or run the frozen blocks, before."""
+    given = command("--methods", "lora", "--blocks", "1", "--pooling", pooling)
+    settings = parse(vars(finetuning), given)
+    queue = prepare(settings)
+    queue.data.pretrained.new_tensors = ["classifier.weight"]  # as of an encoder without a head
+    (run,), drawn = queue.runs, []
+    for _ in range(2):
+        model = finetuning.start(run, queue.data, settings, 0.01).model
+        queue.data.with_outputs(model, queue.data.splits(run)["train"])
+        drawn.append([*model.trainable_parameters().values(), torch.rand(3)])
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
 
 
 def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_path):

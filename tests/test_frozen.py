@@ -52,7 +52,7 @@ def test_training_from_cached_output_ends_as_training_without_which_writes_none(
     names = sorted(path.parent.name for path in without.glob("*/predictions.csv"))
     assert len(names) == 6
     for name in names:
-        tables = ("predictions.csv", "history.csv", "steps.csv")
+        tables = ("predictions.csv", "history.csv")
         for table in tables[:1] if name.startswith("probe") else tables:
             one, two = (
                 pd.read_csv(folder / name / table).drop(columns="seconds", errors="ignore")

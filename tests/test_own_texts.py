@@ -106,6 +106,7 @@ def test_a_final_model_is_replaced_only_when_that_is_asked_for(tickets, tmp_path
     assert finetuning.main([*given, "tfidf", "--fresh"]) == 0
     assert load_finetuned(final)("a good film") and not (final / "probe").exists()
     assert (final / "mine" / "run.json").read_text() == "mine"
+    assert finetuning.main([*given, "tfidf", "--fresh", "--max-tokens", "9"]) == 0
 
 
 def test_what_a_link_leads_to_is_not_deleted(tickets, tmp_path):
@@ -118,5 +119,9 @@ def test_what_a_link_leads_to_is_not_deleted(tickets, tmp_path):
 
 
 def test_an_experiment_of_other_data_or_constants_is_refused_for_a_final_model_too(tickets, capsys):
-    assert finetuning.main([*tickets[1], "--final", "lora", "--max-tokens", "9"]) == 2
-    assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
+    given = [*tickets[1], "--final", "tfidf"]
+    assert finetuning.main(given) == 0
+    for fresh in ([], ["--fresh"]):
+        assert finetuning.main([*given, "--max-tokens", "9", *fresh]) == 2
+        assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
+    assert load_finetuned(tickets[0] / "tickets" / "final")("a good film")  # nothing is deleted

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import random
 import shutil
 import signal
@@ -140,21 +139,6 @@ def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, mo
     assert (folder / RECORD).exists() and not (folder / STATE).exists()
 
 
-def test_a_run_whose_process_died_is_taken_by_the_one_that_is_left(arguments, start, tmp_path):
-    given = ("--methods", "full", "lora", "tfidf", "--epochs", "8", "--patience", "8")
-    process = start(arguments("one", *given))
-    process.join()
-    first = start(arguments("two", *given))
-    two = tmp_path / "two" / "tiny"
-    waiting((two / "full-seed0" / STATE).exists, first)
-    second = start(arguments("two", *given))
-    waiting((two / "lora-seed0" / LOCK).exists, second)
-    first.kill()
-    second.join()
-    assert second.exitcode == 0, (tmp_path / "stderr").read_text()
-    assert contents(tmp_path / "one" / "tiny") == contents(two)
-
-
 def test_a_run_that_another_process_holds_is_left_alone_and_kept_when_that_is_terminated(
     arguments, start, tmp_path, capsys
 ):
@@ -227,21 +211,11 @@ def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(argume
 def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path, capsys):
     given, folder = arguments("one", "--methods", "tfidf"), tmp_path / "one" / "tiny"
     assert finetuning.main(given) == 0
-    (folder / "tfidf-seed0" / "steps.csv").mkdir()
+    (folder / "tfidf-seed0" / "history.csv").mkdir()
     assert finetuning.main([*given, "--fresh"]) == 2
     error = capsys.readouterr().err
-    assert "steps.csv cannot be written" in error and error.count("\n") == 1
+    assert "tfidf-seed0/history.csv" in error and error.count("\n") == 1
     assert (folder / "runs.csv").exists() and (folder / "experiment.json").exists()
-
-
-def test_a_damaged_output_or_a_users_own_folder_does_not_stop_a_resume(arguments, tmp_path):
-    assert finetuning.main(arguments("one", "--methods", "tfidf")) == 0
-    for name in ("checkpoints", "tfidf-seed0-old"):
-        (tmp_path / "one" / "tiny" / name).mkdir()
-        (tmp_path / "one" / "tiny" / name / "run.json").write_text("mine")
-    for name in ("misclassified.csv", "runs.csv", "report.md"):
-        (tmp_path / "one" / "tiny" / name).write_bytes(bytes(range(256)))
-    assert finetuning.main(arguments("one", "--methods", "tfidf", "head")) == 0
 
 
 def prepared(arguments):
@@ -255,13 +229,22 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
     assert list(left) == []
 
 
+def test_a_run_that_another_process_holds_is_taken_when_that_has_died(arguments, tmp_path):
+    left = iter(prepared(arguments("one", "--methods", "head", "lora", "tfidf")))
+    with held(tmp_path / "one" / "tiny" / "head-seed0" / LOCK):
+        assert next(left).method.name == "lora"
+        assert next(left).method.name == "tfidf"
+    assert [run.method.name for run in left] == ["head"]
+
+
 def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_path):
     given = arguments("one", "--methods", "head", "--seeds", "0", "1", "2")
     one, other = prepared(given), prepared([*given, "--weight-decay", "0.5"])
     with pytest.raises(BadInput, match="WEIGHT_DECAY = 0.5, not 0.01"):
         next(iter(one))  # the folder says now what the other one's runs depend on
     run = next(iter(other))
-    other.do(run, finetuning.fine_tune)
+    with run.at_work():
+        finetuning.fine_tune(run, other.data, other.settings)
     with pytest.raises(BadInput, match="WEIGHT_DECAY"):
         setup.summarise(one)  # writes no page of two
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
@@ -284,30 +267,3 @@ def test_an_encoder_that_was_changed_is_another_one(arguments, model_folder, tmp
         assert finetuning.main([*given, "head"]) == 2
         assert "another encoder" in capsys.readouterr().err
     assert not (tmp_path / "one" / "tiny" / "head-seed0").exists()
-
-
-def test_labels_that_were_renamed_are_noticed_before_anything_is_trained(
-    arguments, reviews_csv, tmp_path, capsys
-):
-    given = arguments("one", "--methods", "tfidf")
-    assert finetuning.main(given) == 0
-    text = reviews_csv.read_text()
-    reviews_csv.write_text(text.replace(",1\n", ",yes\n"))
-    assert finetuning.main([*given, "head"]) == 2
-    assert "another data" in capsys.readouterr().err
-    assert not (tmp_path / "one" / "tiny" / "head-seed0").exists()
-    reviews_csv.write_text(text)
-    assert finetuning.main([*given, "head"]) == 0
-
-
-def test_a_lock_is_given_back_by_the_system_when_its_process_ends(tmp_path):
-    path = tmp_path / "run" / LOCK
-    child = os.fork()
-    if not child:
-        with held(path) as free:
-            os._exit(0 if free else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    with held(path) as free:
-        assert free
-        with held(path) as again:
-            assert not again

@@ -139,7 +139,7 @@ def test_numbers_that_are_not_finite_are_computed_anew_once_and_said(
         path.write_bytes(b"\xff" * path.stat().st_size)
     assert finetuning.main(command(*given, results="again")) == 0
     printed = capsys.readouterr().out
-    assert "Cached output of the frozen blocks was damaged: it is computed anew" in printed
+    assert printed.count("Cached output of the frozen blocks was damaged: it is computed anew") == 1
     again = pd.read_csv(tmp_path / "again" / "tiny" / "runs.csv")["test_loss"]
     np.testing.assert_allclose(again, expected, rtol=1e-5)
 
@@ -179,15 +179,14 @@ def test_two_processes_at_once_compute_each_text_once(cache, tmp_path):
     assert sum(map(int, log.read_text().split())) == 13
 
 
-def test_a_cache_that_cannot_be_written_is_refused_at_set_up(command, tmp_path, cache, capsys):
-    given = ["--methods", "lora", "--blocks", "1", "--epochs", "1"]
+def test_where_the_cache_cannot_be_written_runs_fail_in_one_line(command, tmp_path, cache, capsys):
+    given = ["--methods", "tfidf", "lora", "--blocks", "1", "--epochs", "1"]
     cache.parent.mkdir()
     cache.write_text("a file in the place of the folder")
-    assert finetuning.main(command(*given)) == 2
+    assert finetuning.main(command(*given)) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "HF_HOME" in error and "CACHE" in error
-    assert not (tmp_path / "results" / "tiny").exists()
-    assert finetuning.main(command("--methods", "probe")) == 2  # a probe alone has a pass, too
+    assert error.startswith("lora seed 0 failed") and error.count("\n") == 1
+    assert "HF_HOME" in error and "CACHE" in error
     assert finetuning.main(command(*given, "--no-cache")) == 0
 
 

@@ -1,8 +1,6 @@
 """The training loop, against what is known of it, and what it asks of a device."""
 
 from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +48,9 @@ def in_training(model, options, examples, rate=0.01):
 
 
 def run_of(folder, rates=(0.03,)):
-    return Run(folder, Method("head", {"learning_rate": rates}), 0, {}, {}, ["0", "1"])
+    return Run(
+        folder / "head-seed0", Method("head", {"learning_rate": rates}), 0, {}, {}, ["0", "1"]
+    )
 
 
 def a_step(state, split, index, options):
@@ -74,14 +74,12 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
         options = changed(settings("--micro-batch-tokens", str(tokens)), gradient_clip=float("inf"))
         state = in_training(model, options, 13, rate=0.0)
         state.optimizer.zero_grad = lambda: None
-        loss, norm, correct = a_step(state, split, index, options)
+        loss, correct = a_step(state, split, index, options)
         batch = split.batch(index)
         logits = model(batch.input_ids, batch.attention_mask)
         assert loss == pytest.approx(cross_entropy(logits, batch.labels).item(), rel=1e-5)
         assert correct == (logits.argmax(1) == batch.labels).sum()
         gradients[tokens] = [p.grad for p in model.trainable_parameters().values()]
-        whole = torch.cat([g.flatten() for g in gradients[tokens]])
-        assert norm == pytest.approx(whole.norm().item(), rel=1e-5)
     whole, parts = (torch.cat([g.flatten() for g in each]) for each in gradients.values())
     assert (whole - parts).norm() < 1e-5 * whole.norm()
 
@@ -102,8 +100,6 @@ def test_loss_is_the_mean_over_texts_with_an_uneven_last_batch(monkeypatch):
     assert row["train_loss"] == pytest.approx(each.sum().item() / 5, rel=1e-6)
     assert row["train_accuracy"] == (logits.argmax(1) == split.labels).sum().item() / 5
     assert row["step"] == 3 and row["epoch"] == 1
-    for step, index in zip(state.steps, batches, strict=True):
-        assert step["loss"] == pytest.approx(each[index].mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("evaluations", [1, 3, 100])
@@ -236,19 +232,9 @@ def test_steps_read_no_value_from_the_device(method, family):
     assert reads.count == 1
 
 
-def test_float64_is_computed_on_the_cpu_alone():
-    """Apple's devices have none."""
-    root = Path(finetuning.__file__).parent
-    parts = (root.glob(part) for part in ("finetuning.py", "experiment/*.py", "modeling/*.py"))
-    for path in chain.from_iterable(parts):
-        if path.name != "baseline.py":  # which computes on the CPU alone
-            lines = path.read_text().replace(".cpu().double()", "").splitlines()
-            assert not [line for line in lines if ".double()" in line], path
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
-def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
+def test_on_a_gpu_steps_wait_for_nothing(method):
     device = torch.device("cuda")
     split, options = tokenised(12).to(device), settings("--batch-size", "6")
     model = METHODS[method](tiny().float()).to(device)
@@ -261,7 +247,6 @@ def test_on_a_gpu_steps_and_predictions_wait_for_nothing(method):
     try:
         for index in batches:
             finetuning.step(state, split, index, options, 10**6)
-            state.schedule.get_last_lr()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -277,7 +262,7 @@ def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
         state = in_training(model, options, 12)
         state.scaler = torch.amp.GradScaler("cpu", enabled=enabled)
         for index in training_batches(split.lengths, 6, 0, 1):
-            loss, norm, _ = a_step(state, split, index, options)
+            a_step(state, split, index, options)
         parameters = model.trainable_parameters().values()
         weights.append(torch.cat([p.detach().flatten() for p in parameters]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
@@ -290,8 +275,8 @@ def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale(monk
     state.model.pretrained.classifier.weight.data *= 100  # a loss times 3e38 is infinite
     state.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)
     before = [p.detach().clone() for p in state.model.trainable_parameters().values()]
-    _, norm, _ = a_step(state, split, np.arange(6), options)
-    assert not np.isfinite(norm) and state.scaler.get_scale() == pytest.approx(1.5e38)
+    a_step(state, split, np.arange(6), options)
+    assert state.scaler.get_scale() == pytest.approx(1.5e38)
     after = state.model.trainable_parameters().values()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
