@@ -98,7 +98,7 @@ def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         before, after = (json.loads(json.dumps(side.get(name))) for side in (then, now))
         if before != after:
             is_digest = name.endswith("digest")
-            what = f"another {name.removesuffix(' digest')}" if is_digest else ""
+            what = f"different {name.removesuffix(' digest')}" if is_digest else ""
             lines.append(what or f"{name} = {before}, not {after}")
     return lines
 

@@ -27,7 +27,7 @@ def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, caps
     assert finetuning.main(given) == 0
     reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
     assert finetuning.main([*given, "lora"]) == 2
-    assert "head-seed0 has another data" in capsys.readouterr().err
+    assert "tiny has different data" in capsys.readouterr().err
 
 
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):

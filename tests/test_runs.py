@@ -265,5 +265,5 @@ def test_an_encoder_that_was_changed_is_another_one(arguments, model_folder, tmp
         shutil.rmtree(copy)
         change(shutil.copytree(model_folder, copy))
         assert finetuning.main([*given, "head"]) == 2
-        assert "another encoder" in capsys.readouterr().err
+        assert "different encoder" in capsys.readouterr().err
     assert not (tmp_path / "one" / "tiny" / "head-seed0").exists()

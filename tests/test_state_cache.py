@@ -88,7 +88,7 @@ def test_files_hold_no_padding_and_their_size_is_known_before(cache):
 def test_what_changes_the_output_has_files_of_its_own(cache, passes, monkeypatch):
     split = tokenised(9)
     filled(split, model_of("head"))
-    filled(split, model_of("head"), digest="another encoder")
+    filled(split, model_of("head"), digest="different encoder")
     filled(split, model_of("lora", blocks=1))
     for module in (hardware, state_cache):
         monkeypatch.setattr(module, "compute_type", lambda device: torch.bfloat16)
