@@ -9,7 +9,7 @@ from . import answer
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
-from .style import error_bar, line_handle, plt
+from .style import as_difference, error_bar, line_handle, plt
 
 COSTS = {  # column of runs.csv: axis
     "trainable_parameters": "trained parameters",
@@ -165,7 +165,7 @@ def differences(results: Results):
         of = "planned contrast" if len(results.contrasts) else "largest difference"
         notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
-    names = [f"{one} −\n{other}" for one, other in zip(a, b, strict=True)]
+    names = [as_difference(*pair, sign=" −\n") for pair in zip(a, b, strict=True)]
     width = 4.6 + LETTER * max(map(len, a + b))
     figure, axes = plt.subplots(figsize=(width, 1.6 + 0.5 * len(pairs)))
     handles = difference_bars(axes, pairs, results.margin)

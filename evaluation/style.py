@@ -104,6 +104,11 @@ def without(name: str, method: str) -> str:
     return f"{family}({', '.join(texts)})" if texts else family
 
 
+def as_difference(one: str, other: str, sign: str = " − ") -> str:
+    """Two labels as a difference: "LoRA − probe", "(LoRA + TF-IDF) − LoRA"."""
+    return sign.join(f"({label})" if " + " in label else label for label in (one, other))
+
+
 def as_text(value) -> str:
     """A hyperparameter's value, as labels show it; lists within lists too."""
     if isinstance(value, float):

@@ -9,6 +9,7 @@ from .comparisons import designs
 from .markdown import count, escape, interval, number, p_value, percent, size, table, with_interval
 from .metrics import BINS, METRICS
 from .results import Results
+from .style import as_difference
 
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
 SECONDS = {  # column of runs.csv: heading
@@ -124,7 +125,7 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         for row, one, other in zip(pairs.itertuples(), a, b, strict=True)
     ]
     columns = {
-        "difference": [f"{one} − {other}" for one, other in zip(a, b, strict=True)],
+        "difference": list(map(as_difference, a, b)),
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
         **_other_differences(results, pairs),

@@ -27,7 +27,16 @@ from evaluation.markdown import code, escape, number, with_interval
 from evaluation.markdown import table as markdown
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.results import Results
-from evaluation.style import Look, as_text, error_bar, line_handle, plt, save, set_style
+from evaluation.style import (
+    Look,
+    as_difference,
+    as_text,
+    error_bar,
+    line_handle,
+    plt,
+    save,
+    set_style,
+)
 
 from . import compact
 from .variants import cut
@@ -80,7 +89,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     means = [_of_mean(experiments, pairs)] * (len(experiments) > 1)
     table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
     named = [
-        f"{looks[a].label} − {looks[b].label}" if (a, b) in pairs else None
+        as_difference(looks[a].label, looks[b].label) if (a, b) in pairs else None
         for a, b in zip(table["method_a"], table["method_b"], strict=True)
     ]
     return table.assign(difference_of=named).dropna(subset="difference_of")

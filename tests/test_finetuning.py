@@ -56,7 +56,9 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
     printed = capsys.readouterr()
     assert "Experiment tiny, preset quick: head, " in printed.out
     assert "Runs to do: 3" in printed.out
-    last = r"\d+ s: loading \d+, frozen blocks \d+, training \d+, evaluation and files \d+, page \d+"
+    last = (
+        r"\d+ s: loading \d+, frozen blocks \d+, training \d+, evaluation and files \d+, page \d+"
+    )
     assert re.fullmatch(last, printed.out.splitlines()[-1])
     assert "|" not in printed.err  # no progress bars where there is no terminal
 

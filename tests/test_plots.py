@@ -120,6 +120,12 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     assert sum(dark) < sum(light)
 
 
+def test_a_combination_stands_in_brackets_in_a_difference():
+    assert style.as_difference("LoRA", "probe") == "LoRA − probe"
+    both = style.as_difference("LoRA + TF-IDF", "probe + TF-IDF")
+    assert both == "(LoRA + TF-IDF) − (probe + TF-IDF)"
+
+
 def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
     for method, look in style.METHODS.items():
         assert style.looks([method, "mine"])[method] == look
