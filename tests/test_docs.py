@@ -19,7 +19,7 @@ OTHER_THAN_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # Tables of numbers that stand in no file; tests compute them, here and in tests/test_evidence.py.
-COMPUTED = r"^\| (300 labels, minus LoRA|trained → tested on) .*?(?=\n\n)"
+COMPUTED = r"^\| 300 labels, minus LoRA .*?(?=\n\n)"
 FINDINGS, README = "docs/findings.md", "README.md"
 
 
@@ -83,32 +83,44 @@ def test_every_decimal_of_a_section_stands_in_a_file_that_it_links(page):
     assert {heading: numbers for heading, numbers in wrong.items() if numbers} == {}
 
 
-def test_the_main_table_is_that_of_the_page_of_tasks():
+TASKS = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
+MARKS = {"best": "**{}**".format, "equivalent": "{} ≈".format, "worse": "{} †".format}
+NAMES = {"tfidf": "TF-IDF", "probe": "probe", "head": "head-only", "adapter": "adapters"}
+NAMES |= {"lora": "LoRA", "full": "fine-tuning"}
+COMBINED = {"lora+tfidf": "LoRA + TF-IDF", "probe+tfidf": "probe + TF-IDF"}
+
+
+def accuracy(row):
+    return MARKS.get(row["place"], str)(f"{100 * row['accuracy']:.1f}")
+
+
+def test_the_main_table_is_that_of_its_page():
+    points = pd.read_csv(RESULTS / "main.csv").set_index(["method", "task"])
+    told, readme = table_of(FINDINGS, "method | IMDB"), table_of(README, "method | accuracy")
+    assert set(told) == {*NAMES.values(), *COMBINED.values()}
+    for method, name in (NAMES | COMBINED).items():
+        rows = [points.loc[method, task] for task in TASKS]
+        mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
+        assert told[name] == [*map(accuracy, rows), mean]
+        assert name not in readme or readme[name][0] == mean
+
+
+def test_the_earlier_table_is_that_of_its_page():
     points = pd.read_csv(RESULTS / "tasks.csv").set_index(["model", "method", "task", "labels"])
-    mark = {"best": "**{}**".format, "equivalent": "{} ≈".format, "worse": "{} †".format}
-    names = {"tfidf": "TF-IDF", "probe": "probe", "head": "head-only", "adapter": "adapters"}
-    names |= {"lora": "LoRA", "full": "fine-tuning"}
-    tasks = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
-    lines = re.search(r"^\| method \| IMDB .*?(?=\n\n)", text_of(FINDINGS), re.M | re.S)[0]
-    readme = table_of(README, "method | MiniLM")
-    models = "all-MiniLM-L6-v2", "all-mpnet-base-v2"
-    for column, (model, title) in enumerate(zip(models, ("MiniLM", "MPNet"), strict=True)):
-        part = lines.partition(f"| **{title}** |")[2].partition("\n| **")[0] + "\n"
-        for method, name in names.items():
-            told = [
-                [points.loc[model, method, task, labels] for labels in (300, 2000)]
-                for task in tasks
-            ]
-            cells = [
-                " → ".join(
-                    mark.get(row["place"], str)(f"{100 * row['accuracy']:.1f}") for row in pair
-                )
-                for pair in told
-            ]
+    for model, title in (("all-MiniLM-L6-v2", "MiniLM"), ("all-mpnet-base-v2", "MPNet")):
+        part = text_of(FINDINGS).partition(f"| **{title}** |")[2].partition("\n| **")[0] + "\n"
+        for method in NAMES.keys() - {"head"}:
+            name, told = (
+                NAMES[method],
+                [
+                    [points.loc[model, method, task, labels] for labels in (300, 2000)]
+                    for task in TASKS
+                ],
+            )
+            cells = [" → ".join(map(accuracy, pair)) for pair in told]
             means = [np.mean([pair[i]["accuracy"] for pair in told]) for i in (0, 1)]
             mean = " → ".join(f"{100 * mean:.1f}" for mean in means)
             assert f"\n| {name} | {' | '.join(cells)} | {mean} |\n" in part, (model, name)
-            assert name not in readme or readme[name][column] == mean
 
 
 def planned(page):
@@ -127,25 +139,16 @@ def marked(text, verdict):
     return f"**{text}**" if verdict.endswith("better") else text
 
 
-def turned(number):
-    """A number as written, with the other sign."""
-    return number[1:] if number[0] == "−" else f"−{number}"
-
-
-def test_the_planned_contrasts_are_those_of_the_page_of_tasks():
-    found = planned("docs/results/tasks.md")
+def test_the_planned_contrasts_are_those_of_their_pages():
+    earlier = planned("docs/results/tasks.md")
     told = table_of(FINDINGS, "points | MiniLM")
-    assert told == {p: [marked(text, v) for _, text, v in found[p]] for p in found}
-    readme = table_of(README, "method | MiniLM")
-    for pair in found:
-        first, second = pair.split(" − ")
-        for cell, (points, text, verdict) in zip(
-            readme[second if first == "LoRA" else first][2:], found[pair][1::2], strict=True
-        ):  # with 2,000 labels
-            if second == "LoRA":
-                low, high = text.rstrip(")").partition("(")[2].split(" to ")
-                text = " to ".join(map(turned, (points, high, low))).replace(" to ", " (", 1) + ")"
-            assert cell == marked(text, verdict)
+    assert told == {p: [marked(text, v) for _, text, v in earlier[p]] for p in earlier}
+    found = {p: marked(text, v) for p, ((_, text, v),) in planned("docs/results/main.md").items()}
+    told = table_of(FINDINGS, "points | accuracy")
+    assert {pair: cells[0].removesuffix(", equivalent") for pair, cells in told.items()} == found
+    readme = table_of(README, "method | accuracy")
+    for name, (_, lead) in readme.items():
+        assert lead == found.get(f"LoRA − {name}", "")
 
 
 def test_the_tables_of_the_other_methods_are_those_of_their_page():
@@ -159,32 +162,6 @@ def test_the_tables_of_the_other_methods_are_those_of_their_page():
             rf"^\| {re.escape(name)} − LoRA \| (\S+) .*? \| (\S+) ", part, re.M
         ).groups()
         assert cells[::2] == [rotten, imdb]
-
-
-def test_tfidf_raises_loras_means_by_what_the_findings_say():
-    told = []
-    for group in ("few", "more", "few-base", "more-base"):
-        gains = []
-        for task in ("imdb", "rotten", "r8", "20newsgroups"):
-            rows = pd.read_parquet(RESULTS / f"{group}-{task}" / "predictions.parquet")
-            lora, tfidf = (
-                rows[rows["method"] == m].sort_values("seed", kind="stable")
-                for m in ("lora", "tfidf")
-            )
-            lora, tfidf = lora.reset_index(), tfidf.reset_index()
-            sure = lora["confidence"] >= tfidf["confidence"]
-            both = lora["predicted"].where(sure, tfidf["predicted"])
-            gains.append(
-                (both == lora["label"]).mean() - (lora["predicted"] == lora["label"]).mean()
-            )
-        told.append(f"{100 * np.mean(gains):.1f}")
-    text = " ".join(text_of(FINDINGS).split())
-    assert (
-        "rises by {} and {} points (MiniLM, 300 and 2,000 labels), and by {} and {} (MPNet)".format(
-            *told
-        )
-        in text
-    )
 
 
 def test_another_samples_choice_of_learning_rates_gives_what_the_box_says():
@@ -202,24 +179,6 @@ def test_another_samples_choice_of_learning_rates_gives_what_the_box_says():
     text = " ".join(text_of(FINDINGS).replace("\n>", "\n").split())
     assert f"LoRA − fine-tuning is {first} points" in text
     assert f"it would lie between {others[0]} and {others[-1]}" in text
-
-
-def test_the_tables_of_models_after_training_are_means_of_their_file():
-    table = pd.read_csv(RESULTS / "after_training.csv").fillna({"rank": np.inf})  # inf: whole
-    table["method"] = table["run"].str.partition("-")[0]
-    keys = ["experiment", "task", "rank", "method"]
-    means = (100 * table.groupby(keys)["test_accuracy"].mean()).map("{:.1f}".format)
-    imdb = pd.read_csv(RESULTS / "more-imdb" / "runs.csv").groupby("method")["test_accuracy"].mean()
-    tasks = {"Rotten Tomatoes": ("more-rotten", "rotten-tomatoes"), "IMDB": ("more-imdb", "imdb")}
-    for pair, cells in table_of(FINDINGS, "trained → tested on").items():
-        source, target = (tasks[name] for name in pair.split(" → "))
-        for cell, method in zip(cells, ("head", "adapter", "lora", "full"), strict=True):
-            key = source[0], target[1], np.inf, method
-            assert cell == (means[key] if key in means else f"{100 * imdb[method]:.1f}")
-    ranks = means["more-rotten", "rotten-tomatoes"]
-    text = " ".join(text_of(FINDINGS).split())
-    told = ranks[4, "full"], ranks[np.inf, "full"], ranks[1, "full"]
-    assert "truncated to rank 4, they keep {} of {} %; to rank 1, {} %".format(*told) in text
 
 
 def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():

@@ -28,6 +28,7 @@ TASKS = {
         *("few-base-20newsgroups", "more-base-imdb", "more-base-rotten", "more-base-r8"),
         "more-base-20newsgroups",
     ),
+    "main": ("main-imdb", "main-rotten", "main-r8", "main-20newsgroups"),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": tuple(
         f"others-{group}{task}"
