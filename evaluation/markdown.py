@@ -48,7 +48,9 @@ def number(value: float, form: str) -> str:
 
 
 def size(value: float) -> str:
-    """Three digits at least: 0.654, 11.9, 1,201."""
+    """Three digits at least: 0.654, 11.9, 1,201; of less than a thousandth only that it is."""
+    if value is not None and 0 < value < 0.001:
+        return "< 0.001"
     return number(value, "{:,.0f}" if value is not None and abs(value) >= 100 else "{:.3g}")
 
 

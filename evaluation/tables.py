@@ -28,8 +28,9 @@ def terminal(results: Results) -> str:
     """For the terminal: the answer, where a method is advised, or a table of finished runs."""
     if results.advised:
         return answer.terminal(results)
-    share = {"trained, %": _form(results.runs["trainable_percentage"], "{:.3g}")}
-    columns = _runs(results) | share | _seconds(results.runs)
+    columns = _runs(results)
+    columns["trained, %"] = _form(results.runs["trainable_percentage"], "{:.3g}")
+    columns["training, s"] = list(map(size, results.runs["training_seconds"]))
     return pd.DataFrame(columns).to_string(index=False)
 
 

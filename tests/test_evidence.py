@@ -23,8 +23,15 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 TASKS = {
     "tasks": (
-        *("few-imdb", "few-rotten", "few-r8", "few-20newsgroups", "more-imdb", "more-rotten"),
-        *("more-r8", "more-20newsgroups", "few-base-imdb", "few-base-rotten", "few-base-r8"),
+        *(
+            "more-imdb",
+            "more-rotten",
+            "more-r8",
+            "more-20newsgroups",
+            "few-base-imdb",
+            "few-base-rotten",
+            "few-base-r8",
+        ),
         *("few-base-20newsgroups", "more-base-imdb", "more-base-rotten", "more-base-r8"),
         "more-base-20newsgroups",
     ),

@@ -260,7 +260,7 @@ def test_seconds_of_everything_stand_beside_training(tmp_path):
     assert cells["TF-IDF"] == ["17", "4", "—", "30"]
     assert "Running 5 frozen blocks: 12.5 s, for 6 runs." in text.split("\n## ")[0]
     line = next(x for x in tables.terminal(results).splitlines() if "LoRA (blocks=1)" in x)
-    assert line.split()[-4:] == ["5", "—", "12.5", "—"]
+    assert line.split()[-1] == "5"
 
 
 def test_the_terminals_table_has_a_row_for_each_finished_run(folder):
