@@ -35,8 +35,8 @@ class BadInput(ValueError):
 
 
 @contextmanager
-def reading(what: str, remedy: str = "", verb: str = "read") -> Iterator[None]:
-    """Whatever is raised within becomes a `BadInput` that names `what`, and what to do.
+def reading(source: str, remedy: str = "", verb: str = "read") -> Iterator[None]:
+    """Whatever is raised within becomes a `BadInput` that names `source`, and what to do.
 
     A `BadInput` passes as it is: it was raised where more is known.
     """
@@ -45,7 +45,7 @@ def reading(what: str, remedy: str = "", verb: str = "read") -> Iterator[None]:
     except (BadInput, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # the tokenizers' panics are no `Exception`
-        line = f"{what} cannot be {verb} ({reason(error)})"
+        line = f"{source} cannot be {verb} ({reason(error)})"
         raise BadInput(f"{line}; {remedy}" if remedy else line) from error
 
 
@@ -101,8 +101,8 @@ def clear(folder: Path) -> None:
 
 
 @contextmanager
-def writing(what: str | Path, remedy: str = "choose another folder") -> Iterator[None]:
-    """An error of the file system within becomes a `BadInput` that names `what`, and what to do."""
+def writing(place: str | Path, remedy: str = "choose another folder") -> Iterator[None]:
+    """The file system's errors within become a `BadInput` that names `place`, and what to do."""
     try:
         yield
     except OSError as error:
@@ -110,7 +110,7 @@ def writing(what: str | Path, remedy: str = "choose another folder") -> Iterator
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         todo = "make room, or set RESULTS to another disk" if full else remedy
-        raise BadInput(f"{what} cannot be written ({reason(error)}); {todo}") from error
+        raise BadInput(f"{place} cannot be written ({reason(error)}); {todo}") from error
 
 
 def plain_cell(text: str) -> str:

@@ -116,8 +116,8 @@ def other_load(device: torch.device) -> float | None:
     """
     if not hasattr(os, "getloadavg"):
         return None
-    own = torch.get_num_threads() if device.type == "cpu" else 1
-    return max(0.0, round(os.getloadavg()[0] - own, 2))
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(0.0, round(os.getloadavg()[0] - threads, 2))
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -153,13 +153,13 @@ def code(folder: Path = PROGRAM) -> str | None:
     """
     git = ("git", "-C", str(folder))
     try:
-        asked = ("rev-parse", "--show-toplevel", "HEAD")
-        told = subprocess.run((*git, *asked), capture_output=True, text=True)
+        options = ("rev-parse", "--show-toplevel", "HEAD")
+        answer = subprocess.run((*git, *options), capture_output=True, text=True)
         changed = subprocess.run((*git, "status", "--porcelain"), capture_output=True)
     except OSError:  # no git on this machine
         return None
-    top, _, commit = told.stdout.strip().partition("\n")
-    if told.returncode or Path(top).resolve() != folder:
+    top, _, commit = answer.stdout.strip().partition("\n")
+    if answer.returncode or Path(top).resolve() != folder:
         return None
     return commit + "+" * bool(changed.stdout)
 

@@ -87,27 +87,27 @@ class RunRecord(BaseModel):
         return cells | {"is_rate_at_edge": self.is_rate_at_edge} | scores
 
 
-def what_differs(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def what_differs(earlier: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """What two runs that should be alike do not share, in words; a line each, empty for none.
 
     From their `depends_on`; what only one of them has is compared as None. Long values, such as
     digests, are not quoted.
     """
     lines = []
-    for name in dict.fromkeys([*now, *then]):
-        before, after = (json.loads(json.dumps(side.get(name))) for side in (then, now))
+    for name in dict.fromkeys([*current, *earlier]):
+        before, after = (json.loads(json.dumps(side.get(name))) for side in (earlier, current))
         if before != after:
             is_digest = name.endswith("digest")
-            what = f"different {name.removesuffix(' digest')}" if is_digest else ""
-            lines.append(what or f"{name} = {before}, not {after}")
+            words = f"different {name.removesuffix(' digest')}" if is_digest else ""
+            lines.append(words or f"{name} = {before}, not {after}")
     return lines
 
 
 def folders_named(folder: Path, names: Iterable[str]) -> list[Path]:
     """The folders in `folder` that have one of these names, and are no links to others."""
-    there = folder.iterdir() if folder.is_dir() else ()
-    there = {path.name: path for path in there if path.is_dir() and not path.is_symlink()}
-    return [there[name] for name in names if name in there]
+    folders = folder.iterdir() if folder.is_dir() else ()
+    folders = {path.name: path for path in folders if path.is_dir() and not path.is_symlink()}
+    return [folders[name] for name in names if name in folders]
 
 
 def run_folders(folder: Path) -> list[Path]:

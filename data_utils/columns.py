@@ -31,9 +31,9 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
     for role in ("text", "label"):
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
-            found = [column for column in free if _role(frame[column]) == role]
-            found = [role] if role in frame else found
-            columns[role] = found[0] if len(found) == 1 else None
+            candidates = [column for column in free if _role(frame[column]) == role]
+            candidates = [role] if role in frame else candidates
+            columns[role] = candidates[0] if len(candidates) == 1 else None
     unclear = [role for role, column in columns.items() if column is None]
     if unclear:
         which = " and ".join(f"the {role}s" for role in unclear)

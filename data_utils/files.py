@@ -117,13 +117,13 @@ def encoding_of(path: Path) -> str:
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    found = next(encoding for encoding in ENCODINGS if _decodes(path, encoding))
-    if found != "utf-8-sig":
+    encoding = next(encoding for encoding in ENCODINGS if _decodes(path, encoding))
+    if encoding != "utf-8-sig":
         text = path.read_text("utf-8", "replace")
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
             raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}")
-    return found
+    return encoding
 
 
 def _decodes(path, encoding):

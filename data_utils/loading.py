@@ -119,9 +119,9 @@ def _read_folder(folder):
     files = sorted(file for file in files if file.stem in SPLITS)
     splits = {SPLITS[file.stem]: file for file in files}
     if "train" not in splits or len(splits) < len(files):
-        there = ", ".join(file.name for file in files) or "no data"
+        names = ", ".join(file.name for file in files) or "no data"
         expected = f"expected one file a split, train{'|'.join(READERS)}"
-        raise BadInput(f"the folder {folder} has {there}; {expected}")
+        raise BadInput(f"the folder {folder} has {names}; {expected}")
     return {split: read_frame(file) for split, file in splits.items()}
 
 

@@ -154,12 +154,12 @@ class Task:
         return pool[index]
 
     def check_labels(
-        self, index: np.ndarray, what: str, labels: int | None, notes: list[str] | None = None
+        self, index: np.ndarray, split: str, labels: int | None, notes: list[str] | None = None
     ) -> None:
         """Refuse texts that lack a label, or say so in `notes`. `labels`: the budget, if small."""
         held = set(self.rows["label"].to_numpy()[index])
         lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
-        line = f"no {what} text of {self.name} has the label {some(lacking, 5)}"
+        line = f"no {split} text of {self.name} has the label {some(lacking, 5)}"
         if lacking and held and notes is not None:
             notes.append(line)
         elif lacking:

@@ -162,8 +162,8 @@ def differences(results: Results):
     every = len(results.contrasts) + len(results.comparisons)
     notes = ["bars: 95 % intervals of single differences", designs(pairs)]
     if len(pairs) < every:
-        of = "planned contrast" if len(results.contrasts) else "largest difference"
-        notes.append(f"the {count(len(pairs), of)}; the report has all {every} pairs")
+        kind = "planned contrast" if len(results.contrasts) else "largest difference"
+        notes.append(f"the {count(len(pairs), kind)}; the report has all {every} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
     names = [as_difference(*pair, sign=" −\n") for pair in zip(a, b, strict=True)]
     width = 4.6 + LETTER * max(map(len, a + b))

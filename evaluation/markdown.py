@@ -54,9 +54,9 @@ def size(value: float) -> str:
     return number(value, "{:,.0f}" if value is not None and abs(value) >= 100 else "{:.3g}")
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, noun: str) -> str:
     """1 step, 2 steps."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def p_value(p: float) -> str:

@@ -180,8 +180,8 @@ def _what(results):
         splits = ", ".join(f"{number:,} {escape(name)}" for name, number in data["groups"].items())
         lines.append(f"Groups: {splits}; none is in two splits.")
     for frozen, part in runs[runs["shared_seconds"] > 0].groupby("frozen_blocks"):
-        seconds, of = size(part["shared_seconds"].mean()), count(int(frozen), "frozen block")
-        lines.append(f"Running {of}: {seconds} s, for {count(len(part), 'run')}.")
+        seconds, blocks = size(part["shared_seconds"].mean()), count(int(frozen), "frozen block")
+        lines.append(f"Running {blocks}: {seconds} s, for {count(len(part), 'run')}.")
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")
     return "\n".join(lines)
 

@@ -142,9 +142,9 @@ class Results:
         """Of each method, those that its finished runs share, from their own records."""
         shared = {}
         for record in self.finished:
-            own = record.hyperparameters
-            first = shared.get(record.method, own)
-            shared[record.method] = {k: v for k, v in first.items() if own.get(k) == v}
+            values = record.hyperparameters
+            first = shared.get(record.method, values)
+            shared[record.method] = {k: v for k, v in first.items() if values.get(k) == v}
         return shared
 
     @cached_property

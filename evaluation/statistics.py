@@ -102,8 +102,8 @@ def compare(
     for a, b in all_pairs(tasks[0]) if pairs is None else pairs:
         samples = [_paired(scores, a, b) for scores in tasks]
         if all(sample.parts[0].size for sample in samples):
-            found = _estimate(samples, margin) | {"method_a": a, "method_b": b}
-            rows.append(found | {"test": _test(samples)})
+            row = _estimate(samples, margin) | {"method_a": a, "method_b": b}
+            rows.append(row | {"test": _test(samples)})
     return with_verdicts(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -176,11 +176,11 @@ def _test(samples):
 
 def _estimate(samples, margin=MARGIN):
     """The mean over samples (tasks), its interval, and p of difference and of equivalence."""
-    each = [_errors(sample) for sample in samples]
-    centre = np.mean([middle for middle, _, _ in each])
+    tasks = [_errors(sample) for sample in samples]
+    centre = np.mean([middle for middle, _, _ in tasks])
     errors = _Errors(
-        *_add([(texts[0] / len(each) ** 2, texts[1]) for _, texts, _ in each]),
-        *_add([(v / len(each) ** 2, degrees) for _, _, seeds in each for v, degrees in seeds]),
+        *_add([(texts[0] / len(tasks) ** 2, texts[1]) for _, texts, _ in tasks]),
+        *_add([(v / len(tasks) ** 2, degrees) for _, _, seeds in tasks for v, degrees in seeds]),
     )
     half = errors.half_width()
     return {

@@ -84,8 +84,8 @@ def accuracies(results: Results) -> str:
         "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
     }
     busy = (results.runs["other_load"] > BUSY).sum()
-    of = f"{busy} of {len(results.runs)} runs"
-    other = f" The machine did other work during {of}: their seconds and memory say little."
+    affected = f"{busy} of {len(results.runs)} runs"
+    other = f" The machine did other work during {affected}: their seconds and memory say little."
     collapsed = "Collapsed: runs that give every text one label. " * ("collapsed" in columns)
     return (
         f"{table(columns)}\n\nMeans over the runs. Intervals: of {results.covers}. Macro-F1: over "

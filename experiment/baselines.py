@@ -50,8 +50,8 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     for name, split, given in zip(("train", "test"), (labelled, test), inputs, strict=True):
         if len(split):  # a model for new texts has no test
             logits = classifier.log_probabilities(given)
-            each = scores(split.labels.cpu().numpy(), logits.numpy()).items()
-            facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
+            values = scores(split.labels.cpu().numpy(), logits.numpy()).items()
+            facts["scores"] |= {f"{name}_{metric}": value for metric, value in values}
     save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)
@@ -73,9 +73,9 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
     logits = log_softmax(logits, axis=1).astype(np.float32)
     test = data.splits(parts[0])["test"]
-    each = scores(test.labels.cpu().numpy(), logits).items()
+    values = scores(test.labels.cpu().numpy(), logits).items()
     records = [part.record() for part in parts]
-    facts = {"scores": {f"test_{metric}": value for metric, value in each}}
+    facts = {"scores": {f"test_{metric}": value for metric, value in values}}
     for name in ("training_seconds", "evaluation_seconds", "trainable_parameters"):
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None

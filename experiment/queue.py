@@ -136,8 +136,8 @@ class RunQueue:
                 self._delete(run_folders(self.folder))
                 _remove(self.folder, *FILES, ABOUT)
             replaced = ["final"] if replaces_final else []
-            there = [path for path in run_folders(self.folder) if path.name not in replaced]
-            is_begun = any(map(_counts, there)) or bool(at_work(there))
+            folders = [path for path in run_folders(self.folder) if path.name not in replaced]
+            is_begun = any(map(_counts, folders)) or bool(at_work(folders))
             if is_begun:
                 self.check()
             if replaces_final:
@@ -161,28 +161,28 @@ class RunQueue:
         """The same of each run that is there of this start's methods, whatever its seed."""
         final, asked = self.folder / "final", self.settings.final
         if asked and (final / CHECKPOINT).exists():
-            then, now = read_about(final).method, asked.text if asked.parts else asked.name
-            self._compare(final, {"method": then}, {"method": now})
+            earlier, current = read_about(final).method, asked.text if asked.parts else asked.name
+            self._compare(final, {"method": earlier}, {"method": current})
         runs = [*self.runs, *self.combinations]
-        mine = {run.method.file_name: run.depends_on for run in runs}  # the same for all seeds
+        by_method = {run.method.file_name: run.depends_on for run in runs}  # the same for all seeds
         folders = {path: path.name.rpartition("-seed")[0] for path in run_folders(self.folder)}
         if asked:
             folders = {run.folder: run.method.file_name for run in runs}
         for folder, method in folders.items():
-            if method in mine and _counts(folder):
-                self._compare(folder, _depends_on(folder), mine[method])
+            if method in by_method and _counts(folder):
+                self._compare(folder, _depends_on(folder), by_method[method])
 
-    def _compare(self, folder, then, now):
-        if differences := what_differs(then, now):
+    def _compare(self, folder, earlier, current):
+        if differences := what_differs(earlier, current):
             is_final = self.settings.final and folder != self.folder
             remedy = "give --fresh to replace it" if is_final else OTHERWISE
             raise BadInput(f"{folder} has {differences[0]}; {remedy}")
 
     def _refuse_what_is_no_experiment(self):
-        ours = [path.name for path in self.folder.iterdir() if path.name in (*FILES, "final")]
-        ours += [path.parent.name for path in self.folder.glob(f"*/{RECORD}")]
-        if ours:
-            raise BadInput(f"{self.folder} has {ours[0]} and no {ABOUT}: no experiment; {OTHER}")
+        names = [path.name for path in self.folder.iterdir() if path.name in (*FILES, "final")]
+        names += [path.parent.name for path in self.folder.glob(f"*/{RECORD}")]
+        if names:
+            raise BadInput(f"{self.folder} has {names[0]} and no {ABOUT}: no experiment; {OTHER}")
 
     def _final_folders(self):
         """The folder "final", after those of a combination's parts that are in it."""

@@ -218,8 +218,8 @@ def _compute(model, split, stores, most_tokens, bar):
                 pooled = deepest.pooled[:, : store.pooled].float().cpu().contiguous()
                 for i, row in enumerate(rows):
                     length = split.lengths[row]
-                    own = None if hidden is None else hidden[i, :length].clone()
-                    texts[store].append((keys[row], length, own, pooled[i]))
+                    states = None if hidden is None else hidden[i, :length].clone()
+                    texts[store].append((keys[row], length, states, pooled[i]))
             bar.update(len(rows))
     for store in stores:
         store.write(texts[store], clock.seconds)

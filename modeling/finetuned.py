@@ -53,14 +53,15 @@ class EncoderClassifier:
         index = np.flatnonzero(split.lengths)
         split = split.take(index).to(device)
         most = tokens_at_once(self.tokenizer.model_max_length, device, training=False)
-        found = torch.full((len(texts), self.model.pretrained.config.num_labels), torch.nan)
+        classes = self.model.pretrained.config.num_labels
+        logs = torch.full((len(texts), classes), torch.nan)
         if self.probe:
-            found[index] = self.probe.log_probabilities(features(self.model, split, most))
+            logs[index] = self.probe.log_probabilities(features(self.model, split, most))
         else:
-            found[index] = predict(self.model, split, most).log_softmax(1)
-        if found[index].isnan().any():
+            logs[index] = predict(self.model, split, most).log_softmax(1)
+        if logs[index].isnan().any():
             raise BadInput("the classifier computes no numbers for a text; train it again")
-        return found
+        return logs
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +105,13 @@ class Finetuned:
         """
         texts = [clean(text) for text in _listed(texts)]
         longest_first = np.argsort([-len(text) for text in texts], kind="stable")
-        found = torch.zeros(len(texts), len(self.label_names))
+        probabilities = torch.zeros(len(texts), len(self.label_names))
         for start in range(0, len(texts), AT_ONCE):
             index = longest_first[start : start + AT_ONCE]
-            found[index] = self.classifier.log_probabilities([texts[i] for i in index]).exp()
+            logs = self.classifier.log_probabilities([texts[i] for i in index])
+            probabilities[index] = logs.exp()
             advance(len(index))
-        return found
+        return probabilities
 
     def export(self, folder: str | Path, format: str = "onnx") -> None:
         """Write it as "onnx", "peft" or "transformers" to a new folder, with the code that uses it.

@@ -66,14 +66,14 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
     method = METHODS[name]
     parameters = list(inspect.signature(method.adapt).parameters.values())[1:]
     for parameter in parameters:
-        of = f"{parameter.name!r} of {method.__name__}.adapt"
+        place = f"{parameter.name!r} of {method.__name__}.adapt"
         if parameter.name in NOT_OF_ADAPT:
-            raise BadInput(f"{of}: every method can be given that; give it another name")
+            raise BadInput(f"{place}: every method can be given that; give it another name")
         if not _is_literal(parameter.default):
             is_missing = parameter.default is parameter.empty
             default = "no default" if is_missing else f"the default {parameter.default!r:.60}"
             kinds = "a number, a text, True, False, None, or a tuple of these"
-            raise BadInput(f"{of} has {default}; expected {kinds}")
+            raise BadInput(f"{place} has {default}; expected {kinds}")
     if method.learning_rate is not None:
         _check_rates(method.learning_rate, f"the learning rate of {method.__name__}")
     return {p.name: p.default for p in parameters} | {"learning_rate": method.learning_rate}

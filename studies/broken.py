@@ -91,7 +91,7 @@ CONSTANTS = {  # in the place of finetuning.py's
     "MAX_TOKENS": 64,
     "SEEDS": (0, 1, 2, 3, 4),
     "METHODS": (*PAIRS, *(wrong for mistakes in PAIRS.values() for wrong in mistakes)),
-    "CONTRASTS": tuple(f"{ours} - {wrong}" for ours in PAIRS for wrong in PAIRS[ours]),
+    "CONTRASTS": tuple(f"{right} - {wrong}" for right in PAIRS for wrong in PAIRS[right]),
     "LEARNING_RATES": {
         "lora": (3e-4, 1e-3, 3e-3),
         "lora_normal": (1e-4, 3e-4, 1e-3),

@@ -81,13 +81,13 @@ def _check(target, about):
     """Raise `BadInput` where the folder holds anything but an earlier form of this experiment."""
     if not target.exists() or not any(target.iterdir()):
         return
-    then, path = {}, target / "experiment.json"
+    earlier, path = {}, target / "experiment.json"
     if path.exists():
         with reading(str(path)):
-            then = json.loads(path.read_text(encoding="utf-8"))
+            earlier = json.loads(path.read_text(encoding="utf-8"))
     same = [
         (about["constants"]["experiment"], about.get("digests"))
-        for about in (about, {"constants": {"experiment": None}} | then)
+        for about in (about, {"constants": {"experiment": None}} | earlier)
     ]
     if run_folders(target) or same[0] != same[1]:
         raise BadInput(f"{target} is there and is not of this experiment; choose another folder")
@@ -140,12 +140,12 @@ def logits_of(predicted: pd.Series, confidence: pd.Series, names: list[str]) -> 
 def show(folder: Path) -> list[Path]:
     """Make the page of a compact form anew, with the figures that are there; returns the paths."""
     results = read(folder)
-    there = {}
+    figures = {}
     for figure in FIGURES:
         path = folder / f"{figure.name}.png"
-        if path not in there and path.exists():
-            there |= plots.draw(results, [figure])
-    return [*there, *report.write_page(results, there)]
+        if path not in figures and path.exists():
+            figures |= plots.draw(results, [figure])
+    return [*figures, *report.write_page(results, figures)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -154,9 +154,9 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
         mean = np.nanmean(outside, axis=0)  # (methods, N), of all models that have not seen it
         for each, of_models in zip(samples, outside, strict=True):
             predictions = predictions_of(rows, each)
-            found = statistics.compare([predictions.scores(metric)], PAIRS)
+            table = statistics.compare([predictions.scores(metric)], PAIRS)
             out = np.isfinite(of_models[0])
-            for row in found.itertuples():
+            for row in table.itertuples():
                 pair = [METHODS.index(method) for method in (row.method_a, row.method_b)]
                 half, middle = (row.high - row.low) / 2, (row.high + row.low) / 2
                 intervals = {"bayle": (middle, half / statistics.FOLDS_FACTOR)}

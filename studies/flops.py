@@ -42,8 +42,8 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0) -> f
     T = lengths.astype(float)
     square, added = 2 * d * d, 2 * 2 * d * size  # FLOPs a token: one of q, k, v, o; A and B of one
     block, places = 4 * square + 2 * 2 * d * f, {"lora": 4, "adapter": 2}.get(method, 0)
-    attention, own = 4 * T * T * d, T * places * added  # of one block
-    forward = blocks * (T * block + attention + own)
+    attention, learnt = 4 * T * T * d, T * places * added  # of one block
+    forward = blocks * (T * block + attention + learnt)
     if method == "head":
         return forward.sum()
     backward = forward + blocks * attention  # its two products have two gradients each
@@ -51,7 +51,7 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0) -> f
         backward -= T * (4 * square + added / 2) + 2 * attention
     elif method == "lora" or stored:  # nothing below its q, k and v, else the embeddings
         backward -= 3 * T * (square + (added / 2 if method == "lora" else 0))
-    to_weights = blocks * (T * block if method == "full" else own)
+    to_weights = blocks * (T * block if method == "full" else learnt)
     return (forward + backward + to_weights).sum()
 
 

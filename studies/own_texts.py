@@ -54,10 +54,10 @@ def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int
         truth = accuracies_on(left_out, results)
     intervals = results.intervals.set_index("method")
     columns = ["accuracy", "accuracy_low", "accuracy_high"]
-    found = {method: {"truth": truth[method]} for method in METHODS}
+    numbers = {method: {"truth": truth[method]} for method in METHODS}
     for method in METHODS:
-        found[method] |= dict(zip(columns, intervals.loc[method, columns].tolist(), strict=True))
-    return {"advised": results.advised, "methods": found}
+        numbers[method] |= dict(zip(columns, intervals.loc[method, columns].tolist(), strict=True))
+    return {"advised": results.advised, "methods": numbers}
 
 
 def compare(file: Path, grouped: bool) -> Results:
@@ -87,10 +87,10 @@ def accuracies_on(table: pd.DataFrame, results: Results) -> dict[str, float]:
 # ---------------------------------------------------------------------------- what it says
 
 
-def table_of(found: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
+def table_of(samples: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
     """A row for each sample (task, texts, seed) and method: its estimate and its truth."""
     parts = []
-    for (task, texts, seed), sample in found.items():
+    for (task, texts, seed), sample in samples.items():
         part = pd.DataFrame(sample["methods"]).T.rename_axis("method").reset_index()
         part = part.assign(is_advised=part["method"] == sample["advised"])
         part["regret"] = part["truth"].max() - part["truth"]
@@ -123,19 +123,22 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure(found: pd.DataFrame):
+def figure(summaries: pd.DataFrame):
     """Points below the best: the advice, and always one method; a panel for each task and size."""
     set_style()
     drawn, panels = plt.subplots(
-        found["task"].nunique(), found["texts"].nunique(), squeeze=False, sharex=True, sharey=True
+        *summaries[["task", "texts"]].nunique(),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
     )
     drawn.set_size_inches(3.6 * panels.shape[1] + 1.6, 1.7 * panels.shape[0] + 0.6)
     policies = [ADVICE, *(f"always {method}" for method in METHODS)]
     for panel in panels.flat:
         panel.set_axis_off()
-    places = {task: i for i, task in enumerate(found["task"].unique())}
-    sizes = {texts: i for i, texts in enumerate(sorted(found["texts"].unique()))}
-    for row in found.to_dict("records"):
+    places = {task: i for i, task in enumerate(summaries["task"].unique())}
+    sizes = {texts: i for i, texts in enumerate(sorted(summaries["texts"].unique()))}
+    for row in summaries.to_dict("records"):
         panel = panels[places[row["task"]], sizes[row["texts"]]]
         panel.set_axis_on()
         values = [row["regret"], *(row[f"regret_{method}"] for method in METHODS)]
@@ -158,21 +161,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, nargs="+", default=SIZES)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     asked = parser.parse_args(arguments)
-    found = {}
+    samples = {}
     for seed, texts, task in product(range(asked.samples), asked.texts, asked.tasks):
         path = asked.folder / f"own-{task}-{texts}-{seed}.json"
         if not path.exists():
             rows, label_names = pool_of(task, asked.folder)[0], names_of(task)
             write(path, json.dumps(test_sample(rows, label_names, texts, seed)))
             print(path.name, flush=True)
-        found[task, texts, seed] = json.loads(path.read_text())
-    table = table_of(found)
+        samples[task, texts, seed] = json.loads(path.read_text())
+    table = table_of(samples)
     table.to_csv(FIGURES / "own_texts_samples.csv", index=False, float_format="%.4g")
-    found = summary(table)
-    found.to_csv(FIGURES / "own_texts.csv", index=False, float_format="%.4g")
+    rows = summary(table)
+    rows.to_csv(FIGURES / "own_texts.csv", index=False, float_format="%.4g")
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
-    save(FIGURES / "own_texts.png", figure(found), "Is the advice good?", subtitle)
-    print(found.to_string(index=False, float_format="{:.1f}".format))
+    save(FIGURES / "own_texts.png", figure(rows), "Is the advice good?", subtitle)
+    print(rows.to_string(index=False, float_format="{:.1f}".format))
 
 
 def names_of(task: str) -> list[str]:

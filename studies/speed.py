@@ -136,22 +136,22 @@ def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, fl
     each = timings.pivot(index="round", columns=KEY)
     every, rows = timings["blocks"].max(), []
 
-    def claim(what, one, other, value="seconds", floor=True):
+    def claim(words, one, other, value="seconds", floor=True):
         ratio, least = [
             (each[column][one] / each[column][other]).median() for column in (value, "flops")
         ]
-        rows.append((what, blocks, ratio, least if floor else None))
+        rows.append((words, blocks, ratio, least if floor else None))
 
     for method in METHODS:
-        mine = "ours", method, blocks
+        system = "ours", method, blocks
         others = {"the same on all": ("ours", method, every)} if blocks < every else {}
-        for what, other in (others | {"full fine-tuning of all": ("ours", "full", every)}).items():
-            claim(f"{method}: an epoch, against {what}", mine, other)
-            claim(f"{method}: peak memory, against {what}", mine, other, "memory", floor=False)
+        for words, other in (others | {"full fine-tuning of all": ("ours", "full", every)}).items():
+            claim(f"{method}: an epoch, against {words}", system, other)
+            claim(f"{method}: peak memory, against {words}", system, other, "memory", floor=False)
         for peer in ("peft defaults", "peft tuned"):
             if (peer, method, blocks) in each["seconds"]:
                 theirs = peer, method, blocks
-                claim(f"{method}: times as fast as {peer}", theirs, mine, floor=False)
+                claim(f"{method}: times as fast as {peer}", theirs, system, floor=False)
     return rows
 
 

@@ -366,11 +366,11 @@ def _check_different(experiments):
 def _check(path, made):
     """Raise `BadInput` where a file that is not of this command would be overwritten."""
     page = Path(f"{path}.md")
-    there = [file for end in FILES if (file := Path(f"{path}{end}")).exists()]
+    files = [file for end in FILES if (file := Path(f"{path}{end}")).exists()]
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
-    if there and not text.endswith(f"{made}\n"):
+    if files and not text.endswith(f"{made}\n"):
         raise BadInput(
-            f"{there[0]} is there, and this command for the same folders has not written it; move "
+            f"{files[0]} is there, and this command for the same folders has not written it; move "
             "it away first"
         )
 

@@ -61,11 +61,11 @@ def write_texts(name: str, folder: Path) -> Path:
 def answer(side: str, file: Path) -> dict[str, dict[str, float]]:
     """A side's methods, each with how many texts it tested, and its accuracy."""
     texts = pd.read_csv(file, keep_default_na=False)
-    found = {}
+    answers = {}
     for method, predicted in whole_question_sides.SIDES[side](file).items():
         correct = predicted == texts["label"][predicted.index]
-        found[method] = {"tested": len(predicted), "accuracy": round(float(correct.mean()), 5)}
-    return found
+        answers[method] = {"tested": len(predicted), "accuracy": round(float(correct.mean()), 5)}
+    return answers
 
 
 def time_side(side: str, file: Path, python: str) -> list[dict]:
@@ -80,7 +80,7 @@ def time_side(side: str, file: Path, python: str) -> list[dict]:
         minutes = (time.perf_counter() - start) / 60
     row = {"dataset": file.stem, "side": side, "minutes": minutes}
     answers = json.loads(done.stdout.splitlines()[-1])
-    return [row | {"method": method} | found for method, found in answers.items()]
+    return [row | {"method": method} | answer for method, answer in answers.items()]
 
 
 def table(rows: list[dict]) -> pd.DataFrame:
@@ -120,9 +120,9 @@ def measure(asked: argparse.Namespace) -> None:
             python = asked.setfit_python if side.startswith("setfit") else sys.executable
             rows += time_side(side, file, python)
             print(f"{number + 1}: {rows[-1]}", flush=True)
-            found = table(rows).assign(**facts)
+            results = table(rows).assign(**facts)
             asked.into.parent.mkdir(parents=True, exist_ok=True)
-            found.to_csv(asked.into, index=False, float_format="%.4g")
+            results.to_csv(asked.into, index=False, float_format="%.4g")
     print(table(rows).to_string(index=False, float_format="{:.3g}".format))
 
 
