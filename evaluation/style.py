@@ -1,7 +1,5 @@
 """One table of the methods' labels and looks, and the frame around the axes of every figure."""
 
-import ast
-import re
 import textwrap
 import warnings
 from collections import namedtuple
@@ -12,7 +10,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from boundary import replacing
+from boundary import BadInput, replacing
+from method_text import read_text, text_of
 
 matplotlib.use("Agg")  # figures go to files, on machines without a screen too
 from matplotlib import pyplot as plt
@@ -70,11 +69,11 @@ def looks(
 
 def _combined(method, blocks):
     """The look of "lora(rank=4)+tfidf"; None of what is no combination."""
-    parts = re.split(r"\+(?![^(]*\))", method)  # no "+" within brackets, as of 1e+1
+    parts = [text_of(*part) for part in _parts(method)]
     if len(parts) < 2:
         return None
-    each = [looks([part], blocks)[part] for part in parts]
-    return Look(" + ".join(look.label for look in each), _mixed(each[0].colour, COMBINED), None)
+    parts = [looks([part], blocks)[part] for part in parts]
+    return Look(" + ".join(look.label for look in parts), _mixed(parts[0].colour, COMBINED), None)
 
 
 def _label(method, label, blocks):
@@ -89,19 +88,26 @@ def _label(method, label, blocks):
 
 
 def parse(method: str) -> tuple[str, dict]:
-    """The name and the values of "lora(targets=('q', 'v'))": "lora", {"targets": ("q", "v")}."""
+    """The name and the values of "lora(targets=('q', 'v'))": "lora", {"targets": ("q", "v")}.
+
+    Of a combination the whole text, and none.
+    """
+    parts = _parts(method)
+    return parts[0] if len(parts) == 1 else (method, {})
+
+
+def _parts(method):
+    """Name and values of each part; of what is none of ours, in a file of others, its text."""
     try:
-        call = ast.parse(method, mode="eval").body
-        return call.func.id, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
-        return method, {}
+        return read_text(method)
+    except BadInput:
+        return [(method, {})]
 
 
 def without(name: str, method: str) -> str:
     """A method without one of its values: of "lora(rank=4, blocks=2)" and blocks "lora(rank=4)"."""
     family, values = parse(method)
-    texts = [f"{key}={value!r}" for key, value in values.items() if key != name]
-    return f"{family}({', '.join(texts)})" if texts else family
+    return text_of(family, {key: value for key, value in values.items() if key != name})
 
 
 def as_difference(one: str, other: str, sign: str = " − ") -> str:

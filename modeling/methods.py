@@ -19,6 +19,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from boundary import BadInput, reading
+from method_text import in_file_name, read_text, text_of
 
 from .adapter import AdapterModel
 from .base import PeftModel
@@ -29,7 +30,6 @@ from .head_only import HeadOnlyModel
 from .ia3 import IA3Model
 from .ln import LNModel
 from .lora import LoRAModel
-from .method_text import in_file_name, read_text
 from .reft import ReFTModel
 from .vera import VeRAModel
 
@@ -141,8 +141,7 @@ class Method:
         """As one types it: "lora", "lora(rank=4)", "lora(rank=4)+tfidf"."""
         if self.parts:
             return "+".join(part.text for part in self.parts)
-        values = ", ".join(f"{name}={self.hyperparameters[name]!r}" for name in self.given)
-        return f"{self.name}({values})" if values else self.name
+        return text_of(self.name, {name: self.hyperparameters[name] for name in self.given})
 
     @property
     def file_name(self) -> str:

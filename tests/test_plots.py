@@ -114,7 +114,7 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("])
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
     assert looks["lora(rank=1e+1)+tfidf"].label == "LoRA (rank=10) + TF-IDF"
-    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a + b("
+    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a+b("
     dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.METHODS["probe"]))
     assert colorsys.rgb_to_hsv(*dark)[0] == pytest.approx(colorsys.rgb_to_hsv(*light)[0], abs=0.02)
     assert sum(dark) < sum(light)

@@ -1,4 +1,4 @@
-"""How a method is typed, and what its folder is called: text in, a safe file name out."""
+"""A method as one types it, such as lora(rank=4)+tfidf: text in; text, or a safe file name, out."""
 
 import ast
 import re
@@ -35,6 +35,12 @@ def _read_call(node):
     if len(given) < len(keywords):
         raise SyntaxError  # one is given twice
     return name.id, given
+
+
+def text_of(name: str, values: dict[str, Any]) -> str:
+    """As one types it: "lora", "lora(rank=4)"."""
+    texts = [f"{key}={value!r}" for key, value in values.items()]
+    return f"{name}({', '.join(texts)})" if texts else name
 
 
 def in_file_name(value: Any) -> str:
