@@ -45,7 +45,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
         "scores": {"validation_loss": classifier.validation_loss},
     }
     if is_probe:
-        depth = data.config.num_hidden_layers
+        depth = data.encoder.config.num_hidden_layers
         facts |= {"frozen_blocks": depth, "shared_seconds": data.frozen_seconds(labelled, depth)}
     for name, split, given in zip(("train", "test"), (labelled, test), inputs, strict=True):
         if len(split):  # a model for new texts has no test

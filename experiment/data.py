@@ -34,15 +34,9 @@ class Data:
         self.settings, self.device, self.cache_folder = settings, device, cache_folder
         columns = settings.text_column, settings.label_column, settings.group_column
         self.task = data_utils.load_task(settings.dataset, *columns)
-        is_bundled = settings.model in ENCODERS
-        source = str(data_utils.encoder_folder(settings.model)) if is_bundled else settings.model
         names, dropout = self.task.label_names, settings.encoder_dropout
-        self.config = modeling.load_config(source, names, dropout)
         length = settings.max_tokens, settings.truncation
-        self.tokenizer = modeling.load_tokenizer(source, self.config, *length)
-        self.pretrained = modeling.load_pretrained(source, self.config)
-        parts = source, self.config, self.tokenizer, self.pretrained
-        self.encoder_digest = modeling.encoder_digest(*parts)
+        self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
         self.seconds = 0.0  # of running the frozen blocks in this process
@@ -67,7 +61,7 @@ class Data:
         rows = self.task.rows.iloc[index]
         groups = rows["group"].tolist() if "group" in rows else None
         texts, labels = rows["text"].tolist(), rows["label"].tolist()
-        split = data_utils.tokenise(texts, labels, self.tokenizer, groups)
+        split = data_utils.tokenise(texts, labels, self.encoder.tokenizer, groups)
         return replace(split, rows=index).to(self.device)
 
     def division(self, run: Run) -> Division:
@@ -102,7 +96,7 @@ class Data:
 
         torch's seed decides its new head and what the method adds.
         """
-        pretrained = modeling.fresh_copy(self.pretrained)
+        pretrained = modeling.fresh_copy(self.encoder.pretrained)
         model = method.build(pretrained, pooling).to(self.device)
         modeling.use_fast_attention(pretrained, self.device)
         return model
@@ -115,7 +109,7 @@ class Data:
             "label_names": task.label_names,
             "text_column": task.text_column,
             "base_model": settings.model,
-            "encoder_digest": self.encoder_digest,
+            "encoder_digest": self.encoder.digest,
             "max_tokens": settings.max_tokens,
             "truncation": settings.truncation,
         }
@@ -164,12 +158,12 @@ class Data:
         """Run all texts through the frozen blocks, for those of `depths` that lack any."""
         if depths <= self.stores.keys():
             return
-        L = self.config.num_hidden_layers
+        L = self.encoder.config.num_hidden_layers
         deepest = Method("full", {"blocks": L - max(depths)})  # with no blocks, the head alone
         with torch.random.fork_rng(devices=[]):  # a run's dropout depends on its seed alone
             model = self.build(deepest, "mean")
         where = self.device, self.cache_folder
-        stores = {k: Store(self.encoder_digest, model, k, *where) for k in depths}
+        stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
         most_tokens = self.settings.most_tokens(self.device, training=False)
         self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
         self.stores |= stores
@@ -191,7 +185,7 @@ class Data:
     @property
     def digests(self) -> dict[str, str]:
         """Of all texts, labels and groups, used or not, and of the encoder."""
-        return {"data digest": self.task.digest, "encoder digest": self.encoder_digest}
+        return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
     def about(self) -> dict[str, Any]:
         """What experiment.json says of the data: counts are of the first seed's splits."""

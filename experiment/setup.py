@@ -113,7 +113,7 @@ def prepare(settings: Settings) -> RunQueue:
 
 def _frozen_blocks(queue) -> set[int]:
     """How many each method has, by models of shapes alone. Raises `BadInput`."""
-    config, settings, depths = queue.data.config, queue.settings, set()
+    config, settings, depths = queue.data.encoder.config, queue.settings, set()
     methods = {run.method.text: run.method for run in queue.runs}.values()
     with torch.device("meta"):
         with reading(f"the config of MODEL {settings.model}", "choose another MODEL"):

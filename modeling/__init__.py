@@ -21,7 +21,7 @@ from .fast import use_fast_attention
 from .finetuned import Finetuned, load_finetuned
 from .full import FullModel
 from .head_only import HeadOnlyModel
-from .loading import encoder_digest, fresh_copy, load_config, load_pretrained, load_tokenizer
+from .loading import Encoder, fresh_copy, load_encoder
 from .lora import LoRALinear, LoRAModel
 from .merging import adapted_layers, merge
 from .methods import BASELINES, METHODS, Method

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 import hardware
 from boundary import BadInput, expanded, reading
-from data_utils import ENCODERS, clean, encoder_folder, tokenise
+from data_utils import clean, tokenise
 from records import DAMAGED
 
 from .base import PeftModel
@@ -30,7 +30,7 @@ from .checkpoint import TENSORS, About, checkpoint_folder, load_baseline, load_t
 from .export import export
 from .fast import use_fast_attention
 from .inference import features, predict, tokens_at_once
-from .loading import encoder_digest, load_config, load_pretrained, load_tokenizer
+from .loading import load_encoder
 from .methods import METHODS
 
 AT_ONCE = 512  # texts that are tokenised and computed together, those of similar length
@@ -168,17 +168,14 @@ def _classifier(folder, about, base):
 
 def _encoder(folder, about, base):
     """The encoder with what the method adds to it, and its tokenizer."""
-    source = str(expanded(base or about.base_model))
-    source = str(encoder_folder(source)) if source in ENCODERS else source
-    config = load_config(source, about.label_names)
-    tokenizer = load_tokenizer(source, config, about.max_tokens, about.truncation)
-    pretrained = load_pretrained(source, config)
-    if encoder_digest(source, config, tokenizer, pretrained) != about.encoder_digest:
+    name = str(base or about.base_model)
+    encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
+    if encoder.digest != about.encoder_digest:
         raise BadInput(
-            f"{base or about.base_model} is not the encoder that {folder} was trained with: its "
+            f"{name} is not the encoder that {folder} was trained with: its "
             "config, tokenizer or weights differ; give the right one as base"
         )
     method = METHODS["head" if about.method == PROBE else about.method]
     values = about.hyperparameters.items()  # JSON has no tuples
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
-    return method(pretrained, about.pooling, **values), tokenizer
+    return method(encoder.pretrained, about.pooling, **values), encoder.tokenizer

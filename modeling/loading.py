@@ -1,7 +1,7 @@
 """Config, tokenizer and weights of a pretrained classifier, from the hub or a folder, checked.
 
 One load serves many models: `fresh_copy` is the same as loading again under torch's current seed,
-and `encoder_digest` says whether two encoders compute the same.
+and the digest says whether two encoders compute the same.
 """
 
 import copy
@@ -10,6 +10,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from transformers import (
@@ -22,7 +24,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from boundary import BadInput, reading
+from boundary import BadInput, expanded, reading
+from data_utils import ENCODERS, encoder_folder
 
 from .architectures import architecture_of
 
@@ -31,6 +34,38 @@ NO_COMPUTATION = (  # of a config: fields that change no number that the encoder
     *("problem_type", "transformers_version", "use_cache", "initializer_range"),
     "gradient_checkpointing",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A pretrained classifier as its files have it."""
+
+    source: str  # hub name or folder
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    pretrained: PreTrainedModel
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what it computes for a text."""
+        return encoder_digest(self.source, self.config, self.tokenizer, self.pretrained)
+
+
+def load_encoder(
+    name: str,
+    label_names: list[str],
+    max_tokens: int,
+    truncation: str = "left",
+    encoder_dropout: float | None = None,
+) -> Encoder:
+    """The encoder that is called `name`: one of `ENCODERS`, a hub name or a folder.
+
+    As `load_config`, `load_tokenizer` and `load_pretrained` say. Raises `BadInput`.
+    """
+    source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
+    config = load_config(source, label_names, encoder_dropout)
+    tokenizer = load_tokenizer(source, config, max_tokens, truncation)
+    return Encoder(source, config, tokenizer, load_pretrained(source, config))
 
 
 def load_config(

@@ -73,11 +73,9 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
 
 def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
     """The means over tokens that MiniLM gives after each block, (N, L + 1, d)."""
-    folder = str(data_utils.encoder_folder("minilm"))
-    config = modeling.load_config(folder, label_names)
-    tokenizer = modeling.load_tokenizer(folder, config, TOKENS)
-    model = modeling.METHODS["head"](modeling.load_pretrained(folder, config), "layers")
-    split = data_utils.tokenise(rows["text"], rows["label"], tokenizer)
+    encoder = modeling.load_encoder("minilm", label_names, TOKENS)
+    model = modeling.METHODS["head"](encoder.pretrained, "layers")
+    split = data_utils.tokenise(rows["text"], rows["label"], encoder.tokenizer)
     most = tokens_at_once(TOKENS, hardware.choose_device(), training=False)
     return features(model, split.to(hardware.choose_device()), most)
 

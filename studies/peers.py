@@ -58,7 +58,7 @@ def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **o
         Trainer(
             model,
             arguments,
-            data_collator=DataCollatorWithPadding(data.tokenizer),
+            data_collator=DataCollatorWithPadding(data.encoder.tokenizer),
             train_dataset=[{"input_ids": ids.tolist(), "labels": label} for ids, label in pairs],
             callbacks=[Call()],
         ).train()

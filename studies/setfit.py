@@ -55,7 +55,7 @@ def train(labelled: Split, data: Data, seed: int):
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     torch.manual_seed(seed)
-    model = SetFitModel.from_pretrained(data.config._name_or_path)
+    model = SetFitModel.from_pretrained(data.encoder.config._name_or_path)
     model.model_body.max_seq_length = data.settings.max_tokens
     model.model_body.tokenizer.truncation_side = data.settings.truncation
     rows = {"text": labelled.texts, "label": labelled.labels.tolist()}

@@ -69,7 +69,7 @@ def measure(system: str, method: str, model: str, reviews: int) -> dict:
 
 def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
     """What is computed with these hyperparameters, and the rank or bottleneck (0: none)."""
-    config, last = data.config, chosen["blocks"]
+    config, last = data.encoder.config, chosen["blocks"]
     sizes = config.hidden_size, config.intermediate_size, last or config.num_hidden_layers
     size = chosen.get("rank") or chosen.get("bottleneck", 0)
     return flops.Shape(*sizes, stored=last is not None), size
@@ -84,7 +84,7 @@ def ours(data: Data, run: Run) -> Callable[[], float]:
 def with_peft(data: Data, run: Run, is_tuned: bool) -> Callable[[], float]:
     """The same LoRA by peft and Trainer."""
     device, ends = data.device, []
-    model = peers.lora(data.pretrained.to(device), run.method, task_type="SEQ_CLS")
+    model = peers.lora(data.encoder.pretrained.to(device), run.method, task_type="SEQ_CLS")
     options = peers.tuned(device) if is_tuned else {}
     steps = math.ceil(len(data.division(run).train) / data.settings.batch_size)
 

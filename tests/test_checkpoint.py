@@ -25,13 +25,10 @@ from data_utils import clean, encoder_folder, tokenise
 from modeling import (
     METHODS,
     Method,
-    encoder_digest,
     fit_probe,
     fit_tfidf,
-    load_config,
+    load_encoder,
     load_finetuned,
-    load_pretrained,
-    load_tokenizer,
     save_checkpoint,
     use_fast_attention,
 )
@@ -40,6 +37,7 @@ from modeling.checkpoint import ABOUT, TENSORS, read_about, save_combination
 from modeling.checkpoint import WORDS as VOCABULARY
 from modeling.finetuned import EncoderClassifier, Finetuned
 from modeling.inference import features, predict
+from modeling.loading import load_config
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
@@ -50,22 +48,19 @@ def trained(method, base, **choice):
 
 def saved(model_folder, folder, classifier, truncation="left"):
     """Write a checkpoint, as a run with MAX_TOKENS = 12 does; `classifier(pretrained)` makes it."""
-    source = str(model_folder)
-    config = load_config(source, ["bad", "good"])
-    tokenizer = load_tokenizer(source, config, 12, truncation)
-    pretrained = load_pretrained(source, config)
+    encoder = load_encoder(str(model_folder), ["bad", "good"], 12, truncation)
     about = {
-        "base_model": source,
-        "encoder_digest": encoder_digest(source, config, tokenizer, pretrained),
+        "base_model": str(model_folder),
+        "encoder_digest": encoder.digest,
         "label_names": ["bad", "good"],
         "max_tokens": 12,
         "truncation": truncation,
         "text_column": "body",
         "pooling": "layers",
     }
-    classifier = classifier(pretrained)
+    classifier = classifier(encoder.pretrained)
     save_checkpoint(classifier, folder, about)
-    return folder, classifier, tokenizer
+    return folder, classifier, encoder.tokenizer
 
 
 @pytest.fixture
@@ -91,8 +86,8 @@ def baseline(model_folder, tmp_path):
             if kind == "tfidf":
                 return fit_tfidf(TEXTS * 2, [0, 1, 0, 1] * 2, classes=2)
             model = METHODS["head"](pretrained, "layers").eval()
-            config = pretrained.config
-            split = tokenise(TEXTS * 2, None, load_tokenizer(str(model_folder), config, 12))
+            tokenizer = load_encoder(str(model_folder), ["bad", "good"], 12).tokenizer
+            split = tokenise(TEXTS * 2, None, tokenizer)
             return fit_probe(features(model, split, 99), [0, 1, 0, 1] * 2)
 
         return saved(model_folder, tmp_path / kind, fit)[0]
@@ -143,10 +138,9 @@ def test_a_checkpoint_of_tfidf_classifies_as_what_was_fitted(baseline):
 def test_a_checkpoint_of_a_probe_is_the_encoder_and_a_linear_map(baseline, model_folder):
     folder = baseline("probe")
     tensors = {name: tensor.double() for name, tensor in load_file(folder / TENSORS).items()}
-    config = load_config(str(model_folder), ["bad", "good"])
-    tokenizer = load_tokenizer(str(model_folder), config, 12)
-    encoder = METHODS["head"](load_pretrained(str(model_folder), config), "layers").eval()
-    batch = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
+    loaded = load_encoder(str(model_folder), ["bad", "good"], 12)
+    encoder = METHODS["head"](loaded.pretrained, "layers").eval()
+    batch = loaded.tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
     x = encoder.encode(batch["input_ids"], batch["attention_mask"]).flatten(1).double()
     expected = (x @ tensors["weight"].T + tensors["bias"]).softmax(1)
     assert load_finetuned(folder).probabilities(TEXTS) == pytest.approx(expected, abs=1e-5)
@@ -194,7 +188,7 @@ def test_a_bundled_encoder_is_recorded_by_its_short_name(tmp_path, monkeypatch):
     edit(folder, base_model="minilm")
     moved = shutil.copytree(encoder_folder("minilm"), tmp_path / "another environment")
     expected = load_finetuned(folder)(TEXTS)
-    monkeypatch.setattr("modeling.finetuned.encoder_folder", lambda name: moved)
+    monkeypatch.setattr("modeling.loading.encoder_folder", lambda name: moved)
     assert load_finetuned(folder)(TEXTS) == expected
 
 

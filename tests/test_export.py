@@ -22,14 +22,13 @@ from modeling import (
     METHODS,
     LoRAModel,
     adapted_layers,
-    load_config,
     load_finetuned,
-    load_pretrained,
     merge,
 )
 from modeling.architectures import ARCHITECTURES
 from modeling.export import export_onnx, export_peft, export_transformers
 from modeling.finetuned import EncoderClassifier
+from modeling.loading import load_config, load_pretrained
 
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")

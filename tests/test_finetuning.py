@@ -84,7 +84,9 @@ def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
     given = command("--methods", "lora", "--blocks", "1", "--pooling", pooling)
     settings = parse(vars(finetuning), given)
     queue = prepare(settings)
-    queue.data.pretrained.new_tensors = ["classifier.weight"]  # as of an encoder without a head
+    queue.data.encoder.pretrained.new_tensors = [
+        "classifier.weight"
+    ]  # as of an encoder without a head
     (run,), drawn = queue.runs, []
     for _ in range(2):
         model = finetuning.start(run, queue.data, settings, 0.01).model

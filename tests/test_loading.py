@@ -9,22 +9,12 @@ import pytest
 import torch
 from conftest import tiny
 
-from modeling import (
-    LoRAModel,
-    encoder_digest,
-    fresh_copy,
-    load_config,
-    load_pretrained,
-    load_tokenizer,
-)
+from modeling import LoRAModel, fresh_copy, load_encoder
+from modeling.loading import load_config, load_pretrained
 
 
 def loaded(folder, labels=("bad", "good"), dropout=None, max_tokens=16):
-    """Config, tokenizer and classifier, and their digest."""
-    config = load_config(str(folder), list(labels), dropout)
-    tokenizer = load_tokenizer(str(folder), config, max_tokens)
-    pretrained = load_pretrained(str(folder), config)
-    return pretrained, encoder_digest(str(folder), config, tokenizer, pretrained)
+    return load_encoder(str(folder), list(labels), max_tokens, encoder_dropout=dropout)
 
 
 @pytest.fixture
@@ -69,17 +59,16 @@ def test_a_copy_shares_nothing_with_what_it_is_a_copy_of(saved):
 
 
 def test_a_digest_is_the_same_whatever_changes_no_number(model_folder, saved):
-    pretrained, digest = loaded(model_folder)
-    assert loaded(model_folder, ("no", "yes"), dropout=0.2, max_tokens=8)[1] == digest
+    digest = loaded(model_folder).digest
+    assert loaded(model_folder, ("no", "yes"), dropout=0.2, max_tokens=8).digest == digest
     headless = saved("bert")  # a new head is random
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder / name, headless)
     digests = set()
     for seed in (0, 1):
         torch.manual_seed(seed)
-        digests.add(loaded(headless)[1])
+        digests.add(loaded(headless).digest)
     assert len(digests) == 1 and digest not in digests
-    config = load_config(str(model_folder), ["bad", "good"])
-    tokenizer = load_tokenizer(str(model_folder), config, 16)
-    tokenizer(["good film"] * 2, truncation=True, padding=True)  # what it was used for
-    assert encoder_digest("x", config, tokenizer, pretrained) == digest
+    used = loaded(model_folder)
+    used.tokenizer(["good film"] * 2, truncation=True, padding=True)
+    assert used.digest == digest

@@ -138,7 +138,7 @@ def test_every_system_makes_its_passes(system, method, options, model_folder, mo
 def test_the_peer_adapts_the_same_matrices_as_ours(method, adapted, options):
     with loaded(*options, "--methods", method) as data:
         (method,) = data.settings.methods
-        ours, theirs = data.build(method, "first"), peers.lora(data.pretrained, method)
+        ours, theirs = data.build(method, "first"), peers.lora(data.encoder.pretrained, method)
     mine = {name for name in ours.trainable_parameters() if "lora" in name}
     peer = {name for name, p in theirs.named_parameters() if p.requires_grad}
     peer = {name.removeprefix("base_model.model.").replace(".default.weight", "") for name in peer}
@@ -151,7 +151,9 @@ def test_trainer_calls_back_after_each_pass(options):
     with loaded(*options, "--methods", "lora") as data:
         (run,) = runs_of(data)
         note = {step: lambda step=step: calls.append(step) for step in (8, 16)}
-        peers.train(data, run, peers.lora(data.pretrained, run.method), note, num_train_epochs=2)
+        peers.train(
+            data, run, peers.lora(data.encoder.pretrained, run.method), note, num_train_epochs=2
+        )
     assert calls == [8, 16]  # of 32 texts in batches of 4
 
 
