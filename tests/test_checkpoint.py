@@ -115,6 +115,7 @@ def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method, pooling):
     assert loaded.classifier.model.pooling == pooling and loaded(TEXTS) == finetuned(TEXTS)
     models = [classify.classifier.model for classify in (loaded, finetuned)]
     assert torch.equal(models[0](*tokens()), models[1](*tokens()))  # to the last bit
+    assert models[0].hyperparameters == models[1].hyperparameters  # tuples, which JSON has not
 
 
 @pytest.mark.parametrize("method", ["adapter", "lora"])
