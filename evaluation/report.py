@@ -175,7 +175,6 @@ def _what(results):
         f"{'folds' if results.is_folds else 'seeds'}: "
         f"{', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
-    lines += [f"**{escape(warning)}**" for warning in data["warnings"]]
     if data["groups"]:
         splits = ", ".join(f"{number:,} {escape(name)}" for name, number in data["groups"].items())
         lines.append(f"Groups: {splits}; none is in two splits.")
@@ -183,7 +182,7 @@ def _what(results):
         seconds, blocks = size(part["shared_seconds"].mean()), count(int(frozen), "frozen block")
         lines.append(f"Running {blocks}: {seconds} s, for {count(len(part), 'run')}.")
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")
-    return "\n".join(lines)
+    return "\n\n".join(["\n".join(lines), *(f"**{escape(w)}**" for w in data["warnings"])])
 
 
 def _truncated(experiment):
