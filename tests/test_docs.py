@@ -167,7 +167,7 @@ def test_the_tables_of_the_other_methods_are_those_of_their_page():
         assert cells[::2] == [rotten, imdb]
 
 
-def test_another_samples_choice_of_learning_rates_gives_what_the_box_says():
+def test_another_samples_choice_of_learning_rates_gives_what_findings_says():
     runs = pd.read_csv(RESULTS / "rates" / "runs.csv")
     leads = []
     for seed in range(5):

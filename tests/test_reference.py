@@ -1,4 +1,4 @@
-"""Every method is the same as its reference, in float64: HF peft, or plain tensor operations.
+"""Methods are the same as a reference, in float64: HF peft, or plain tensor operations.
 
 pytest tests/test_reference.py -n 0 -s -k "steps or learns"
     prints the largest differences in logits, gradients, and weights after ten AdamW steps
