@@ -234,7 +234,7 @@ def fine_tune(run: Run, data: Data, settings: Settings) -> None:
         try:
             train(state, splits, settings_for(model, settings), run)
         except FloatingPointError as error:
-            run.leave_out(rate, error)
+            run.leave_out(state, error)
     run.load_best(state)
     facts, logits = training_facts(state, run, splits), {}
     for name in ("train", "test"):

@@ -4,6 +4,6 @@ from .batches import Batch, Split, tokenise, training_batches
 from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
 from .cleaning import clean, raw_texts
 from .dividing import in_order
-from .files import read_chunks, read_frame
+from .files import READERS, read_chunks, read_frame
 from .loading import load_task
 from .task import Division, Task

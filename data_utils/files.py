@@ -73,7 +73,6 @@ def _csv(path):
     """Separated by what divides the first rows into as many fields as the header, two at least."""
     csv.field_size_limit(2**31 - 1)  # a text may be a book
     encoding, fits = encoding_of(path), {}
-    csv.field_size_limit(2**31 - 1)
     for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
         with path.open(encoding=encoding, newline="") as file:
             rows = islice(csv.reader(file, delimiter=sign), 100)

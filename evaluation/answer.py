@@ -43,14 +43,22 @@ class Advice:
     sentence: str
 
 
-def on_all_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of methods that have run on a part of the labels: lora(labels=0.5)."""
-    return table[~table["method"].str.contains("labels=", regex=False)]
+def compared(results: "Results") -> list[str]:
+    """The methods that are: with all labels and, after an interruption, in the most folds.
+
+    lora(labels=0.5) is not, unless there is no other. A method that has tested other texts than the
+    rest would lead by chance.
+    """
+    folds = results.predictions.seeds()
+    methods = [method for method in folds if "labels=" not in method] or list(folds)
+    most = max(len(folds[method]) for method in methods)
+    return [m for m in methods if len(folds[m]) == most or not results.is_folds]
 
 
 def by_simplicity(results: "Results") -> list[str]:
     """The methods that have finished, the simplest first."""
-    runs = on_all_labels(results.runs).groupby("method", sort=False)
+    runs = results.runs[results.runs["method"].isin(compared(results))]
+    runs = runs.groupby("method", sort=False)
     sizes, names = runs["trainable_parameters"].mean().fillna(0), runs["name"].first()
 
     def place(method):
@@ -125,7 +133,7 @@ def methods(results: "Results") -> pd.DataFrame:
     the experiment's metric, and missing without a probe. `seconds` are a run's, the frozen blocks'
     included.
     """
-    table = on_all_labels(results.intervals).set_index("method")
+    table = results.intervals.set_index("method").loc[compared(results)]
     probes = [m for m in table.index if m.partition("(")[0] == "probe"]
     if probes:
         pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
@@ -149,7 +157,7 @@ def majority(results: "Results") -> tuple[str, float]:
 def more_labels(results: "Results") -> list[str]:
     """Are more labels worth it? A sentence for each method that has run on a part of them too."""
     sentences, finished = [], set(results.runs["method"])
-    for part in sorted(finished - set(on_all_labels(results.runs)["method"])):
+    for part in sorted(method for method in finished if "labels=" in method):
         whole = without("labels", part)
         if whole not in finished or whole == part:
             continue
@@ -248,7 +256,11 @@ def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
 def notes(results: "Results") -> list[str]:
     """What the table of methods means, in sentences."""
     label, share = majority(results)
+    left_out = [m for m in results.predictions.seeds() if "labels=" not in m]
+    left_out = results.labels(m for m in left_out if m not in compared(results))
+    unfinished = f"Left out, since not all folds are finished: {', '.join(left_out)}."
     return [
+        *[unfinished] * bool(left_out),
         f"In brackets: 95 % intervals, of {results.covers}.",
         f"Always saying “{label}” has {percent(share)} %.",
         "Seconds: training of a fold's model, its frozen blocks included.",

@@ -36,7 +36,7 @@ def accuracies(results: Results):
 
     Rings are single seeds.
     """
-    rows = answer.on_all_labels(results.intervals)
+    rows = results.intervals[results.intervals["method"].isin(answer.compared(results))]
     rows = rows.sort_values("accuracy", ascending=False, kind="stable")
     names = results.labels(rows["method"])
     width = max(7.2, 4.6 + LETTER * max(map(len, names)))

@@ -150,8 +150,10 @@ class Results:
     @cached_property
     def advised(self) -> str | None:
         """The method advised for one's own texts: of experiments with folds, or on a file."""
-        is_file = bool(Path(str(self.experiment["constants"].get("dataset", ""))).suffix)
-        return answer.advice(self).method if self.is_folds or is_file else None
+        constants = self.experiment["constants"]
+        is_file = bool(Path(str(constants.get("dataset", ""))).suffix)
+        is_own = constants.get("preset") == "own" or is_file or self.is_folds
+        return answer.advice(self).method if is_own else None
 
     @cached_property
     def best(self) -> str:

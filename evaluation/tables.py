@@ -179,7 +179,8 @@ def _rates(results):
     cells = []
     for record in finished:
         others = {k: v for k, v in record.rates_tried.items() if float(k) != record.learning_rate}
-        cells.append("; ".join(f"{k}: {number(loss, '{:.4g}')}" for k, loss in others.items()))
+        losses = [f"{float(k):g}: {number(loss, '{:.4g}')}" for k, loss in others.items()]
+        cells.append("; ".join(losses))
     return {"validation loss of other rates": [cell or "—" for cell in cells]}
 
 

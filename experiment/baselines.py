@@ -47,14 +47,15 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     if is_probe:
         depth = data.encoder.config.num_hidden_layers
         facts |= {"frozen_blocks": depth, "shared_seconds": data.frozen_seconds(labelled, depth)}
-    for name, split, given in zip(("train", "test"), (labelled, test), inputs, strict=True):
+    logits = {}
+    for name, split, read in zip(("train", "test"), (labelled, test), inputs, strict=True):
         if len(split):  # a model for new texts has no test
-            logits = classifier.log_probabilities(given)
-            values = scores(split.labels.cpu().numpy(), logits.numpy()).items()
+            logits[name] = classifier.log_probabilities(read)
+            values = scores(split.labels.cpu().numpy(), logits[name].numpy()).items()
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in values}
     save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
-    run.finish(facts, test, logits)
+    run.finish(facts, test, logits.get("test"))
 
 
 def combine(queue: RunQueue) -> None:
@@ -76,7 +77,8 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     values = scores(test.labels.cpu().numpy(), logits).items()
     records = [part.record() for part in parts]
     facts = {"scores": {f"test_{metric}": value for metric, value in values}}
-    for name in ("training_seconds", "evaluation_seconds", "trainable_parameters"):
+    sums = ("training_seconds", "evaluation_seconds", "shared_seconds", "trainable_parameters")
+    for name in sums:
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None
     save_combination(run.folder, run.method, [Path("..") / part.folder.name for part in parts])

@@ -83,7 +83,7 @@ class RunQueue:
             for seed in ((seeds[0],) if alike and method.is_baseline else seeds)
         ]
 
-    @property
+    @cached_property
     def combinations(self) -> list[Run]:
         """The runs that are made of the predictions of others."""
         methods = [] if self.settings.final else self.settings.methods
@@ -139,7 +139,7 @@ class RunQueue:
             folders = [path for path in run_folders(self.folder) if path.name not in replaced]
             is_begun = any(map(_counts, folders)) or bool(at_work(folders))
             if is_begun:
-                self.check()
+                self._check_shared()
             if replaces_final:
                 self._delete(self._final_folders())
             self._check_runs()
@@ -154,6 +154,11 @@ class RunQueue:
 
         What failed may be tried otherwise: the last to open the folder says what it depends on.
         """
+        self._check_shared()
+        self._check_runs()
+
+    def _check_shared(self):
+        """Raise where what all runs share differs."""
         if earlier := self.earlier():
             self._compare(self.folder, earlier["depends_on"], self.shared)
 

@@ -130,10 +130,12 @@ class Run:
             torch.save(state.state_dict() | more, part)
         self.delete(RECORD)  # of an earlier failure
 
-    def leave_out(self, rate: float, error: FloatingPointError) -> None:
-        """Forget a learning rate at which numbers were not finite."""
+    def leave_out(self, state: State, error: FloatingPointError) -> None:
+        """Forget a learning rate at which numbers were not finite; its seconds stay."""
+        rate = state.learning_rate
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
+        self.seconds = state.training.seconds, state.evaluation.seconds
 
     def start_over(self) -> None:
         """Forget what its training has come to."""
@@ -243,7 +245,7 @@ def training_facts(state: State, run: Run, splits: dict[str, Split]) -> dict[str
     return {
         "learning_rate": chosen["learning_rate"],
         "rates_tried": {
-            f"{rate:g}": best(tried)["validation_loss"] if tried else None
+            repr(rate): best(tried)["validation_loss"] if tried else None
             for rate, tried in rows.items()
         },
         "pooling": state.model.pooling,

@@ -16,7 +16,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from boundary import BadInput, expanded
-from data_utils import TASKS
+from data_utils import READERS, TASKS
 from modeling import Method
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
@@ -26,6 +26,7 @@ from . import processes
 Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
 NONE = ("None", "all", "own")  # what None is on the command line
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
+WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # How much of the data is used: of one's own data all, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
 # Constants that change no finished run's numbers, or whose digests or method compare better.
@@ -191,12 +192,8 @@ def parse(
         given["learning_rates"] = rates
     values |= given | {"preset": preset}
     if values.get("experiment", "") is None:
-        values["experiment"] = expanded(dataset).stem or "own" if preset == "own" else preset
-    options = [argument for argument in arguments if argument != "--fresh"]
-    if not any(option.split("=")[0] == "--preset" for option in options):
-        options = ["--preset", preset, *options]
-    program = program or (os.path.relpath(COMMAND),)
-    values["command"] = shlex.join(["python", *program, *options])
+        values["experiment"] = expanded(dataset).stem or "own" if is_own else preset
+    values["command"] = _command(arguments, preset, program)
     try:
         return Settings(**_plain(values))
     except pydantic.ValidationError as error:
@@ -206,7 +203,16 @@ def parse(
 def _is_own(dataset):
     """Whether a data set is a file or a folder, and no task or hub name."""
     path = expanded(dataset)
-    return dataset not in TASKS and (path.exists() or bool(path.suffix) or dataset.startswith("."))
+    is_path = path.exists() or path.suffix.lower() in READERS or dataset.startswith((".", "/", "~"))
+    return dataset not in TASKS and is_path
+
+
+def _command(arguments, preset, program):
+    """What repeats or resumes the experiment: without --fresh, and with its preset."""
+    options = [argument for argument in arguments if argument != "--fresh"]
+    if not any(option.split("=")[0] == "--preset" for option in options):
+        options = ["--preset", preset, *options]
+    return shlex.join(["python", *(program or (os.path.relpath(COMMAND),)), *options])
 
 
 def _plain(value):
@@ -267,8 +273,10 @@ def _check_types(method):
 
 
 def _constant(method, hyperparameter):
-    """The constant with a hyperparameter's default: BLOCKS, or <METHOD>_<NAME>."""
-    return hyperparameter if hyperparameter == "blocks" else f"{method}_{hyperparameter}"
+    """The constant with a hyperparameter's default: BLOCKS, or <METHOD>_<NAME>; None without."""
+    if hyperparameter == "blocks":
+        return hyperparameter
+    return f"{method}_{hyperparameter}" if method in WITH_CONSTANTS else None
 
 
 # ---------------------------------------------------------------------------- the command line

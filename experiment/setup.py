@@ -1,5 +1,6 @@
 """From the constants to the answer: what stands before the first run and after the last."""
 
+import os
 import shlex
 import sys
 import textwrap
@@ -7,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import datasets
 import torch
 from huggingface_hub.utils import logging as hub_logging
 from transformers import AutoModelForSequenceClassification
@@ -94,7 +94,7 @@ def prepare(settings: Settings) -> RunQueue:
     Raises `BadInput`.
     """
     if processes.quiet() or not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read when it is first imported
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
     is_first, device = not processes.rank(), hardware.choose_device()
     hardware.prepare_device(device)
@@ -181,7 +181,8 @@ def summarise(queue: RunQueue) -> int:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
         if processes.launched():
             return 0  # for a failure torchrun would end the others
-    failed = [run for run in queue.runs if run.has_failed or run.record() and not run.is_finished]
+    runs = [*queue.runs, *queue.combinations]
+    failed = [run for run in runs if run.has_failed or run.record() and not run.is_finished]
     return 1 if failed else 0
 
 

@@ -144,13 +144,17 @@ class Outputs:
     def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
         """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
         and pooled vectors (N, R, d); on the device."""
-        places, store = [self.places[row] for row in rows.tolist()], self.store
+        with reading(f"the cached output in {self.store.folder}", "start the command again"):
+            return self._batch([self.places[row] for row in rows.tolist()], device, pinned)
+
+    def _batch(self, places, device, pinned):
+        store = self.store
         d, R, hidden = store.width, store.pooled, None
-        pooled = torch.empty((len(rows), R, d), pin_memory=pinned)
+        pooled = torch.empty((len(places), R, d), pin_memory=pinned)
         for vectors, place in zip(pooled, places, strict=True):
             _read(place.path.with_suffix(".pooled"), vectors, place.number * R * d)
         if store.has_hidden:
-            shape = len(rows), max(place.length for place in places), d
+            shape = len(places), max(place.length for place in places), d
             hidden = torch.zeros(shape, dtype=store.dtype, pin_memory=pinned)
             for states, place in zip(hidden, places, strict=True):
                 _read(place.path.with_suffix(".hidden"), states[: place.length], place.start * d)

@@ -1,5 +1,7 @@
 """The answer for one's own texts: the rule of advice, and how the advised method errs."""
 
+import shutil
+
 import numpy as np
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
@@ -51,6 +53,26 @@ def test_a_lead_within_a_standard_error_advises_the_simpler_method(tmp_path):
     half = 1.966 * (44 + 2 - 4**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
     needed = float(f"{400 * (half / 0.01) ** 2:.0e}")  # one digit is told
     assert f"about {needed:,.0f} tested texts" in advice.sentence
+
+
+def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_path):
+    of_right(tmp_path, 40, tfidf=slice(30), lora=slice(40))
+    shutil.rmtree(tmp_path / "lora-seed1")
+    results = Results.read(tmp_path)
+    assert results.advised == "tfidf" and list(answer.methods(results)["method"]) == ["tfidf"]
+    assert "Left out, since not all folds are finished: LoRA." in answer.terminal(results)
+
+
+def test_methods_on_a_part_of_the_labels_are_compared_where_there_are_no_others(tmp_path):
+    results = of_right(tmp_path, 40, **{"probe(labels=0.5)": slice(30)})
+    assert results.advised == "probe(labels=0.5)"
+
+
+@pytest.mark.parametrize(("preset", "is_advised"), [("own", True), ("quick", False)])
+def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, is_advised):
+    begin(tmp_path, constants=EXPERIMENT["constants"] | {"preset": preset, "dataset": "tickets"})
+    add(tmp_path, "head", 0)
+    assert (Results.read(tmp_path).advised == "head") == is_advised
 
 
 @pytest.mark.parametrize(("lead", "significant"), [(10, False), (30, True)])

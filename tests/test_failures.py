@@ -1,5 +1,9 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,7 +13,7 @@ from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
-from experiment import parse, setup
+from experiment import baselines, parse, setup
 from experiment.runs import RECORD, STATE
 from records import RunRecord
 
@@ -114,7 +118,7 @@ def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
     rates = ["--learning-rates", "head=1e15,0.01,0.1"]
     assert finetuning.main(arguments("one", "--methods", "head", *rates)) == 0
     record = RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD)
-    assert list(record.rates_tried) == ["1e+15", "0.01", "0.1"]
+    assert list(record.rates_tried) == ["1000000000000000.0", "0.01", "0.1"]
     losses = {float(rate): loss for rate, loss in record.rates_tried.items() if loss is not None}
     assert record.learning_rate == min(losses, key=losses.get) < 1
     assert "at learning rate 1e+15" in capsys.readouterr().out
@@ -122,6 +126,32 @@ def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
     assert row["learning_rate"] == record.learning_rate
     ends = min(map(float, record.rates_tried)), max(map(float, record.rates_tried))
     assert row["is_rate_at_edge"] == (record.learning_rate in ends)
+
+
+def test_the_seconds_of_a_learning_rate_that_diverges_count(arguments, tmp_path):
+    run = setup.prepare(parse(vars(finetuning), arguments("one", "--methods", "head"))).runs[0]
+    clocks = SimpleNamespace(seconds=3.0), SimpleNamespace(seconds=1.0)
+    state = SimpleNamespace(learning_rate=0.1, training=clocks[0], evaluation=clocks[1])
+    run.leave_out(state, FloatingPointError("the loss is nan"))
+    assert run.seconds == (3.0, 1.0)
+
+
+def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "save_combination", raising(FULL))
+    methods = ["--methods", "tfidf", "probe", "probe+tfidf"]
+    assert finetuning.main(arguments("one", *methods)) == 1
+    assert "probe+tfidf seed 0 failed" in capsys.readouterr().err
+
+
+def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeypatch, capsys):
+    def train(state, splits, settings, run):
+        shutil.rmtree(splits["train"].frozen.store.folder)
+        splits["train"].batch(np.arange(2))
+
+    monkeypatch.setattr(finetuning, "train", train)
+    assert finetuning.main(arguments("one", "--methods", "head", "--blocks", "1")) == 1
+    line = capsys.readouterr().err
+    assert "the cached output in" in line and "cannot be read (FileNotFoundError" in line
 
 
 def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(

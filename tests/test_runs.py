@@ -250,6 +250,16 @@ def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
 
 
+def test_a_process_with_other_hyperparameters_stops_when_it_sees_a_run(arguments):
+    given = arguments("one", "--methods", "lora", "--seeds", "0", "1")
+    mine, other = prepared(given), prepared([*given, "--lora-rank", "3"])
+    run = next(iter(other))
+    with run.at_work():
+        finetuning.fine_tune(run, other.data, other.settings)
+    with pytest.raises(BadInput, match="lora-seed0 has rank = 3, not"):
+        next(iter(mine))
+
+
 def test_an_encoder_that_was_changed_is_another_one(arguments, model_folder, tmp_path, capsys):
     copy = shutil.copytree(model_folder, tmp_path / "model")
     given = arguments("one", "--model", copy, "--methods", "tfidf")

@@ -63,10 +63,11 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     base = settings("--dataset", str(file), "--preset", "base")
     for given in (own, base):
         assert given.labels is None is given.test_examples and given.seeds == (0, 1, 2, 3, 4)
-    assert base.model == "mpnet" and base.experiment == "base"
+    assert base.model == "mpnet" and base.experiment == "my tickets"
     assert settings("--dataset", str(file), "--labels", "50").labels == 50
     assert settings("--dataset", "absent.csv").preset == "own"
-    assert settings("--dataset", "imdb").preset != "own" != settings("--dataset", "a/b").preset
+    for name in ("imdb", "owner/data", "owner/data-v1.1"):
+        assert settings("--dataset", name).preset != "own"
 
 
 def test_command_line_help_names_every_constant_with_its_comment_and_value(capsys):
@@ -143,6 +144,15 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_no_constant_but_
     assert mine.hyperparameters == {"k": 3, "warmup": 0.5, "blocks": 2, "learning_rate": (0.1,)}
     assert other.hyperparameters == mine.hyperparameters | {"k": -5}
     assert "WARMUP" in both.shared_constants()
+
+    class Encoder(PeftModel):  # with its parameter it makes the name of a constant
+        def adapt(self, dropout: float = 0.3) -> None:
+            """Nothing."""
+
+    monkeypatch.setitem(METHODS, "encoder", Encoder)
+    named = settings("--methods", "encoder", "--learning-rates", "encoder=0.1")
+    assert named.methods[0].hyperparameters["dropout"] == 0.3
+    assert "ENCODER_DROPOUT" in named.shared_constants()
     with pytest.raises(ValueError, match="which are the same"):
         settings("--methods", "mine", "mine(k=3)", *given)
 

@@ -149,7 +149,7 @@ def test_the_learning_rate_with_the_lowest_validation_loss_is_kept(tmp_path):
     assert len({row["learning_rate"] for row in state.history}) == 2
     facts = training_facts(state, run, {})
     assert facts["learning_rate"] == min(alone, key=alone.get)
-    assert facts["rates_tried"] == {f"{rate:g}": loss for rate, loss in alone.items()}
+    assert facts["rates_tried"] == {repr(rate): loss for rate, loss in alone.items()}
     run.load_best(state)
     measured, _ = finetuning.evaluate(state.model, splits["validation"], options)
     assert measured["loss"] == min(alone.values()) == facts["scores"]["validation_loss"]
