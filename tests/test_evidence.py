@@ -116,7 +116,7 @@ def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
         text = {"different": f"**{text}**", "undecided": text}.get(
             row.verdict, f"{text}, equivalent"
         )
-        assert told[METHODS[row.method_a].label][2 * column + 2] == text
+        assert told[METHODS[row.method_a].label][column + 1] == text
 
 
 def committed(*places):

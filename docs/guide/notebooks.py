@@ -4,7 +4,8 @@
 
 A block of Python becomes a code cell, and the block of text just below it that cell's output.
 tests/test_guide.py runs every block and compares what it prints. A folded answer stays one cell of
-text, so that it folds in the notebook too. Nothing is executed here.
+text, so that it folds in the notebook too. Formulas are written as GitHub needs them, and get the
+dollar signs that Jupyter reads. Nothing is executed here.
 """
 
 import re
@@ -32,8 +33,15 @@ def blocks_of(text: str) -> list[tuple[str, str]]:
     return [(code, printed or "") for code, printed in BLOCK.findall(text)]
 
 
+def with_dollars(text: str) -> str:
+    """Formulas in a block of math, or between $` and `$, as $$ ... $$ and $ ... $."""
+    text = re.sub(r"```math\n(.*?)\n```", r"$$\1$$", text, flags=re.DOTALL)
+    return re.sub(r"\$`(.*?)`\$", r"$\1$", text, flags=re.DOTALL)
+
+
 def notebook_of(text: str) -> nbformat.NotebookNode:
     """The notebook of a chapter."""
+    text = with_dollars(text)
     cells, start, waiting = [v4.new_code_cell(SETUP, execution_count=None)], 0, ""
     for part in PART.finditer(text):
         waiting += text[start : part.start()]
