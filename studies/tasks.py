@@ -230,7 +230,9 @@ def differences(pairs: pd.DataFrame, margin: float):
     every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
     for group, table in pairs.groupby("group", sort=False):
         names = [name for name in every if name in set(table["difference_of"])]
-        lines += [(group, table, names[i : i + WIDEST]) for i in range(0, len(names), WIDEST)]
+        parts = -(-len(names) // WIDEST)
+        width = -(-len(names) // parts)
+        lines += [(group, table, names[i : i + width]) for i in range(0, len(names), width)]
     columns = max(len(part) for *_, part in lines)
     heights = [0.6 + 0.42 * table["task"].nunique() for _, table, _ in lines]
     image, panels = plt.subplots(
@@ -254,10 +256,12 @@ def differences(pairs: pd.DataFrame, margin: float):
         panels[row, 0].set_yticks(range(len(tasks)), tasks)
         panels[row, 0].set_ylim(len(tasks) - 0.5, -0.5)
     is_cut = cut(panels[0, 0], 100 * pairs["difference"], 100 * pairs[["low", "high"]], across=True)
+    is_wrapped = len(lines) > pairs["group"].nunique()
     for column in panels.T:
-        lowest = [axes for axes in column if axes.get_visible()][-1]
-        lowest.set_xlabel("points" + (", axis cut" if is_cut else ""))
-        lowest.tick_params(labelbottom=True)
+        visible = [axes for axes in column if axes.get_visible()]
+        for axes in visible if is_wrapped else visible[-1:]:
+            axes.set_xlabel("points" + (", axis cut" if is_cut else ""))
+            axes.tick_params(labelbottom=True)
     return image, BARS, handles
 
 

@@ -102,18 +102,17 @@ def test_a_long_interval_squeezes_no_other(tmp_path):
         assert image.axes[-1].get_xlabel() == "points, axis cut"
 
 
-def test_many_contrasts_take_several_rows_each_with_an_axis(tmp_path):
+def test_many_contrasts_take_rows_of_nearly_one_length_with_an_axis_each(tmp_path):
     pairs = tasks.contrasts([Results.read(folder) for folder in experiments(tmp_path)])
     first = pairs[pairs["method_b"] == "head"]
     many = [first.assign(difference_of=f"{i} − LoRA") for i in range(tasks.WIDEST + 2)]
     image, _, _ = tasks.differences(pd.concat(many), 0.01)
     shown = [axes for axes in image.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown] == [f"{i} − LoRA" for i in range(len(many))]
-    labelled = [i for i, axes in enumerate(shown) if axes.get_xlabel()]
-    assert labelled == list(range(2, len(many)))  # the lowest of each column
-    numbered = [i for i, axes in enumerate(shown) if axes.xaxis.get_tick_params()["labelbottom"]]
-    assert numbered == labelled
-    for axes in (shown[0], shown[tasks.WIDEST]):
+    for axes in shown:
+        assert axes.get_xlabel() and axes.xaxis.get_tick_params()["labelbottom"]
+    assert len(many) == 6
+    for axes in (shown[0], shown[3]):
         assert [tick.get_text() for tick in axes.get_yticklabels()] == ["imdb", "r8", tasks.MEAN]
 
 
