@@ -30,11 +30,18 @@ MOST = 1000  # test texts
 OUTPUT = Path("docs/results/elsewhere")
 
 
-def texts_of(results: Results) -> pd.DataFrame:
-    """The text and label name of the first `MOST` texts that an experiment has tested."""
+def texts_of(results: Results) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """`MOST` texts, drawn from those that an experiment has tested: text, label name; and groups.
+
+    They are drawn, since a file may be sorted by label.
+    """
+    predictions = results.predictions
+    order = np.random.default_rng(0).permutation(len(predictions.labels))
+    places = np.sort(order[:MOST])
     task = load_task(results.experiment["constants"]["dataset"])
-    rows = task.rows.iloc[results.predictions.rows[:MOST]]
-    return rows.assign(label=np.array(task.label_names, object)[rows["label"]])
+    rows = task.rows.iloc[predictions.rows[places]]
+    rows = rows.assign(label=np.array(task.label_names, object)[rows["label"]])
+    return rows, None if predictions.groups is None else predictions.groups[places]
 
 
 def tested_on(results: Results, texts: pd.DataFrame, groups: np.ndarray | None) -> Scores:
@@ -98,9 +105,8 @@ def main(folders: Sequence[str]) -> None:
     both = [Results.read(folder) for folder in folders]
     tables, sections = [], ["# What is a trained model worth on other texts?\n"]
     for results, target in (both, both[::-1]):
-        texts, other = texts_of(target), target.experiment["constants"]["dataset"]
-        groups = target.predictions.groups  # of films
-        elsewhere = tested_on(results, texts, None if groups is None else groups[:MOST])
+        (texts, films), other = texts_of(target), target.experiment["constants"]["dataset"]
+        elsewhere = tested_on(results, texts, films)
         tables.append(rows_of(results, elsewhere, other))
         sections.append(section(results, elsewhere, other, len(texts)))
     write(OUTPUT.with_suffix(".csv"), pd.concat(tables).to_csv(index=False, float_format="%.4f"))

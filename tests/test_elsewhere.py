@@ -59,7 +59,21 @@ def test_the_texts_are_those_that_the_other_experiment_has_tested(monkeypatch):
     rows = pd.DataFrame({"text": ["a", "b", "c"], "label": [0, 1, 1]})
     task = SimpleNamespace(rows=rows, label_names=LABELS)
     monkeypatch.setattr(elsewhere, "load_task", lambda name: task)
-    predictions = SimpleNamespace(rows=np.array([2, 0]))
+    predictions = SimpleNamespace(labels=np.array([1, 0]), rows=np.array([2, 0]), groups=None)
     tested = SimpleNamespace(experiment={"constants": {"dataset": "x"}}, predictions=predictions)
-    texts = elsewhere.texts_of(tested)
+    texts, groups = elsewhere.texts_of(tested)
     assert texts["text"].tolist() == ["c", "a"] and texts["label"].tolist() == ["good", "bad"]
+    assert groups is None
+
+
+def test_texts_are_drawn_from_a_file_that_is_sorted_by_label(monkeypatch):
+    monkeypatch.setattr(elsewhere, "MOST", 100)
+    labels = np.arange(400) // 200
+    rows = pd.DataFrame({"text": [f"text {i}" for i in range(400)], "label": labels})
+    task = SimpleNamespace(rows=rows, label_names=LABELS)
+    monkeypatch.setattr(elsewhere, "load_task", lambda name: task)
+    predictions = SimpleNamespace(labels=labels, rows=np.arange(400), groups=np.arange(400) // 2)
+    tested = SimpleNamespace(experiment={"constants": {"dataset": "x"}}, predictions=predictions)
+    texts, groups = elsewhere.texts_of(tested)
+    assert len(texts) == 100 and 30 < (texts["label"] == "good").sum() < 70
+    assert groups.tolist() == (texts.index // 2).tolist()
