@@ -52,7 +52,7 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     """Why each row is left out, "" for those that stay; train comes last of the splits.
 
     Of a repeated text the first is kept, and none where it has two labels within a split. A group
-    stays in the first of its splits.
+    stays in the first of its splits. A label's only text cannot be both learnt and tested.
     """
     why = pd.Series("", rows.index)
     why[rows["label"].isna()] = "no label"
@@ -67,6 +67,8 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
         kept = rows[why == ""]
         first = kept.groupby("group", sort=False)["split"].transform("first")
         why[kept.index[first != kept["split"]]] = f"its {group} is in another split"
+    labels = rows.loc[why == "", "label"]
+    why[labels.index[~labels.duplicated(keep=False)]] = "the only text of its label"
     return why
 
 
@@ -80,7 +82,7 @@ def label_warnings(labels: pd.Series) -> list[str]:
         lines += [line] if len(names) > 1 else []
     rare = [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]
     if rare:
-        line = f"labels with fewer than {FOLDS} texts, which no method can learn: {some(rare, 5)}"
+        line = f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"
         lines.append(line)
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"

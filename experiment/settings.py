@@ -191,6 +191,9 @@ def parse(
         rates = values.get("learning_rates", {}) | dict(given["learning_rates"])
         given["learning_rates"] = rates
     values |= given | {"preset": preset}
+    is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
+    if is_own and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
+        values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:
         values["experiment"] = expanded(dataset).stem or "own" if is_own else preset
     values["command"] = _command(arguments, preset, program)

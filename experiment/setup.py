@@ -56,10 +56,9 @@ def run_experiment(
                 with run.at_work():
                     _do(fit if run.method.is_baseline else fine_tune, run, queue)
         finally:
-            done = time.perf_counter()
+            if not processes.rank():
+                print(_account(queue, began, loaded))
             status = summarise(queue)
-        if not processes.rank():
-            print(_account(queue, began, loaded, done))
         return status
     except BadInput as error:
         return boundary.refuse(error, arguments)
@@ -149,7 +148,9 @@ def _print_data(data):
     print(*(f"  {note}" for note in [*task.notes, *division.notes]), sep="\n")
     share, side = data.texts.truncated_share, data.settings.truncation
     end = {"left": "last", "right": "first"}[side]
-    print(f"  {share:.0%} of the texts truncated to their {end} {data.settings.max_tokens} tokens")
+    longest = f"longest text {max(map(len, data.texts.texts)):,} letters"
+    tokens = f"{end} {data.settings.max_tokens} tokens"
+    print(f"  {longest}; {share:.0%} of the texts truncated to their {tokens}")
     for warning in task.warnings:
         print(f"warning: {warning}")
 
@@ -204,12 +205,11 @@ def _write_page(queue):
         print(f"  {queue.settings.command} --final {shlex.quote(results.advised)}")
 
 
-def _account(queue, began, loaded, done):
-    """The command's wall time, and where it went."""
-    now, frozen = time.perf_counter(), queue.data.seconds
+def _account(queue, began, loaded):
+    """The command's wall time up to its page, and where it went."""
+    done, frozen = time.perf_counter(), queue.data.seconds
     records = [record for run in queue.runs if run.start and (record := run.record())]
     training = sum(record.training_seconds or 0 for record in records)
     evaluation = done - loaded - frozen - training
     parts = f"loading {loaded - began:.0f}, frozen blocks {frozen:.0f}, training {training:.0f}"
-    parts += f", evaluation and files {evaluation:.0f}, page {now - done:.0f}"
-    return f"{now - began:.0f} s: {parts}"
+    return f"{done - began:.0f} s: {parts}, evaluation and files {evaluation:.0f}"

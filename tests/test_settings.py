@@ -65,6 +65,8 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
         assert given.labels is None is given.test_examples and given.seeds == (0, 1, 2, 3, 4)
     assert base.model == "mpnet" and base.experiment == "my tickets"
     assert settings("--dataset", str(file), "--labels", "50").labels == 50
+    assert settings("--dataset", str(file), "--folds", "3").seeds == (0, 1, 2)
+    assert settings("--dataset", str(file), "--folds", "3", "--seeds", "1").seeds == (1,)
     assert settings("--dataset", "absent.csv").preset == "own"
     for name in ("imdb", "owner/data", "owner/data-v1.1"):
         assert settings("--dataset", name).preset != "own"
