@@ -128,14 +128,10 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings, most
 
 def optimizer_and_schedule(model: PeftModel, steps: int, settings: Settings, rate: float):
     """AdamW on the trainable parameters, and the learning rate's warm-up and linear decay."""
-    groups = {}  # by relative rate, and matrices before vectors, which have no decay
-    for name, parameter in model.trainable_parameters().items():
-        key = model.relative_rate(name), parameter.ndim < 2
-        groups.setdefault(key, []).append(parameter)
-    groups = [
-        {"params": groups[key], "lr": rate * key[0]} | ({"weight_decay": 0.0} if key[1] else {})
-        for key in sorted(groups, key=lambda key: (key[0] != 1, key))
-    ]
+    parameters = model.trainable_parameters().values()
+    matrices = {"params": [p for p in parameters if p.ndim >= 2]}
+    vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+    groups = [matrices, vectors]
     optimizer = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, fused=True)
     warmup = round(settings.warmup * steps)
 

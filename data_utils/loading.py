@@ -38,7 +38,7 @@ def load_task(
     asked = {"text": text_column, "label": label_column, "group": group_column}
     known |= {"group": group_column or known.get("group")} if known else asked
     columns, notes = choose_columns(frames["train"], name, known), []
-    text, label, group = columns["text"], columns["label"], columns.get("group")
+    group = columns.get("group")
     if read_as := frames["train"].attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
@@ -55,7 +55,7 @@ def load_task(
     if len(names) == 1:
         raise BadInput(f"all texts of {name} have the label {names[0]!r}; expected two")
     rows["label"] = rows["label"].map(names.index).astype(int)
-    task = Task(name, rows, names, notes, warnings, group, text, label, left_out)
+    task = Task(name, rows, names, notes, warnings, group, columns["text"], left_out)
     task.check_labels(rows.index[rows["split"] == "train"].to_numpy(), "training", None)
     return task
 

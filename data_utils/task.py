@@ -47,7 +47,6 @@ class Task:
     warnings: list[str]  # what spoils a comparison
     group: str | None  # the column of groups
     text_column: str
-    label_column: str
     left_out: pd.DataFrame  # split, row (of the file), reason, text
     folds: dict = field(default_factory=dict)  # by number and seed: with groups they take seconds
 

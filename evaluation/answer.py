@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix
 
 from . import statistics
 from .markdown import number, percent, size, with_interval
-from .metrics import METRICS, PLANNABLE
+from .metrics import METRICS, PLANNABLE, f1_of_labels
 from .style import without
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class Advice:
     """The method advised, and why, in words."""
 
     method: str
-    best: str  # the one with the highest score
     sentence: str
 
 
@@ -80,7 +79,7 @@ def advice(results: "Results") -> Advice:
     other = method if method != best else max(simpler, key=values.get, default=None)
     if other is None:
         score = _score(results, method)
-        return Advice(method, best, f"Use {label}: the simplest method, {name} {score}.")
+        return Advice(method, f"Use {label}: the simplest method, {name} {score}.")
     lead = _difference(results, best, other)
     points = with_interval(lead["difference"], lead["low"], lead["high"], " points")
     if method == best:
@@ -97,7 +96,7 @@ def advice(results: "Results") -> Advice:
         half = (lead["high"] - lead["low"]) / 2
         needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
         why += f": about {_about(needed)} tested texts would make such a lead significant"
-    return Advice(method, best, f"Use {label}: {why}.")
+    return Advice(method, f"Use {label}: {why}.")
 
 
 def _is_beaten(results, method, methods):
@@ -241,12 +240,12 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 
 def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
     """Precision, recall, F1 and texts of each label; a label never given has precision 0."""
-    counts = confusion(results, method)
+    counts, (places, logits) = confusion(results, method), pooled(results, method)
     right, given, texts = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     shares = {
         "precision, %": right / np.maximum(given, 1e-9),
         "recall, %": right / np.maximum(texts, 1e-9),
-        "F1, %": 2 * right / np.maximum(given + texts, 1e-9),
+        "F1, %": f1_of_labels(results.predictions.labels[places], logits.argmax(1), len(texts)),
     }
     columns = {"label": results.experiment["label_names"]}
     columns |= {heading: list(map(percent, values)) for heading, values in shares.items()}

@@ -27,13 +27,19 @@ class Metric:
     unit: str  # of `scale` times the value
     scale: float = 1.0
     form: str = "{:.3f}"  # of the scaled value
-    higher_is_better: bool = True
     values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (n,), mean: the metric
 
 
 def accuracy_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """(n,) 1 where the label with the highest logit is right, else 0."""
     return (logits.argmax(1) == labels).astype(float)
+
+
+def f1_of_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """(C,) the F1 of each label; 0 for one that no text has and none is given."""
+    right = np.bincount(labels[labels == predicted], minlength=classes)
+    counts = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    return 2 * right / np.maximum(counts, 1)
 
 
 def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -43,10 +49,9 @@ def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """
     predicted, classes = logits.argmax(1), logits.shape[1]
     right = predicted == labels
-    hits = 2 * np.bincount(labels[right], minlength=classes)  # sum of a_ic
     counts = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     weights = len(labels) / np.maximum(counts, 1)  # 1 / mean of b_ic
-    f1 = hits / np.maximum(counts, 1)
+    f1 = f1_of_labels(labels, predicted, classes)
     influence = 2 * right * weights[labels] - (f1 * weights)[labels] - (f1 * weights)[predicted]
     return f1.mean() + influence / classes
 
@@ -81,13 +86,8 @@ METRICS = {
         values=macro_f1_of_texts,
         **PERCENT,
     ),
-    "loss": Metric(label="loss", compute=loss, unit="nats per text", higher_is_better=False),
-    "calibration_error": Metric(
-        label="calibration error",
-        compute=calibration_error,
-        higher_is_better=False,
-        **PERCENT,
-    ),
+    "loss": Metric(label="loss", compute=loss, unit="nats per text"),
+    "calibration_error": Metric(label="calibration error", compute=calibration_error, **PERCENT),
 }
 PLANNABLE = [name for name, metric in METRICS.items() if metric.values]  # of `METRIC`
 

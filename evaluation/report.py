@@ -135,7 +135,7 @@ def _findings(results):
     alike = of_best.loc[of_best["verdict"] != "different", ["method_a", "method_b"]]
     if others := [method for method in alike.to_numpy().ravel() if method != results.best]:
         lines[0] += f" There is **no** significant difference from {_named(results, others)}."
-    elif len(of_best):
+    elif len(of_best) and len(of_best) == len(intervals) - 1:
         lines[0] += " It is significantly different from every other method."
     fixed = set() if results.are_labels_redrawn else results.baselines
     once = [method for method in intervals.index[intervals["seeds"] == 1] if method not in fixed]

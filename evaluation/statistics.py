@@ -8,14 +8,13 @@ the difference over S seeds and the same n texts,
 
 Seeds: both methods of a pair have the same training texts and their order for a seed, so D is a
 mean of S independent differences, one a seed: sqrt(V) t, V their variance / S, with S - 1 degrees
-of freedom. A method with one run is taken as that one model. Where no two seeds are the same, V and
-the degrees of freedom are those of a difference of two means (Welch 1947). Texts: a mean over n
-texts is nearly normal; its variance is that of the texts' mean differences / n, or, where texts are
-in groups (of a film, a patient), of the groups' sums (Cochran 1977, chapter 6). It holds, besides,
-the share of the seeds by texts interaction that the first part counts already, MS(seeds x texts) /
-(n S), which is subtracted (the crossed analysis of variance). Two texts are added, one that each
-method alone gets right (Bonett and Price 2012): methods that agree on all n may still differ on
-others. The score of a single method is its difference from 0, with the same errors.
+of freedom. A method with one run is taken as that one model. Texts: a mean over n texts is nearly
+normal; its variance is that of the texts' mean differences / n, or, where texts are in groups (of a
+film, a patient), of the groups' sums (Cochran 1977, chapter 6). It holds, besides, the share of the
+seeds by texts interaction that the first part counts already, MS(seeds x texts) / (n S), which is
+subtracted (the crossed analysis of variance). Two texts are added, one that each method alone gets
+right (Bonett and Price 2012): methods that agree on all n may still differ on others. The score of
+a single method is its difference from 0, with the same errors.
 
 With folds, each text is tested once, by the model of its fold: D is one mean over all texts, and
 there are no seeds. That it is nearly normal about the mean test error of these models is the
@@ -96,12 +95,13 @@ def compare(
     so errors add up in squares. `difference`, `low` and `high` are in the metric's unit.
     `p_equivalent` is that of two one-sided tests (Schuirmann 1987) that the difference is smaller
     than `margin`. `p_holm` is Holm's (1979), over these pairs, and so are the verdicts, of
-    difference and of equivalence. Pairs that no text and seed has in common are left out.
+    difference and of equivalence. A pair is left out where both have several seeds and fewer than
+    two are the same, or where no text is tested by both.
     """
     rows = []
     for a, b in all_pairs(tasks[0]) if pairs is None else pairs:
         samples = [_paired(scores, a, b) for scores in tasks]
-        if all(sample.parts[0].size for sample in samples):
+        if all(samples):
             row = _estimate(samples, margin) | {"method_a": a, "method_b": b}
             rows.append(row | {"test": _test(samples)})
     return with_verdicts(pd.DataFrame(rows, columns=COLUMNS))
@@ -126,9 +126,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 class _Sample(NamedTuple):
-    """Arrays (S, n) whose means add up to an estimate, each with seeds of its own."""
+    """Values (S, n) whose mean is an estimate."""
 
-    parts: list[np.ndarray]
+    values: np.ndarray
     groups: np.ndarray  # (n,) from 0; of single texts their places
     extra: tuple[float, float]  # the two texts that are added
     factor: float  # by which errors of texts are larger than computed
@@ -141,32 +141,27 @@ def _sample(scores, values):
     groups = np.arange(len(texts)) if scores.groups is None else scores.groups
     groups = np.unique(groups[texts], return_inverse=True)[1]
     factor = FOLDS_FACTOR if scores.is_folds else 1.0
-    return _Sample([values[:, texts]], groups, (1.0, 0.0), factor, "")
+    return _Sample(values[:, texts], groups, (1.0, 0.0), factor, "")
 
 
 def _paired(scores, a, b):
-    """The difference of two methods: by text and, where they have seeds in common, by seed."""
-    parts = [scores.values[method].astype(float) for method in (a, b)]
+    """The difference of two methods by text and seed; None where they have too few in common."""
+    values = [scores.values[method].astype(float) for method in (a, b)]
     kinds = "texts" if scores.groups is None else "groups of texts"
     both = [seed for seed in scores.seeds[a] if seed in scores.seeds[b]]
     if scores.is_folds:
-        parts, design = [parts[0] - parts[1]], f"{kinds}, each tested once"
-    elif min(map(len, parts)) == 1:  # the same for every seed of the other
-        seeds = max(map(len, parts))
-        parts = [parts[0] - parts[1]]
+        design = f"{kinds}, each tested once"
+    elif min(map(len, values)) == 1:  # the same for every seed of the other
+        seeds = max(map(len, values))
         design = f"{kinds} and {seeds} seeds, against one run" if seeds > 1 else f"{kinds}, one run"
     elif len(both) > 1:
-        chosen = [
-            part[[scores.seeds[method].index(seed) for seed in both]]
-            for part, method in zip(parts, (a, b), strict=True)
-        ]
-        parts, design = [chosen[0] - chosen[1]], f"{kinds} and {len(both)} seeds, paired by seed"
+        rows = [[scores.seeds[method].index(seed) for seed in both] for method in (a, b)]
+        values = [of_method[index] for of_method, index in zip(values, rows, strict=True)]
+        design = f"{kinds} and {len(both)} seeds, paired by seed"
     else:
-        parts, design = [parts[0], -parts[1]], f"{kinds} and seeds, not paired by seed"
-    sample = _sample(scores, parts[0])
-    texts = np.isfinite(parts[0][0])
-    parts = [part[:, texts] for part in parts]
-    return sample._replace(parts=parts, extra=(1.0, -1.0), design=design)
+        return None
+    sample = _sample(scores, values[0] - values[1])
+    return sample._replace(extra=(1.0, -1.0), design=design) if sample.values.size else None
 
 
 def _test(samples):
@@ -176,15 +171,11 @@ def _test(samples):
 
 def _estimate(samples, margin=MARGIN):
     """The mean over samples (tasks), its interval, and p of difference and of equivalence."""
-    tasks = [_errors(sample) for sample in samples]
-    centre = np.mean([middle for middle, _, _ in tasks])
-    errors = _Errors(
-        *_add([(texts[0] / len(tasks) ** 2, texts[1]) for _, texts, _ in tasks]),
-        *_add([(v / len(tasks) ** 2, degrees) for _, _, seeds in tasks for v, degrees in seeds]),
-    )
+    middles, texts, seeds = zip(*map(_errors, samples), strict=True)
+    centre, errors = np.mean(middles), _Errors(*_of_mean(texts), *_of_mean(seeds))
     half = errors.half_width()
     return {
-        "difference": np.mean([sum(part.mean() for part in sample.parts) for sample in samples]),
+        "difference": np.mean([sample.values.mean() for sample in samples]),
         "low": max(centre - half, -1.0),
         "high": min(centre + half, 1.0),
         "p": min(1.0, 2 * errors.beyond(abs(centre))),
@@ -224,8 +215,12 @@ def _quantiles(degrees):
     return stats.t.ppf((np.arange(POINTS) + 0.5) / POINTS, degrees)
 
 
-def _add(variances):
-    """The sum of independent variances, and its degrees of freedom (Satterthwaite 1946)."""
+def _of_mean(variances):
+    """The variance of a mean of independent estimates, its degrees of freedom (Satterthwaite 1946).
+
+    From the variance of each, and its degrees of freedom.
+    """
+    variances = [(v / len(variances) ** 2, degrees) for v, degrees in variances]
     total = sum(v for v, _ in variances)
     if not total:
         return 0.0, math.inf
@@ -234,18 +229,17 @@ def _add(variances):
 
 def _errors(sample):
     """The middle of the interval, (variance, degrees of freedom) of texts, and those of seeds."""
-    parts = [np.array([np.bincount(sample.groups, row) for row in part]) for part in sample.parts]
+    values = np.array([np.bincount(sample.groups, row) for row in sample.values])  # (S, G)
     sizes = np.bincount(sample.groups)  # (G,)
-    sums = np.append(sum(part.mean(axis=0) for part in parts), sample.extra)
+    sums = np.append(values.mean(axis=0), sample.extra)
     numbers = np.append(sizes, [1, 1])
     middle, count = sums.sum() / numbers.sum(), len(sums)
     rest = sums - middle * numbers
     texts = (rest**2).sum() * count / (count - 1) / numbers.sum() ** 2
-    seeds = [_seed_part(part, sizes) for part in parts if len(part) > 1]
-    if any(variance for variance, _, _ in seeds):  # else no seed makes a difference
-        texts = max(0.0, texts - sum(interaction for _, interaction, _ in seeds))
-    texts *= sample.factor**2
-    return middle, (texts, count - 1), [(v, degrees) for v, _, degrees in seeds]
+    seeds, interaction, degrees = _seed_part(values, sizes)
+    if seeds:  # else no seed makes a difference
+        texts = max(0.0, texts - interaction)
+    return middle, (texts * sample.factor**2, count - 1), (seeds, degrees)
 
 
 def _seed_part(values, sizes):
@@ -254,6 +248,8 @@ def _seed_part(values, sizes):
     From the sums of each group (S, G) and its number of texts (G,).
     """
     (seeds, count), n = values.shape, sizes.sum()
+    if seeds == 1:
+        return 0.0, 0.0, math.inf
     means = values.sum(axis=1) / n
     rest = values - values.mean(axis=0) - np.outer(means - means.mean(), sizes)  # (S, G)
     interaction = (rest**2).sum() / ((seeds - 1) * max(1, count - 1))  # mean square

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from . import answer
 from .comparisons import designs
 from .markdown import count, escape, interval, number, p_value, percent, size, table, with_interval
-from .metrics import BINS, METRICS
+from .metrics import BINS, METRICS, f1_of_labels
 from .results import Results
 from .style import as_difference
 
@@ -106,10 +105,9 @@ def by_label(results: Results) -> str:
     predictions, names = results.predictions, results.experiment["label_names"]
     counts = np.bincount(predictions.labels, minlength=len(names))
     columns = {"label": names, "test texts": [f"{n:,}" for n in counts]}
-    of_each = {"labels": range(len(names)), "average": None, "zero_division": 0}
     for method in predictions.seeds():
         f1 = [
-            f1_score(predictions.labels[places], logits.argmax(1), **of_each)
+            f1_of_labels(predictions.labels[places], logits.argmax(1), len(names))
             for places, logits in predictions.by_run(method)
         ]
         columns[f"{escape(results.looks[method].label)}, F1 %"] = map(percent, np.mean(f1, axis=0))

@@ -168,12 +168,6 @@ class Data:
         self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
         self.stores |= stores
 
-    def drop_damaged(self) -> bool:
-        """Whether cached output was not finite: it is deleted, and computed anew when needed."""
-        damaged = [store for store in self.stores.values() if store.drop_damaged()]
-        self.stores = {} if damaged else self.stores
-        return bool(damaged)
-
     # ------------------------------------------------------------------------ in words
 
     @property

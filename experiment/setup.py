@@ -53,8 +53,9 @@ def run_experiment(
         loaded = time.perf_counter()
         try:
             for run in queue:
+                act = fit if run.method.is_baseline else fine_tune
                 with run.at_work():
-                    _do(fit if run.method.is_baseline else fine_tune, run, queue)
+                    act(run, queue.data, settings)
         finally:
             if not processes.rank():
                 print(_account(queue, began, loaded))
@@ -70,18 +71,6 @@ def run_experiment(
         resume = f"; resume with: {settings.command}" if settings else ""
         print(f"{stop}: what is finished is kept{resume}", file=sys.stderr)
     return status
-
-
-def _do(act, run, queue):
-    """Do a run; once more where cached output of the frozen blocks was not finite."""
-    try:
-        act(run, queue.data, queue.settings)
-    except FloatingPointError:
-        if not queue.data.drop_damaged():
-            raise
-        print("Cached output of the frozen blocks was damaged: it is computed anew")
-        run.start_over()
-        act(run, queue.data, queue.settings)
 
 
 # ---------------------------------------------------------------------------- before

@@ -14,9 +14,8 @@ encoder's to the rounding of the type computed in. Delete the folder to free the
 
 import hashlib
 import secrets
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from boundary import BadInput, expanded, reading, reason, replacing
 from data_utils import Split
 from hardware import Clock, autocast, compute_type
 from modeling import PeftModel
+from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
 from . import processes
@@ -118,16 +118,6 @@ class Store:
         keyed = zip(split.rows.tolist(), text_keys(split), strict=True)
         return Outputs(self, {row: self.places[key] for row, key in keyed})
 
-    def drop_damaged(self) -> bool:
-        """Whether some files held numbers that are not finite: these are deleted."""
-        types = {".hidden": self.dtype, ".pooled": torch.float32}
-        files = [file for file in self.folder.iterdir() if file.suffix in types]
-        damaged = [f for f in files if not _numbers(f, types[f.suffix]).isfinite().all()]
-        for file in damaged:
-            for suffix in (".npz", *types):
-                file.with_suffix(suffix).unlink(missing_ok=True)
-        return bool(damaged)
-
 
 @dataclass(frozen=True)
 class Outputs:
@@ -163,19 +153,16 @@ class Outputs:
 
 
 def _read(file, values, start):
-    """Fill a tensor with the numbers of a file from number `start` on."""
-    numbers = _numbers(file, values.dtype, start, values.numel())
-    if len(numbers) < values.numel():
-        raise BadInput(f"{file} {DAMAGED}")
-    values.copy_(numbers.view_as(values))
+    """Fill a tensor with the numbers of a file from number `start` on.
 
-
-def _numbers(file, dtype, start=0, count=-1):
-    """`count` numbers of a file from number `start`; -1: all. A mapped file would count as memory
-    of the process."""
-    raw = {2: np.int16, 4: np.int32}[dtype.itemsize]
-    numbers = np.fromfile(file, raw, count, offset=start * dtype.itemsize)
-    return torch.from_numpy(numbers).view(dtype)
+    A mapped file would count as memory of the process.
+    """
+    raw, count = {2: np.int16, 4: np.int32}[values.dtype.itemsize], values.numel()
+    with reading(str(file), f"delete the folder {file.parent}: it is then computed anew"):
+        numbers = np.fromfile(file, raw, count, offset=start * values.dtype.itemsize)
+        if len(numbers) < count:
+            raise EOFError("the file is too short")
+    values.copy_(torch.from_numpy(numbers).view(values.dtype).view_as(values))
 
 
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
@@ -212,13 +199,15 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
 def _compute(model, split, stores, most_tokens, bar):
     device, blocks = split.token_ids.device, list(model.eval().blocks)
     texts, keys, clock = {store: [] for store in stores}, text_keys(split), Clock(device)
+    after = {store: blocks[store.depth] for store in stores if store.has_hidden}
     with clock:
         for rows in split.micro_batches(np.arange(len(split)), most_tokens):
             batch = split.batch(rows)
-            with _inputs_of(blocks, [s.depth for s in stores]) as entering, autocast(device):
+            entering = {}  # by block
+            with calling_with_inputs(after.values(), entering.__setitem__), autocast(device):
                 deepest = model.frozen_states(*batch.tokens)
             for store in stores:
-                hidden = entering[store.depth].to(store.dtype).cpu() if store.has_hidden else None
+                hidden = entering[after[store]].to(store.dtype).cpu() if store.has_hidden else None
                 pooled = deepest.pooled[:, : store.pooled].float().cpu().contiguous()
                 for i, row in enumerate(rows):
                     length = split.lengths[row]
@@ -228,19 +217,3 @@ def _compute(model, split, stores, most_tokens, bar):
     for store in stores:
         store.write(texts[store], clock.seconds)
         store.look()
-
-
-@contextmanager
-def _inputs_of(blocks, depths):
-    """Within it, the hidden states that enter the blocks at `depths` are kept by depth."""
-    entering = {}
-
-    def keep(depth, block, inputs, options):
-        entering[depth] = inputs[0] if inputs else options["hidden_states"]
-
-    with ExitStack() as hooks:
-        for depth in depths:
-            if depth < len(blocks):
-                block, keeping = blocks[depth], partial(keep, depth)
-                hooks.enter_context(block.register_forward_pre_hook(keeping, with_kwargs=True))
-        yield entering

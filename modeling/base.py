@@ -69,10 +69,6 @@ class PeftModel(nn.Module):
         """Add or unfreeze the parameters that the method trains besides the head."""
         raise NotImplementedError
 
-    def relative_rate(self, parameter: str) -> float:
-        """The factor on the run's learning rate for a trained parameter of this name."""
-        return 1.0
-
     @property
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last."""
@@ -178,15 +174,13 @@ class PeftModel(nn.Module):
         `source` is where they come from, for the message.
         """
         trained = self.trainable_parameters()
-        for name in sorted(stored.keys() | trained.keys()):
-            shape, expected = (
-                tuple(tensors[name].shape) if name in tensors else "nothing"
-                for tensors in (stored, trained)
-            )
-            if shape != expected:
-                raise BadInput(f"{name} in {source} is {shape}, expected {expected}")
-            if not stored[name].isfinite().all():
-                raise BadInput(f"{name} in {source} has values that are not finite")
+        shapes, expected = (
+            {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+            for tensors in (stored, trained)
+        )
+        if shapes != expected:
+            name, shape = min(shapes ^ expected)
+            raise BadInput(f"{source} does not fit the method: see {name} {shape}")
         for name, parameter in trained.items():
             parameter.copy_(stored[name])
 

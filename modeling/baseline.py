@@ -45,8 +45,7 @@ class TfidfClassifier:
     words: TfidfVectorizer
     weight: np.ndarray  # (C, V)
     bias: np.ndarray  # (C,)
-    C: float | None = None  # the inverse penalty; None: loaded, not fitted
-    validation_loss: float | None = None  # cross-validated, at this C; None without folds
+    validation_loss: float | None = None  # cross-validated; None: without folds, or loaded
 
     def log_probabilities(self, texts: Sequence[str]) -> Tensor:
         """Of n texts: (n, C) in float32."""
@@ -62,7 +61,6 @@ class ProbeClassifier:
 
     weight: np.ndarray  # (C, R d)
     bias: np.ndarray  # (C,)
-    C: float | None = None
     validation_loss: float | None = None
 
     def log_probabilities(self, features: np.ndarray) -> Tensor:
@@ -111,9 +109,9 @@ def fit_probe(
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with threadpool_limits(1, "blas"):
         scaler, z, back = standardise(features)
-        weight, bias, *chosen = fit_regression(INVERSE_PENALTIES[PROBE], z, labels, groups, classes)
+        weight, bias, loss = fit_regression(INVERSE_PENALTIES[PROBE], z, labels, groups, classes)
         weight = back(weight) / scaler.scale_
-        return ProbeClassifier(weight, bias - weight @ scaler.mean_, *chosen)
+        return ProbeClassifier(weight, bias - weight @ scaler.mean_, loss)
 
 
 def choose_pooling(

@@ -58,8 +58,6 @@ class DoRALinear(AdaptedLinear):
 class DoRAModel(PeftModel):
     """Put a DoRALinear around the chosen matrices of the blocks; train A, B, m and the head."""
 
-    learning_rate = 1e-3
-
     def adapt(
         self,
         rank: int = 16,

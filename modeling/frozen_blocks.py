@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .architectures import architecture_of
+from .pooling import calling_with_inputs
 
 
 class _Reached(Exception):
@@ -34,18 +35,15 @@ def states_after(
     The later blocks do not run. Dropout does in training mode: `eval()` is the caller's.
     """
 
-    def stop(block, inputs, options):
-        raise _Reached(inputs[0] if inputs else options["hidden_states"])
+    def stop(block, hidden):
+        raise _Reached(hidden)
 
     row = architecture_of(pretrained.config)
-    block = pretrained.get_submodule(row.blocks)[depth]
-    hook = block.register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask, **row.options)
+        with calling_with_inputs([pretrained.get_submodule(row.blocks)[depth]], stop):
+            pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask, **row.options)
     except _Reached as reached:
         return reached.args[0]
-    finally:
-        hook.remove()
 
 
 @contextmanager

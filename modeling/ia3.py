@@ -51,8 +51,6 @@ class IA3Linear(AdaptedLinear):
 class IA3Model(PeftModel):
     """Rescale keys, values and the inner activations of the blocks; train that and the head."""
 
-    learning_rate = 1e-2
-
     def adapt(self, blocks: int | None = None) -> None:
         """Put an IA3Linear around k, v and down, in the last `blocks` blocks, None: in all."""
         k, v, down = (self.architecture.projections[name] for name in ("k", "v", "down"))

@@ -13,8 +13,6 @@ from .base import PeftModel
 class LNModel(PeftModel):
     """Train the normalisation layers of the blocks, and the head."""
 
-    learning_rate = 1e-3
-
     def adapt(self, blocks: int | None = None) -> None:
         """Unfreeze the norms of the last `blocks` blocks, None: of all."""
         for block in self.last_blocks(blocks):

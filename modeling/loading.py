@@ -47,8 +47,26 @@ class Encoder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what it computes for a text."""
-        return encoder_digest(self.source, self.config, self.tokenizer, self.pretrained)
+        """SHA-256 of all that decides what it computes for a text.
+
+        The config without names, labels and dropout; the tokenizer's vocabulary and rules; all
+        weights that came from the files, those of a head or a pooler too. Not a new head, and not
+        the number of tokens at which texts are truncated.
+        """
+        fields = {
+            name: value
+            for name, value in self.config.to_diff_dict().items()
+            if name not in NO_COMPUTATION and "drop" not in name
+        }
+        with _loading("tokenizer", self.source):
+            rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        del rules["truncation"], rules["padding"]  # of its last call
+        digest = hashlib.sha256(json.dumps([fields, rules], sort_keys=True, default=str).encode())
+        for name, tensor in self.pretrained.state_dict().items():
+            if name not in self.pretrained.new_tensors:
+                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
 
 def load_encoder(
@@ -192,31 +210,3 @@ def _loading(part: str, name: str) -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def encoder_digest(
-    source: str,
-    config: PretrainedConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    pretrained: PreTrainedModel,
-) -> str:
-    """SHA-256 of all that decides what the encoder at `source` computes for a text.
-
-    The config without names, labels and dropout; the tokenizer's vocabulary and rules; all weights
-    that came from the files, those of a head or a pooler too. Not a new head, and not the number
-    of tokens at which texts are truncated.
-    """
-    fields = {
-        name: value
-        for name, value in config.to_diff_dict().items()
-        if name not in NO_COMPUTATION and "drop" not in name
-    }
-    with _loading("tokenizer", source):
-        rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    del rules["truncation"], rules["padding"]  # of its last call
-    digest = hashlib.sha256(json.dumps([fields, rules], sort_keys=True, default=str).encode())
-    for name, tensor in pretrained.state_dict().items():
-        if name not in pretrained.new_tensors:
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -58,23 +58,16 @@ class LoRAModel(PeftModel):
         dropout: float = 0.0,
         targets: tuple[str, ...] = ("q", "k", "v", "o"),
         rslora: bool = False,
-        b_rate: float = 1.0,
         blocks: int | None = None,
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
         In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
-        (arXiv:2312.03732); B learns `b_rate` times as fast as A and the head (LoRA+,
-        arXiv:2402.12354). Raises `BadInput` for an unknown target, no target, a part of a fused
-        matrix, a rank below 1, an `alpha` or a `b_rate` that is not a finite number above 0, or
-        more blocks than there are.
+        (arXiv:2312.03732). Raises `BadInput` for an unknown target, no target, a part of a fused
+        matrix, a rank below 1, an `alpha` that is not a finite number above 0, or more blocks
+        than there are.
         """
-        for name, value in (("alpha", alpha), ("b_rate", b_rate)):
-            if not 0 < value < math.inf:
-                raise BadInput(f"{name} is {value}; expected a finite number above 0")
+        if not 0 < alpha < math.inf:
+            raise BadInput(f"alpha is {alpha}; expected a finite number above 0")
         paths = self.architecture.matrices(targets, rank)
         wrap(self, blocks, paths, lambda linear: LoRALinear(linear, rank, alpha, dropout, rslora))
-
-    def relative_rate(self, parameter: str) -> float:
-        """How many times as fast as the head a parameter of this name learns."""
-        return self.hyperparameters["b_rate"] if parameter.endswith(".lora_B") else 1.0

@@ -18,7 +18,7 @@ is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). x_L is of the encoder'
 final norm where it has one (ModernBERT, decoders).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -51,17 +51,25 @@ class LayersHead(nn.Module):
 
 
 @contextmanager
-def means_of_inputs(blocks: list[nn.Module], attention_mask: Tensor) -> Iterator[list[Tensor]]:
-    """Within it, the mean over real tokens (N, d) of what enters each of `blocks` is listed."""
-    means = []
+def calling_with_inputs(blocks: Iterable[nn.Module], act: Callable) -> Iterator[None]:
+    """Within it, act(block, hidden) is called with the hidden states (N, T, d) that enter each."""
 
-    def add(block, inputs, options):
-        hidden = inputs[0] if inputs else options["hidden_states"]
-        means.append(mean_of_tokens(hidden, attention_mask))
+    def call(block, inputs, options):
+        act(block, inputs[0] if inputs else options["hidden_states"])
 
-    hooks = [block.register_forward_pre_hook(add, with_kwargs=True) for block in blocks]
+    hooks = [block.register_forward_pre_hook(call, with_kwargs=True) for block in blocks]
     try:
-        yield means
+        yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def means_of_inputs(blocks: list[nn.Module], attention_mask: Tensor) -> Iterator[list[Tensor]]:
+    """Within it, the mean over real tokens (N, d) of what enters each of `blocks` is listed."""
+    means = []
+    with calling_with_inputs(
+        blocks, lambda _, hidden: means.append(mean_of_tokens(hidden, attention_mask))
+    ):
+        yield means

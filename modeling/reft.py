@@ -58,8 +58,6 @@ def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
 class ReFTModel(PeftModel):
     """Edit the hidden states after the blocks; train R, W, b and the head."""
 
-    learning_rate = 1e-3
-
     def adapt(
         self, rank: int = 4, first: int = 4, last: int = 4, blocks: int | None = None
     ) -> None:

@@ -54,8 +54,8 @@ def fit_regression(
     labels: Sequence[int],
     groups: Sequence[str] | None,
     classes: int | None,
-) -> tuple[np.ndarray, np.ndarray, float, float | None]:
-    """W (C, V) and b (C,) of logistic regression on all texts, the chosen C and its loss.
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """W (C, V) and b (C,) of logistic regression on all texts, and the loss of the chosen penalty.
 
     `features` (n, V), dense or sparse; `classes` C, None: those that are in `labels`.
     """
@@ -68,7 +68,7 @@ def fit_regression(
         fitted = _fit(LogisticRegression(C=C, max_iter=1000), features, labels)
         rows = seen[-len(fitted.coef_) :]  # of two labels the second, where the first one's are 0
         weight[rows], bias[rows] = fitted.coef_, fitted.intercept_
-    return weight, bias, C, loss
+    return weight, bias, loss
 
 
 def _fit(classifier, features, labels):

@@ -65,8 +65,6 @@ class VeRALinear(AdaptedLinear):
 class VeRAModel(PeftModel):
     """Put a VeRALinear around the chosen matrices of the blocks; train b, d and the head."""
 
-    learning_rate = 1e-2
-
     def adapt(
         self,
         rank: int = 256,

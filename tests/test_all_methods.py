@@ -123,7 +123,6 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
         ("vera", {"targets": ("x",)}, "targets are"),
         ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
         ("reft", {"first": 0, "last": 0}, "expected one token or more"),
-        ("lora", {"b_rate": 0}, "b_rate is 0"),
         ("lora", {"alpha": float("inf")}, "alpha is inf; expected a finite number above 0"),
         ("lora", {"alpha": float("nan")}, "alpha is nan"),
         ("dora", {"alpha": float("inf")}, "alpha is inf"),

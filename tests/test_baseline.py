@@ -12,8 +12,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from boundary import BadInput
 from modeling import PROBE, choose_pooling, fit_probe, fit_tfidf
 from modeling.baseline import INVERSE_PENALTIES
+from modeling.regression import choose_penalty
 
-MIDDLE = INVERSE_PENALTIES[PROBE][4]
+PENALTIES = INVERSE_PENALTIES[PROBE]
+MIDDLE = PENALTIES[4]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def features(n, classes=2):
 def penalty_by_hand(z, labels, folds):
     """The C with the lowest mean loss over the folds, and that loss."""
     losses = {}
-    for C in INVERSE_PENALTIES[PROBE]:
+    for C in PENALTIES:
         classifiers = [
             LogisticRegression(C=C, max_iter=1000).fit(z[a], labels[a]) for a, _ in folds
         ]
@@ -61,9 +63,10 @@ def test_the_probe_has_the_lowest_mean_loss_over_five_folds_and_is_one_map_of_ra
     z = StandardScaler().fit_transform(x)
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
     best, loss = penalty_by_hand(z, labels, folds)
-    assert min(INVERSE_PENALTIES[PROBE]) < best < max(INVERSE_PENALTIES[PROBE])
+    assert min(PENALTIES) < best < max(PENALTIES)
+    assert best == choose_penalty(PENALTIES, z, labels, None)[0]
     probe = fit_probe(x, labels)
-    assert best == probe.C and probe.validation_loss == pytest.approx(loss, rel=1e-3)
+    assert probe.validation_loss == pytest.approx(loss, rel=1e-3)
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z)
     assert probe.log_probabilities(x).numpy() == pytest.approx(expected, abs=1e-6)
     logits = torch.from_numpy(x @ probe.weight.T + probe.bias)
@@ -79,7 +82,7 @@ def test_a_probe_of_more_features_than_texts_is_that_of_the_unrotated_features()
     probe = fit_probe(x.reshape(40, 3, 100), labels)  # as layers have them
     folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels))
     best, loss = penalty_by_hand(z, labels, folds)
-    assert best == probe.C
+    assert best == choose_penalty(PENALTIES, z, labels, None)[0]
     assert probe.validation_loss == pytest.approx(loss, rel=0.01)  # the solver's tolerance
     expected = LogisticRegression(C=best, max_iter=1000).fit(z, labels).predict_log_proba(z_new)
     assert probe.log_probabilities(new).numpy() == pytest.approx(expected, abs=0.03)
@@ -94,7 +97,8 @@ def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     x = features(len(labels))[0] + 0.4 * labels[:, None]
     probe = fit_probe(x, labels)
     if folds is None:
-        assert (probe.C, probe.validation_loss) == (MIDDLE, None)
+        assert choose_penalty(PENALTIES, x, labels, None) == (MIDDLE, None)
+        assert probe.validation_loss is None
         assert choose_pooling(np.stack([x, x], 1), labels) == "layers"
         return
     z = StandardScaler().fit_transform(x)
@@ -111,13 +115,14 @@ def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
     assert all({groups[i] for i in a}.isdisjoint({groups[i] for i in b}) for a, b in folds)
     best, loss = penalty_by_hand(z, labels, folds)
     probe = fit_probe(x, labels, groups)
-    assert best == probe.C and probe.validation_loss == pytest.approx(loss, rel=1e-3)
+    assert best == choose_penalty(PENALTIES, z, labels, groups)[0]
+    assert probe.validation_loss == pytest.approx(loss, rel=1e-3)
 
 
 def test_a_label_of_a_single_group_has_the_middle_penalty():
     x, labels = features(40)
     groups = ["one" if label else f"film {i}" for i, label in enumerate(labels)]
-    assert fit_probe(x, labels, groups).C == MIDDLE
+    assert choose_penalty(PENALTIES, x, labels, groups) == (MIDDLE, None)
 
 
 @pytest.mark.parametrize("seen", [(0, 2), (1, 2, 3), (2,)])

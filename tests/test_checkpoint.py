@@ -342,14 +342,10 @@ def in_json(file, **changes):
     return change
 
 
-def in_tensors(folder, change, name=TENSORS):
-    tensors = load_file(folder / name)
-    change(tensors)
-    save_file(tensors, folder / name, metadata={"format": "pt"})
-
-
 def other_pooler(base):
-    in_tensors(base, lambda t: t["bert.pooler.dense.bias"].add_(1), "model.safetensors")
+    tensors = load_file(base / "model.safetensors")
+    tensors["bert.pooler.dense.bias"].add_(1)
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
 
 
 def other_vocabulary(base):
@@ -364,10 +360,6 @@ def with_upper_case(base):
     in_json("tokenizer_config.json", do_lower_case=rules["normalizer"]["lowercase"])(base)
 
 
-def without(name):
-    return lambda folder: (folder / name).unlink()
-
-
 OTHER = "is not the encoder that .* was trained with: its config, tokenizer or weights differ"
 DAMAGED = "it is damaged, or written by another version: delete it"
 
@@ -376,9 +368,7 @@ DAMAGED = "it is damaged, or written by another version: delete it"
     ("damage", "line"),
     [
         (lambda f: (f / ABOUT).write_text("[]"), f"checkpoint.json cannot be read .*{DAMAGED}"),
-        (lambda f: edit(f, label_names=["a", "b", "c"]), "with 3 labels: see classifier"),
         (lambda f: edit(f, max_tokens=99), "MAX_TOKENS is 99, but .* has 18 positions"),
-        (lambda f: edit(f, max_tokens="x"), f"checkpoint.json cannot be read .*{DAMAGED}"),
         (lambda f: edit(f, method="lorra"), "the checkpoint .* cannot be read .*lorra"),
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "the checkpoint .* cannot be read .*rnk"),
         (lambda f: edit(f, base_model="/absent"), "/absent does not exist"),
@@ -386,11 +376,6 @@ DAMAGED = "it is damaged, or written by another version: delete it"
         (another(in_json("config.json", hidden_act="relu")), OTHER),
         (another(other_vocabulary), OTHER),
         (another(with_upper_case), OTHER),
-        (
-            lambda f: in_tensors(f, lambda tensors: tensors["classifier.bias"].fill_(torch.nan)),
-            "classifier.bias in .* has values that are not finite",
-        ),
-        (without("trained.safetensors"), f"trained.safetensors cannot be read .*{DAMAGED}"),
         (lambda f: (f / TENSORS).write_bytes(b"x" * 99), f"{TENSORS} cannot be read .*{DAMAGED}"),
     ],
 )
@@ -416,20 +401,11 @@ def test_an_encoder_that_computes_the_same_is_the_same(checkpoint, unchanged):
     assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / TENSORS).write_text("[]"),
-        lambda folder: (folder / VOCABULARY).write_text("[]"),
-        lambda folder: edit(folder, label_names=["a", "b", "c"]),
-        lambda folder: in_tensors(folder, lambda tensors: tensors.pop("bias")),
-        lambda folder: in_tensors(folder, lambda tensors: tensors["weight"].fill_(torch.inf)),
-    ],
-)
-def test_a_damaged_baseline_is_refused(baseline, damage):
+@pytest.mark.parametrize("name", [TENSORS, VOCABULARY])
+def test_a_damaged_file_of_a_baseline_is_named(baseline, name):
     folder = baseline("tfidf")
-    damage(folder)
-    with pytest.raises(BadInput, match=f"{TENSORS}.*{DAMAGED}"):
+    (folder / name).write_text("[]")
+    with pytest.raises(BadInput, match=f"{name} cannot be read .*{DAMAGED}"):
         load_finetuned(folder)
 
 
@@ -456,15 +432,12 @@ def test_a_tilde_is_the_users_folder(checkpoint, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda t: t.pop("classifier.weight"), "classifier.weight in the file is nothing, expec"),
-        (
-            lambda t: t.update(extra=torch.zeros(1)),
-            r"extra .* is \(1,\), expected nothing",
-        ),
-        (lambda t: t.update({"classifier.bias": torch.zeros(3)}), r"is \(3,\), expected \(2,\)"),
+        (lambda t: t.pop("classifier.weight"), r"see classifier.weight \(2, 8\)"),
+        (lambda t: t.update(extra=torch.zeros(1)), r"see extra \(1,\)"),
+        (lambda t: t.update({"classifier.bias": torch.zeros(3)}), r"see classifier.bias \(2,\)"),
     ],
 )
-def test_wrong_tensors_are_refused_and_nothing_is_loaded(change, line):
+def test_tensors_of_another_method_are_refused_and_none_is_loaded(change, line):
     model = trained("lora", tiny())
     tensors = {name: p.detach().clone() for name, p in model.trainable_parameters().items()}
     change(tensors)

@@ -89,7 +89,6 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
     lora, adapter, head, full = settings("--methods", *methods, *given).methods
     assert lora.hyperparameters == {
         **{"rank": 4, "alpha": 32, "dropout": 0.0, "targets": ("q",), "rslora": False},
-        **{"b_rate": 1.0},
         **{"blocks": 2, "learning_rate": (0.5, 1.0)},
     }
     assert lora.text == "lora(rank=4, targets=('q',))"
