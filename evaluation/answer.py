@@ -77,10 +77,10 @@ def advice(results: "Results") -> Advice:
     label, of_best = results.labels([method, best])
     simpler = order[: order.index(best)]
     other = method if method != best else max(simpler, key=values.get, default=None)
-    if other is None:
-        score = _score(results, method)
+    lead = other and _difference(results, best, other)
+    if lead is None:
+        score = _score(results, method) + _majority(results, method)
         return Advice(method, f"Use {label}: the simplest method, {name} {score}.")
-    lead = _difference(results, best, other)
     points = with_interval(lead["difference"], lead["low"], lead["high"], " points")
     if method == best:
         why = (
@@ -94,9 +94,19 @@ def advice(results: "Results") -> Advice:
         )
     if lead["p"] >= statistics.LEVEL and lead["difference"]:
         half = (lead["high"] - lead["low"]) / 2
-        needed = len(results.predictions.labels) * (half / lead["difference"]) ** 2
+        tested = np.isfinite(results.scores[results.metric].values[method][0]).sum()
+        needed = tested * (half / lead["difference"]) ** 2
         why += f": about {_about(needed)} tested texts would make such a lead significant"
-    return Advice(method, f"Use {label}: {why}.")
+    return Advice(method, f"Use {label}: {why}{_majority(results, method)}.")
+
+
+def _majority(results, method):
+    """What is said where a method is not shown to beat always saying the largest label."""
+    label, share = majority(results)
+    row = results.intervals.set_index("method").loc[method]
+    if not row["accuracy_low"] <= share:
+        return ""
+    return f". It is not shown to beat always saying “{label}”, which has {percent(share)} %"
 
 
 def _is_beaten(results, method, methods):
@@ -108,9 +118,10 @@ def _is_beaten(results, method, methods):
 
 
 def _difference(results, a, b):
-    """The difference of two methods, as a row of `statistics.compare`."""
+    """The difference of two methods, as a row of `statistics.compare`; None where none is made."""
     scores = results.scores[results.metric]
-    return statistics.compare([scores], [(a, b)], results.margin).iloc[0]
+    rows = statistics.compare([scores], [(a, b)], results.margin)
+    return None if rows.empty else rows.iloc[0]
 
 
 def _score(results, method):
@@ -161,6 +172,8 @@ def more_labels(results: "Results") -> list[str]:
         if whole not in finished or whole == part:
             continue
         gain = _difference(results, whole, part)
+        if gain is None:
+            continue
         points = with_interval(gain["difference"], gain["low"], gain["high"], " points")
         verdict = "these texts cannot tell whether more labels are worth it"
         if gain["low"] > 0:
@@ -268,9 +281,9 @@ def notes(results: "Results") -> list[str]:
 
 def referral_line(results: "Results", method: str) -> str:
     """The accuracies of `referral`, in words."""
-    kept = zip(SHARES, referral(results, method), strict=True)
-    steps = ", ".join(f"{share} %: {percent(accuracy)}" for share, accuracy in kept)
-    return f"Least confident texts to a person, accuracy on the others: {steps} %."
+    kept = zip(SHARES[1:], referral(results, method)[1:], strict=True)
+    steps = "; ".join(f"{share} %: {percent(accuracy)} %" for share, accuracy in kept)
+    return f"If a person takes the least certain texts, accuracy on the others: {steps}."
 
 
 def terminal(results: "Results") -> str:

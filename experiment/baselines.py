@@ -92,7 +92,11 @@ def save_final(queue: RunQueue) -> None:
         return
     if method.parts:
         save_combination(folder, method, [Path(part.file_name) for part in method.parts])
-    print(
-        f"{method.text}, trained on all texts: {folder}. New texts, from a file, are classified by"
-    )
-    print(f"  python -m modeling.predict {shlex.quote(str(folder))} FILE.csv")
+    trained = [part for part in method.parts or (method,) if not part.is_baseline]
+    share = f" ({queue.settings.validation_share:.0%} choose epoch and learning rate)"
+    print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")
+    print("New texts, from a file, are classified by")
+    is_here = Path.cwd() == hardware.PROGRAM
+    place = shlex.quote(str(folder if is_here else folder.resolve()))
+    start = "" if is_here else f"cd {shlex.quote(str(hardware.PROGRAM))} && "
+    print(f"  {start}python -m modeling.predict {place} FILE.csv")

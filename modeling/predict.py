@@ -5,7 +5,7 @@ r"""Classify the texts of a file by the classifier that a run has left.
 The file is .csv, .tsv, .json, .jsonl or .parquet, as in training. The texts are in the column that
 training had them in, or in --text-column. The output has the file's own columns, a label, and a
 probability_<label> for each label. Where the file has columns of these names, ours begin with
-predicted_. A text that the tokenizer makes no token of has an empty label.
+predicted_. An empty text has an empty label, and so has one that the tokenizer makes no token of.
 
 The output is UTF-8 CSV, whatever the file was. A spreadsheet runs a cell that begins with = + - @,
 a tab or a return as a formula, and texts may come from anyone. So such a cell, unless it is a
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -86,7 +87,9 @@ def predict_file(asked: argparse.Namespace) -> None:
     column = asked.text_column or about.text_column or "text"
     if column not in first:
         columns = ", ".join(map(repr, first))
-        raise BadInput(f"{asked.texts} has no column {column!r}; it has {columns}: --text-column")
+        raise BadInput(
+            f"{asked.texts} has no column {column!r}; it has {columns}; name it with --text-column"
+        )
     names = added_columns(list(first), about.label_names)
     total, empty = first.attrs["rows"], 0
     with output(asked.output) as file:  # before anything is computed
@@ -96,11 +99,16 @@ def predict_file(asked: argparse.Namespace) -> None:
         with progress(total) as advance:
             for chunk in chain([first], chunks):
                 texts = raw_texts(chunk[column], asked.texts)
-                empty += sum(not clean(text) for text in texts)
                 probabilities = classify.probabilities(texts, advance)
+                is_empty = torch.tensor([not clean(text) for text in texts])
+                probabilities[is_empty] = torch.nan  # training has left such texts out
+                empty += int(is_empty.sum())
                 table = labelled(chunk, classify, probabilities, names)
                 file.write(table.to_csv(index=False, header=chunk is first, lineterminator="\n"))
-    print(f"{total:,} texts: {asked.output}" + (f"; {empty:,} texts are empty" if empty else ""))
+    print(
+        f"{total:,} texts: {asked.output}"
+        + (f"; {empty:,} empty texts have no label" if empty else "")
+    )
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
 

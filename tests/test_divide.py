@@ -190,7 +190,6 @@ REFUSED = {  # the task, its folds, and what is said
     "a seed too many": (labelled(20, 20), 3, "no fold for seed 3: 3 folds have 0 to 2"),
     "one fold": (labelled(20, 20), 1, "1 folds cannot be made .*; give other --folds"),
     "more folds than texts": (labelled(20, 20), 50, "50 folds cannot be made"),
-    "a label in one text": (labelled(50, 50, 1), 5, "no training text .* label 'c'; add texts"),
     "fewer groups than folds": (
         labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10),
         5,
@@ -207,6 +206,14 @@ REFUSED = {  # the task, its folds, and what is said
         "no .* text of .*; .* --group-column than who",
     ),
 }
+
+
+def test_a_labels_only_text_is_left_out_and_the_others_are_divided(make):
+    task = make(labelled(50, 50, 1))
+    assert task.label_names == ["a", "b"] and len(task.rows) == 100
+    assert task.left_out["reason"].tolist() == ["the only text of its label"]
+    for seed in range(5):
+        check(task, task.divide(seed, folds=5))
 
 
 @pytest.mark.parametrize("name", REFUSED)

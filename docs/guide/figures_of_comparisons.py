@@ -135,7 +135,9 @@ def which_method() -> Figure:
     steps = ("Fit TF-IDF, the probe, and both together: seconds",)
     steps += ("Long texts? Raise MAX_TOKENS, and fit again",)
     steps += ("Train LoRA on the same folds,\nand add TF-IDF: lora+tfidf",)
-    steps += ("Is one ahead of the simpler ones by more\nthan a standard error, and by what matters?",)
+    steps += (
+        "Is one ahead of the simpler ones by more\nthan a standard error, and by what matters?",
+    )
     y = 3.7
     for i, words in enumerate(steps):
         box(axes, 2.5, y - 0.85 * i, Part(words, NONE, 4.2, 0.55))
