@@ -13,7 +13,7 @@ HEAD = """<!doctype html>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
+<title>{title} · peft-by-hand</title>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif }}

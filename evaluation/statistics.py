@@ -166,6 +166,9 @@ def _paired(scores, a, b):
 
 def _test(samples):
     designs = dict.fromkeys(sample.design for sample in samples)
+    plain = dict.fromkeys(design.removeprefix("groups of ") for design in designs)
+    if len(plain) < len(designs):  # some tasks have groups
+        designs = [design.replace("texts", "texts or groups of texts", 1) for design in plain]
     return "paired by text; of other " + " or ".join(designs)
 
 

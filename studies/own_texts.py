@@ -8,9 +8,8 @@ method is the mean accuracy of its five models on 500 texts that are not in the 
 films. The regret is how far the advised method's truth is below that of the best of these methods.
 FOLDER keeps what is finished, so that a stopped study goes on. It writes
 
-    docs/results/own_texts_samples.csv     a row for each sample and method
-    docs/results/own_texts.csv             a row for each task and number of texts
-    docs/results/own_texts.png             the regret of the advice, and of always taking one method
+    docs/results/own_texts.csv     a row for each sample and method
+    docs/results/own_texts.png     the regret of the advice, and of always taking one method
 """
 
 import argparse
@@ -170,9 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(path.name, flush=True)
         samples[task, texts, seed] = json.loads(path.read_text())
     table = table_of(samples)
-    table.to_csv(FIGURES / "own_texts_samples.csv", index=False, float_format="%.4g")
+    table.to_csv(FIGURES / "own_texts.csv", index=False, float_format="%.4g")
     rows = summary(table)
-    rows.to_csv(FIGURES / "own_texts.csv", index=False, float_format="%.4g")
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
     save(FIGURES / "own_texts.png", figure(rows), "Is the advice good?", subtitle)
     print(rows.to_string(index=False, float_format="{:.1f}".format))
