@@ -9,7 +9,7 @@ films. The regret is how far the advised method's truth is below that of the bes
 FOLDER keeps what is finished, so that a stopped study goes on. It writes
 
     docs/results/own_texts.csv     a row for each sample and method
-    docs/results/own_texts.png     the regret of the advice, and of always taking one method
+    docs/own_texts.png             the regret of the advice, and of always taking one method
 """
 
 import argparse
@@ -33,7 +33,7 @@ from studies.coverage import TASKS, draw, pool_of
 METHODS = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")
 FOLDS, LEFT_OUT = 5, 500
 SIZES = (300, 800)
-FIGURES = Path("docs/results")
+DOCS = Path("docs")
 ADVICE = "the advice"
 
 
@@ -169,10 +169,10 @@ def main(arguments: list[str] | None = None) -> None:
             print(path.name, flush=True)
         samples[task, texts, seed] = json.loads(path.read_text())
     table = table_of(samples)
-    table.to_csv(FIGURES / "own_texts.csv", index=False, float_format="%.4g")
+    table.to_csv(DOCS / "results" / "own_texts.csv", index=False, float_format="%.4g")
     rows = summary(table)
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
-    save(FIGURES / "own_texts.png", figure(rows), "Is the advice good?", subtitle)
+    save(DOCS / "own_texts.png", figure(rows), "Is the advice good?", subtitle)
     print(rows.to_string(index=False, float_format="{:.1f}".format))
 
 
