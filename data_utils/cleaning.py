@@ -72,14 +72,21 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     return why
 
 
+def alike_labels(labels: pd.Series) -> list[str]:
+    """A warning for each few labels that a slip of the keyboard may have made of one."""
+    alike = {}
+    for label in sorted_names(labels.dropna()):
+        alike.setdefault("".join(label.split()).casefold(), []).append(repr(label))
+    return [
+        f"the labels {' and '.join(names)} differ by space or case only: are they one label?"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
 def label_warnings(labels: pd.Series) -> list[str]:
     """What in the labels spoils a comparison."""
-    counts, lines, alike = labels.value_counts()[sorted_names(labels)], [], {}
-    for label in counts.index:
-        alike.setdefault("".join(label.split()).casefold(), []).append(repr(label))
-    for names in alike.values():
-        line = f"the labels {' and '.join(names)} differ by space or case only: are they one label?"
-        lines += [line] if len(names) > 1 else []
+    counts, lines = labels.value_counts()[sorted_names(labels)], []
     rare = [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]
     if rare:
         line = f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"

@@ -12,7 +12,15 @@ import pandas as pd
 from boundary import BadInput, expanded, reading
 
 from .bundled import TASKS, read_task
-from .cleaning import clean, label_warnings, raw_texts, reasons, sorted_names, text_labels
+from .cleaning import (
+    alike_labels,
+    clean,
+    label_warnings,
+    raw_texts,
+    reasons,
+    sorted_names,
+    text_labels,
+)
 from .columns import choose_columns, group_warnings, is_missing, some
 from .files import READERS, read_frame
 from .task import Task
@@ -43,10 +51,12 @@ def load_task(
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
     warnings = [] if group else group_warnings(frames["train"], columns)
-    rows, left_out = _kept(_joined(frames, columns, name, notes), group, name, notes)
+    rows = _joined(frames, columns, name, notes)
+    alike = alike_labels(rows["label"])
+    rows, left_out = _kept(rows, group, name, notes)
     if doubted := sum(left_out["reason"] == "a text with two labels"):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
-    warnings += label_warnings(rows["label"])
+    warnings += alike + label_warnings(rows["label"])
     counts = [f"{label!r} {count:,}" for label, count in rows["label"].value_counts().items()]
     notes.insert(0, f"{len(rows):,} texts; labels {some(counts, 10)}")
     if group:
