@@ -26,7 +26,14 @@ def test_a_notebook_has_a_cell_for_each_block_outside_the_folded_answer(chapter)
     cells = [cell for cell in notebook_of(text).cells if cell.cell_type == "code"]
     found = [(cell.source, "".join(out.text for out in cell.outputs)) for cell in cells]
     assert found == [(NOTEBOOKS["SETUP"], ""), *blocks_of(before)]
-    assert notebook_of(text).cells[-1].source.endswith(answer.strip())
+    assert notebook_of(text).cells[-1].source.endswith(NOTEBOOKS["with_dollars"](answer).strip())
+
+
+def test_formulas_have_the_dollar_signs_that_jupyter_reads():
+    with_dollars = NOTEBOOKS["with_dollars"]
+    assert with_dollars("so $`r\\,d`$ is\n\n```math\nh = W\\,x\n```\n") == (
+        "so $r\\,d$ is\n\n$$h = W\\,x$$\n"
+    )
 
 
 def test_there_is_no_notebook_without_a_chapter():
