@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ COMMANDS = sorted(
     for path in RESULTS.glob("*/experiment.json")
     if "finetuning.py" in path.read_text()  # not a study of another program
 )
+with tarfile.open(RESULTS / "others.tar.xz") as archive:
+    names = [Path(name) for name in archive.getnames()]
+COMMANDS += sorted(path.parent.name for path in names if path.name == "experiment.json")
 
 
 def settings(*arguments):
@@ -183,12 +187,14 @@ def test_a_constant_that_was_misspelt_or_deleted_is_named(name, words):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_committed_command_gives_the_constants_beside_it(command):
-    about = json.loads((RESULTS / command / "experiment.json").read_text())
-    _, program, *arguments = shlex.split(about["command"])
+def test_every_committed_command_gives_the_constants_beside_it(command, evidence):
+    about = json.loads((evidence(command) / "experiment.json").read_text())
+    commands = about["command"].split(" && ")
+    _, program, *arguments = shlex.split(commands[-1])
     given = parse(vars(finetuning), arguments).constants()
     assert program.endswith("finetuning.py") and arguments[0] == "--preset"
-    expected = {k: v for k, v in about["constants"].items() if k in given}
+    both = ("methods", "seeds") if len(commands) > 1 else ()  # those of all commands
+    expected = {k: v for k, v in about["constants"].items() if k in given and k not in both}
     rates = expected["learning_rates"]
     given["learning_rates"] = {name: given["learning_rates"][name] for name in rates}
     assert {k: given[k] for k in expected} == expected
