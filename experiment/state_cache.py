@@ -134,11 +134,7 @@ class Outputs:
     def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
         """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
         and pooled vectors (N, R, d); on the device."""
-        with reading(f"the cached output in {self.store.folder}", "start the command again"):
-            return self._batch([self.places[row] for row in rows.tolist()], device, pinned)
-
-    def _batch(self, places, device, pinned):
-        store = self.store
+        places, store = [self.places[row] for row in rows.tolist()], self.store
         d, R, hidden = store.width, store.pooled, None
         pooled = torch.empty((len(places), R, d), pin_memory=pinned)
         for vectors, place in zip(pooled, places, strict=True):

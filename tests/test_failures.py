@@ -151,7 +151,7 @@ def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeyp
     monkeypatch.setattr(finetuning, "train", train)
     assert finetuning.main(arguments("one", "--methods", "head", "--blocks", "1")) == 1
     line = capsys.readouterr().err
-    assert "the cached output in" in line and "cannot be read (FileNotFoundError" in line
+    assert "cannot be read (FileNotFoundError" in line and "it is then computed anew" in line
 
 
 def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(
