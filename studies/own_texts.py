@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(path.name, flush=True)
         samples[task, texts, seed] = json.loads(path.read_text())
     table = table_of(samples)
-    table.to_csv(DOCS / "results" / "own_texts.csv", index=False, float_format="%.4g")
+    table.to_csv(DOCS / "results" / "own_texts.csv", index=False, float_format="%.6g")
     rows = summary(table)
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
     save(DOCS / "own_texts.png", figure(rows), "Is the advice good?", subtitle)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from modeling import METHODS
+from studies import own_texts
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -19,7 +20,7 @@ OTHER_THAN_PROSE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 # Tables of numbers that stand in no file; tests compute them, here and in tests/test_evidence.py.
-COMPUTED = r"^\| 300 labels, minus LoRA .*?(?=\n\n)"
+COMPUTED = r"^\| 300 labels, minus LoRA .*?(?=\n\n)|^\*\*Is the advice good\?.*?(?=\n\n)"
 FINDINGS, README = "docs/findings.md", "README.md"
 
 
@@ -187,6 +188,16 @@ def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():
         m: " / ".join(f"{sizes.loc[(m, e), 'checkpoint_mb']:.2g}" for e in encoders)
         for m in METHODS
     }
+
+
+def test_the_regret_of_the_advice_is_that_of_its_samples():
+    (row,) = own_texts.summary(pd.read_csv(RESULTS / "own_texts.csv")).to_dict("records")
+    part = " ".join(text_of("docs/your-own.md").partition("**Is the advice good?**")[2].split())
+    assert part.startswith(
+        f"In {row['samples']} samples of {row['texts']} sentences of Rotten Tomatoes it was "
+        f"{row['regret']:.1f} points below the best method"
+    )
+    assert f"{row['worst_regret']:.1f} at worst. Always LoRA was {row['regret_lora']:.1f}" in part
 
 
 # ---------------------------------------------------------------------------- sizes and words
