@@ -60,7 +60,10 @@ BAD = {
         "is left (20 × a text with two labels); add others",
     ),
     "train lacks a label": (
-        folder_of(train=ROWS[:40], test=pd.concat([ROWS[40:], ROWS[:1].assign(text="x", label=2)])),
+        folder_of(
+            train=ROWS[:40],
+            test=pd.concat([ROWS[40:], ROWS[:2].assign(text=["x", "y"], label=2)]),
+        ),
         "has the label '2'; add texts with it, or drop the label",
     ),
     "splits of other columns": (
