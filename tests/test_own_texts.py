@@ -70,6 +70,15 @@ def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tick
         )
 
 
+def test_a_combination_costs_what_its_parts_cost_their_frozen_blocks_too(tickets):
+    runs = pd.read_csv(tickets[0] / "tickets" / "runs.csv").set_index(["method", "seed"])
+    costs = runs[["training_seconds", "shared_seconds"]].fillna(0)
+    for seed in range(5):
+        parts = costs.loc[("lora", seed)] + costs.loc[("tfidf", seed)]
+        assert parts["shared_seconds"] > 0
+        np.testing.assert_allclose(costs.loc[("lora+tfidf", seed)], parts)
+
+
 @pytest.mark.parametrize("method", ["probe", "lora+tfidf"])
 def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
     method, tickets, tmp_path, capsys
