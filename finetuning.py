@@ -23,11 +23,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-import hardware
 from data_utils import Split, training_batches
 from evaluation.metrics import scores
-from experiment import Data, Presets, Run, Settings, State, run_experiment, training_facts
-from modeling import PeftModel, save_checkpoint
+from experiment import Presets, Run, Settings, State, run_experiment
+from modeling import PeftModel
 from modeling.inference import logits_of, predict
 
 # A constant has one value, or one for each preset.
@@ -144,28 +143,29 @@ def optimizer_and_schedule(model: PeftModel, steps: int, settings: Settings, rat
 # ---------------------------------------------------------------------------- training
 
 
-def train(state: State, splits: dict[str, Split], settings: Settings, run: Run) -> None:
-    """Train `state.model` on splits["train"], at one learning rate.
+def train(
+    model: PeftModel, splits: dict[str, Split], rate: float, settings: Settings, run: Run
+) -> None:
+    """Train on splits["train"] at one learning rate.
 
     The validation loss is measured `evaluations_per_epoch` times an epoch; `run` keeps the weights
     of the lowest one, and what a killed run resumes from. Raises `FloatingPointError` where a loss
     is not finite.
     """
+    lengths = splits["train"].lengths
+    per_epoch = math.ceil(len(lengths) / settings.batch_size)
+    steps = settings.epochs * per_epoch
+    state = State(model, rate, *optimizer_and_schedule(model, steps, settings, rate))
     run.resume(state)
-    per_epoch = math.ceil(len(splits["train"]) / settings.batch_size)
     done = len(state.evaluations())
-    bar = tqdm(
-        total=settings.epochs * per_epoch, desc=run.folder.name, unit="step", disable=run.quiet
-    )
+    bar = tqdm(total=steps, desc=run.folder.name, unit="step", disable=None)
     bar.update(state.steps_done())
-    for batches in islice(
-        parts_of_training(splits["train"].lengths, settings, run.seed), done, None
-    ):
+    for batches in islice(parts_of_training(lengths, settings, run.seed), done, None):
         if state.steps_since_best() >= settings.patience * per_epoch:
             break
         row = train_part(state, splits["train"], batches, settings, bar)
         with state.evaluation:
-            measured = evaluate(state.model, splits["validation"], settings)[0]
+            measured = evaluate(model, splits["validation"], settings)[0]
         state.history.append(row | {f"validation_{k}": value for k, value in measured.items()})
         run.save(state)
         bar.set_postfix(validation_loss=f"{measured['loss']:.3f}")
@@ -217,57 +217,10 @@ def evaluate(model: PeftModel, split: Split, settings: Settings) -> tuple[dict, 
     return scores(split.labels.cpu().numpy(), logits.numpy()), logits
 
 
-# ---------------------------------------------------------------------------- one run
-
-
-def fine_tune(run: Run, data: Data, settings: Settings) -> None:
-    """One run: trained once at each candidate learning rate, the best of all kept, and tested."""
-    for rate in run.rates():
-        state = start(run, data, settings, rate)
-        model, splits = state.model, data.splits(run)
-        splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
-        hardware.reset_peak_memory(data.device)  # computing those outputs is no part of the peak
-        try:
-            train(state, splits, settings_for(model, settings), run)
-        except FloatingPointError as error:
-            run.leave_out(state, error)
-    run.load_best(state)
-    facts, logits = training_facts(state, run, splits), {}
-    for name in ("train", "test"):
-        if len(splits[name]):  # a model for new texts has no test
-            with state.evaluation:
-                measured, logits[name] = evaluate(model, splits[name], settings)
-            facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
-    facts["evaluation_seconds"] = state.evaluation.seconds
-    save_checkpoint(model, run.folder, data.checkpoint)
-    run.finish(facts, splits["test"], logits.get("test"))
-
-
-def start(run: Run, data: Data, settings: Settings, rate: float) -> State:
-    """The model, new, and what will train it."""
-    pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
-    torch.manual_seed(run.seed)
-    model = data.build(run.method, pooling)
-    epochs, texts = settings_for(model, settings).epochs, len(data.division(run).train)
-    steps = epochs * math.ceil(texts / settings.batch_size)
-    optimizer, schedule = optimizer_and_schedule(model, steps, settings, rate)
-    # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
-    is_float16 = hardware.compute_type(data.device) is torch.float16
-    scaler = torch.amp.GradScaler(data.device.type, enabled=is_float16)
-    clocks = hardware.Clock(data.device), hardware.Clock(data.device)
-    return State(model, rate, optimizer, schedule, scaler, *clocks)
-
-
-def settings_for(model: PeftModel, settings: Settings) -> Settings:
-    """With more epochs for what trains the head alone, so that it converges as a probe does."""
-    if not model.trains_head_alone:
-        return settings
-    return settings.model_copy(update={"epochs": settings.epochs * settings.head_epochs_factor})
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
-    return run_experiment(globals(), sys.argv[1:] if arguments is None else arguments, fine_tune)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return run_experiment(globals(), arguments, train, evaluate)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """What run.json says of one run: written and read by one class, and a row of runs.csv.
 
-A run with a record is complete, or has failed. Fields that a run has no value for are null: a
+A run that has begun has a record. Fields that a run has no value for are null: a
 baseline has no epochs. `depends_on` holds all that the run's numbers depend on; `what_differs`
 is the one function that compares it, so that runs that differ never share a folder or a page.
 """
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boundary import reading, write
 
-ABOUT = "experiment.json"
+ABOUT, RECORD = "experiment.json", "run.json"
 DAMAGED = "it is damaged, or written by another version: delete it"
 
 
@@ -30,7 +29,7 @@ class RunRecord(BaseModel):
     name: str  # "lora"
     baseline: bool  # without training by gradients
     seed: int
-    status: str = Field(pattern=r"^(finished$|failed: )")
+    status: str = Field(pattern=r"^(finished$|unfinished$|failed: )")
     started: str | None = None  # UTC, ISO 8601
     code: str | None = None  # the git commit, with "+" where files differ from it
     device: str
@@ -64,6 +63,11 @@ class RunRecord(BaseModel):
         return self.status == "finished"
 
     @property
+    def has_failed(self) -> bool:
+        """Whether something stopped it, other than a kill."""
+        return self.status.startswith("failed: ")
+
+    @property
     def is_rate_at_edge(self) -> bool:
         """Whether the chosen learning rate is the lowest or the highest of several tried."""
         tried = [float(rate) for rate in self.rates_tried]
@@ -74,6 +78,12 @@ class RunRecord(BaseModel):
         """Read run.json. Raises `BadInput` that names the file and the field."""
         with reading(str(path), "delete its folder to make that run anew"):
             return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def of(cls, folder: Path) -> "RunRecord | None":
+        """That of the run in a folder, if there is one."""
+        path = folder / RECORD
+        return cls.read(path) if path.exists() else None
 
     def write(self, path: Path) -> None:
         """Write run.json, whole or not at all."""
@@ -103,25 +113,20 @@ def what_differs(earlier: dict[str, Any], current: dict[str, Any]) -> list[str]:
     return lines
 
 
-def folders_named(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The folders in `folder` that have one of these names, and are no links to others."""
-    folders = folder.iterdir() if folder.is_dir() else ()
-    folders = {path.name: path for path in folders if path.is_dir() and not path.is_symlink()}
-    return [folders[name] for name in names if name in folders]
-
-
 def run_folders(folder: Path) -> list[Path]:
     """The folders of the runs that experiment.json in `folder` lists, as far as they are there.
 
-    A user's copy is none of them. Raises `BadInput` where experiment.json is damaged.
+    A user's copy is none of them, nor is a link. Raises `BadInput` where experiment.json is
+    damaged.
     """
     path = folder / ABOUT
     if not path.exists():
         return []
     with reading(str(path), DAMAGED):
-        return folders_named(folder, json.loads(path.read_text(encoding="utf-8")).get("runs", []))
+        paths = [folder / name for name in json.loads(path.read_text("utf-8")).get("runs", [])]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
 def record_files(folder: Path) -> list[Path]:
     """The run.json of each run in `folder` that has one."""
-    return [path for run in run_folders(folder) if (path := run / "run.json").exists()]
+    return [path for run in run_folders(folder) if (path := run / RECORD).exists()]

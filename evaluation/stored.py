@@ -137,6 +137,7 @@ def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
     methods = experiment["constants"].get("methods", [])
     place = {method: i for i, method in enumerate(methods)}
     runs = [(path.parent, RunRecord.read(path)) for path in record_files(folder)]
+    runs = [(folder, run) for folder, run in runs if run.is_finished or run.has_failed]
     runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
     return dict(runs)
 

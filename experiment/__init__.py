@@ -1,7 +1,7 @@
 """What stands around the training loop: settings, data and encoder, runs and their folders."""
 
 from .data import Data
-from .runs import Run, training_facts
+from .runs import Run
 from .settings import Presets, Settings, parse
 from .setup import run_experiment
 from .training_state import State

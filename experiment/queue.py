@@ -5,9 +5,11 @@ by a lock of its own while it is at work; the last process to end writes the pag
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,17 @@ from filelock import FileLock
 
 import hardware
 from boundary import BadInput, clear, reading, write, writing
-from evaluation import plots
 from modeling import Method
 from modeling.checkpoint import ABOUT as CHECKPOINT
 from modeling.checkpoint import read_about
-from records import ABOUT, DAMAGED, RunRecord, folders_named, run_folders, what_differs
+from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
 
 from .data import Data
-from .runs import LOCK, OUTPUTS, RECORD, STATE, Run, held, utc
+from .runs import LOCK, STATE, Run, held, utc
 from .settings import Settings
-from .training_state import read_state
 
-# Written beside the runs' folders.
-FILES = ("runs.csv", "history.csv", "misclassified.csv", "left_out.csv", "answer.csv")
-FILES += ("report.md", "report.html", *plots.FILES)
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
-OTHERWISE = "choose another EXPERIMENT name, or start over with --fresh"
+EARLIER = "earlier-"  # and a number: folders of what --fresh has set aside
 
 
 class RunQueue:
@@ -111,9 +108,11 @@ class RunQueue:
             for run, before in left.items():
                 with ExitStack() as stack:
                     with self.locked():
-                        free = stack.enter_context(held(run.folder / LOCK))
-                        if free := free and run.record() in (before, None):
-                            self.check()  # other processes may have other constants
+                        self.check()  # other processes may have other constants
+                        now = run.record()
+                        is_left = now is None or now == before or now.status == "unfinished"
+                        if free := stack.enter_context(held(run.folder / LOCK)) and is_left:
+                            run.begin()
                     if free:
                         taken.append(run)
                         yield run
@@ -122,90 +121,74 @@ class RunQueue:
     # ------------------------------------------------------------------------ the folder
 
     def open(self) -> None:
-        """Start the experiment in its folder, or resume it; --fresh deletes what it left before.
+        """Start the experiment in its folder, or resume it; --fresh sets aside what is there.
 
-        With --final it deletes the earlier final model alone.
-        Raises `BadInput` where the folder is not an experiment's, or has runs that differ, and
-        where --fresh would delete what another process is at work on.
+        Raises `BadInput` where the folder has runs that differ, and where --fresh would move what
+        another process is at work on.
         """
-        replaces_final = self.settings.fresh and self.settings.final
         with self.locked(), writing(self.folder, OTHER):
-            if not (self.folder / ABOUT).exists():
-                self._refuse_what_is_no_experiment()
-            elif self.settings.fresh and not replaces_final:
-                self._delete(run_folders(self.folder))
-                _remove(self.folder, *FILES, ABOUT)
-            replaced = ["final"] if replaces_final else []
-            folders = [path for path in run_folders(self.folder) if path.name not in replaced]
-            is_begun = any(map(_counts, folders)) or bool(at_work(folders))
-            if is_begun:
-                self._check_shared()
-            if replaces_final:
-                self._delete(self._final_folders())
-            self._check_runs()
-            write(self.folder / ABOUT, json.dumps(self.about(is_begun), indent=2) + "\n")
+            if self.settings.fresh:
+                self._set_aside()
+            self.check()
+            write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
             clear(self.folder)
             for run in self.runs:
                 if run.is_finished:
                     run.tidy()  # it may have been killed before
 
-    def check(self) -> None:
-        """Raise `BadInput` where the folder's experiment depends on something else than this one.
+    def check(self, with_final: bool = True) -> None:
+        """Raise `BadInput` where a run that is there depends on something else than this start's.
 
-        What failed may be tried otherwise: the last to open the folder says what it depends on.
+        What failed may be tried otherwise.
         """
-        self._check_shared()
-        self._check_runs()
-
-    def _check_shared(self):
-        """Raise where what all runs share differs."""
-        if earlier := self.earlier():
-            self._compare(self.folder, earlier["depends_on"], self.shared)
-
-    def _check_runs(self):
-        """The same of each run that is there of this start's methods, whatever its seed."""
+        runs = {run.folder: run for run in [*self.runs, *self.combinations]}
+        of_methods = {run.method.text: run.depends_on for run in runs.values()}  # for all seeds
+        for folder, record in self.begun().items():
+            if self.folder / "final" in (folder, folder.parent) and not with_final:
+                continue
+            expected = of_methods.get(record.method, record.depends_on | self.shared)
+            expected = runs[folder].depends_on if folder in runs else expected
+            self._compare(folder, record.depends_on, expected)
         final, asked = self.folder / "final", self.settings.final
-        if asked and (final / CHECKPOINT).exists():
+        if asked and with_final and (final / CHECKPOINT).exists():
             earlier, current = read_about(final).method, asked.text if asked.parts else asked.name
             self._compare(final, {"method": earlier}, {"method": current})
-        runs = [*self.runs, *self.combinations]
-        by_method = {run.method.file_name: run.depends_on for run in runs}  # the same for all seeds
-        folders = {path: path.name.rpartition("-seed")[0] for path in run_folders(self.folder)}
-        if asked:
-            folders = {run.folder: run.method.file_name for run in runs}
-        for folder, method in folders.items():
-            if method in by_method and _counts(folder):
-                self._compare(folder, _depends_on(folder), by_method[method])
+
+    def begun(self) -> dict[Path, RunRecord]:
+        """The runs there that no others may be mixed with: finished, at work, or to be resumed."""
+        records, folders = {}, [*run_folders(self.folder), *(run.folder for run in self.runs)]
+        for folder in folders:
+            record = RunRecord.of(folder)
+            if record is None or record.has_failed:
+                continue
+            if record.is_finished or (folder / STATE).exists() or is_held(folder / LOCK):
+                records[folder] = record
+        return records
 
     def _compare(self, folder, earlier, current):
         if differences := what_differs(earlier, current):
-            is_final = self.settings.final and folder != self.folder
-            remedy = "give --fresh to replace it" if is_final else OTHERWISE
-            raise BadInput(f"{folder} has {differences[0]}; {remedy}")
+            is_final = self.settings.final and "final" in folder.relative_to(self.folder).parts
+            name = "replace it" if is_final else "choose another EXPERIMENT name, or start over"
+            raise BadInput(f"{folder} has {differences[0]}; {name} with --fresh")
 
-    def _refuse_what_is_no_experiment(self):
-        names = [path.name for path in self.folder.iterdir() if path.name in (*FILES, "final")]
-        names += [path.parent.name for path in self.folder.glob(f"*/{RECORD}")]
-        if names:
-            raise BadInput(f"{self.folder} has {names[0]} and no {ABOUT}: no experiment; {OTHER}")
-
-    def _final_folders(self):
-        """The folder "final", after those of a combination's parts that are in it."""
-        for final in folders_named(self.folder, ["final"]):
-            names = {run.folder.name for run in self.runs}
-            names.update(read_about(final).parts if (final / CHECKPOINT).exists() else [])
-            return [*folders_named(final, names), final]
-        return []
-
-    def _delete(self, folders):
-        """Delete what runs have left in their folders, by name."""
-        if busy := at_work(folders):
+    def _set_aside(self):
+        """Move what earlier starts have left to earlier-1, earlier-2 ...; the final model alone."""
+        if busy := at_work(self.folder):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
-        for folder in folders:
-            _remove(folder, *OUTPUTS, STATE, LOCK)
-            if not any(folder.iterdir()):  # else it holds something of the user's
-                folder.rmdir()
+        if not (self.folder / ABOUT).exists() and not self.begun():
+            return  # nothing there is an experiment's
+        if self.settings.final:
+            self.check(with_final=False)
+        everything = os.listdir(self.folder)
+        number = next(n for n in count(1) if f"{EARLIER}{n}" not in everything)
+        names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
+        if self.settings.final:
+            names = [name for name in names if name == "final"]
+        for name in sorted(names, key=ABOUT.__eq__):  # experiment.json last: it lists the others
+            aside = self.folder / f"{EARLIER}{number}"
+            aside.mkdir(exist_ok=True)
+            os.replace(self.folder / name, aside / name)
 
     # ------------------------------------------------------------------------ experiment.json
 
@@ -216,21 +199,20 @@ class RunQueue:
             return {}
         with reading(str(path), DAMAGED):
             about = json.loads(path.read_text(encoding="utf-8"))
-            about["constants"]["methods"], about["depends_on"]  # both are needed
+            about["constants"]["methods"], about["runs"]  # both are needed
             return about
 
-    def about(self, is_begun: bool) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """What experiment.json will say: also of the runs of earlier starts, if there are any."""
         settings, constants = self.settings, self.settings.constants()
-        earlier = self.earlier()
-        if settings.final and is_begun:
+        earlier = self.earlier() if self.begun() else {}
+        if settings.final and earlier:
             return earlier
         runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
-        about |= {"digests": self.data.digests, "depends_on": self.shared}
-        about |= {"command": settings.command, "runs": runs}
-        if is_begun:
+        about |= {"digests": self.data.digests, "command": settings.command, "runs": runs}
+        if earlier:
             for name in ("methods", "seeds"):
                 constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
@@ -239,35 +221,17 @@ class RunQueue:
         return about | hardware.environment(self.data.device)
 
 
-def at_work(folders: Iterable[Path]) -> list[str]:
-    """The names of the runs that another process holds."""
-    names = []
-    for folder in folders:
-        with held(folder / LOCK) as free:
-            if not free:
-                names.append(folder.name)
-    return names
+def is_held(lock: Path) -> bool:
+    """Whether another process holds a run."""
+    with held(lock) as free:
+        return not free
 
 
-def _counts(folder):
-    """Whether a run's folder holds what must not be mixed with others: no failure does."""
-    if (folder / RECORD).exists():
-        return RunRecord.read(folder / RECORD).is_finished
-    return (folder / STATE).exists()
-
-
-def _depends_on(folder):
-    """What the finished or unfinished run in a folder depends on."""
-    if (folder / RECORD).exists():
-        return RunRecord.read(folder / RECORD).depends_on
-    return read_state(folder / STATE)["depends_on"]
+def at_work(folder: Path) -> list[str]:
+    """The names of an experiment's runs that other processes hold."""
+    locks = [*folder.glob(f"*/{LOCK}"), *folder.glob(f"final/*/{LOCK}")]
+    return [lock.parent.name for lock in sorted(locks) if is_held(lock)]
 
 
 def _union(before, now):
     return before + [each for each in now if each not in before]
-
-
-def _remove(folder, *names):
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    clear(folder)

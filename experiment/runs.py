@@ -1,8 +1,7 @@
 """A run: one method with one seed, in a folder that one process at a time may hold.
 
-docs/your-own.md lists its files. An unfinished run also has its state, in unfinished.pt.
-No file is written by two processes, so any number of them may work on one experiment. The lock is
-the operating system's: a crash gives it back.
+docs/your-own.md lists its files. An unfinished run also has its state, in unfinished.pt. The lock
+is the operating system's: a crash gives it back.
 """
 
 import os
@@ -25,17 +24,14 @@ from tqdm import tqdm
 import hardware
 from boundary import BadInput, clear, replacing, write, writing
 from data_utils import Split
-from modeling import Method
-from modeling.checkpoint import ABOUT, TENSORS, WORDS, load_trained, save_trained
-from records import RunRecord, what_differs
+from modeling import Method, PeftModel
+from modeling.checkpoint import TENSORS, load_trained, save_trained
+from records import RECORD, RunRecord, what_differs
 
-from . import processes
 from .training_state import State, best, read_state
 
-RECORD, STATE, LOCK = "run.json", "unfinished.pt", ".lock"
+STATE, LOCK = "unfinished.pt", ".lock"
 CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in training
-OUTPUTS = (RECORD, CANDIDATE, "history.csv", "predictions.csv", TENSORS, WORDS, ABOUT)
-OUTPUTS += ("steps.csv",)  # of earlier versions
 
 
 @contextmanager
@@ -71,12 +67,12 @@ class Run:
     has_failed: bool = False  # in this process, whether or not that could be written
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
-    quiet: bool | None = field(default_factory=processes.quiet)  # disables its progress bar
+    saved: dict[str, Any] = field(default_factory=dict)  # what an earlier start has left
+    state: State | None = None  # in training
 
     def record(self) -> RunRecord | None:
-        """What run.json says; None without one: the run is unfinished."""
-        path = self.folder / RECORD
-        return RunRecord.read(path) if path.exists() else None
+        """What run.json says; None without one: the run was never begun."""
+        return RunRecord.of(self.folder)
 
     @property
     def is_finished(self) -> bool:
@@ -86,38 +82,40 @@ class Run:
 
     # ------------------------------------------------------------------------ while it trains
 
+    def begin(self) -> None:
+        """Say in run.json that the run is unfinished, and what it depends on.
+
+        What an earlier start has left is resumed if it depends on the same.
+        """
+        earlier, self.start, self.started = self.record(), time.perf_counter(), utc()
+        if earlier is None or what_differs(earlier.depends_on, self.depends_on):
+            self.start_over()
+        elif (self.folder / STATE).exists():
+            self.started = earlier.started
+        self._write_record("unfinished", {})
+
     def rates(self) -> Iterator[float]:
         """The candidate learning rates that are left to try, the interrupted one first.
 
         After each, its tensors are kept if its lowest validation loss is the lowest so far.
         """
-        left = list(self.method.learning_rates)
-        if saved := self.unfinished():
-            self.history, self.seconds = saved["history"], saved["seconds"]
-            self.started = saved["started"]
-            left = left[left.index(saved["learning_rate"]) :]
+        left, path = list(self.method.learning_rates), self.folder / STATE
+        if path.exists():
+            self.saved = read_state(path)
+            self.history, self.seconds = self.saved["history"], self.saved["seconds"]
+            left = left[left.index(self.saved["learning_rate"]) :]
         for rate in left:
             yield rate
             tensors = self.folder / CANDIDATE
             if self.history and best(self.history)["learning_rate"] == rate and tensors.exists():
                 os.replace(tensors, self.folder / TENSORS)
 
-    def unfinished(self) -> dict[str, Any]:
-        """What `save` wrote last; empty where there is nothing that can be resumed.
-
-        What has failed with other constants is none. Raises `BadInput` where it is damaged.
-        """
-        path = self.folder / STATE
-        saved = read_state(path) if path.exists() else {}
-        return saved if saved and not what_differs(saved["depends_on"], self.depends_on) else {}
-
     def resume(self, state: State) -> None:
         """Bring `state` to the run's last evaluation, of an earlier start or learning rate."""
-        state.history = self.history
+        self.state, state.history = state, self.history
         state.training.seconds, state.evaluation.seconds = self.seconds
-        saved = self.unfinished()
-        if saved.get("learning_rate") == state.learning_rate:
-            state.load_state_dict(saved)
+        if self.saved.get("learning_rate") == state.learning_rate:
+            state.load_state_dict(self.saved)
 
     def save(self, state: State) -> None:
         """Write what is known after an evaluation, and the trained tensors if they are the best."""
@@ -125,31 +123,29 @@ class Run:
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         if state.is_best():
             save_trained(state.model, self.folder / CANDIDATE)
-        more = {"depends_on": self.depends_on, "started": self.started}
         with replacing(self.folder / STATE) as part:
-            torch.save(state.state_dict() | more, part)
-        self.delete(RECORD)  # of an earlier failure
+            torch.save(state.state_dict(), part)
 
-    def leave_out(self, state: State, error: FloatingPointError) -> None:
+    def leave_out(self, rate: float, error: FloatingPointError) -> None:
         """Forget a learning rate at which numbers were not finite; its seconds stay."""
-        rate = state.learning_rate
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
-        self.seconds = state.training.seconds, state.evaluation.seconds
+        if self.state:
+            self.seconds = self.state.training.seconds, self.state.evaluation.seconds
 
     def start_over(self) -> None:
         """Forget what its training has come to."""
         self.history, self.seconds = [], (0.0, 0.0)
         self.delete(STATE, CANDIDATE, TENSORS)
 
-    def load_best(self, state: State) -> None:
+    def load_best(self, model: PeftModel) -> None:
         """Put the tensors of the lowest validation loss into the model.
 
         Raises `FloatingPointError` where no evaluation at any learning rate was finite.
         """
-        if not state.history:
+        if not self.history:
             raise FloatingPointError("the loss is not finite at any learning rate")
-        load_trained(state.model, self.folder / TENSORS)
+        load_trained(model, self.folder / TENSORS)
 
     # ------------------------------------------------------------------------ its end
 
@@ -192,7 +188,6 @@ class Run:
         The failure is recorded, and the next start resumes the run; after a loss that was not
         finite it starts it anew.
         """
-        self.started, self.start = utc(), time.perf_counter()
         try:
             with writing(self.folder):
                 yield
@@ -233,32 +228,3 @@ class Run:
         """Delete these of its files, where they are there."""
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
-
-
-def training_facts(state: State, run: Run, splits: dict[str, Split]) -> dict[str, Any]:
-    """What run.json says of training; before the test, so that the peak of memory is training's."""
-    rows = {rate: [] for rate in run.method.learning_rates}
-    for row in state.history:
-        rows[row["learning_rate"]].append(row)
-    chosen, (trainable, total) = best(state.history), state.model.count_parameters()
-    stored = [split.frozen for name, split in splits.items() if name != "test" and split.frozen]
-    return {
-        "learning_rate": chosen["learning_rate"],
-        "rates_tried": {
-            repr(rate): best(tried)["validation_loss"] if tried else None
-            for rate, tried in rows.items()
-        },
-        "pooling": state.model.pooling,
-        "scores": {k: v for k, v in chosen.items() if k.startswith("validation_")},
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "trainable_percentage": 100 * trainable / total,
-        "training_seconds": state.training.seconds,
-        "shared_seconds": sum(outputs.seconds for outputs in stored),
-        "frozen_blocks": state.model.frozen_blocks,
-        "peak_memory_mib": hardware.peak_memory(state.training.device),
-        "epochs_run": rows[chosen["learning_rate"]][-1]["epoch"],
-        "best_epoch": chosen["epoch"],
-        "best_step": chosen["step"],
-        "other_load": hardware.other_load(state.training.device),
-    }

@@ -17,11 +17,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_va
 
 from boundary import BadInput, expanded
 from data_utils import READERS, TASKS
-from modeling import Method
+from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
-
-from . import processes
 
 Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
 NONE = ("None", "all", "own")  # what None is on the command line
@@ -116,7 +114,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     results: Place
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
 
-    fresh: bool = False  # delete this experiment's results first
+    fresh: bool = False  # set this experiment's results aside first
     final: Method | None = None  # train this one on all texts instead, for new texts
     command: str = "python finetuning.py"  # what resumes it
 
@@ -142,6 +140,11 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     def most_tokens(self, device: torch.device, training: bool) -> int:
         """How many tokens, padding included, are computed at once."""
         return tokens_at_once(self.max_tokens, device, training, self.micro_batch_tokens)
+
+    def of(self, model: PeftModel) -> "Settings":
+        """With more epochs for what trains the head alone, so that it converges as a probe does."""
+        factor = self.head_epochs_factor if model.trains_head_alone else 1
+        return self.model_copy(update={"epochs": self.epochs * factor})
 
     def constants(self) -> dict[str, Any]:
         """The constants by their lower-case names, as files hold them."""
@@ -175,8 +178,6 @@ def parse(
             raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
-    if given["fresh"] and processes.launched():
-        raise BadInput("--fresh is for one process; under torchrun delete the old folder yourself")
     dataset = given.get("dataset", constants.get("dataset"))
     is_own = isinstance(dataset, str) and _is_own(dataset)
     default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
@@ -303,7 +304,7 @@ def _parser(constants):
         parser.add_argument("--" + name.replace("_", "-"), **options)
     final = "train METHOD on all texts, for modeling.predict, into <experiment>/final"
     parser.add_argument("--final", metavar="METHOD", default=None, help=final)
-    parser.add_argument("--fresh", action="store_true", help="start over: delete earlier results")
+    parser.add_argument("--fresh", action="store_true", help="set earlier results aside")
     parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
     return parser
 

@@ -18,47 +18,45 @@ import modeling
 from boundary import BadInput, plain_cell, reading, write
 from evaluation import report, tables
 from evaluation.results import Results
-from records import RunRecord, record_files, run_folders
+from records import RunRecord, record_files
 
-from . import processes
-from .baselines import combine, fit_baseline, save_final
 from .data import Data
 from .queue import RunQueue, at_work
 from .runs import Run
 from .settings import Settings, parse
-
-Act = Callable[[Run, Data, Settings], None]
+from .work import combine, fine_tune, fit_baseline, save_final
 
 
 def run_experiment(
     namespace: dict[str, Any],
     arguments: list[str],
-    fine_tune: Act,
-    fit: Act = fit_baseline,
+    train: Callable[..., None],
+    evaluate: Callable,
+    fit: Callable[[Run, Data, Settings], None] = fit_baseline,
     program: tuple[str, ...] = (),
 ) -> int:
     """Parse, load, run and answer; returns the exit status: 0, 1 for failed runs, 2 for bad input.
 
-    `fine_tune` does a run of a method in METHODS, `fit` one of a method in BASELINES; a program of
-    its own may add to both, and gives what resumes it, such as ("-m", "studies.setfit").
-    What is finished when it is interrupted is kept, and told.
+    `train` and `evaluate` are those of finetuning.py, `fit` does a run of a method in BASELINES; a
+    program of its own gives what resumes it, such as ("-m", "studies.setfit"). What is finished
+    when it is interrupted is kept, and told.
     """
     began, settings = time.perf_counter(), None
     boundary.interrupt_once()
     boundary.steady_output()
     try:
-        processes.take_share()
         settings = parse(namespace, arguments, program)
         queue = prepare(settings)
         loaded = time.perf_counter()
         try:
             for run in queue:
-                act = fit if run.method.is_baseline else fine_tune
                 with run.at_work():
-                    act(run, queue.data, settings)
+                    if run.method.is_baseline:
+                        fit(run, queue.data, settings)
+                    else:
+                        fine_tune(run, queue.data, settings, train, evaluate)
         finally:
-            if not processes.rank():
-                print(_account(queue, began, loaded))
+            print(_account(queue, began, loaded))
             status = summarise(queue)
         return status
     except BadInput as error:
@@ -67,9 +65,8 @@ def run_experiment(
         stop, status = "interrupted", 130
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
-    if not processes.rank() or status == 1:
-        resume = f"; resume with: {settings.command}" if settings else ""
-        print(f"{stop}: what is finished is kept{resume}", file=sys.stderr)
+    resume = f"; resume with: {settings.command}" if settings else ""
+    print(f"{stop}: what is finished is kept{resume}", file=sys.stderr)
     return status
 
 
@@ -81,21 +78,18 @@ def prepare(settings: Settings) -> RunQueue:
 
     Raises `BadInput`.
     """
-    if processes.quiet() or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read when it is first imported
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
-    is_first, device = not processes.rank(), hardware.choose_device()
+    device = hardware.choose_device()
     hardware.prepare_device(device)
-    if is_first:
-        _print_title(settings, device)
+    _print_title(settings, device)
     data = Data(settings, device)
-    if is_first:
-        _print_data(data)
+    _print_data(data)
     queue = RunQueue(settings, data)
     data.depths = _frozen_blocks(queue)  # too few labels are refused here, too
     queue.open()
-    if is_first:
-        _print_runs(queue)
+    _print_runs(queue)
     return queue
 
 
@@ -159,7 +153,7 @@ def summarise(queue: RunQueue) -> int:
     The page is left to the last of all processes that are at work on the experiment.
     """
     with queue.locked():
-        others = at_work(run_folders(queue.folder))
+        others = at_work(queue.folder)
         if not others:
             queue.check()  # none of them may have had other constants
             if queue.settings.final:
@@ -169,11 +163,9 @@ def summarise(queue: RunQueue) -> int:
                 _write_page(queue)
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
-        if processes.launched():
-            return 0  # for a failure torchrun would end the others
     runs = [*queue.runs, *queue.combinations]
-    failed = [run for run in runs if run.has_failed or run.record() and not run.is_finished]
-    return 1 if failed else 0
+    records = [record for run in runs if (record := run.record())]
+    return int(any(each.has_failed for each in [*runs, *records]))
 
 
 def _write_page(queue):

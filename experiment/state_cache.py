@@ -33,8 +33,6 @@ from modeling import PeftModel
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
-from . import processes
-
 AT_ONCE = 2_000  # texts of a file: an interruption loses one
 REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
@@ -181,7 +179,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
                 where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
                 print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
-            with clock, tqdm(**bar, disable=processes.quiet()) as bar:
+            with clock, tqdm(**bar, disable=None) as bar:
                 for start in range(0, len(lacking), AT_ONCE):
                     part = split.take(np.array(lacking[start : start + AT_ONCE]))
                     _compute(model, part, stores, most_tokens, bar)

@@ -25,10 +25,14 @@ class State:
     learning_rate: float
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler  # of the loss, where the device computes in float16
-    training: hardware.Clock  # its seconds, at all learning rates
-    evaluation: hardware.Clock
     history: list[dict] = field(default_factory=list)  # a row for each evaluation on validation
+
+    def __post_init__(self):
+        device = next(self.model.parameters()).device
+        # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
+        is_float16 = hardware.compute_type(device) is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=is_float16)
+        self.training, self.evaluation = hardware.Clock(device), hardware.Clock(device)
 
     def evaluations(self) -> list[dict]:
         """The history of this learning rate."""
@@ -82,8 +86,8 @@ def best(history: list[dict]) -> dict:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `State.state_dict` gave, on the CPU, and what its run depends on. Raises `BadInput`."""
+    """What `State.state_dict` gave, on the CPU. Raises `BadInput` where it is damaged."""
     with reading(str(path), DAMAGED):
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        saved["depends_on"], saved["learning_rate"]  # without them it is none
+        saved["history"], saved["learning_rate"]  # without them it is none
         return saved

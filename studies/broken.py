@@ -101,6 +101,7 @@ CONSTANTS = {  # in the place of finetuning.py's
         "adapter_frozen_norms": (3e-4, 1e-3, 3e-3),
     },
 }
+LOOP = finetuning.train, finetuning.evaluate
 PROGRAM = "-m", "studies.broken"
 
 
@@ -108,7 +109,7 @@ def main(arguments: list[str]) -> int:
     """Run the experiment with the mistakes among the methods; returns the exit status."""
     METHODS.update(MISTAKES)
     constants = vars(finetuning) | CONSTANTS
-    return run_experiment(constants, arguments, finetuning.fine_tune, program=PROGRAM)
+    return run_experiment(constants, arguments, *LOOP, program=PROGRAM)
 
 
 if __name__ == "__main__":

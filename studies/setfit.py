@@ -22,9 +22,10 @@ import hardware
 from data_utils import Split
 from evaluation.metrics import scores
 from experiment import Data, Run, Settings, run_experiment
-from experiment.baselines import fit_baseline
+from experiment.work import fit_baseline
 from modeling import BASELINES
 
+LOOP = finetuning.train, finetuning.evaluate
 PROGRAM = "-m", "studies.setfit"
 PAIRS = 20  # of each kind for each text, as in the paper
 
@@ -74,7 +75,7 @@ def log_probabilities(model, split: Split) -> Tensor:
 def main(arguments: list[str]) -> int:
     """Run finetuning.py with one more method that is fitted; returns the exit status."""
     BASELINES["setfit"] = {}
-    return run_experiment(vars(finetuning), arguments, finetuning.fine_tune, fit, PROGRAM)
+    return run_experiment(vars(finetuning), arguments, *LOOP, fit, PROGRAM)
 
 
 if __name__ == "__main__":

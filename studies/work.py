@@ -15,7 +15,7 @@ import finetuning
 import hardware
 from boundary import write
 from data_utils import training_batches
-from experiment import Data, Run, parse
+from experiment import Data, Run, State, parse
 from experiment.queue import RunQueue
 
 
@@ -39,10 +39,15 @@ class Training:
     """
 
     def __init__(self, data: Data, run: Run):
-        self.settings = data.settings
-        self.state = finetuning.start(run, data, data.settings, run.method.learning_rates[0])
-        self.split = data.with_outputs(self.state.model, data.splits(run)["train"])
+        self.settings, pooling = data.settings, data.pooling(run)
+        torch.manual_seed(run.seed)
+        model = data.build(run.method, pooling)
+        self.split = data.with_outputs(model, data.splits(run)["train"])
         self.batches = training_batches(self.split.lengths, self.settings.batch_size, run.seed, 1)
+        settings, rate = data.settings.of(model), run.method.learning_rates[0]
+        steps = settings.epochs * len(self.batches)
+        trained_by = finetuning.optimizer_and_schedule(model, steps, settings, rate)
+        self.state = State(model, rate, *trained_by)
 
     def __call__(self) -> float:
         before, bar = self.state.training.seconds, tqdm(disable=True)

@@ -96,9 +96,8 @@ NO_STATE = "bitfit-seed0/unfinished.pt cannot be read .*delete it"
 RECORDS = {
     "truncated record": Case(record(RUN, cut), "run.json cannot be read"),
     "truncated experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
-    "no experiment": Case(record("experiment.json", lambda f: f.unlink()), "no experiment.json"),
     "truncated unfinished run": Case(
-        record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE
+        record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE, 1
     ),
     "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
 }
@@ -208,7 +207,7 @@ def test_bad_input_ends_as_promised(
         assert any(path.endswith("report.md") for path in changed)
     else:
         assert re.search(case.words, error) and error.count("\n") == 1
-        assert error.startswith("error: " if status == 2 else "head seed 0 failed: ")
+        assert re.match("error: " if status == 2 else r"\w+ seed 0 failed: ", error)
     if status == 2:
         assert after == before
     elif name not in RECORDS:

@@ -80,7 +80,6 @@ READERS = {  # what is patched, or a text file that cannot be read: the argument
     "data_utils.files.ParquetFile": ((*NEW, "--dataset", "{tmp}/reviews.parquet"), "s.parquet"),
     "data_utils.files.json.loads": ((*NEW, "--dataset", "{tmp}/reviews.jsonl"), "reviews.jsonl"),
     "experiment.queue.FileLock": (LORA, "RESULTS"),
-    "experiment.training_state.torch.load": (("--methods", "bitfit"), "unfinished.pt"),
     "tiny/experiment.json": (LORA, "tiny/experiment.json"),
     "lora-seed0/run.json": (LORA, "lora-seed0/run.json"),
 }

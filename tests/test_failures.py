@@ -3,6 +3,7 @@
 import shutil
 from types import SimpleNamespace
 
+import hostile
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +14,9 @@ from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
-from experiment import baselines, parse, setup
-from experiment.runs import RECORD, STATE
-from records import RunRecord
+from experiment import parse, setup, work
+from experiment.runs import STATE
+from records import RECORD, RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -94,7 +95,7 @@ def test_a_failed_run_may_be_tried_with_other_constants_and_an_unfinished_one_no
     assert failing(monkeypatch, given, torch.OutOfMemoryError("out of memory")) == 1
     other = [*given, "--batch-size", "8"]
     assert failing(monkeypatch, other, KeyboardInterrupt) == 130
-    assert not (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).exists()
+    assert RunRecord.of(tmp_path / "one" / "tiny" / "lora-seed0").status == "unfinished"
     assert finetuning.main(given) == 2
     assert "BATCH_SIZE = 8, not 16" in capsys.readouterr().err
     alone = arguments("two", *given[given.index("--methods") :], "--batch-size", "8")
@@ -108,7 +109,7 @@ def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, mon
     assert failing(monkeypatch, alone, torch.OutOfMemoryError("out of memory")) == 1
     todo = iter(setup.prepare(parse(vars(finetuning), given)))
     assert next(todo).method.name == "tfidf"
-    (tmp_path / "one" / "tiny" / "lora-seed0" / RECORD).unlink()  # by its first evaluation
+    hostile.edit(tmp_path / "one" / "tiny" / "lora-seed0" / RECORD, status="unfinished")
     assert [run.method.name for run in todo] == ["lora"]
 
 
@@ -131,20 +132,20 @@ def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
 def test_the_seconds_of_a_learning_rate_that_diverges_count(arguments, tmp_path):
     run = setup.prepare(parse(vars(finetuning), arguments("one", "--methods", "head"))).runs[0]
     clocks = SimpleNamespace(seconds=3.0), SimpleNamespace(seconds=1.0)
-    state = SimpleNamespace(learning_rate=0.1, training=clocks[0], evaluation=clocks[1])
-    run.leave_out(state, FloatingPointError("the loss is nan"))
+    run.state = SimpleNamespace(training=clocks[0], evaluation=clocks[1])
+    run.leave_out(0.1, FloatingPointError("the loss is nan"))
     assert run.seconds == (3.0, 1.0)
 
 
 def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monkeypatch, capsys):
-    monkeypatch.setattr(baselines, "save_combination", raising(FULL))
+    monkeypatch.setattr(work, "save_combination", raising(FULL))
     methods = ["--methods", "tfidf", "probe", "probe+tfidf"]
     assert finetuning.main(arguments("one", *methods)) == 1
     assert "probe+tfidf seed 0 failed" in capsys.readouterr().err
 
 
 def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeypatch, capsys):
-    def train(state, splits, settings, run):
+    def train(model, splits, *_):
         shutil.rmtree(splits["train"].frozen.store.folder)
         splits["train"].batch(np.arange(2))
 
@@ -174,4 +175,4 @@ def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
     monkeypatch.setattr(finetuning, "train", raising(FULL))
     monkeypatch.setattr(RunRecord, "write", raising(FULL))
     assert finetuning.main(arguments("one", "--methods", "head")) == 1
-    assert "head seed 0 failed: " in capsys.readouterr().err
+    assert "stopped (OSError: No space left on device)" in capsys.readouterr().err

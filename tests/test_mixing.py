@@ -6,20 +6,9 @@ import pytest
 
 import finetuning
 from experiment import parse
-from experiment.runs import LOCK, held
 from experiment.setup import prepare
 
 pytestmark = pytest.mark.usefixtures("without_figures")
-
-
-@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
-def test_a_folder_that_is_no_experiments_is_refused(arguments, tmp_path, capsys, fresh):
-    mine = tmp_path / "one" / "tiny" / "runs.csv"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    assert finetuning.main(arguments("one", "--methods", "head", *fresh)) == 2
-    assert "runs.csv and no experiment.json" in capsys.readouterr().err
-    assert mine.read_text() == "mine"
 
 
 def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, capsys):
@@ -27,7 +16,7 @@ def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, caps
     assert finetuning.main(given) == 0
     reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
     assert finetuning.main([*given, "lora"]) == 2
-    assert "tiny has different data" in capsys.readouterr().err
+    assert "head-seed0 has different data" in capsys.readouterr().err
 
 
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
@@ -39,14 +28,14 @@ def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
     assert finetuning.main([*given, "--seeds", "1"]) == 0
 
 
-def test_a_run_that_is_at_work_and_has_written_nothing_is_not_mixed_with_others(
-    arguments, tmp_path, capsys
+def test_a_run_that_is_at_work_and_has_evaluated_nothing_is_not_mixed_with_others(
+    arguments, capsys
 ):
     given = arguments("one", "--methods", "head")
-    prepare(parse(vars(finetuning), given))
-    with held(tmp_path / "one" / "tiny" / "head-seed0" / LOCK):
-        assert finetuning.main([*given, "lora", "--max-tokens", "6"]) == 2
-    assert "tiny has MAX_TOKENS = 12, not 6" in capsys.readouterr().err
+    runs = iter(prepare(parse(vars(finetuning), given)))
+    assert next(runs).method.name == "head"
+    assert finetuning.main(arguments("one", "--methods", "lora", "--max-tokens", "6")) == 2
+    assert "head-seed0 has MAX_TOKENS = 12, not 6" in capsys.readouterr().err
 
 
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
@@ -84,8 +73,10 @@ def test_runs_without_their_experiments_file_are_refused(arguments, tmp_path, ca
     for path in (tmp_path / "one" / "tiny").iterdir():
         if path.is_file():
             path.unlink()
-    assert finetuning.main(arguments("one", "--methods", "head", "--epochs", "1", "--fresh")) == 2
-    assert "has head-seed0 and no experiment.json" in capsys.readouterr().err
+    other = arguments("one", "--methods", "head", "--epochs", "3")
+    assert finetuning.main(other) == 2
+    assert "head-seed0 has EPOCHS = 4, not 3" in capsys.readouterr().err
+    assert finetuning.main([*other, "--fresh"]) == 0
 
 
 def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):

@@ -107,18 +107,20 @@ def test_a_final_model_is_replaced_only_when_that_is_asked_for(tickets, tmp_path
     assert finetuning.main([*given, "probe(pooling='mean')"]) == 0
     for other in ("tfidf", "probe", "probe+tfidf"):
         assert finetuning.main([*given, other]) == 2
-        assert "give --fresh to replace it" in capsys.readouterr().err
+        assert "replace it with --fresh" in capsys.readouterr().err
     (final / "mine").mkdir()
     (final / "mine" / "run.json").write_text("mine")
     assert finetuning.main([*given, "probe+tfidf", "--fresh"]) == 0
     assert load_finetuned(final)("a good film")
     assert finetuning.main([*given, "tfidf", "--fresh"]) == 0
     assert load_finetuned(final)("a good film") and not (final / "probe").exists()
-    assert (final / "mine" / "run.json").read_text() == "mine"
+    aside = tmp_path / "tickets" / "earlier-1" / "final"
+    assert load_finetuned(aside)("a good film")
+    assert (aside / "mine" / "run.json").read_text() == "mine"
     assert finetuning.main([*given, "tfidf", "--fresh", "--max-tokens", "9"]) == 0
 
 
-def test_what_a_link_leads_to_is_not_deleted(tickets, tmp_path):
+def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
     given = [*tickets[1], "--results", str(tmp_path), "--final", "tfidf"]
     assert finetuning.main(given) == 0
     (tmp_path / "tickets" / "final").rename(tmp_path / "elsewhere")

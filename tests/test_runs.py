@@ -19,8 +19,8 @@ import finetuning
 from boundary import BadInput
 from evaluation import report
 from experiment import parse, queue, setup
-from experiment.runs import LOCK, RECORD, STATE, held
-from records import RunRecord
+from experiment.runs import LOCK, STATE, held
+from records import RECORD, RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
 TIMES = ["training_seconds", "evaluation_seconds", "run_seconds", "peak_memory_mib"]
@@ -124,7 +124,7 @@ def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, mo
     stopped, write = [], RunRecord.write
 
     def write_or_stop(record, path):
-        if stopped:
+        if stopped or not record.is_finished:
             return write(record, path)
         stopped.append(path)
         if moment == "after its record":
@@ -180,42 +180,21 @@ def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch
     assert len(looking) >= 2 and not any(looking)
 
 
-def test_starting_over_deletes_what_an_experiment_leaves_and_nothing_else(arguments, tmp_path):
-    folder = tmp_path / "one" / "tiny"
-    assert finetuning.main(arguments("one", "--methods", "head", "tfidf")) == 0
-    other = tmp_path / "one" / "other" / "bitfit-seed0"
-    mine = [folder / "notes" / "run.json", folder / "mine.csv", folder / "head-seed0" / "mine.png"]
-    mine += [folder / "tfidf-seed0-old" / "run.json", folder / "old-tfidf-seed0" / "run.json"]
-    mine += [folder / "report.md.part" / "mine", folder / "predictions.csv.part" / "mine"]
-    mine += [other / "run.json", folder.parent / "run.json"]
-    for path in mine:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("mine")
-    (folder / "bitfit-seed0").symlink_to(other)
-    runs = ["head-seed0", "tfidf-seed0", "bitfit-seed0", "..", "../other/bitfit-seed0"]
-    hostile.edit(folder / "experiment.json", runs=runs)
-    killed = folder / "tfidf-seed0" / ".run.json.part-0a1b2c3d"  # by a killed process
-    killed.mkdir()
-    (killed / "run.json").touch()
-    given = arguments("one", "--methods", "tfidf", "--labels", "50", "--fresh")
-    assert finetuning.main(given) == 0
-    folders = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert folders == {
-        *("notes", "tfidf-seed0-old", "old-tfidf-seed0", "report.md.part", "predictions.csv.part"),
-        *("bitfit-seed0", "head-seed0", "tfidf-seed0"),
-    }
-    assert [path.name for path in (folder / "head-seed0").iterdir()] == ["mine.png"]
-    assert all(path.read_text() == "mine" for path in mine) and not killed.exists()
-
-
-def test_what_cannot_be_deleted_is_named_and_the_tables_stay(arguments, tmp_path, capsys):
-    given, folder = arguments("one", "--methods", "tfidf"), tmp_path / "one" / "tiny"
-    assert finetuning.main(given) == 0
-    (folder / "tfidf-seed0" / "history.csv").mkdir()
-    assert finetuning.main([*given, "--fresh"]) == 2
-    error = capsys.readouterr().err
-    assert "tfidf-seed0/history.csv" in error and error.count("\n") == 1
-    assert (folder / "runs.csv").exists() and (folder / "experiment.json").exists()
+def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_path):
+    folder, given = tmp_path / "one" / "tiny", arguments("one", "--methods", "tfidf")
+    (folder / "head-seed0").mkdir(parents=True)
+    mine = folder / "head-seed0" / "mine.txt"
+    mine.write_text("mine")
+    assert finetuning.main([*given, "--fresh"]) == 0  # no experiment yet: nothing moves
+    assert mine.exists()
+    before = contents(folder)
+    assert finetuning.main([*given, "--labels", "50", "--fresh"]) == 0
+    assert contents(folder / "earlier-1") == before and not (folder / "head-seed0").exists()
+    assert report.main([str(folder / "earlier-1")]) == 0
+    assert finetuning.main([*given, "--fresh"]) == 0
+    assert {path.name for path in folder.glob("earlier-*")} == {"earlier-1", "earlier-2"}
+    rest = {name: value for name, value in contents(folder).items() if "earlier" not in name}
+    assert rest == {name: value for name, value in before.items() if "mine" not in name}
 
 
 def prepared(arguments):
@@ -240,22 +219,20 @@ def test_a_run_that_another_process_holds_is_taken_when_that_has_died(arguments,
 def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_path):
     given = arguments("one", "--methods", "head", "--seeds", "0", "1", "2")
     one, other = prepared(given), prepared([*given, "--weight-decay", "0.5"])
+    runs = iter(other)
+    assert next(runs).seed == 0
     with pytest.raises(BadInput, match="WEIGHT_DECAY = 0.5, not 0.01"):
-        next(iter(one))  # the folder says now what the other one's runs depend on
-    run = next(iter(other))
-    with run.at_work():
-        finetuning.fine_tune(run, other.data, other.settings)
+        next(iter(one))
     with pytest.raises(BadInput, match="WEIGHT_DECAY"):
-        setup.summarise(one)  # writes no page of two
+        one.check()  # and so it writes no page of two
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
 
 
 def test_a_process_with_other_hyperparameters_stops_when_it_sees_a_run(arguments):
     given = arguments("one", "--methods", "lora", "--seeds", "0", "1")
     mine, other = prepared(given), prepared([*given, "--lora-rank", "3"])
-    run = next(iter(other))
-    with run.at_work():
-        finetuning.fine_tune(run, other.data, other.settings)
+    runs = iter(other)
+    assert next(runs).method.name == "lora"
     with pytest.raises(BadInput, match="lora-seed0 has rank = 3, not"):
         next(iter(mine))
 

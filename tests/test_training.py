@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import finetuning
 import hardware
 from data_utils import Split, training_batches
-from experiment import Run, State, parse, training_facts
+from experiment import Run, State, parse
 from experiment.state_cache import Store, compute
+from experiment.work import training_facts
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
 
 CPU = torch.device("cpu")
@@ -39,12 +40,9 @@ def tokenised(n, seed=0):
 
 
 def in_training(model, options, examples, rate=0.01):
-    """The state that training starts from, as `finetuning.start` makes it."""
+    """The state that training starts from."""
     steps = options.epochs * -(-examples // options.batch_size)
-    optimizer, schedule = finetuning.optimizer_and_schedule(model, steps, options, rate)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    clocks = hardware.Clock(CPU), hardware.Clock(CPU)
-    return State(model, rate, optimizer, schedule, scaler, *clocks)
+    return State(model, rate, *finetuning.optimizer_and_schedule(model, steps, options, rate))
 
 
 def run_of(folder, rates=(0.03,)):
@@ -123,14 +121,13 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
     options, run = changed(options, evaluations_per_epoch=2), run_of(tmp_path)
     for rate in run.rates():
-        state = in_training(model, options, 64, rate)
-        finetuning.train(state, splits, options, run)
-    losses = [row["validation_loss"] for row in state.history]
-    best = state.history[losses.index(min(losses))]
-    last = state.history[-1]["epoch"]
+        finetuning.train(model, splits, rate, options, run)
+    losses = [row["validation_loss"] for row in run.history]
+    best = run.history[losses.index(min(losses))]
+    last = run.history[-1]["epoch"]
     assert best["epoch"] < last == (epochs_run or best["epoch"] + patience)
-    run.load_best(state)
-    measured, _ = finetuning.evaluate(state.model, splits["validation"], options)
+    run.load_best(model)
+    measured, _ = finetuning.evaluate(model, splits["validation"], options)
     assert measured["loss"] == min(losses)
 
 
@@ -141,17 +138,17 @@ def test_the_learning_rate_with_the_lowest_validation_loss_is_kept(tmp_path):
     starts, alone = [], {}
     for rate in run.rates():
         torch.manual_seed(0)
-        state = in_training(HeadOnlyModel(tiny().float()), options, 64, rate)
-        starts.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]))
-        finetuning.train(state, splits, options, run)
-        alone[rate] = min(row["validation_loss"] for row in state.evaluations())
+        model = HeadOnlyModel(tiny().float())
+        starts.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        finetuning.train(model, splits, rate, options, run)
+        alone[rate] = min(row["validation_loss"] for row in run.state.evaluations())
     assert all(torch.equal(starts[0], other) for other in starts[1:])
-    assert len({row["learning_rate"] for row in state.history}) == 2
-    facts = training_facts(state, run, {})
+    assert len({row["learning_rate"] for row in run.history}) == 2
+    facts = training_facts(run, model, splits)
     assert facts["learning_rate"] == min(alone, key=alone.get)
     assert facts["rates_tried"] == {repr(rate): loss for rate, loss in alone.items()}
-    run.load_best(state)
-    measured, _ = finetuning.evaluate(state.model, splits["validation"], options)
+    run.load_best(model)
+    measured, _ = finetuning.evaluate(model, splits["validation"], options)
     assert measured["loss"] == min(alone.values()) == facts["scores"]["validation_loss"]
 
 
@@ -240,7 +237,6 @@ def test_on_a_gpu_steps_wait_for_nothing(method):
     model = METHODS[method](tiny().float()).to(device)
     use_fast_attention(model.pretrained, device)
     state = in_training(model, options, 12)
-    state.scaler = torch.amp.GradScaler("cuda", enabled=False)
     batches = training_batches(split.lengths, 6, 0, 1)
     finetuning.step(state, split, batches[0], options, 10**6)  # the first call prepares libraries
     torch.cuda.set_sync_debug_mode("error")
@@ -303,8 +299,5 @@ def test_the_scale_of_the_loss_comes_back_with_the_state():
 
 def test_what_trains_the_head_alone_has_more_epochs():
     options = settings("--epochs", "3", "--head-epochs-factor", "10")
-    epochs = {
-        name: finetuning.settings_for(METHODS[name](tiny()), options).epochs
-        for name in ("head", "lora", "bitfit")
-    }
+    epochs = {name: options.of(METHODS[name](tiny())).epochs for name in ("head", "lora", "bitfit")}
     assert epochs == {"head": 30, "lora": 3, "bitfit": 3}

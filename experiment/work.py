@@ -1,7 +1,9 @@
-"""Runs without training by gradients: TF-IDF, the probe, and combinations of finished runs."""
+"""What a run does: it is fine-tuned, or fitted, or combined from finished runs."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +12,76 @@ from scipy.special import log_softmax
 
 import hardware
 import modeling
+from data_utils import Split
 from evaluation.metrics import scores
+from modeling import PeftModel
 from modeling.checkpoint import save_checkpoint, save_combination
 
 from .data import Data
 from .queue import RunQueue
 from .runs import Run
 from .settings import Settings
+from .training_state import best
+
+
+def fine_tune(
+    run: Run, data: Data, settings: Settings, train: Callable[..., None], evaluate: Callable
+) -> None:
+    """One run: trained once at each candidate learning rate, the best of all kept, and tested.
+
+    `train` and `evaluate` are those of finetuning.py.
+    """
+    pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
+    for rate in run.rates():
+        torch.manual_seed(run.seed)
+        model, splits = data.build(run.method, pooling), data.splits(run)
+        splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
+        hardware.reset_peak_memory(data.device)  # computing those outputs is no part of the peak
+        try:
+            train(model, splits, rate, settings.of(model), run)
+        except FloatingPointError as error:
+            run.leave_out(rate, error)
+    run.load_best(model)
+    facts, logits = training_facts(run, model, splits), {}
+    evaluation = hardware.Clock(data.device)
+    for name in ("train", "test"):
+        if len(splits[name]):  # a model for new texts has no test
+            with evaluation:
+                measured, logits[name] = evaluate(model, splits[name], settings)
+            facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
+    facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
+    save_checkpoint(model, run.folder, data.checkpoint)
+    run.finish(facts, splits["test"], logits.get("test"))
+
+
+def training_facts(run: Run, model: PeftModel, splits: dict[str, Split]) -> dict[str, Any]:
+    """What run.json says of training; before the test, so that the peak of memory is training's."""
+    rows = {rate: [] for rate in run.method.learning_rates}
+    for row in run.history:
+        rows[row["learning_rate"]].append(row)
+    chosen, (trainable, total) = best(run.history), model.count_parameters()
+    device = splits["train"].labels.device
+    stored = [split.frozen for name, split in splits.items() if name != "test" and split.frozen]
+    return {
+        "learning_rate": chosen["learning_rate"],
+        "rates_tried": {
+            repr(rate): best(tried)["validation_loss"] if tried else None
+            for rate, tried in rows.items()
+        },
+        "pooling": model.pooling,
+        "scores": {k: v for k, v in chosen.items() if k.startswith("validation_")},
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "trainable_percentage": 100 * trainable / total,
+        "training_seconds": run.seconds[0],
+        "shared_seconds": sum(outputs.seconds for outputs in stored),
+        "frozen_blocks": model.frozen_blocks,
+        "peak_memory_mib": hardware.peak_memory(device),
+        "epochs_run": rows[chosen["learning_rate"]][-1]["epoch"],
+        "best_epoch": chosen["epoch"],
+        "best_step": chosen["step"],
+        "other_load": hardware.other_load(device),
+    }
 
 
 def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
@@ -64,6 +129,7 @@ def combine(queue: RunQueue) -> None:
         parts = [queue.part(part, run.seed) for part in run.method.parts]
         if not run.is_finished and all(part.is_finished for part in parts):
             with run.at_work():
+                run.begin()
                 combine_parts(run, parts, queue.data)
 
 
