@@ -185,10 +185,12 @@ class RunQueue:
         names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
         if self.settings.final:
             names = [name for name in names if name == "final"]
+        aside = self.folder / f"{EARLIER}{number}"
         for name in sorted(names, key=ABOUT.__eq__):  # experiment.json last: it lists the others
-            aside = self.folder / f"{EARLIER}{number}"
             aside.mkdir(exist_ok=True)
             os.replace(self.folder / name, aside / name)
+        if names:
+            print(f"Set aside: what was there is in {aside}")
 
     # ------------------------------------------------------------------------ experiment.json
 

@@ -180,7 +180,7 @@ def test_a_run_is_taken_while_nobody_looks_who_is_at_work(arguments, monkeypatch
     assert len(looking) >= 2 and not any(looking)
 
 
-def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_path):
+def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_path, capsys):
     folder, given = tmp_path / "one" / "tiny", arguments("one", "--methods", "tfidf")
     (folder / "head-seed0").mkdir(parents=True)
     mine = folder / "head-seed0" / "mine.txt"
@@ -189,6 +189,7 @@ def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_pa
     assert mine.exists()
     before = contents(folder)
     assert finetuning.main([*given, "--labels", "50", "--fresh"]) == 0
+    assert f"Set aside: what was there is in {folder / 'earlier-1'}" in capsys.readouterr().out
     assert contents(folder / "earlier-1") == before and not (folder / "head-seed0").exists()
     assert report.main([str(folder / "earlier-1")]) == 0
     assert finetuning.main([*given, "--fresh"]) == 0
