@@ -116,6 +116,16 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(arguments, start, 
     assert not list(two.rglob(".*.part-*")) and not list(two.rglob(STATE))
 
 
+def test_two_processes_share_the_runs_and_end_with_the_files_of_one(arguments, start, tmp_path):
+    given = ("--methods", "tfidf", "lora", VARIANT, "--seeds", "0", "1")
+    processes = [start(arguments("two", *given)) for _ in range(2)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert finetuning.main(arguments("one", *given)) == 0
+    assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+
+
 @pytest.mark.parametrize("moment", ["before its record", "after its record"])
 def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, moment, tmp_path):
     given = arguments("one", "--methods", "lora", "--epochs", "1")
