@@ -1,6 +1,7 @@
 """Clean texts and numbered labels: what is left out and why, and what spoils a comparison."""
 
 import re
+from typing import Any
 
 import pandas as pd
 
@@ -26,19 +27,21 @@ def raw_texts(column: pd.Series, name: object) -> list[str]:
     return column.where(column.notna(), "").tolist()
 
 
-def text_labels(labels: pd.Series, name: str) -> pd.Series:
-    """The labels as text, missing where there is none. Raises `BadInput` for other values."""
-    given = labels[~labels.map(is_missing)]
-    kinds = {type(label).__name__ for label in given}
-    if kinds == {"float"} and all(label % 1 == 0 for label in given):
-        given, kinds = given.map(int), {"int"}
-    if len(kinds) > 1 or not kinds <= {"str", "bool", "int"}:
-        line = f"the label column of {name} holds {' and '.join(sorted(kinds))} values"
-        raise BadInput(f"{line}; expected whole numbers, booleans or strings, of one kind")
-    given = given.map(str)
-    if bad := [label for label in given.unique() if not label.isprintable()]:
-        raise BadInput(f"{name} has the label {bad[0]!r}; expected names of one line")
-    return given.reindex(labels.index)
+def text_label(label: Any, name: str) -> str | None:
+    """A label as text, None where there is none. Raises `BadInput` for what is no name."""
+    if is_missing(label):
+        return None
+    if isinstance(label, float) and label % 1 == 0:
+        label = int(label)
+    if not isinstance(label, str | bool | int) or not str(label).isprintable():
+        expected = "expected whole numbers, booleans, or texts of one line"
+        raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
+    return str(label)
+
+
+def without_case_and_space(text: str) -> str:
+    """What is the same for two texts that differ by letter case and white space alone."""
+    return "".join(text.split()).casefold()
 
 
 def sorted_names(labels: pd.Series) -> list[str]:
@@ -51,8 +54,9 @@ def sorted_names(labels: pd.Series) -> list[str]:
 def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     """Why each row is left out, "" for those that stay; train comes last of the splits.
 
-    Of a repeated text the first is kept, and none where it has two labels within a split. A group
-    stays in the first of its splits. A label's only text cannot be both learnt and tested.
+    Rows of an equal `content` are one text: of a repeated text the first is kept, and none where
+    it has two labels within a split. A group stays in the first of its splits. A label's only text
+    cannot be both learnt and tested.
     """
     why = pd.Series("", rows.index)
     why[rows["label"].isna()] = "no label"
@@ -60,8 +64,8 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
         why[rows["group"].isna()] = f"no {group}"
     why[rows["text"] == ""] = "empty text"
     kept = rows[why == ""]
-    labels = kept.groupby(["split", "text"], sort=False)["label"].transform("nunique")
-    why[kept.index[kept["text"].duplicated()]] = "a repeated text"
+    labels = kept.groupby(["split", "content"], sort=False)["label"].transform("nunique")
+    why[kept.index[kept["content"].duplicated()]] = "a repeated text"
     why[kept.index[labels > 1]] = "a text with two labels"  # which one is right?
     if group:
         kept = rows[why == ""]
@@ -76,7 +80,7 @@ def alike_labels(labels: pd.Series) -> list[str]:
     """A warning for each few labels that a slip of the keyboard may have made of one."""
     alike = {}
     for label in sorted_names(labels.dropna()):
-        alike.setdefault("".join(label.split()).casefold(), []).append(repr(label))
+        alike.setdefault(without_case_and_space(label), []).append(repr(label))
     return [
         f"the labels {' and '.join(names)} differ by space or case only: are they one label?"
         for names in alike.values()
@@ -84,9 +88,9 @@ def alike_labels(labels: pd.Series) -> list[str]:
     ]
 
 
-def label_warnings(labels: pd.Series) -> list[str]:
-    """What in the labels spoils a comparison."""
-    counts, lines = labels.value_counts()[sorted_names(labels)], []
+def label_warnings(counts: pd.Series) -> list[str]:
+    """What in the numbers of texts, by label, spoils a comparison."""
+    lines = []
     rare = [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]
     if rare:
         line = f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"

@@ -18,12 +18,12 @@ LABELS = 50  # the most values of a column that is taken for the labels without 
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
 
 
-def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None]) -> dict[str, str]:
+def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None]) -> dict[str, str]:
     """The columns by role: text, label, perhaps group.
 
-    `given` holds a column or None for each role. Raises `BadInput` that lists all columns.
+    `asked` holds a column or None for each role. Raises `BadInput` that lists all columns.
     """
-    columns = {role: column for role, column in given.items() if column is not None}
+    columns = {role: column for role, column in asked.items() if column is not None}
     for role, column in columns.items():
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
@@ -33,9 +33,9 @@ def choose_columns(frame: pd.DataFrame, name: str, given: dict[str, str | None])
             free = [column for column in frame if column not in columns.values()]
             candidates = [column for column in free if _role(frame[column]) == role]
             candidates = [role] if role in frame else candidates
-            columns[role] = candidates[0] if len(candidates) == 1 else None
-    unclear = [role for role, column in columns.items() if column is None]
-    if unclear:
+            if len(candidates) == 1:
+                columns[role] = candidates[0]
+    if unclear := [role for role in ("text", "label") if role not in columns]:
         which = " and ".join(f"the {role}s" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)
         line = f"{name}: which column holds {which}? It has {_listed(frame)}"
@@ -73,10 +73,8 @@ def _listed(frame):
     """The columns with three values each."""
     parts = []
     for column in frame:
-        cells = [
-            shorten(str(value), 25, placeholder="…") for value in _values(frame[column][:1000])
-        ]
-        parts.append(f"{column!r} ({', '.join([*dict.fromkeys(cells)][:3]) or 'empty'})")
+        cells = _values(frame[column][:1000]).map(lambda cell: shorten(str(cell), 25))
+        parts.append(f"{column!r} ({', '.join(cells.unique()[:3]) or 'empty'})")
     return some(parts, 20)
 
 

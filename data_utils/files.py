@@ -1,13 +1,13 @@
 """A file of rows as a table: one reader, for training and for prediction.
 
-    .csv .tsv   every cell is text, just as it stands: a label 01 stays 01, and 1E2 stays 1E2
-    .json       a list of objects             .jsonl   an object a line
-    .parquet    values keep their types
+    .csv .tsv       every cell is text, just as it stands: a label 01 stays 01, and 1E2 stays 1E2
+    .json .jsonl    a list of objects, or an object a line
+    .parquet        values keep their types; the labels of `datasets` are names, not numbers
 
 A row with more or fewer fields than the header is refused: otherwise a text with a comma would
 shift the columns. The index of a frame is each row's number as its file counts: the header of a CSV
 file is row 1, as in a spreadsheet; otherwise the first row, or line, is 1. `attrs["read_as"]` says
-how the file was understood, and `attrs["label_names"]` what the numbers in a column stand for.
+how the file was understood, `attrs["separator"]` and `attrs["encoding"]` how a CSV file is written.
 """
 
 import codecs
@@ -24,9 +24,11 @@ from pyarrow.parquet import ParquetFile
 from boundary import BadInput, expanded, reading
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ENCODINGS = {"utf-8-sig": "UTF-8", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16"}
+ENCODINGS |= {"cp1252": "Windows-1252", "latin-1": "Latin-1"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx and .xls begin
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
+JSON = "a list of objects, or an object a line"
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
@@ -80,8 +82,8 @@ def _csv(path):
         fits[sign] = len(set(widths)) == 1 and widths[0] > 1, widths[0]
     sign = max(fits, key=fits.get)
     layout = f"{SEPARATORS[sign]}s" if fits[sign][0] else "one column"
-    read_as = f"{layout}, {ENCODINGS.get(encoding, encoding.upper())}"
-    return partial(_csv_rows, path, encoding, sign), {"read_as": read_as}
+    attrs = {"read_as": f"{layout}, {ENCODINGS[encoding]}", "separator": sign, "encoding": encoding}
+    return partial(_csv_rows, path, encoding, sign), attrs
 
 
 def _csv_rows(path, encoding, sign):
@@ -106,7 +108,7 @@ def _csv_rows(path, encoding, sign):
 
 
 def encoding_of(path: Path) -> str:
-    """UTF-8, with or without its mark, UTF-16, or else Windows-1252 (Latin-1).
+    """One of `ENCODINGS`: UTF-8, with its mark or without, UTF-16, or else Windows-1252 (Latin-1).
 
     A file that is UTF-8 but for a few bytes is refused: as Windows-1252 all accents would be wrong.
     """
@@ -116,8 +118,9 @@ def encoding_of(path: Path) -> str:
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    encoding = next(encoding for encoding in ENCODINGS if _decodes(path, encoding))
-    if encoding != "utf-8-sig":
+    utf_8 = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
+    encoding = next(name for name in (utf_8, "cp1252", "latin-1") if _decodes(path, name))
+    if encoding != utf_8:
         text = path.read_text("utf-8", "replace")
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
@@ -136,19 +139,18 @@ def _decodes(path, encoding):
 
 
 def _json(path):
-    text = partial(path.read_text, encoding_of(path))
-    return lambda: enumerate(json.loads(text()), 1), {"read_as": "JSON"}
+    return partial(_json_rows, path, encoding_of(path)), {"read_as": "JSON"}
 
 
-def _json_lines(path):
-    return partial(_json_line_rows, path, encoding_of(path)), {"read_as": "JSON lines"}
-
-
-def _json_line_rows(path, encoding):
+def _json_rows(path, encoding):
     with path.open(encoding=encoding) as file:
+        if file.readline().lstrip().startswith("["):
+            yield from enumerate(json.loads(path.read_text(encoding)), 1)
+            return
+        file.seek(0)
         for number, line in enumerate(file, 1):
             if line.strip():
-                with reading(f"{path}, line {number}", "expected an object a line"):
+                with reading(f"{path}, line {number}", f"expected {JSON}"):
                     row = json.loads(line)
                 yield number, row
 
@@ -157,18 +159,21 @@ def _parquet(path):
     file = ParquetFile(path)
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})  # as the library `datasets` writes them
-    names = {c: f["names"] for c, f in features.items() if isinstance(f, dict) and "names" in f}
+    named = [name for name, f in features.items() if isinstance(f, dict) and "names" in f]
+    names = {column: dict(enumerate(features[column]["names"])) for column in named}
 
     def rows():
-        return enumerate((row for part in file.iter_batches() for row in part.to_pylist()), 1)
+        rows = (row for part in file.iter_batches() for row in part.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield number, row | {column: names[column].get(row[column]) for column in names}
 
-    return rows, {"read_as": "Parquet", "label_names": names}
+    return rows, {"read_as": "Parquet"}
 
 
 READERS = {
     ".csv": (_csv, "a header, a row for each text, texts in double quotes"),
     ".tsv": (_csv, "a header, a row for each text, tabs between the fields"),
-    ".json": (_json, "a list of objects (an object a line is .jsonl)"),
-    ".jsonl": (_json_lines, "an object a line"),
+    ".json": (_json, JSON),
+    ".jsonl": (_json, JSON),
     ".parquet": (_parquet, "a whole Parquet file"),
 }

@@ -19,7 +19,8 @@ from .cleaning import (
     raw_texts,
     reasons,
     sorted_names,
-    text_labels,
+    text_label,
+    without_case_and_space,
 )
 from .columns import choose_columns, group_warnings, is_missing, some
 from .files import READERS, read_frame
@@ -42,30 +43,33 @@ def load_task(
     Columns that are not named are found where there is one candidate; the `TASKS` have their own,
     and imdb's group is the film unless another is named. Raises `BadInput`.
     """
-    frames, known = _read(name)
+    frames, notes = _read(name), []
+    train = frames["train"]
+    if name in TASKS:
+        text_column, label_column = "text", "label"
+        group_column = group_column or ("film" if name == "imdb" else None)
     asked = {"text": text_column, "label": label_column, "group": group_column}
-    known |= {"group": group_column or known.get("group")} if known else asked
-    columns, notes = choose_columns(frames["train"], name, known), []
-    group = columns.get("group")
-    if read_as := frames["train"].attrs.get("read_as"):
+    columns = choose_columns(train, name, asked)
+    if read_as := train.attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = [] if group else group_warnings(frames["train"], columns)
+    warnings = [] if group_column else group_warnings(train, columns)
     rows = _joined(frames, columns, name, notes)
     alike = alike_labels(rows["label"])
-    rows, left_out = _kept(rows, group, name, notes)
+    rows, left_out = _kept(rows, group_column, name, notes)
     if doubted := sum(left_out["reason"] == "a text with two labels"):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
-    warnings += alike + label_warnings(rows["label"])
-    counts = [f"{label!r} {count:,}" for label, count in rows["label"].value_counts().items()]
-    notes.insert(0, f"{len(rows):,} texts; labels {some(counts, 10)}")
-    if group:
-        notes.append(f"{rows['group'].nunique():,} groups by {group!r}")
     names = sorted_names(rows["label"])
+    counts = rows["label"].value_counts()
+    warnings += alike + label_warnings(counts[names])
+    shares = [f"{label!r} {count:,}" for label, count in counts.items()]
+    notes.insert(0, f"{len(rows):,} texts; labels {some(shares, 10)}")
+    if group_column:
+        notes.append(f"{rows['group'].nunique():,} groups by {group_column!r}")
     if len(names) == 1:
         raise BadInput(f"all texts of {name} have the label {names[0]!r}; expected two")
     rows["label"] = rows["label"].map(names.index).astype(int)
-    task = Task(name, rows, names, notes, warnings, group, columns["text"], left_out)
+    task = Task(name, rows, names, notes, warnings, group_column, columns["text"], left_out)
     task.check_labels(rows.index[rows["split"] == "train"].to_numpy(), "training", None)
     return task
 
@@ -78,8 +82,6 @@ def _joined(frames, columns, name, notes):
             continue
         frame, label = frames[split], columns["label"]
         part = frame.reindex(columns=columns.values()).set_axis([*columns], axis=1)
-        if names := frame.attrs.get("label_names", {}).get(label):
-            part["label"] = part["label"].map(dict(enumerate(names)))
         hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
         absent = [column for column in columns.values() if column not in frame]
         if split != "train" and all(is_missing(v) or v in hidden for v in part["label"]):
@@ -91,7 +93,9 @@ def _joined(frames, columns, name, notes):
     rows = pd.concat(joined, ignore_index=True)
     texts = [clean(text) for text in raw_texts(rows.set_index("file_row")["text"], name)]
     rows["text"] = pd.Series(texts, dtype=object)
-    rows["label"] = text_labels(rows["label"].astype(object), name)
+    # Those of the published results were compared exactly: imdb has one pair that differs by space.
+    rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)
+    rows["label"] = [text_label(label, name) for label in rows["label"]]
     if "group" in rows:
         rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
     return rows
@@ -108,19 +112,19 @@ def _kept(rows, group, name, notes):
             raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
         notes += [f"left out of {split}: {listed}"] if listed else []
     left_out = left_out.rename(columns={"file_row": "row"})[["split", "row", "reason", "text"]]
-    return kept.drop(columns="reason").reset_index(drop=True), left_out.reset_index(drop=True)
+    kept = kept.drop(columns=["reason", "content"]).reset_index(drop=True)
+    return kept, left_out.reset_index(drop=True)
 
 
 def _read(name):
-    """A frame of all columns for each split, and which columns are known: text, label, group."""
-    plain = {"text": "text", "label": "label"}  # there are no others to choose from
+    """A frame of all columns for each split."""
     with reading(f"the data set {name}", EXPECTED):
         path = expanded(name)
         if name in TASKS:
-            return read_task(name), plain | ({"group": "film"} if name == "imdb" else {})
+            return read_task(name)
         if path.is_dir():
-            return _read_folder(path), {}
-        return ({"train": read_frame(path)} if path.exists() else _read_hub(name)), {}
+            return _read_folder(path)
+        return {"train": read_frame(path)} if path.exists() else _read_hub(name)
 
 
 def _read_folder(folder):
@@ -150,6 +154,6 @@ def _read_hub(name):
         frames = {}
         with tempfile.TemporaryDirectory() as folder:
             for split in SPLITS.keys() & splits.keys():
-                splits[split].to_parquet(Path(folder, f"{split}.parquet"))
-                frames[SPLITS[split]] = read_frame(Path(folder, f"{split}.parquet"))
+                splits[split].to_parquet(file := Path(folder, f"{split}.parquet"))
+                frames[SPLITS[split]] = read_frame(file)
         return frames

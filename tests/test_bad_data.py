@@ -32,7 +32,7 @@ def folder_of(**frames):
 ROWS = reviews_frame(60)
 CSV = "text,label\n" + "\n".join(f"film {i},{i % 2}" for i in range(60)) + "\n"
 TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
-KIND = "; expected whole numbers, booleans or strings"
+KIND = "; expected whole numbers, booleans, or texts of one line"
 BAD = {
     "no such file": (lambda d: d / "absent.csv", "absent.csv does not exist"),
     "a file that is refused": (lambda d: write(d / "r.csv", CSV + "a, b,1\n"), "r.csv, row 62: 3 "),
@@ -41,9 +41,8 @@ BAD = {
         "have the label '1'; expected two",
     ),
     "numbers as texts": (lines(text=range(40)), "r.jsonl, row 1: text holds int, not text"),
-    "fractions": (lines(label=[0.5, 1.0] * 20), "float values" + KIND),
-    "labels of two kinds": (lines(label=["0", 0] * 20), "int and str values" + KIND),
-    "lists as labels": (lines(label=[[0], [1]] * 20), "list values" + KIND),
+    "fractions": (lines(label=[0.5, 1.0] * 20), "has the label 0.5" + KIND),
+    "lists as labels": (lines(label=[[0], [1]] * 20), "has the label [0]" + KIND),
     "control characters": (lines(label=["\x1b[2J", "c"] * 20), r"the label '\x1b[2J'"),
     "only spaces": (
         lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'),

@@ -129,7 +129,8 @@ def test_json_and_parquet_keep_their_values(tmp_path):
     values = [{"id": 2**60 + 1, "x": None, "date": "2024-01-01"}, {"id": None, "x": 1, "y": True}]
     (tmp_path / "r.json").write_text(json.dumps(values))
     write(tmp_path / "r.jsonl", "\n\n".join(map(json.dumps, values)))
-    for name, index in (("r.json", [1, 2]), ("r.jsonl", [1, 3])):
+    write(tmp_path / "lines.json", "\ufeff" + "\n".join(map(json.dumps, values)))
+    for name, index in (("r.json", [1, 2]), ("lines.json", [1, 2]), ("r.jsonl", [1, 3])):
         frame = read_frame(tmp_path / name)
         assert list(frame) == ["id", "x", "date", "y"] and list(frame.index) == index
         assert cells(frame) == [[2**60 + 1, None, "2024-01-01", None], [None, 1, None, True]]
@@ -146,8 +147,12 @@ BAD = {
     "empty": ("r.csv", "", "has no data; expected a header, a row for each text"),
     "a header alone": ("r.csv", "text,label\n", "has no data; expected a header"),
     "one name twice": ("r.csv", "text,a,text\nx,y,z\n", "two columns of one name: text, a, text"),
-    "no list": ("r.json", '{"text": "a"}', "r.json, row 1: no object; expected a list of objects"),
-    "lines in .json": ("r.json", '{"text": "a"}\n{"text": "b"}', "an object a line is .jsonl"),
+    "no objects": ("r.json", '["text"]', "r.json, row 1: no object; expected a list of objects"),
+    "an object": (
+        "r.json",
+        '{"text":\n["a", "b"]}',
+        "r.json, line 1 cannot be read .*a list of obj",
+    ),
     "half a line": ("r.jsonl", '{"text": "a"}\n{"tex', "r.jsonl, line 2 cannot be read"),
     "half a Parquet file": ("r.parquet", b"PAR1 ...", "r.parquet cannot be read .*a whole Parquet"),
 }

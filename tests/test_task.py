@@ -141,7 +141,14 @@ def test_the_digest_changes_with_texts_labels_groups_and_names(tmp_path):
 def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     lines = ["text,label,who", "a fine film,good,1", "a dull film,bad,2", "  ,bad,1"]
     lines += ['"two\nlines",good,3', "no label,,1", "a fine film,good,1", "who knows,good,1"]
-    lines += ["who knows,bad,1", "<br/>,bad,1", "nobody's,bad,", "last,bad,9"]
+    lines += [
+        "who knows,bad,1",
+        "<br/>,bad,1",
+        "nobody's,bad,",
+        "last,bad,9",
+        " A  FINE film,good,4",
+    ]
+    lines += ["Ja,good,1", "ja ,bad,2"]
     write(tmp_path / "r.csv", "\n".join(lines))
     task = load_task(str(tmp_path / "r.csv"), group_column="who")
     assert list(task.left_out) == ["split", "row", "reason", "text"]
@@ -153,12 +160,15 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
         9: "a text with two labels",
         10: "empty text",
         11: "no who",
+        13: "a repeated text",  # but for letter case and white space
+        14: "a text with two labels",
+        15: "a text with two labels",
     }
     kept = {2: "a fine film", 3: "a dull film", 5: "two\nlines", 12: "last"}
     assert dict(zip(task.rows["file_row"], task.rows["text"], strict=True)) == kept
-    assert "2 rows have a text with another label elsewhere: left out" in task.warnings
+    assert "4 rows have a text with another label elsewhere: left out" in task.warnings
     (note,) = [note for note in task.notes if "left out" in note]
-    for part in ("2 × empty text", "1 × no label", "1 × a repeated", "2 × a text with two labels"):
+    for part in ("2 × empty text", "1 × no label", "2 × a repeated", "4 × a text with two labels"):
         assert part in note
 
 
