@@ -7,17 +7,18 @@ training had them in, or in --text-column. The output has the file's own columns
 probability_<label> for each label. Where the file has columns of these names, ours begin with
 predicted_. An empty text has an empty label, and so has one that the tokenizer makes no token of.
 
-The output is UTF-8 CSV, whatever the file was. A spreadsheet runs a cell that begins with = + - @,
-a tab or a return as a formula, and texts may come from anyone. So such a cell, unless it is a
-number, gets an apostrophe in front, in all columns and in the header (OWASP, "CSV injection"). All
-other cells are as they were.
+The output is CSV in UTF-8, with the file's own separator. It begins with a byte-order mark, without
+which Excel would show other letters for é and ü, unless the file is UTF-8 without one.
+
+A spreadsheet runs a cell that begins with = + - @, a tab or a return as a formula, and texts may
+come from anyone. So such a cell, unless it is a number, gets an apostrophe in front, in all columns
+and in the header (OWASP, "CSV injection"). All other cells are as they were.
 """
 
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -37,15 +38,7 @@ from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
 
 ROWS = 4096  # of the file that are in memory at once
-SECONDS = 30  # between two lines of progress in a log
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are `BadInput`."""
-
-    def error(self, message: str):
-        """Called for what it cannot read."""
-        raise BadInput(f"{message}; see python -m modeling.predict --help")
+SECONDS = 30  # between two signs of progress in a log
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,14 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parser() -> Parser:
-    """The options, which --help shows."""
-    options = Parser(
+def _refused(message):
+    raise BadInput(f"{message}; see python -m modeling.predict --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, which --help shows; errors are `BadInput`."""
+    options = argparse.ArgumentParser(
         prog="python -m modeling.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    options.error = _refused
     options.add_argument("folder", help="of a run, a final model, or an experiment that has one")
     options.add_argument("texts", type=expanded, help="a file with a column of texts")
     options.add_argument("--output", type=expanded, default=Path("predictions.csv"))
@@ -92,23 +90,24 @@ def predict_file(asked: argparse.Namespace) -> None:
         )
     names = added_columns(list(first), about.label_names)
     total, empty = first.attrs["rows"], 0
-    with output(asked.output) as file:  # before anything is computed
+    layout = {"index": False, "lineterminator": "\n", "sep": first.attrs.get("separator", ",")}
+    is_marked = first.attrs.get("encoding", "utf-8") != "utf-8"
+    with output(asked.output, "utf-8-sig" if is_marked else "utf-8") as file:  # before all else
         print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")
         hardware.prepare_device(hardware.choose_device())
         classify = load_finetuned(folder, asked.base)
-        with progress(total) as advance:
+        seconds = 0.1 if sys.stderr.isatty() else SECONDS
+        with tqdm(total=total, unit="text", mininterval=seconds, delay=seconds) as bar:
             for chunk in chain([first], chunks):
                 texts = raw_texts(chunk[column], asked.texts)
-                probabilities = classify.probabilities(texts, advance)
+                probabilities = classify.probabilities(texts, bar.update)
                 is_empty = torch.tensor([not clean(text) for text in texts])
                 probabilities[is_empty] = torch.nan  # training has left such texts out
                 empty += int(is_empty.sum())
                 table = labelled(chunk, classify, probabilities, names)
-                file.write(table.to_csv(index=False, header=chunk is first, lineterminator="\n"))
-    print(
-        f"{total:,} texts: {asked.output}"
-        + (f"; {empty:,} empty texts have no label" if empty else "")
-    )
+                file.write(table.to_csv(header=chunk is first, **layout))
+    unlabelled = f"; {empty:,} empty texts have no label" if empty else ""
+    print(f"{total:,} texts: {asked.output}{unlabelled}")
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
 
@@ -140,37 +139,18 @@ def _cell(value):
 
 
 @contextmanager
-def output(path: Path) -> Iterator[TextIO]:
+def output(path: Path, encoding: str) -> Iterator[TextIO]:
     """A file that takes its place at `path` once it is whole. Raises `BadInput`."""
     try:
         if path.exists():
             raise BadInput(f"{path} exists; move it, or choose another --output")
-        if not path.parent.is_dir():
-            raise BadInput(f"{path.parent} does not exist; make it, or choose another --output")
-        if path.suffix.lower() not in (".csv", ""):
+        if path.suffix.lower() not in (".csv", ".tsv", ""):
             raise BadInput(f"{path}: the output is CSV; choose an --output that ends in .csv")
-        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as part, part.open("w", encoding=encoding, newline="") as file:
             yield file
     except OSError as error:
         remedy = "make room, or choose another --output; nothing is written"
         raise BadInput(f"{path} cannot be written ({reason(error)}); {remedy}") from error
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is told how many texts are done: a bar on a terminal, lines in a log."""
-    done, said = 0, time.monotonic()
-    with tqdm(total=total, unit="text", disable=None) as bar:
-
-        def advance(count):
-            nonlocal done, said
-            done += count
-            bar.update(count)
-            if bar.disable and time.monotonic() - said > SECONDS:
-                said = time.monotonic()
-                print(f"{done:,} of {total:,} texts", file=sys.stderr, flush=True)
-
-        yield advance
 
 
 if __name__ == "__main__":
