@@ -5,7 +5,7 @@ a family of transformers' classifiers keeps it. A new family is a new row of `AR
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ class Architecture:
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
     block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have
-    options: dict[str, bool] = field(default_factory=dict)  # of every pass through the encoder
 
     @property
     def sublayer_outputs(self) -> tuple[str, str]:
@@ -218,7 +217,6 @@ DECODER = Architecture(
     head_dropout=None,
     own_pooling=_last_token,
     classify=lambda model, features: model.score(features),
-    options={"use_cache": False},  # else it keeps the keys and values of every block
 )
 
 ARCHITECTURES = {  # transformers' model_type: where that family keeps things

@@ -57,6 +57,7 @@ class PeftModel(nn.Module):
         bound.apply_defaults()
         self.hyperparameters = bound.arguments
         pretrained.requires_grad_(False)
+        pretrained.config.use_cache = False  # else decoders keep keys and values of every block
         self.adapt(**hyperparameters)
         for path in self.architecture.head:  # POOLING = "layers" has its own head
             pretrained.get_submodule(path).requires_grad_(pooling != "layers")
@@ -149,8 +150,8 @@ class PeftModel(nn.Module):
 
     def last_hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids and their mask (N, T) -> the encoder's last hidden states (N, T, d)."""
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return self.pretrained.base_model(**batch, **self.architecture.options).last_hidden_state
+        encoder = self.pretrained.base_model
+        return encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""
@@ -174,12 +175,9 @@ class PeftModel(nn.Module):
         `source` is where they come from, for the message.
         """
         trained = self.trainable_parameters()
-        shapes, expected = (
-            {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-            for tensors in (stored, trained)
-        )
-        if shapes != expected:
-            name, shape = min(shapes ^ expected)
+        shapes = {(name, tuple(tensor.shape)) for name, tensor in stored.items()}
+        if wrong := shapes ^ {(name, tuple(p.shape)) for name, p in trained.items()}:
+            name, shape = min(wrong)
             raise BadInput(f"{source} does not fit the method: see {name} {shape}")
         for name, parameter in trained.items():
             parameter.copy_(stored[name])

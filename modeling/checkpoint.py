@@ -72,29 +72,29 @@ def save_checkpoint(
         write(folder / WORDS, json.dumps(words, ensure_ascii=False) + "\n")
         about = {name: about[name] for name in ("label_names", "text_column")} | {"method": TFIDF}
     save_tensors(tensors, folder / TENSORS)
-    _write_about(folder, About(**about))
+    _write_about(folder, **about)
 
 
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
     """Write to `folder` that `method` combines the checkpoints in `parts`, as seen from there."""
     parts = [Path(part).as_posix() for part in parts]
-    _write_about(folder, About(method=method.text, parts=parts))
+    _write_about(folder, method=method.text, parts=parts)
 
 
-def _write_about(folder, about):
-    values = about.model_dump(exclude_defaults=True)
-    write(folder / ABOUT, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+def _write_about(folder, **values):
+    about = About(**values).model_dump_json(exclude_defaults=True, indent=2)
+    write(folder / ABOUT, about + "\n")
 
 
 def read_about(folder: Path) -> About:
     """What checkpoint.json says. Raises `BadInput` where it is damaged."""
     path = folder / ABOUT
     with reading(str(path), DAMAGED):
-        about = About(**json.loads(path.read_text(encoding="utf-8")))
-        if about.parts:
-            first = read_about(checkpoint_folder(folder / about.parts[0]))
-            shared = {"label_names": first.label_names, "text_column": first.text_column}
-            about = about.model_copy(update=shared)
+        about = About.model_validate_json(path.read_text(encoding="utf-8"))
+    if about.parts:
+        first = read_about(checkpoint_folder(folder / about.parts[0]))
+        shared = {"label_names": first.label_names, "text_column": first.text_column}
+        about = about.model_copy(update=shared)
     return about
 
 
@@ -131,13 +131,12 @@ def load_trained(model: PeftModel, path: Path) -> None:
 
 def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifier:
     """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
-    path = folder / TENSORS
-    with reading(str(path), DAMAGED):
-        arrays = {name: tensor.double().numpy() for name, tensor in load_file(path).items()}
+    with reading(str(folder / TENSORS), DAMAGED):
+        tensors = load_file(folder / TENSORS).items()
+        arrays = {name: tensor.double().numpy() for name, tensor in tensors}
         weight, bias = arrays["weight"], arrays["bias"]
     if about.method == PROBE:
         return ProbeClassifier(weight, bias)
-    path = folder / WORDS
-    with reading(str(path), DAMAGED):
-        words = json.loads(path.read_text(encoding="utf-8"))
+    with reading(str(folder / WORDS), DAMAGED):
+        words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
         return TfidfClassifier(vectorizer_of(words, arrays["idf"]), weight, bias)

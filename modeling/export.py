@@ -13,8 +13,6 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +20,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from boundary import BadInput, replacing, writing
 from data_utils import ENCODERS
@@ -38,7 +34,6 @@ from .reft import LoReFT
 
 PREFIX = "base_model.model."  # peft's, before every name
 USE_ONNX = 'use format="onnx"'
-LARGEST = 2**30  # bytes of weights within model.onnx; more are a file beside it
 CODE = {  # of README.md
     "onnx": r"""
 import json
@@ -91,24 +86,20 @@ def export(finetuned, folder: Path, format: str) -> None:
     if not hasattr(encoder, "model"):
         remedy = "use its checkpoint, by load_finetuned or modeling.predict"
         raise BadInput(f"{about.method} has no form for other programs; {remedy}")
-    if encoder.probe and format != "onnx":
-        raise BadInput(f"{format} has no form for a probe; {USE_ONNX}")
-    if encoder.model.pooling != "first" and format != "onnx":
-        raise BadInput(
-            f"{format} has no form for the pooling {encoder.model.pooling!r}, only for 'first', "
-            f"which its own classifier computes; {USE_ONNX}"
-        )
+    pooling = encoder.model.pooling
+    if format != "onnx" and (encoder.probe or pooling != "first"):
+        kind = "a probe" if encoder.probe else f"the pooling {pooling!r}, only for 'first'"
+        raise BadInput(f"{format} has no form for {kind}; {USE_ONNX}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")
     base, code = published(about.base_model), CODE[format].strip()
     if format == "peft":
         pad = encoder.model.pretrained.config.pad_token_id
         code = code.format(base=base, labels=dict(enumerate(about.label_names)), pad=pad)
-    card = ModelCardData(
-        base_model=base, library_name=format, pipeline_tag="text-classification"
-    )  # as the Hugging Face hub reads it
+    about_hub = {"library_name": format, "pipeline_tag": "text-classification"}
+    card = ModelCardData(base_model=base, **about_hub).to_yaml()
     title = f"# {base}, fine-tuned with {about.method}"
-    readme = f"---\n{card.to_yaml()}\n---\n\n{title}\n\n```python\n{code}\n```\n"
+    readme = f"---\n{card}\n---\n\n{title}\n\n```python\n{code}\n```\n"
     with writing(folder), replacing(folder) as new:
         new.mkdir()
         formats[format](encoder, new, base)
@@ -157,12 +148,12 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     if not (find_spec("onnx") and find_spec("onnxscript")):
         raise BadInput("ONNX needs two more packages: pip install -r requirements-onnx.txt")
     graph = Graph(encoder).eval()
-    size = sum(p.numel() * p.element_size() for p in graph.parameters())
     ids = torch.arange(5, 19).view(2, 7)  # any tokens, of texts of 7 and 5
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
-    with torch.no_grad(), _silent():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells what is not installed
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             graph,
             (ids, mask),
@@ -173,29 +164,10 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
         )
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with this machine's paths
-    program.save(folder / "model.onnx", external_data=size > LARGEST)
-    plain_tokenizer(encoder.tokenizer).save(str(folder / "tokenizer.json"))
+    program.save(folder / "model.onnx")  # weights of more than 1.5 GB are a file beside it
+    encoder.tokenizer([""], truncation=True, padding=True)  # the file has what the last call did
+    encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     graph.model.pretrained.config.save_pretrained(folder)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Within it nothing warns, and libraries log errors alone."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The tokenizer without transformers; it truncates as in training, and pads on the right."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    side = tokenizer.truncation_side
-    plain.enable_truncation(tokenizer.model_max_length, direction=side)
-    plain.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
-    return plain
 
 
 def plain_copy(model: PeftModel) -> PeftModel:

@@ -79,8 +79,7 @@ class Finetuned:
     """Call it with a text or several; it computes where its model is."""
 
     def __init__(self, classifier: EncoderClassifier | TfidfClassifier | Combination, about: About):
-        self.classifier, self.about = classifier, about
-        self.label_names = about.label_names
+        self.classifier, self.about, self.label_names = classifier, about, about.label_names
 
     def __call__(self, texts: Texts) -> tuple[str, float] | list[tuple[str, float]]:
         """The label and its probability: a pair for one text, a list of pairs for several."""
@@ -154,28 +153,22 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
 
 
 def _classifier(folder, about, base):
+    baseline = load_baseline(folder, about) if about.method in (TFIDF, PROBE) else None
     if about.method == TFIDF:
-        return load_baseline(folder, about)
-    probe = load_baseline(folder, about) if about.method == PROBE else None
+        return baseline
+    name = str(base or about.base_model)
     with reading(f"the checkpoint {folder}", DAMAGED):
-        model, tokenizer = _encoder(folder, about, base)
-        if not probe:
+        encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
+        if encoder.digest != about.encoder_digest:
+            line = f"{name} is not the encoder that {folder} was trained with"
+            parts = "its config, tokenizer or weights differ"
+            raise BadInput(f"{line}: {parts}; give the right one as base")
+        values = about.hyperparameters.items()  # JSON has no tuples
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in values}
+        method = METHODS["head" if baseline else about.method]
+        model = method(encoder.pretrained, about.pooling, **values)
+        if not baseline:
             load_trained(model, folder / TENSORS)
     device = hardware.choose_device()
     use_fast_attention(model.eval().to(device).pretrained, device)
-    return EncoderClassifier(model, tokenizer, probe)
-
-
-def _encoder(folder, about, base):
-    """The encoder with what the method adds to it, and its tokenizer."""
-    name = str(base or about.base_model)
-    encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
-    if encoder.digest != about.encoder_digest:
-        raise BadInput(
-            f"{name} is not the encoder that {folder} was trained with: its "
-            "config, tokenizer or weights differ; give the right one as base"
-        )
-    method = METHODS["head" if about.method == PROBE else about.method]
-    values = about.hyperparameters.items()  # JSON has no tuples
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
-    return method(encoder.pretrained, about.pooling, **values), encoder.tokenizer
+    return EncoderClassifier(model, encoder.tokenizer, baseline)

@@ -41,7 +41,7 @@ def states_after(
     row = architecture_of(pretrained.config)
     try:
         with calling_with_inputs([pretrained.get_submodule(row.blocks)[depth]], stop):
-            pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask, **row.options)
+            pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
     except _Reached as reached:
         return reached.args[0]
 

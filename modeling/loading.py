@@ -58,8 +58,7 @@ class Encoder:
             for name, value in self.config.to_diff_dict().items()
             if name not in NO_COMPUTATION and "drop" not in name
         }
-        with _loading("tokenizer", self.source):
-            rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
         del rules["truncation"], rules["padding"]  # of its last call
         digest = hashlib.sha256(json.dumps([fields, rules], sort_keys=True, default=str).encode())
         for name, tensor in self.pretrained.state_dict().items():
@@ -81,9 +80,10 @@ def load_encoder(
     As `load_config`, `load_tokenizer` and `load_pretrained` say. Raises `BadInput`.
     """
     source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
-    config = load_config(source, label_names, encoder_dropout)
-    tokenizer = load_tokenizer(source, config, max_tokens, truncation)
-    return Encoder(source, config, tokenizer, load_pretrained(source, config))
+    with _loading(source):
+        config = load_config(source, label_names, encoder_dropout)
+        tokenizer = load_tokenizer(source, config, max_tokens, truncation)
+        return Encoder(source, config, tokenizer, load_pretrained(source, config))
 
 
 def load_config(
@@ -95,22 +95,20 @@ def load_config(
     encoder, and leaves the head's as it is, but for MPNet, whose head takes the encoder's; None
     keeps the model's own. Raises `BadInput`.
     """
-    labels = {i: str(label) for i, label in enumerate(label_names)}
+    labels = dict(enumerate(map(str, label_names)))
     numbers = {label: i for i, label in labels.items()}
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise BadInput(f"MODEL {name} does not exist; expected a folder or a hub name")
-    with _loading("config", name):
-        config = AutoConfig.from_pretrained(
-            name, id2label=labels, label2id=numbers, trust_remote_code=False
-        )
-        architecture = architecture_of(config)
-        if encoder_dropout is not None:
-            head = architecture.head_dropout
-            if head and getattr(config, head, None) is None:  # DeBERTa's config may lack it
-                # Such a head falls back on the encoder's rate: keep the one it would have had.
-                setattr(config, head, getattr(config, architecture.encoder_dropouts[0]))
-            for rate in architecture.encoder_dropouts:
-                setattr(config, rate, encoder_dropout)
+    config = AutoConfig.from_pretrained(
+        name, id2label=labels, label2id=numbers, trust_remote_code=False
+    )
+    row = architecture_of(config)
+    if encoder_dropout is not None:
+        if row.head_dropout and getattr(config, row.head_dropout, None) is None:
+            # Such a head falls back on the encoder's rate: keep the one it would have had.
+            setattr(config, row.head_dropout, getattr(config, row.encoder_dropouts[0]))
+        for rate in row.encoder_dropouts:
+            setattr(config, rate, encoder_dropout)
     return config
 
 
@@ -129,22 +127,19 @@ def load_tokenizer(
             f"MAX_TOKENS is {max_tokens}, but {name} has {most} positions; set it to {most} or less"
         )
     sides = {"padding_side": "right", "truncation_side": truncation}
-    with _loading("tokenizer", name):
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, model_max_length=max_tokens, trust_remote_code=False, **sides
-        )
-        ids = tokenizer.get_vocab().values()
-        # Where files are absent, transformers makes a tokenizer of special tokens and no others.
-        if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
-            raise BadInput(f"{name} has no tokenizer.json; copy it there or download it again")
-        if max(ids) >= config.vocab_size:
-            raise BadInput(
-                f"the tokenizer of {name} has {max(ids) + 1:,} tokens, but the model has "
-                f"{config.vocab_size:,} embeddings: they do not belong together"
-            )
-        if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        config.pad_token_id = tokenizer.pad_token_id
+    tokenizer = AutoTokenizer.from_pretrained(
+        name, model_max_length=max_tokens, trust_remote_code=False, **sides
+    )
+    ids = tokenizer.get_vocab().values()
+    # Where files are absent, transformers makes a tokenizer of special tokens and no others.
+    if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
+        raise BadInput(f"{name} has no tokenizer.json; copy it there or download it again")
+    if max(ids) >= config.vocab_size:
+        sizes = f"{max(ids) + 1:,} tokens, but the model has {config.vocab_size:,} embeddings"
+        raise BadInput(f"the tokenizer of {name} has {sizes}: they do not belong together")
+    if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
@@ -153,27 +148,26 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
 
     Raises `BadInput` where the weights are not those of the config's model, or not finite.
     """
-    with _loading("weights", name):
-        pretrained, report = AutoModelForSequenceClassification.from_pretrained(
-            name,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # they are reported, and refused below
-            output_loading_info=True,
-            trust_remote_code=False,
-        )
-        row = architecture_of(config)
-        blocks = row.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
-        wrong = {tensor for tensor, _, _ in report["mismatched_keys"]}
-        wrong |= {tensor for tensor in report["missing_keys"] if not row.in_head(tensor)}
-        wrong |= {tensor for tensor in report["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
-        if wrong:
-            labels = f"a model of its shape with {config.num_labels} labels"
-            raise BadInput(f"the weights of {name} are not those of {labels}: see {min(wrong)}")
-        for tensor, values in pretrained.named_parameters():
-            if not values.sum(dtype=torch.float64).isfinite():
-                raise BadInput(f"{tensor} in the weights of {name} is not finite")
-        pretrained.new_tensors = set(report["missing_keys"])  # of the head: random
+    pretrained, report = AutoModelForSequenceClassification.from_pretrained(
+        name,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # they are reported, and refused below
+        output_loading_info=True,
+        trust_remote_code=False,
+    )
+    row = architecture_of(config)
+    blocks = row.blocks.removeprefix(f"{pretrained.base_model_prefix}.")
+    wrong = {tensor for tensor, _, _ in report["mismatched_keys"]}
+    wrong |= {tensor for tensor in report["missing_keys"] if not row.in_head(tensor)}
+    wrong |= {tensor for tensor in report["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
+    if wrong:
+        labels = f"a model of its shape with {config.num_labels} labels"
+        raise BadInput(f"the weights of {name} are not those of {labels}: see {min(wrong)}")
+    for tensor, values in pretrained.named_parameters():
+        if not values.sum(dtype=torch.float64).isfinite():
+            raise BadInput(f"{tensor} in the weights of {name} is not finite")
+    pretrained.new_tensors = set(report["missing_keys"])  # of the head: random
     return pretrained
 
 
@@ -193,7 +187,7 @@ def fresh_copy(pretrained: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextmanager
-def _loading(part: str, name: str) -> Iterator[None]:
+def _loading(name: str) -> Iterator[None]:
     """Within it transformers is silent: that the head is new is no news. Raises `BadInput`."""
     remedy = (
         "copy or download it again"
@@ -204,7 +198,7 @@ def _loading(part: str, name: str) -> Iterator[None]:
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        with reading(f"the {part} of MODEL {name}", remedy):
+        with reading(f"MODEL {name}", remedy):
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -12,6 +12,7 @@ A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
 
 import inspect
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -48,7 +49,6 @@ METHODS: dict[str, type[PeftModel]] = {
 BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
 NOT_OF_ADAPT = ("learning_rate", "labels")  # what every method can be given beside them
 TARGETS = ("q", "k", "v", "o", "up", "down", "gate")  # in this order, however they are given
-LARGEST = 3.4e38  # of float32
 
 
 def method_of(model: PeftModel) -> str:
@@ -70,10 +70,8 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
         if parameter.name in NOT_OF_ADAPT:
             raise BadInput(f"{place}: every method can be given that; give it another name")
         if not _is_literal(parameter.default):
-            is_missing = parameter.default is parameter.empty
-            default = "no default" if is_missing else f"the default {parameter.default!r:.60}"
             kinds = "a number, a text, True, False, None, or a tuple of these"
-            raise BadInput(f"{place} has {default}; expected {kinds}")
+            raise BadInput(f"{place} has no default that is {kinds}")
     if method.learning_rate is not None:
         _check_rates(method.learning_rate, f"the learning rate of {method.__name__}")
     return {p.name: p.default for p in parameters} | {"learning_rate": method.learning_rate}
@@ -104,20 +102,15 @@ class Method:
             choices = ", ".join((*METHODS, *BASELINES))
             raise BadInput(f"unknown method {name!r}; choose from {choices}")
         choices = (*hyperparameters_of(name), "labels")
-        for hyperparameter in given:
-            if hyperparameter not in choices:
-                raise BadInput(
-                    f"in {text!r} {name} has no hyperparameter "
-                    f"{hyperparameter!r}; choose from {', '.join(choices) or 'none'}"
-                )
+        if unknown := [hyperparameter for hyperparameter in given if hyperparameter not in choices]:
+            line = f"in {text!r} {name} has no hyperparameter {unknown[0]!r}"
+            raise BadInput(f"{line}; choose from {', '.join(choices)}")
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
         if "learning_rate" in given:
             _check_rates(given["learning_rate"], f"in {text!r} the learning rate")
         values = constants.get(name, {}) | given
-        if isinstance(values.get("targets"), tuple):  # their order means nothing
-            values["targets"] = tuple(
-                sorted(values["targets"], key=(*TARGETS, *values["targets"]).index)
-            )
+        if isinstance(targets := values.get("targets"), tuple):  # their order means nothing
+            values["targets"] = tuple(sorted(targets, key=(*TARGETS, *targets).index))
         return cls(name, values, tuple(choice for choice in choices if choice in given))
 
     @classmethod
@@ -131,10 +124,11 @@ class Method:
 
     def is_same(self, other: "Method") -> bool:
         """Whether all hyperparameters are equal, given or not."""
-        if self.parts or other.parts:
-            pairs = zip(self.parts, other.parts, strict=False)
-            return len(self.parts) == len(other.parts) and all(a.is_same(b) for a, b in pairs)
-        return (self.name, self.hyperparameters) == (other.name, other.hyperparameters)
+        return self._key == other._key
+
+    @property
+    def _key(self):
+        return [part._key for part in self.parts] or (self.name, self.hyperparameters)
 
     @property
     def text(self) -> str:
@@ -189,6 +183,6 @@ def _is_literal(value):
 
 def _check_rates(rates, subject):
     candidates = rates if isinstance(rates, tuple) else (rates,)
-    valid = [r for r in candidates if type(r) in (int, float) and 0 < r < LARGEST]
+    valid = [r for r in candidates if type(r) in (int, float) and 0 < r < math.inf]
     if not candidates or len(valid) < len(candidates):
         raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")

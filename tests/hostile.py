@@ -11,7 +11,6 @@ import shutil
 import torch
 from conftest import reviews_frame
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 
 def given(*arguments):
@@ -75,11 +74,6 @@ def config(**changes):
     return model(lambda folder: edit(folder / "config.json", **changes))
 
 
-def written(name, content):
-    """A model of whose files one holds this text."""
-    return model(lambda folder: (folder / name).write_text(content))
-
-
 def weights(change):
     return model(lambda folder: edit_tensors(folder, change))
 
@@ -88,12 +82,6 @@ def edit_tensors(folder, change):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def pickled(folder):
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    torch.save(tensors, folder / "pytorch_model.bin")
 
 
 class Intruder:
@@ -117,11 +105,6 @@ def with_code(name, **entries):
         (folder / "own.py").write_text(code)
 
     return model(change)
-
-
-def three_labels(folder):
-    three = AutoConfig.from_pretrained(folder, num_labels=3)
-    AutoModelForSequenceClassification.from_config(three).save_pretrained(folder)
 
 
 def small_vocabulary(folder):

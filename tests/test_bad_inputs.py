@@ -20,7 +20,7 @@ from typing import NamedTuple
 import hostile
 import pytest
 from conftest import files_of
-from hostile import both, config, csv, cut, data, given, model, record, weights, with_code, written
+from hostile import both, config, csv, cut, data, given, model, record, weights, with_code
 
 import finetuning
 from experiment import parse
@@ -49,43 +49,35 @@ OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
     ("--max-tokens", "1" + "0" * 9): "MAX_TOKENS is .*set it to 18",
     ("--methods", "lora(rank=__import__('os').mkdir('intruded'))"): "expected a name, or a name",
     ("--methods", "lora", "--lora-targets", "w"): "targets are .'w'",
-    ("--methods", "dora(rank=0)"): "rank is 0; expected 1 or more",
     ("--methods", "lora(blocks=-1)"): "blocks is -1; expected 0 to 2",
     ("--methods", "lora(dropout='a')"): "dropout is 'a'; it should be a valid number",
     ("--methods", "probe(pooling='auto')"): "POOLING is 'auto'; choose from first, mean, layers",
     ("--seeds", str(2**63)): r"SEEDS.0. is '9223.*less than 92",
-    ("--experiment", ".."): "EXPERIMENT is '..'; it should be a",
     ("--experiment", "x" * 300): "a name .* 200 bytes",
     ("--experiment", "a\nb"): r"EXPERIMENT is 'a\\nb'",
     ("--epoch-count", "1"): "unrecognized arguments: --epoch-count",
     ("--results", COMMAND): "finetuning.py/tiny .*set it to a f",
     ("--results", "/proc/x"): "RESULTS /proc/x/tiny cannot be .* set it",
     ("--model", "/nowhere"): "MODEL /nowhere does not exist",
-    ("--model", "x" * 300): "config of MODEL x.* cannot be",
+    ("--model", "x" * 300): "MODEL x.* cannot be read",
 }
-WEIGHTS = "the weights of MODEL .* cannot be read"
-OWN = {"model_type": "own"}
 AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
 OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
 
 MODELS = {
-    "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "weights of .*safet"),
+    "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "MODEL .*safet"),
     "weights not finite": Case(weights(lambda t: t["classifier.bias"].div_(0)), "bias .* finite"),
     "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
     "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),
-    "quantised": Case(config(quantization_config={"quant_method": "gptq", "bits": 4}), WEIGHTS),
-    "head of other labels": Case(model(hostile.three_labels), "with 2 labels: see classifier"),
-    "pickle that runs code": Case(model(hostile.malicious), WEIGHTS),
+    "pickle that runs code": Case(model(hostile.malicious), "MODEL .* cannot be read"),
     "config with code, of no known family": Case(
-        with_code("config.json", model_type="own", auto_map=AUTO), "config of MODEL .*own"
+        with_code("config.json", model_type="own", auto_map=AUTO), "MODEL .* read .*own"
     ),
     "no tokenizer": Case(model(hostile.no_tokenizer), "has no tokenizer.json"),
     "tokenizer of another model": Case(
         model(hostile.small_vocabulary), "20 tokens.* 12 embeddings"
     ),
-    "gpt-2": Case(config(model_type="gpt2"), "family 'gpt2'"),
     "config that cannot be built": Case(config(num_attention_heads=3), "multiple of"),
-    "config is []": Case(written("config.json", "[]"), "config of MODEL .* cannot be read"),
 }
 
 RUN = "lora-seed0/run.json"
@@ -140,31 +132,21 @@ ODD = {
     "huge batch, largest seed": Case(
         given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1)), f"seed {2**63 - 1}: te", 0
     ),
-    "weights as a pickle": Case(model(hostile.pickled), "head seed 0: test accuracy", 0),
 }
-FAILED = {
-    "learning rate too high": Case(
-        given("--learning-rates", "head=1e30"),
-        "head seed 0 failed: .*lower it in LEARNING_RATES",
-        1,
-    ),
-}
+TOO_HIGH = given("--learning-rates", "head=1e30")
+FAILED = {"rate too high": Case(TOO_HIGH, "head seed 0 failed: .*lower it in LEARNING_RATES", 1)}
 CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
 CASES |= MODELS | RECORDS | ODD | FAILED
 
 
 CONSTANTS_IN_THE_FILE = [
-    ("SEEDS", 0),
     ("SEEDS", (0, -1)),
     ("METHODS", ()),
     ("METHODS", "lora"),
-    ("LEARNING_RATES", 1e-3),
     ("LEARNING_RATES", {"head": "fast", "adapter": 1e-3, "lora": 1e-3}),
     ("EPOCHS", None),
     ("EXPERIMENT", "a/b"),
-    ("RESULTS", ""),
     ("WARMUP", float("nan")),
-    ("WEIGHT_DECAY", 10**400),
     ("LORA_TARGETS", ("q", "q")),
     ("TRUNCATION", "middle"),
     ("CACHE", "perhaps"),

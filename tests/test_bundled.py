@@ -32,9 +32,8 @@ def test_of_two_at_once_one_unpacks_and_a_changed_file_is_then_refused(home):
 
 def test_what_a_stopped_process_has_left_is_never_read(home, monkeypatch):
     monkeypatch.setattr(bundled.zipfile.ZipFile, "extract", None)
-    with pytest.raises(BadInput, match="cannot be read .*set HF_HOME to another folder") as error:
+    with pytest.raises(BadInput, match="cannot be read .*set HF_HOME to another folder"):
         encoder_folder("mpnet")
-    assert "\n" not in str(error.value)
     assert not (home / "bundled" / "all-mpnet-base-v2").exists()
 
 

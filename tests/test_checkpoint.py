@@ -96,12 +96,7 @@ def baseline(model_folder, tmp_path):
 
 
 LONG = "good film " * 4 + "the actor was awful and the plot was very dull " * 2  # 26 words
-TEXTS = [
-    LONG,
-    "a good film",
-    "the plot was very dull and the actor awful",
-    "a great film and actor",
-]
+TEXTS = [LONG, "a good film", "the plot was very dull and the actor awful", "a great film"]
 
 
 # ---------------------------------------------------------------------------- every kind
@@ -115,17 +110,8 @@ def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method, pooling):
     assert loaded.classifier.model.pooling == pooling and loaded(TEXTS) == finetuned(TEXTS)
     models = [classify.classifier.model for classify in (loaded, finetuned)]
     assert torch.equal(models[0](*tokens()), models[1](*tokens()))  # to the last bit
+    assert load_file(folder / TENSORS).keys() == models[1].trainable_parameters().keys()
     assert models[0].hyperparameters == models[1].hyperparameters  # tuples, which JSON has not
-
-
-@pytest.mark.parametrize("method", ["adapter", "lora"])
-def test_a_checkpoint_of_the_last_blocks_has_their_tensors_alone(checkpoint, method):
-    folder, finetuned = checkpoint(method, blocks=1)
-    names = [name for name in load_file(folder / "trained.safetensors") if ".layer." in name]
-    assert names and all(".layer.1." in name for name in names)
-    model = load_finetuned(folder).classifier.model
-    assert model.hyperparameters["blocks"] == 1 and model.frozen_blocks == 1
-    assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
 def test_a_checkpoint_of_tfidf_classifies_as_what_was_fitted(baseline):
@@ -209,16 +195,7 @@ def test_long_texts_are_truncated_as_in_training(checkpoint, truncation):
     assert finetuned([LONG]) != finetuned([other])
 
 
-RAW = [
-    "  a good film ",
-    "dull<br />plot",
-    "a<br<br>>b",
-    "dull<br>plot",
-    "",
-    " <br/> ",
-    "a < b",
-    "good\nfilm\t",
-]
+RAW = ["  a good film ", "dull<br />plot", "a<br<br>>b", "", " <br/> ", "a < b", "good\nfilm\t"]
 
 
 def test_texts_are_cleaned_and_tokenised_as_in_training(checkpoint):
@@ -245,17 +222,14 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
 @pytest.mark.parametrize(
     ("texts", "line"),
     [
-        (b"good", "expected a text, or a list, column or array of texts, not bytes"),
-        (pd.DataFrame({"text": TEXTS}), "not DataFrame"),
-        (["good", 3], "text 1 is int; expected str"),
+        (pd.DataFrame({"text": TEXTS}), "a list, column or array of texts, not DataFrame"),
         (pd.Series(["good", None]), "text 1 is (NoneType|float); expected str"),
     ],
 )
 def test_what_is_no_text_is_one_line(checkpoint, texts, line):
     _, classify = checkpoint()
-    with pytest.raises(BadInput, match=line) as error:
+    with pytest.raises(BadInput, match=line):
         classify(texts)
-    assert "\n" not in str(error.value)
 
 
 def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, monkeypatch):
@@ -275,13 +249,11 @@ def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, 
 
 
 def test_a_classifier_computes_in_the_type_of_training_with_fast_attention(checkpoint, monkeypatch):
-    folder, _ = checkpoint()
-    loaded = load_finetuned(folder)
-    model, cast = loaded.classifier.model, []
-    encode = model.encode
+    loaded, cast = load_finetuned(checkpoint()[0]), []
+    model = loaded.classifier.model
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
-    monkeypatch.setattr(
-        model, "encode", lambda *b: cast.append(torch.is_autocast_enabled("cpu")) or encode(*b)
+    model.pretrained.base_model.register_forward_pre_hook(
+        lambda *_: cast.append(torch.is_autocast_enabled("cpu"))
     )
     assert len(loaded(TEXTS)) == len(TEXTS) and cast == [True]
     assert model.pretrained.config._attn_implementation == "plain"
@@ -353,13 +325,6 @@ def other_vocabulary(base):
     (base / "tokenizer.json").write_text(rules.replace('"good"', '"goof"'))
 
 
-def with_upper_case(base):
-    rules = json.loads((base / "tokenizer.json").read_text())
-    rules["normalizer"]["lowercase"] = not rules["normalizer"]["lowercase"]
-    (base / "tokenizer.json").write_text(json.dumps(rules))
-    in_json("tokenizer_config.json", do_lower_case=rules["normalizer"]["lowercase"])(base)
-
-
 OTHER = "is not the encoder that .* was trained with: its config, tokenizer or weights differ"
 DAMAGED = "it is damaged, or written by another version: delete it"
 
@@ -368,44 +333,32 @@ DAMAGED = "it is damaged, or written by another version: delete it"
     ("damage", "line"),
     [
         (lambda f: (f / ABOUT).write_text("[]"), f"checkpoint.json cannot be read .*{DAMAGED}"),
-        (lambda f: edit(f, max_tokens=99), "MAX_TOKENS is 99, but .* has 18 positions"),
         (lambda f: edit(f, method="lorra"), "the checkpoint .* cannot be read .*lorra"),
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "the checkpoint .* cannot be read .*rnk"),
-        (lambda f: edit(f, base_model="/absent"), "/absent does not exist"),
         (another(other_pooler), OTHER),
         (another(in_json("config.json", hidden_act="relu")), OTHER),
         (another(other_vocabulary), OTHER),
-        (another(with_upper_case), OTHER),
         (lambda f: (f / TENSORS).write_bytes(b"x" * 99), f"{TENSORS} cannot be read .*{DAMAGED}"),
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_is_refused(checkpoint, damage, line):
     folder, _ = checkpoint()
     damage(folder)
-    with pytest.raises(BadInput, match=line) as error:
+    with pytest.raises(BadInput, match=line):
         load_finetuned(folder)
-    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "unchanged",
-    [
-        lambda base: None,
-        in_json("config.json", _name_or_path="elsewhere", hidden_dropout_prob=0.3),
-        in_json("tokenizer_config.json", model_max_length=7, padding_side="left"),
-    ],
-)
-def test_an_encoder_that_computes_the_same_is_the_same(checkpoint, unchanged):
+def test_an_encoder_that_computes_the_same_is_the_same(checkpoint):
     folder, finetuned = checkpoint()
-    another(unchanged)(folder)
+    another(in_json("config.json", _name_or_path="elsewhere", hidden_dropout_prob=0.3))(folder)
+    in_json("tokenizer_config.json", model_max_length=7, padding_side="left")(base_of(folder))
     assert load_finetuned(folder)(TEXTS) == finetuned(TEXTS)
 
 
-@pytest.mark.parametrize("name", [TENSORS, VOCABULARY])
-def test_a_damaged_file_of_a_baseline_is_named(baseline, name):
+def test_a_damaged_file_of_a_baseline_is_named(baseline):
     folder = baseline("tfidf")
-    (folder / name).write_text("[]")
-    with pytest.raises(BadInput, match=f"{name} cannot be read .*{DAMAGED}"):
+    (folder / VOCABULARY).write_text("[]")
+    with pytest.raises(BadInput, match=f"{VOCABULARY} cannot be read .*{DAMAGED}"):
         load_finetuned(folder)
 
 
@@ -433,7 +386,6 @@ def test_a_tilde_is_the_users_folder(checkpoint, tmp_path, monkeypatch):
     ("change", "line"),
     [
         (lambda t: t.pop("classifier.weight"), r"see classifier.weight \(2, 8\)"),
-        (lambda t: t.update(extra=torch.zeros(1)), r"see extra \(1,\)"),
         (lambda t: t.update({"classifier.bias": torch.zeros(3)}), r"see classifier.bias \(2,\)"),
     ],
 )

