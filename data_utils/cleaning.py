@@ -91,10 +91,8 @@ def alike_labels(labels: pd.Series) -> list[str]:
 def label_warnings(counts: pd.Series) -> list[str]:
     """What in the numbers of texts, by label, spoils a comparison."""
     lines = []
-    rare = [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]
-    if rare:
-        line = f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"
-        lines.append(line)
+    if rare := [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]:
+        lines += [f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"]
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         lines.append(f"{line}: who always says so is right as often; compare macro-F1")

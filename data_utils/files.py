@@ -24,8 +24,7 @@ from pyarrow.parquet import ParquetFile
 from boundary import BadInput, expanded, reading
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16"}
-ENCODINGS |= {"cp1252": "Windows-1252", "latin-1": "Latin-1"}
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx and .xls begin
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
 JSON = "a list of objects, or an object a line"
@@ -40,7 +39,7 @@ def read_chunks(path: str | Path, rows: int | None = 10_000) -> Iterator[pd.Data
     """The same, some `rows` at a time; `attrs["rows"]` counts those of the whole file.
 
     Every row is checked before the first is returned, so that nothing is computed for a file that
-    is then refused. A .json file is held in memory; of the others only a chunk is.
+    is then refused. A list in JSON is held in memory; of the others only a chunk is.
     """
     path = expanded(path)
     if not path.exists():
@@ -108,7 +107,7 @@ def _csv_rows(path, encoding, sign):
 
 
 def encoding_of(path: Path) -> str:
-    """One of `ENCODINGS`: UTF-8, with its mark or without, UTF-16, or else Windows-1252 (Latin-1).
+    """One of `ENCODINGS`: UTF-8, with its mark or without, UTF-16, or else Windows-1252.
 
     A file that is UTF-8 but for a few bytes is refused: as Windows-1252 all accents would be wrong.
     """
@@ -118,24 +117,17 @@ def encoding_of(path: Path) -> str:
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    utf_8 = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
-    encoding = next(name for name in (utf_8, "cp1252", "latin-1") if _decodes(path, name))
-    if encoding != utf_8:
+    try:
+        with path.open(encoding="utf-8") as file:
+            while file.read(2**16):
+                pass
+        return "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
+    except UnicodeDecodeError:
         text = path.read_text("utf-8", "replace")
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
-            raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}")
-    return encoding
-
-
-def _decodes(path, encoding):
-    try:
-        with path.open(encoding=encoding) as file:
-            while file.read(2**16):
-                pass
-    except UnicodeDecodeError:
-        return False
-    return True
+            raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}") from None
+        return "cp1252"
 
 
 def _json(path):

@@ -79,11 +79,6 @@ def test_separators_and_encodings_are_recognised(tmp_path, separator, encoding):
     assert frame.attrs["read_as"] == f"{separator}, {ENCODINGS[encoding]}"
 
 
-def test_bytes_that_windows_1252_lacks_are_latin_1(tmp_path):
-    frame = read_frame(write(tmp_path / "r.csv", "text,label\né\x81,1\n".encode("latin-1")))
-    assert cells(frame) == [["é\x81", "1"]] and "Latin-1" in frame.attrs["read_as"]
-
-
 def test_what_a_csv_writer_writes_is_read_as_it_was(tmp_path):
     """Cells of separators, quotes, line breaks and blanks, in random order."""
     draw = random.Random(0)
