@@ -123,13 +123,12 @@ class Finetuned:
 def _listed(texts) -> list[str]:
     if isinstance(texts, str):
         return [texts]
-    if not isinstance(texts, Sequence | pd.Series | np.ndarray) or isinstance(texts, bytes):
-        kind = type(texts).__name__
-        raise BadInput(f"expected a text, or a list, column or array of texts, not {kind}")
+    texts = list(texts) if isinstance(texts, Sequence | pd.Series | np.ndarray) else [texts]
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise BadInput(f"text {place} is {type(text).__name__}; expected str")
-    return list(texts)
+            expected = "expected a text, or a list, column or array of texts"
+            raise BadInput(f"text {place} is {type(text).__name__}; {expected}")
+    return texts
 
 
 # ---------------------------------------------------------------------------- loading
@@ -146,10 +145,8 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
     about = read_about(folder)
     if not about.parts:
         return Finetuned(_classifier(folder, about, base), about)
-    parts = [load_finetuned(folder / part, base) for part in about.parts]
-    if any(part.label_names != about.label_names for part in parts):
-        raise BadInput(f"the parts of {folder} have different labels; train it again")
-    return Finetuned(Combination([part.classifier for part in parts]), about)
+    parts = [load_finetuned(folder / part, base).classifier for part in about.parts]
+    return Finetuned(Combination(parts), about)
 
 
 def _classifier(folder, about, base):

@@ -40,7 +40,6 @@ NO_COMPUTATION = (  # of a config: fields that change no number that the encoder
 class Encoder:
     """A pretrained classifier as its files have it."""
 
-    source: str  # hub name or folder
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     pretrained: PreTrainedModel
@@ -77,79 +76,65 @@ def load_encoder(
 ) -> Encoder:
     """The encoder that is called `name`: one of `ENCODERS`, a hub name or a folder.
 
-    As `load_config`, `load_tokenizer` and `load_pretrained` say. Raises `BadInput`.
+    Its head is for these labels, and random where the files have none: seed torch first. Texts of
+    more than `max_tokens` lose tokens on the side `truncation`, "left" (the beginning) or "right".
+    `encoder_dropout` replaces the dropout rates inside the encoder, and leaves the head's as it is,
+    but for MPNet, whose head takes the encoder's; None keeps the model's own.
+
+    Raises `BadInput` for more tokens than the model has positions, where a part is missing or two
+    do not belong together, and for weights that are not finite.
     """
     source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
+    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
+        raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
     with _loading(source):
-        config = load_config(source, label_names, encoder_dropout)
-        tokenizer = load_tokenizer(source, config, max_tokens, truncation)
-        return Encoder(source, config, tokenizer, load_pretrained(source, config))
+        config = _config(source, label_names, encoder_dropout)
+        most = config.max_position_embeddings - architecture_of(config).reserved_positions
+        if max_tokens > most:
+            line = f"MAX_TOKENS is {max_tokens}, but {source} has {most} positions"
+            raise BadInput(f"{line}; set it to {most} or less")
+        sides = {"padding_side": "right", "truncation_side": truncation}
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, model_max_length=max_tokens, trust_remote_code=False, **sides
+        )
+        _fit_together(source, config, tokenizer)
+        return Encoder(config, tokenizer, _pretrained(source, config))
 
 
-def load_config(
-    name: str, label_names: list[str], encoder_dropout: float | None = None
-) -> PretrainedConfig:
-    """The config of a pretrained encoder, for a head with these labels.
-
-    `name` is a hub name or a folder. `encoder_dropout` replaces the dropout rates inside the
-    encoder, and leaves the head's as it is, but for MPNet, whose head takes the encoder's; None
-    keeps the model's own. Raises `BadInput`.
-    """
+def _config(source, label_names, dropout):
     labels = dict(enumerate(map(str, label_names)))
     numbers = {label: i for i, label in labels.items()}
-    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
-        raise BadInput(f"MODEL {name} does not exist; expected a folder or a hub name")
     config = AutoConfig.from_pretrained(
-        name, id2label=labels, label2id=numbers, trust_remote_code=False
+        source, id2label=labels, label2id=numbers, trust_remote_code=False
     )
     row = architecture_of(config)
-    if encoder_dropout is not None:
+    if dropout is not None:
         if row.head_dropout and getattr(config, row.head_dropout, None) is None:
             # Such a head falls back on the encoder's rate: keep the one it would have had.
             setattr(config, row.head_dropout, getattr(config, row.encoder_dropouts[0]))
         for rate in row.encoder_dropouts:
-            setattr(config, rate, encoder_dropout)
+            setattr(config, rate, dropout)
     return config
 
 
-def load_tokenizer(
-    name: str, config: PretrainedConfig, max_tokens: int, truncation: str = "left"
-) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained encoder: pads on the right, truncates to `max_tokens`.
-
-    `truncation` is the side on which longer texts lose tokens, "left" (the beginning) or "right".
-    Its padding token's id goes into `config`, which decoders need to be told. Raises `BadInput`,
-    for more tokens than the model has positions as well.
-    """
-    most = config.max_position_embeddings - architecture_of(config).reserved_positions
-    if max_tokens > most:
-        raise BadInput(
-            f"MAX_TOKENS is {max_tokens}, but {name} has {most} positions; set it to {most} or less"
-        )
-    sides = {"padding_side": "right", "truncation_side": truncation}
-    tokenizer = AutoTokenizer.from_pretrained(
-        name, model_max_length=max_tokens, trust_remote_code=False, **sides
-    )
+def _fit_together(source, config, tokenizer):
+    """Check that the tokenizer is the model's; both get the same padding token."""
     ids = tokenizer.get_vocab().values()
     # Where files are absent, transformers makes a tokenizer of special tokens and no others.
     if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
-        raise BadInput(f"{name} has no tokenizer.json; copy it there or download it again")
+        raise BadInput(f"{source} has no tokenizer.json; copy it there or download it again")
     if max(ids) >= config.vocab_size:
         sizes = f"{max(ids) + 1:,} tokens, but the model has {config.vocab_size:,} embeddings"
-        raise BadInput(f"the tokenizer of {name} has {sizes}: they do not belong together")
+        raise BadInput(f"the tokenizer of {source} has {sizes}: they do not belong together")
     if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     config.pad_token_id = tokenizer.pad_token_id
-    return tokenizer
 
 
-def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
-    """The pretrained classifier. Its head is random where the files have none: seed torch first.
-
-    Raises `BadInput` where the weights are not those of the config's model, or not finite.
-    """
+def _pretrained(source, config):
+    """The classifier in float32; `new_tensors` of it are those that the files have not."""
     pretrained, report = AutoModelForSequenceClassification.from_pretrained(
-        name,
+        source,
         config=config,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,  # they are reported, and refused below
@@ -163,16 +148,16 @@ def load_pretrained(name: str, config: PretrainedConfig) -> PreTrainedModel:
     wrong |= {tensor for tensor in report["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
     if wrong:
         labels = f"a model of its shape with {config.num_labels} labels"
-        raise BadInput(f"the weights of {name} are not those of {labels}: see {min(wrong)}")
+        raise BadInput(f"the weights of {source} are not those of {labels}: see {min(wrong)}")
     for tensor, values in pretrained.named_parameters():
         if not values.sum(dtype=torch.float64).isfinite():
-            raise BadInput(f"{tensor} in the weights of {name} is not finite")
+            raise BadInput(f"{tensor} in the weights of {source} is not finite")
     pretrained.new_tensors = set(report["missing_keys"])  # of the head: random
     return pretrained
 
 
 def fresh_copy(pretrained: PreTrainedModel) -> PreTrainedModel:
-    """A copy of what `load_pretrained` gave, with a new head where the files have none.
+    """A copy of an `Encoder`'s classifier, with a new head where the files have none.
 
     The head is the one that loading again under torch's current seed would make: transformers
     initialises the modules that are not marked as initialised, in their order.

@@ -14,7 +14,6 @@ A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 import inspect
 import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -94,7 +93,7 @@ class Method:
         hyperparameter, with the choices.
         """
         methods = [cls._of(name, given, text, constants) for name, given in read_text(text)]
-        return methods[0] if len(methods) == 1 else cls._combination(methods, text)
+        return methods[0] if len(methods) == 1 else cls._combination(methods)
 
     @classmethod
     def _of(cls, name, given, text, constants):
@@ -114,11 +113,9 @@ class Method:
         return cls(name, values, tuple(choice for choice in choices if choice in given))
 
     @classmethod
-    def _combination(cls, methods, text):
+    def _combination(cls, methods):
         order = [*METHODS, *BASELINES]
         parts = tuple(sorted(methods, key=lambda each: (order.index(each.name), each.text)))
-        if any(one.is_same(other) for one, other in combinations(parts, 2)):
-            raise BadInput(f"{text!r} has a method twice; combine methods that differ")
         hyperparameters = {part.text: part.hyperparameters for part in parts}
         return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
 

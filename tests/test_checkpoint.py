@@ -32,12 +32,10 @@ from modeling import (
     save_checkpoint,
     use_fast_attention,
 )
-from modeling.architectures import architecture_of
 from modeling.checkpoint import ABOUT, TENSORS, read_about, save_combination
 from modeling.checkpoint import WORDS as VOCABULARY
 from modeling.finetuned import EncoderClassifier, Finetuned
 from modeling.inference import features, predict
-from modeling.loading import load_config
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 
@@ -149,14 +147,6 @@ def test_a_combination_is_the_normalised_sum_of_log_probabilities(
     assert classify.label_names == ["bad", "good"] and classify.about.text_column == "body"
 
 
-def test_parts_with_other_labels_are_no_combination(checkpoint, baseline, tmp_path):
-    folders = checkpoint("lora")[0], baseline("tfidf")
-    save_combination(tmp_path / "b", Method.parse("lora+tfidf", {}), ["../c", "../tfidf"])
-    edit(folders[1], label_names=["bad", "fair"])
-    with pytest.raises(BadInput, match="the parts of .* have different labels"):
-        load_finetuned(tmp_path / "b")
-
-
 def test_the_folder_of_an_experiment_stands_for_its_final_model(checkpoint, tmp_path):
     folder, finetuned = checkpoint(name="final")
     assert load_finetuned(tmp_path)(TEXTS) == finetuned(TEXTS)
@@ -222,8 +212,8 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
 @pytest.mark.parametrize(
     ("texts", "line"),
     [
-        (pd.DataFrame({"text": TEXTS}), "a list, column or array of texts, not DataFrame"),
-        (pd.Series(["good", None]), "text 1 is (NoneType|float); expected str"),
+        (pd.DataFrame({"text": TEXTS}), "text 0 is DataFrame; expected a text, or a list, column"),
+        (pd.Series(["good", None]), "text 1 is (NoneType|float); expected a text, or a list"),
     ],
 )
 def test_what_is_no_text_is_one_line(checkpoint, texts, line):
@@ -398,17 +388,3 @@ def test_tensors_of_another_method_are_refused_and_none_is_loaded(change, line):
     with pytest.raises(BadInput, match=line):
         fresh.load_trained(tensors, "the file")
     assert torch.equal(fresh(*tokens()), before)
-
-
-def test_the_encoders_dropout_is_off_and_the_heads_as_it_was(family, tmp_path):
-    config = tiny(family).config
-    row = architecture_of(config)
-    for i, rate in enumerate(row.encoder_dropouts):
-        setattr(config, rate, 0.2 + i / 10)
-    config.save_pretrained(tmp_path)
-    before = load_config(str(tmp_path), ["bad", "good"])
-    config = load_config(str(tmp_path), ["bad", "good"], encoder_dropout=0.0)
-    assert not any(getattr(config, rate) for rate in row.encoder_dropouts)
-    if row.head_dropout:
-        own = getattr(before, row.head_dropout, None)
-        assert getattr(config, row.head_dropout) == (0.2 if own is None else own) != 0

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -22,12 +23,12 @@ from modeling import (
     METHODS,
     LoRAModel,
     adapted_layers,
+    load_encoder,
     load_finetuned,
 )
 from modeling.architectures import ARCHITECTURES
 from modeling.export import export_onnx, export_peft, export_transformers
 from modeling.finetuned import EncoderClassifier
-from modeling.loading import load_config, load_pretrained
 
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
@@ -181,16 +182,17 @@ def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
     assert finetuned(TEXTS) == before  # the export has left the model as it was
 
 
-def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path):
+def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path, model_folder):
     """Around a base without a head, as most are, and with three labels."""
     labels, base = {0: "bad", 1: "fair", 2: "good"}, tmp_path / "base"
     new_head = tuple(f"{layer}." for layer in ARCHITECTURES[family].head)
-    tiny(family, layers=3).float().save_pretrained(base)
+    tiny(family, layers=3, vocab_size=21).float().save_pretrained(base)
     weights = load_file(base / "model.safetensors")
     encoder = {name: w for name, w in weights.items() if not name.startswith(new_head)}
     save_file(encoder, base / "model.safetensors", metadata={"format": "pt"})
-    config = load_config(str(base), list(labels.values()))
-    model = trained("lora", load_pretrained(str(base), config), blocks=1)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model_folder / name, base)
+    model = trained("lora", load_encoder(str(base), labels.values(), 16).pretrained, blocks=1)
     for name, export in (("peft", export_peft), ("plain", export_transformers)):
         (tmp_path / name).mkdir()
         export(of(model), tmp_path / name, "base")

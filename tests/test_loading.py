@@ -10,7 +10,7 @@ import torch
 from conftest import tiny
 
 from modeling import LoRAModel, fresh_copy, load_encoder
-from modeling.loading import load_config, load_pretrained
+from modeling.architectures import ARCHITECTURES
 
 
 def loaded(folder, labels=("bad", "good"), dropout=None, max_tokens=16):
@@ -18,52 +18,52 @@ def loaded(folder, labels=("bad", "good"), dropout=None, max_tokens=16):
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path, model_folder):
     """A function that saves an encoder without a head, as most are, of any family."""
 
-    def save(family):
-        tiny(family).float().base_model.save_pretrained(tmp_path / family)
-        return str(tmp_path / family)
+    def save(family, **changes):
+        tiny(family, **changes, vocab_size=21).float().base_model.save_pretrained(tmp_path / family)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(model_folder / name, tmp_path / family)
+        return tmp_path / family
 
     return save
 
 
 def test_a_fresh_copy_is_the_model_that_loading_again_with_its_seed_gives(family, saved):
     folder = saved(family)
-    config = load_config(folder, ["a", "b", "c"])
-    config.pad_token_id = 0
-    pretrained = load_pretrained(folder, config)
+    pretrained = loaded(folder, "abc").pretrained
     assert pretrained.new_tensors
+    before = {name: tensor.clone() for name, tensor in pretrained.state_dict().items()}
     for seed in (1, 2):
         torch.manual_seed(seed)
-        anew, number = load_pretrained(folder, config), torch.rand(1)
+        anew, number = loaded(folder, "abc").pretrained, torch.rand(1)
         torch.manual_seed(seed)
         fresh = fresh_copy(pretrained)
         assert torch.rand(1) == number  # and the method's own weights are drawn as before
-        assert fresh.state_dict().keys() == anew.state_dict().keys()
-        for name, tensor in anew.state_dict().items():
-            assert torch.equal(fresh.state_dict()[name], tensor), name
-
-
-def test_a_copy_shares_nothing_with_what_it_is_a_copy_of(saved):
-    folder = saved("bert")
-    pretrained = load_pretrained(folder, load_config(folder, ["a", "b"]))
-    before = {name: tensor.clone() for name, tensor in pretrained.state_dict().items()}
-    model = LoRAModel(fresh_copy(pretrained), rank=2)
-    for parameter in model.parameters():
-        parameter.data.fill_(1.0)
-    after = pretrained.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+        torch.testing.assert_close(fresh.state_dict(), anew.state_dict(), rtol=0, atol=0)
+        for parameter in LoRAModel(fresh, rank=2).parameters():  # it shares nothing with the first
+            parameter.data.fill_(1.0)
+    torch.testing.assert_close(pretrained.state_dict(), before, rtol=0, atol=0)
     assert all(parameter.requires_grad for parameter in pretrained.parameters())
+
+
+def test_the_encoders_dropout_is_off_and_the_heads_as_it_was(family, saved):
+    row = ARCHITECTURES[family]
+    rates = {rate: 0.2 + i / 10 for i, rate in enumerate(row.encoder_dropouts)}
+    folder = saved(family, **rates)
+    before, config = (loaded(folder, dropout=dropout).config for dropout in (None, 0.0))
+    assert {rate: getattr(before, rate) for rate in rates} == rates
+    assert not any(getattr(config, rate) for rate in rates)
+    if row.head_dropout:
+        own = getattr(before, row.head_dropout, None)
+        assert getattr(config, row.head_dropout) == (0.2 if own is None else own) != 0
 
 
 def test_a_digest_is_the_same_whatever_changes_no_number(model_folder, saved):
     digest = loaded(model_folder).digest
     assert loaded(model_folder, ("no", "yes"), dropout=0.2, max_tokens=8).digest == digest
     headless = saved("bert")  # a new head is random
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(model_folder / name, headless)
     digests = set()
     for seed in (0, 1):
         torch.manual_seed(seed)
