@@ -24,16 +24,6 @@ def texts(task, split):
     return set(task.rows["text"][task.rows["split"] == split])
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
-def test_every_file_format_gives_the_same_task(tmp_path, suffix):
-    frame = reviews_frame(60)
-    task = load_task(save(frame, tmp_path / f"r{suffix}"))
-    assert pairs(task) == {(row.text, str(row.label)) for row in frame.itertuples()}
-    assert task.label_names == ["0", "1"] and not task.has_test
-    assert (task.text_column, task.group) == ("text", None)
-    assert list(task.rows.index) == list(range(60)) and not len(task.left_out)
-
-
 def test_folder_with_one_file_a_split_keeps_its_splits(tmp_path):
     for name, (start, end) in {"train": (0, 40), "dev": (40, 50), "test": (50, 60)}.items():
         save(reviews_frame(60)[start:end], tmp_path / f"{name}.csv")
