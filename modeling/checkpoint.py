@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
+from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from boundary import BadInput, reading, replacing, write
@@ -25,7 +26,7 @@ from data_utils import ENCODERS
 from records import DAMAGED
 
 from .base import PeftModel
-from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier, vectorizer_of
+from .baseline import PAIRS, PROBE, TFIDF, ProbeClassifier, TfidfClassifier
 from .methods import Method, method_of
 
 TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
@@ -138,5 +139,7 @@ def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifi
     if about.method == PROBE:
         return ProbeClassifier(weight, bias)
     with reading(str(folder / WORDS), DAMAGED):
-        words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        return TfidfClassifier(vectorizer_of(words, arrays["idf"]), weight, bias)
+        vocabulary = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+        words = TfidfVectorizer(**PAIRS, vocabulary=vocabulary)
+        words.idf_ = arrays["idf"]
+    return TfidfClassifier(words, weight, bias)

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import ModelCardData
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from boundary import BadInput, replacing, writing
 from data_utils import ENCODERS
 
 from .base import PeftModel
+from .checkpoint import save_tensors
 from .fast import use_fast_attention
 from .lora import LoRAModel
 from .merging import adapted_layers, merge
@@ -206,9 +206,7 @@ def export_peft(encoder, folder: Path, base: str) -> None:
     model = encoder.model
     if not isinstance(model, LoRAModel):
         raise BadInput(f"only lora goes to peft, and this is {method_of(model)}; {USE_ONNX}")
-    layers, choice = adapted_layers(model), model.hyperparameters
-    if not layers:
-        raise BadInput("no layer is adapted (merged, or blocks=0), which peft refuses")
+    choice, in_head = model.hyperparameters, model.architecture.in_head
     config = {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
@@ -218,13 +216,12 @@ def export_peft(encoder, folder: Path, base: str) -> None:
         "lora_alpha": choice["alpha"],
         "lora_dropout": choice["dropout"],
         "use_rslora": choice["rslora"],
-        "target_modules": list(layers),
+        "target_modules": list(adapted_layers(model)),
         "modules_to_save": list(model.architecture.head),
     }
-    tensors = {}
-    for name, parameter in model.trainable_parameters().items():
-        name = name if model.architecture.in_head(name) else f"{name}.weight"
-        tensors[PREFIX + name] = parameter.detach().cpu().contiguous()
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    trained = model.trainable_parameters()
+    names = {name: PREFIX + (name if in_head(name) else f"{name}.weight") for name in trained}
+    tensors = {names[name]: parameter for name, parameter in trained.items()}
+    save_tensors(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     encoder.tokenizer.save_pretrained(folder)

@@ -21,7 +21,6 @@ from boundary import BadInput
 from data_utils import encoder_folder
 from modeling import (
     METHODS,
-    LoRAModel,
     adapted_layers,
     load_encoder,
     load_finetuned,
@@ -235,11 +234,6 @@ def test_baselines_say_what_to_do(baseline, tmp_path):  # noqa: F811
         load_finetuned(baseline("tfidf")).export(tmp_path / "x", "onnx")
     with pytest.raises(BadInput, match="peft has no form for a probe; use format=.onnx"):
         load_finetuned(baseline("probe")).export(tmp_path / "x", "peft")
-
-
-def test_a_model_that_holds_no_adapted_layer_is_no_export_for_peft(tmp_path):
-    with pytest.raises(BadInput, match="no layer is adapted"):
-        export_peft(of(LoRAModel(tiny(), blocks=0)), tmp_path, "base")
 
 
 def test_a_folder_with_files_stays_as_it_is(checkpoint, tmp_path):  # noqa: F811
