@@ -70,9 +70,9 @@ LORA = ("--methods", "lora")
 NEW = ("--experiment", "new", *LORA)
 MODEL = "transformers.AutoModelForSequenceClassification"
 READERS = {  # what is patched, or a text file that cannot be read: the arguments, the line's words
-    "transformers.AutoConfig.from_pretrained": (NEW, "config of MODEL "),
-    "transformers.AutoTokenizer.from_pretrained": (NEW, "tokenizer of MODEL "),
-    f"{MODEL}.from_pretrained": (NEW, "weights of MODEL "),
+    "transformers.AutoConfig.from_pretrained": (NEW, "MODEL "),
+    "transformers.AutoTokenizer.from_pretrained": (NEW, "MODEL "),
+    f"{MODEL}.from_pretrained": (NEW, "MODEL "),
     f"{MODEL}.from_config": (NEW, "config of MODEL "),
     "transformers.PreTrainedTokenizerFast.__call__": (NEW, "the texts with the tokenizer "),
     "datasets.load_dataset": ((*NEW, "--dataset", "own/set"), "own/set"),
