@@ -83,8 +83,8 @@ def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> Non
 
 
 def _write_about(folder, **values):
-    about = About(**values).model_dump_json(exclude_defaults=True, indent=2)
-    write(folder / ABOUT, about + "\n")
+    about = About(**values).model_dump(exclude_defaults=True)
+    write(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_about(folder: Path) -> About:
