@@ -117,6 +117,8 @@ class Method:
         order = [*METHODS, *BASELINES]
         parts = tuple(sorted(methods, key=lambda each: (order.index(each.name), each.text)))
         hyperparameters = {part.text: part.hyperparameters for part in parts}
+        if len(hyperparameters) < len(parts):
+            raise BadInput(f"{'+'.join(part.text for part in parts)} has a method twice")
         return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
 
     def is_same(self, other: "Method") -> bool:

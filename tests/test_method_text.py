@@ -82,6 +82,7 @@ def test_no_two_values_share_a_folder():
         ("lora(rank=__import__('os'))", "expected a name"),  # nothing is evaluated
         ("lora+", "expected a name"),
         ("lora+words", "unknown method 'words'"),
+        ("lora+tfidf+lora", "has a method twice"),
         ("", "expected a name"),
     ],
 )
