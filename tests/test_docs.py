@@ -19,7 +19,7 @@ OTHER_THAN_PROSE = re.compile(
     r"^```.*?^```|^    .*?$|`[^`]*`|\]\([^)]*\)|\[\d{4}\.\d{5}(?=\])|arXiv:\S+|Python 3\.\d+",
     re.DOTALL | re.MULTILINE,
 )
-# Tables of numbers that stand in no file; tests compute them, here and in tests/test_evidence.py.
+# Tables of numbers that stand in no file; tests compute them, here and in studies/tests.
 COMPUTED = r"^\| 300 labels, minus LoRA .*?(?=\n\n)|^\*\*Is the advice good\?.*?(?=\n\n)"
 FINDINGS, README = "docs/findings.md", "README.md"
 

@@ -8,6 +8,8 @@ tar xf docs/results/others.tar.xz -C FOLDER.
 import re
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from evaluation.markdown import interval, percent
 from evaluation.style import METHODS
 from studies import compact, tasks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 TASKS = {
     "tasks": (
@@ -47,6 +49,15 @@ OWN = {"rotten": ("own-rates",), "imdb": ("own-rates-imdb", "others-imdb")}  # b
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
 ARCHIVED = {*TASKS["others"], *(name for names in OWN.values() for name in names)}
 EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory) -> Callable[[str], Path]:
+    """Where an experiment of docs/results lies; what its archive has is unpacked."""
+    unpacked = tmp_path_factory.mktemp("others")
+    with tarfile.open(RESULTS / "others.tar.xz") as archive:
+        archive.extractall(unpacked, filter="data")
+    return lambda name: found if (found := unpacked / name).exists() else RESULTS / name
 
 
 @pytest.fixture(autouse=True)
