@@ -10,18 +10,17 @@ advised even where another leads by several points. A method that is significant
 another is never advised by either rule.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.special import softmax
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from . import statistics
 from .markdown import number, percent, size, with_interval
-from .metrics import METRICS, PLANNABLE, f1_of_labels
+from .metrics import METRICS, PLANNABLE
 from .style import without
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ WRONG = 20  # texts that are listed
 WORDS = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 
 
-@dataclass(frozen=True)
-class Advice:
+class Advice(NamedTuple):
     """The method advised, and why, in words."""
 
     method: str
@@ -55,25 +53,27 @@ def compared(results: "Results") -> list[str]:
 
 
 def by_simplicity(results: "Results") -> list[str]:
-    """The methods that have finished, the simplest first."""
-    runs = results.runs[results.runs["method"].isin(compared(results))]
-    runs = runs.groupby("method", sort=False)
-    sizes, names = runs["trainable_parameters"].mean().fillna(0), runs["name"].first()
+    """The methods that are compared, the simplest first."""
+    runs = results.runs.fillna({"trainable_parameters": 0}).drop_duplicates("method")
+    runs = runs.set_index("method")[["name", "trainable_parameters"]]
 
     def place(method):
-        rank = ORDER.index(names[method]) if names[method] in ORDER else len(ORDER)
-        return ("full" in names[method].split("+"), rank, sizes[method])
+        name, parameters = runs.loc[method]
+        rank = ORDER.index(name) if name in ORDER else len(ORDER)
+        return "full" in name.split("+"), rank, parameters
 
-    return sorted(sizes.index, key=place)
+    return sorted(compared(results), key=place)
 
 
 def advice(results: "Results") -> Advice:
     """What the rule above says of these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
+    pairs = results.pairs[results.pairs[["method_a", "method_b"]].isin(order).all(axis=1)]
+    leads = pairs[pairs["p"] / 2 < BEATEN]
+    beaten = set(leads["method_b"].where(leads["difference"] > 0, leads["method_a"]))
+    method = next((each for each in order if each not in beaten), order[-1])
     values = results.intervals.set_index("method")[results.metric]
     best = values[order].idxmax()
-    unbeaten = (each for each in order if not _is_beaten(results, each, order))
-    method = next(unbeaten, order[-1])
     label, of_best = results.labels([method, best])
     simpler = order[: order.index(best)]
     other = method if method != best else max(simpler, key=values.get, default=None)
@@ -95,8 +95,8 @@ def advice(results: "Results") -> Advice:
     if lead["p"] >= statistics.LEVEL and lead["difference"]:
         half = (lead["high"] - lead["low"]) / 2
         tested = np.isfinite(results.scores[results.metric].values[method][0]).sum()
-        needed = tested * (half / lead["difference"]) ** 2
-        why += f": about {_about(needed)} tested texts would make such a lead significant"
+        needed = float(f"{tested * (half / lead['difference']) ** 2:.0e}")  # one digit that counts
+        why += f": about {needed:,.0f} tested texts would make such a lead significant"
     return Advice(method, f"Use {label}: {why}{_majority(results, method)}.")
 
 
@@ -109,18 +109,9 @@ def _majority(results, method):
     return f". It is not shown to beat always saying “{label}”, which has {percent(share)} %"
 
 
-def _is_beaten(results, method, methods):
-    """Whether any other leads this one by more than a standard error."""
-    scores = results.scores[results.metric]
-    pairs = [(other, method) for other in methods if other != method]
-    leads = statistics.compare([scores], pairs, results.margin)
-    return bool(((leads["difference"] > 0) & (leads["p"] / 2 < BEATEN)).any())
-
-
 def _difference(results, a, b):
-    """The difference of two methods, as a row of `statistics.compare`; None where none is made."""
-    scores = results.scores[results.metric]
-    rows = statistics.compare([scores], [(a, b)], results.margin)
+    """The difference of two methods, as a row of `Results.compare`; None where none is made."""
+    rows = results.compare([(a, b)])
     return None if rows.empty else rows.iloc[0]
 
 
@@ -128,12 +119,6 @@ def _score(results, method):
     """Such as "75.9 % (72.7 to 79.1)"."""
     row, name = results.intervals.set_index("method").loc[method], results.metric
     return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], " %")
-
-
-def _about(number):
-    """With one digit that counts: 3,000."""
-    size = 10 ** int(np.floor(np.log10(number)))
-    return f"{round(number / size) * size:,}"
 
 
 def methods(results: "Results") -> pd.DataFrame:
@@ -144,16 +129,14 @@ def methods(results: "Results") -> pd.DataFrame:
     included.
     """
     table = results.intervals.set_index("method").loc[compared(results)]
-    probes = [m for m in table.index if m.partition("(")[0] == "probe"]
+    probes = [method for method in table.index if method.partition("(")[0] == "probe"]
     if probes:
         pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
-        scores = results.scores[results.metric]
-        leads = statistics.compare([scores], pairs, results.margin).set_index("method_a")
+        leads = results.compare(pairs).set_index("method_a")
         table["difference"], table["verdict"] = leads["difference"], leads["verdict"].map(WORDS)
         table["difference_low"], table["difference_high"] = leads["low"], leads["high"]
-    runs = results.runs.groupby("method")
-    table["trainable_parameters"] = runs["trainable_parameters"].mean()
-    table["seconds"] = runs["total_seconds"].mean()
+    means = results.runs.groupby("method")[["trainable_parameters", "total_seconds"]].mean()
+    table = table.join(means.rename(columns={"total_seconds": "seconds"}))
     return table.sort_values(results.metric, ascending=False, kind="stable").reset_index()
 
 
@@ -169,9 +152,7 @@ def more_labels(results: "Results") -> list[str]:
     sentences, finished = [], set(results.runs["method"])
     for part in sorted(method for method in finished if "labels=" in method):
         whole = without("labels", part)
-        if whole not in finished or whole == part:
-            continue
-        gain = _difference(results, whole, part)
+        gain = _difference(results, whole, part) if whole in finished - {part} else None
         if gain is None:
             continue
         points = with_interval(gain["difference"], gain["low"], gain["high"], " points")
@@ -190,44 +171,43 @@ def more_labels(results: "Results") -> list[str]:
 # ---------------------------------------------------------------------------- how it errs
 
 
-def pooled(results: "Results", method: str) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the texts that a method's runs have tested, and the logits, of all runs."""
-    places, logits = zip(*results.predictions.by_run(method), strict=True)
-    return np.concatenate(places), np.concatenate(logits)
+def tested(results: "Results", method: str) -> pd.DataFrame:
+    """A row for each text that each run of a method has tested, the most confident first.
+
+    row (the text's place in the task's rows), label and predicted (numbers), and confidence.
+    """
+    places, logits = map(np.concatenate, zip(*results.predictions.by_run(method), strict=True))
+    table = pd.DataFrame({"row": results.predictions.rows[places]})
+    table["label"], table["predicted"] = results.predictions.labels[places], logits.argmax(1)
+    table["confidence"] = softmax(logits.astype(float), axis=1).max(axis=1)
+    return table.sort_values("confidence", ascending=False, kind="stable")
 
 
 def confusion(results: "Results", method: str) -> np.ndarray:
     """(C, C) test texts by label (rows) and label given (columns), the mean over seeds."""
-    places, logits = pooled(results, method)
-    labels, classes = results.predictions.labels[places], range(logits.shape[1])
-    counts = confusion_matrix(labels, logits.argmax(1), labels=classes)
-    return counts * (len(set(places)) / len(places))
+    table, classes = tested(results, method), range(len(results.experiment["label_names"]))
+    counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
+    return counts * (table["row"].nunique() / len(table))
 
 
 def referral(results: "Results", method: str) -> list[float]:
     """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
-    places, logits = pooled(results, method)
-    confidence = softmax(logits.astype(float), axis=1).max(axis=1)
-    right = (logits.argmax(1) == results.predictions.labels[places]).astype(float)
-    right = right[np.argsort(-confidence, kind="stable")]
+    table = tested(results, method)
+    right = table["label"] == table["predicted"]
     return [right[: max(1, round(len(right) * (1 - share / 100)))].mean() for share in SHARES]
 
 
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     """The texts that a method gets most confidently wrong: they are often wrongly labelled.
 
-    row (the place in the task's rows), label, predicted and confidence. Of several seeds, the one
-    that is most confident speaks for a text.
+    As of `tested`, with the labels' names. Of several seeds, the most confident one speaks for a
+    text.
     """
-    predictions, names = results.predictions, np.array(results.experiment["label_names"], object)
-    places, logits = pooled(results, method)
-    table = pd.DataFrame({"row": predictions.rows[places]})
-    table["label"] = names[predictions.labels[places]]
-    table["predicted"] = names[logits.argmax(1)]
-    table["confidence"] = softmax(logits.astype(float), axis=1).max(axis=1)
-    table = table[logits.argmax(1) != predictions.labels[places]]
-    table = table.sort_values("confidence", ascending=False, kind="stable")
-    return table.drop_duplicates("row").head(WRONG).reset_index(drop=True)
+    table = tested(results, method)
+    table = table[table["label"] != table["predicted"]].drop_duplicates("row").head(WRONG)
+    names = np.array(results.experiment["label_names"], object)
+    table = table.assign(label=names[table["label"]], predicted=names[table["predicted"]])
+    return table.reset_index(drop=True)
 
 
 # ---------------------------------------------------------------------------- for terminal and page
@@ -253,16 +233,14 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 
 def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
     """Precision, recall, F1 and texts of each label; a label never given has precision 0."""
-    counts, (places, logits) = confusion(results, method), pooled(results, method)
-    right, given, texts = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
-    shares = {
-        "precision, %": right / np.maximum(given, 1e-9),
-        "recall, %": right / np.maximum(texts, 1e-9),
-        "F1, %": f1_of_labels(results.predictions.labels[places], logits.argmax(1), len(texts)),
-    }
-    columns = {"label": results.experiment["label_names"]}
-    columns |= {heading: list(map(percent, values)) for heading, values in shares.items()}
-    return columns | {"texts": [f"{n:,.0f}" for n in texts]}
+    table, names = tested(results, method), results.experiment["label_names"]
+    options = {"labels": range(len(names)), "zero_division": 0}
+    *shares, texts = precision_recall_fscore_support(table["label"], table["predicted"], **options)
+    columns = {"label": names}
+    for heading, values in zip(("precision, %", "recall, %", "F1, %"), shares, strict=True):
+        columns[heading] = list(map(percent, values))
+    each = table["row"].nunique() / len(table)  # of several seeds, the mean
+    return columns | {"texts": [f"{each * count:,.0f}" for count in texts]}
 
 
 def notes(results: "Results") -> list[str]:

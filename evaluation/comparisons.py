@@ -138,7 +138,7 @@ def cost_and_benefit(results: Results):
         axes.margins(x=0.15)
     panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     notes = [interval_note(results)]
-    if results.is_shared:
+    if (results.runs["shared_seconds"] > 0).any():
         notes.append(
             "training holds the whole time of the frozen blocks, which run once for all runs"
         )

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+import pandas as pd
+
 SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
 BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # a list, a heading or a line, at the start
 UNSEEN = ("Cc", "Cs")  # control characters, and halves of letters
@@ -72,3 +74,8 @@ def interval(low: float, high: float) -> str:
 def with_interval(value: float, low: float, high: float, unit: str = "") -> str:
     """A share in percent, or a difference in points, with its interval if there is one."""
     return percent(value) + unit + ("" if math.isnan(low) else f" ({interval(low, high)})")
+
+
+def with_intervals(rows: pd.DataFrame, name: str) -> list[str]:
+    """The same of column `name`, whose ends are in <name>_low and <name>_high."""
+    return list(map(with_interval, rows[name], rows[f"{name}_low"], rows[f"{name}_high"]))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from .markdown import number
+
 BINS = 15  # of confidence, for the calibration error
 
 
@@ -23,23 +25,26 @@ class Metric:
     """How a metric is called, computed and written."""
 
     label: str  # in running text and on axes
-    compute: Callable[[np.ndarray, np.ndarray], float]  # of labels (n,) and logits (n, C)
+    # Of labels (n,) and logits (n, C): (n,) a value of each text, whose mean is the metric, or it.
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray | float]
     unit: str  # of `scale` times the value
     scale: float = 1.0
     form: str = "{:.3f}"  # of the scaled value
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # (n,), mean: the metric
+    is_plannable: bool = False  # differences of its texts' values, from -1 to 1, are tested
+
+    @property
+    def heading(self) -> str:
+        """Of a table's column."""
+        return f"{self.label}, {self.unit}"
+
+    def text(self, value: float) -> str:
+        """A value, without its unit."""
+        return number(self.scale * value, self.form)
 
 
 def accuracy_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """(n,) 1 where the label with the highest logit is right, else 0."""
     return (logits.argmax(1) == labels).astype(float)
-
-
-def f1_of_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(C,) the F1 of each label; 0 for one that no text has and none is given."""
-    right = np.bincount(labels[labels == predicted], minlength=classes)
-    counts = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    return 2 * right / np.maximum(counts, 1)
 
 
 def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -50,15 +55,16 @@ def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     predicted, classes = logits.argmax(1), logits.shape[1]
     right = predicted == labels
     counts = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
-    weights = len(labels) / np.maximum(counts, 1)  # 1 / mean of b_ic
-    f1 = f1_of_labels(labels, predicted, classes)
+    counts = np.maximum(counts, 1)
+    f1 = 2 * np.bincount(labels[right], minlength=classes) / counts
+    weights = len(labels) / counts  # 1 / mean of b_ic
     influence = 2 * right * weights[labels] - (f1 * weights)[labels] - (f1 * weights)[predicted]
     return f1.mean() + influence / classes
 
 
-def loss(labels: np.ndarray, logits: np.ndarray) -> float:
-    """The mean of -log p(label), in nats."""
-    return -log_softmax(logits.astype(float), axis=1)[np.arange(len(labels)), labels].mean()
+def loss_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """(n,) -log p(label), in nats."""
+    return -log_softmax(logits.astype(float), axis=1)[np.arange(len(labels)), labels]
 
 
 def calibration_error(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -74,27 +80,17 @@ def calibration_error(labels: np.ndarray, logits: np.ndarray) -> float:
 
 PERCENT = {"unit": "%", "scale": 100.0, "form": "{:.1f}"}
 METRICS = {
-    "accuracy": Metric(
-        label="accuracy",
-        compute=lambda labels, logits: accuracy_of_texts(labels, logits).mean(),
-        values=accuracy_of_texts,
-        **PERCENT,
-    ),
-    "macro_f1": Metric(
-        label="macro-F1",
-        compute=lambda labels, logits: macro_f1_of_texts(labels, logits).mean(),
-        values=macro_f1_of_texts,
-        **PERCENT,
-    ),
-    "loss": Metric(label="loss", compute=loss, unit="nats per text"),
-    "calibration_error": Metric(label="calibration error", compute=calibration_error, **PERCENT),
+    "accuracy": Metric("accuracy", accuracy_of_texts, is_plannable=True, **PERCENT),
+    "macro_f1": Metric("macro-F1", macro_f1_of_texts, is_plannable=True, **PERCENT),
+    "loss": Metric("loss", loss_of_texts, unit="nats per text"),
+    "calibration_error": Metric("calibration error", calibration_error, **PERCENT),
 }
-PLANNABLE = [name for name, metric in METRICS.items() if metric.values]  # of `METRIC`
+PLANNABLE = [name for name, metric in METRICS.items() if metric.is_plannable]  # of `METRIC`
 
 
 def scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     """Every metric of labels (n,) and logits (n, C)."""
-    return {name: float(metric.compute(labels, logits)) for name, metric in METRICS.items()}
+    return {name: float(np.mean(each.compute(labels, logits))) for name, each in METRICS.items()}
 
 
 def is_collapsed(labels: np.ndarray, logits: np.ndarray) -> bool:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
 
 from . import answer, html, tables
-from .markdown import code, count, escape, percent, size, table, with_interval
+from .markdown import code, count, escape, percent, size, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
@@ -49,7 +48,7 @@ def write_page(results: Results, figures: Mapping[Path, str]) -> list[Path]:
 
 
 def page(results: Results, figures: Mapping[str, str]) -> str:
-    """The page in markdown: contrasts and results first, the rest folded.
+    """The page in markdown: the answer, contrasts and results first, the rest folded.
 
     `figures` are the titles of those that were drawn, by file name.
     """
@@ -57,52 +56,45 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     def shown(*names):
         return [f"![{figures[name]}]({name}.png)" for name in names if name in figures]
 
-    many = len(results.experiment["label_names"]) > 2
-    wrong = [tables.misclassified(results)] if results.misclassified is not None else []
-    scores, first, folded = tables.accuracies(results), *_contrasts(results, shown)
+    asked = len(results.experiment["constants"]["contrasts"]) - len(results.contrasts)
+    missing = f"{count(asked, 'planned contrast')} without finished runs." * (asked > 0)
+    planned, others = (
+        tables.comparisons(results, p) for p in (results.contrasts, results.comparisons)
+    )
+    differences, scores = shown("differences"), tables.accuracies(results)
+    contrasts = {"## Planned contrasts": [planned, *differences * bool(planned), missing]}
     if results.advised:
-        opening = {"## Answer": _answer(results, shown, wrong), **first}
+        opening = {"## Answer": _answer(results, shown), **contrasts}
         closing = {"All results": [scores, *shown("overview")]}
     else:
-        opening = {**first, "## Results": [scores, *shown("accuracies", "overview")]}
-        opening |= {"## Findings": [_findings(results)]}
-        closing = {"Misclassified texts": wrong}
-    failed = tables.failed(results)
-    sections = {
+        opening = {**contrasts, "## Results": [scores, *shown("accuracies", "overview")]}
+        opening["## Findings"] = [_findings(results)]
+        closing = {"Misclassified texts": [tables.misclassified(results)]}
+    sections = {  # folded, but for those with "##"
         **opening,
-        "## Failed runs": [failed] * bool(failed),
-        **folded,
+        "## Failed runs": [tables.failed(results)],
+        f"Exploratory comparisons: {'all other' if planned else 'all'} pairs": [
+            others,
+            *differences * (not planned),
+        ],
         "Costs": shown(*COSTS),
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
-        "Labels": [tables.by_label(results)] if many else [],
+        "Labels": [tables.by_label(results)],
         **closing,
         "How it was made": _made(results),
     }
     title = f"# Experiment “{escape(results.experiment['constants']['experiment'])}”"
     parts = [title, _what(results)]
-    for heading, inside in sections.items():
-        if inside and heading.startswith("#"):
-            parts += [heading, *inside]
-        elif inside:  # opened by a click
-            parts += [f"<details>\n<summary>{heading}</summary>", *inside, "</details>"]
+    for heading, texts in sections.items():
+        texts = list(filter(None, texts))
+        if texts and heading.startswith("#"):
+            parts += [heading, *texts]
+        elif texts:
+            parts += [f"<details>\n<summary>{heading}</summary>", *texts, "</details>"]
     return "\n\n".join(parts) + "\n"
 
 
-def _contrasts(results, shown):
-    """The sections of the planned contrasts, and of all other pairs."""
-    planned, others = results.contrasts, results.comparisons
-    asked = len(results.experiment["constants"]["contrasts"])
-    missing = f"{count(asked - len(planned), 'planned contrast')} without finished runs."
-    first = [tables.comparisons(results, planned), *shown("differences")] if len(planned) else []
-    tried = [tables.comparisons(results, others)] if len(others) else []
-    title = f"Exploratory comparisons: {'all other' if first else 'all'} pairs"
-    return (
-        {"## Planned contrasts": first + [missing] * (asked > len(planned))},
-        {title: tried + ([] if first else shown("differences"))},
-    )
-
-
-def _answer(results, shown, wrong):
+def _answer(results, shown):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
     label, last = results.looks[advice.method].label, results.experiment["command"]
@@ -116,7 +108,7 @@ def _answer(results, shown, wrong):
         table(answer.label_columns(results, advice.method)),
         *shown("confusion_matrix"),
         escape(answer.referral_line(results, advice.method)),
-        *wrong,
+        tables.misclassified(results),
         "### A classifier of new texts",
         f"This trains {escape(label)} on all texts:",
         code(f"{last.split(' && ')[-1]} --final {shlex.quote(advice.method)}"),
@@ -125,21 +117,19 @@ def _answer(results, shown, wrong):
 
 def _findings(results):
     """The highest score, from which it does not differ, and what was not varied."""
-    intervals, metric = results.intervals.set_index("method"), results.metric
-    best, (label,) = intervals.loc[results.best], results.labels([results.best])
-    value = with_interval(*(best[f"{metric}{end}"] for end in ("", "_low", "_high")))
-    heading = f"{METRICS[metric].label}, %: {escape(label)}, {value}"
+    best, scores = results.best, results.intervals.set_index("method")
+    score = with_intervals(scores.loc[[best]], results.metric)[0]
+    heading = f"{METRICS[results.metric].label}, %: {_named(results, [best])}, {score}"
     lines = [f"- **Highest test {heading}**."]
-    pairs = pd.concat([results.contrasts, results.comparisons])
-    of_best = pairs[(pairs[["method_a", "method_b"]] == results.best).any(axis=1)]
-    alike = of_best.loc[of_best["verdict"] != "different", ["method_a", "method_b"]]
-    if others := [method for method in alike.to_numpy().ravel() if method != results.best]:
-        lines[0] += f" There is **no** significant difference from {_named(results, others)}."
-    elif len(of_best) and len(of_best) == len(intervals) - 1:
+    pairs = results.pairs[(results.pairs[["method_a", "method_b"]] == best).any(axis=1)]
+    others = pairs["method_a"].where(pairs["method_b"] == best, pairs["method_b"])
+    alike = others[pairs["verdict"] != "different"]
+    if len(alike):
+        lines[0] += f" There is **no** significant difference from {_named(results, alike)}."
+    elif 0 < len(pairs) == len(scores) - 1:
         lines[0] += " It is significantly different from every other method."
-    fixed = set() if results.are_labels_redrawn else results.baselines
-    once = [method for method in intervals.index[intervals["seeds"] == 1] if method not in fixed]
-    if once and not results.is_folds:
+    once = scores.index[scores["seeds"] == 1].difference(results.fixed, sort=False)
+    if len(once) and not results.is_folds:
         lines.append(
             f"- **Seeds were not varied for {_named(results, once)}**: intervals and tests speak "
             "of these trained models on other test texts, not of training them again."
@@ -152,27 +142,33 @@ def _named(results, methods):
 
 
 def _what(results):
+    """Methods, model, data, seeds, groups, shared time and machine; warnings of the data."""
     experiment, runs = results.experiment, results.runs
-    constants, data = experiment["constants"], experiment["data"]
-    counts = np.bincount(results.predictions.labels, minlength=len(experiment["label_names"]))
-    each = [f"{escape(n)} {k:,}" for n, k in zip(experiment["label_names"], counts, strict=True)]
-    more = f" and {len(each) - NAMED} more labels" if len(each) > NAMED else ""
-    labels = data["train"] + data["validation"]
-    redrawn = ", another training sample for each seed" if results.are_labels_redrawn else ""
+    constants, data, names = experiment["constants"], experiment["data"], experiment["label_names"]
+    counts = np.bincount(results.predictions.labels, minlength=len(names))
+    labels = ", ".join(
+        f"{escape(n)} {k:,}" for n, k in list(zip(names, counts, strict=True))[:NAMED]
+    )
+    if len(names) > NAMED:
+        labels += f" and {len(names) - NAMED} more labels"
+    labelled = data["train"] + data["validation"]
+    redrawn = ", another training sample for each seed" * data["labels_redrawn"]
     texts = (
-        f"{labels:,} labelled texts in all, of which {data['validation']:,} validate{redrawn}; "
-        f"{data['test']:,} test texts ({', '.join(each[:NAMED])}{more})"
+        f"{labelled:,} labelled texts in all, of which {data['validation']:,} validate{redrawn}; "
+        f"{data['test']:,} test texts ({labels})"
     )
     if folds := data["folds"]:
         texts = (
-            f"{data['texts']:,} texts ({', '.join(each[:NAMED])}{more}), each tested in one of "
-            f"{folds} folds by models that are trained on the others"
+            f"{data['texts']:,} texts ({labels}), each tested in one of {folds} folds by models "
+            "that are trained on the others"
         )
+    end = "beginning" if constants.get("truncation") == "left" else "end"
     lines = [
-        f"**{_named(results, dict.fromkeys(runs['method']))}**. Model: "
-        f"{escape(experiment['model'])}; data: {escape(experiment['data_set'])}.",
-        f"{texts}; up to {constants['max_tokens']} tokens{_truncated(experiment)}; "
-        f"{'folds' if results.is_folds else 'seeds'}: "
+        f"**{_named(results, runs['method'].unique())}**. Model: {escape(experiment['model'])}; "
+        f"data: {escape(experiment['data_set'])}.",
+        f"{texts}; up to {constants['max_tokens']} tokens "
+        f"({percent(data['test_share_truncated'])} % of the test texts are longer, and truncated "
+        f"at the {end}); {'folds' if results.is_folds else 'seeds'}: "
         f"{', '.join(map(str, sorted(runs['seed'].unique())))}.",
     ]
     if data["groups"]:
@@ -185,29 +181,33 @@ def _what(results):
     return "\n\n".join(["\n".join(lines), *(f"**{escape(w)}**" for w in data["warnings"])])
 
 
-def _truncated(experiment):
-    share = experiment["data"]["test_share_truncated"]
-    end = "beginning" if experiment["constants"].get("truncation") == "left" else "end"
-    return f" ({percent(share)} % of the test texts are longer, and truncated at the {end})"
-
-
 def _made(results):
     """The command, notes on the data, what ran it, and every constant, as the runs had them."""
-    experiment, constants = results.experiment, results.constants
+    experiment = results.experiment
     known = ("started", "code", "python", "platform")
     lines = [*experiment["data"]["notes"]]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
-    chosen = results.hyperparameters
-    methods = {"method": results.labels(chosen), "hyperparameters": map(_json, chosen.values())}
-    values = {"constant": constants, "value": map(_json, constants.values())}
+    methods = {}
+    for record in results.finished:
+        methods.setdefault(record.method, []).append(record.hyperparameters)
+    constants = _shared([record.depends_on for record in results.finished])
+    constants = {name: value for name, value in constants.items() if name.isupper()}
+    columns = {"method": results.labels(methods)}
+    columns["hyperparameters"] = [_json(_shared(each)) for each in methods.values()]
     return [
         code(experiment["command"]),
         *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
-        table(values),
-        table(methods),
+        table({"constant": constants, "value": map(_json, constants.values())}),
+        table(columns),
         "This page, from the files alone: `python -m evaluation.report` and this folder.",
     ]
+
+
+def _shared(dictionaries):
+    """What all of these say alike."""
+    first = dictionaries[0]
+    return {k: v for k, v in first.items() if all(each.get(k) == v for each in dictionaries)}
 
 
 def _json(value):

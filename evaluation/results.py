@@ -52,9 +52,12 @@ class Results:
             raise BadInput(f"{folder} {problem}")
         experiment = stored.read_experiment(folder)
         runs = stored.read_runs(folder, experiment)
-        tables = stored.read_predictions(runs, experiment)
-        predictions = stored.predictions_of(folder, tables, experiment)
-        history = stored.read_history(runs)
+        finished = {path: record for path, record in runs.items() if record.is_finished}
+        columns = stored.prediction_columns(experiment)
+        table = stored.read_tables(finished, "predictions.csv", columns)
+        predictions = stored.predictions_of(folder, table, experiment)
+        learnt = {path: r for path, r in finished.items() if (path / "history.csv").exists()}
+        history = stored.read_tables(learnt, "history.csv", stored.HISTORY)
         return cls(folder, experiment, list(runs.values()), predictions, history, texts)
 
     @cached_property
@@ -76,10 +79,9 @@ class Results:
             row = {f"test_{name}": value for name, value in scores(labels, logits).items()}
             row |= {k: v for k, v in record.row().items() if k not in row or v is not None}
             rows.append(row | {"collapsed": is_collapsed(labels, logits)})
-        splits = ("train", "validation", "test")
-        of_splits = [f"{split}_{name}" for split in splits for name in METRICS]
-        columns = dict.fromkeys([*RunRecord.model_fields, *of_splits, *rows[0]])
-        table = pd.DataFrame(rows, columns=list(columns)).drop(columns="scores")
+        table = pd.DataFrame(rows)
+        of_splits = [f"{split}_{name}" for split in ("train", "validation") for name in METRICS]
+        table = table.reindex(columns=table.columns.union(of_splits, sort=False))
         table = table.astype(dict.fromkeys([*NUMBERS, *of_splits], float))
         total = table["training_seconds"] + table["shared_seconds"].fillna(0)
         return table.assign(total_seconds=total)
@@ -97,9 +99,9 @@ class Results:
     @cached_property
     def intervals(self) -> pd.DataFrame:
         """A row a method: seeds and, of each of these metrics, <metric>, _low, _high and _sd."""
-        fixed, tables = set() if self.are_labels_redrawn else self.baselines, []
+        tables = []
         for name, values in self.scores.items():
-            table = statistics.by_method(values, fixed).set_index(["method", "seeds"])
+            table = statistics.by_method(values, self.fixed).set_index(["method", "seeds"])
             tables.append(table.rename(columns=lambda column, n=name: f"{n}_{column}"))
         joined = pd.concat(tables, axis=1).reset_index()
         return joined.rename(columns={f"{name}_mean": name for name in PLANNABLE})
@@ -120,32 +122,28 @@ class Results:
         table = self.compare([pair for pair in pairs if frozenset(pair) not in known])
         return table.sort_values("difference", ascending=False, kind="stable")
 
-    def compare(self, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-        """`statistics.compare` for `metric`, with <metric>_difference, _low and _high for each."""
-        tables = {n: statistics.compare([s], pairs, self.margin) for n, s in self.scores.items()}
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """All pairs, the planned ones first."""
+        return pd.concat([self.contrasts, self.comparisons])
+
+    def compare(
+        self, pairs: Sequence[tuple[str, str]], others: Sequence["Results"] = ()
+    ) -> pd.DataFrame:
+        """`statistics.compare` for `metric`, of the mean over this experiment and `others`.
+
+        With <metric>_difference, _low and _high of each metric that can be planned.
+        """
+        tables = {}
+        for name in PLANNABLE:
+            scores = [results.scores[name] for results in (self, *others)]
+            tables[name] = statistics.compare(scores, pairs, self.margin)
         ends = {
             f"{name}_{column}": table[column]
             for name, table in tables.items()
             for column in ("difference", "low", "high")
         }
         return tables[self.metric].assign(**ends)
-
-    @cached_property
-    def constants(self) -> dict[str, Any]:
-        """In capitals: those on which all finished runs depend alike, from their own records."""
-        each = [record.depends_on for record in self.finished]
-        names = [name for name in each[0] if name.isupper()]
-        return {n: each[0][n] for n in names if all(one.get(n) == each[0][n] for one in each)}
-
-    @cached_property
-    def hyperparameters(self) -> dict[str, dict[str, Any]]:
-        """Of each method, those that its finished runs share, from their own records."""
-        shared = {}
-        for record in self.finished:
-            values = record.hyperparameters
-            first = shared.get(record.method, values)
-            shared[record.method] = {k: v for k, v in first.items() if values.get(k) == v}
-        return shared
 
     @cached_property
     def advised(self) -> str | None:
@@ -197,7 +195,7 @@ class Results:
         if self.is_folds:
             return "other texts, for these models, each text tested once"
         if (self.intervals["seeds"] > 1).any():
-            seeds = "training samples" if self.are_labels_redrawn else "seeds"
+            seeds = "training samples" if self.experiment["data"]["labels_redrawn"] else "seeds"
             return f"other {seeds} and other texts"
         return "other texts, for these models"
 
@@ -207,19 +205,14 @@ class Results:
         return self.predictions.folds is not None
 
     @property
-    def is_shared(self) -> bool:
-        """Whether any run used the stored output of frozen blocks."""
-        return bool((self.runs["shared_seconds"] > 0).any())
-
-    @property
-    def are_labels_redrawn(self) -> bool:
-        """Whether each seed has a training sample of its own: there are others to draw."""
-        return self.experiment["data"]["labels_redrawn"]
-
-    @property
     def baselines(self) -> set[str]:
         """The methods that train no transformer."""
         return {record.method for record in self.finished if record.baseline}
+
+    @property
+    def fixed(self) -> set[str]:
+        """The methods that no seed changes: without randomness, on the same labels."""
+        return set() if self.experiment["data"]["labels_redrawn"] else self.baselines
 
     def labels(self, methods: Iterable[str]) -> list[str]:
         """What figures and tables call these methods."""

@@ -5,7 +5,7 @@ experiment.json                                      constants, data, labels' na
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,15 +63,15 @@ class Experiment(BaseModel):
 
 
 class Predictions(NamedTuple):
-    """The n test texts in one order, and what each run says of those that it has tested.
+    """The n test texts, by their rows, and what each run says of those that it has tested.
 
     With folds, run s has tested those of fold s; else every run has tested all.
     """
 
     labels: np.ndarray  # (n,)
     logits: dict[tuple[str, int], np.ndarray]  # (method, seed): (texts tested, C)
+    rows: np.ndarray  # (n,) the texts' places in the task
     groups: np.ndarray | None = None  # (n,) from 0
-    rows: np.ndarray | None = None  # (n,) the texts' places in the task, where they are known
     folds: np.ndarray | None = None  # (n,)
 
     def tested(self, seed: int) -> np.ndarray:
@@ -87,24 +87,24 @@ class Predictions(NamedTuple):
             seeds.setdefault(method, []).append(seed)
         return seeds
 
-    def by_run(self, method: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def by_run(self, method: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each run of a method, the places of the texts that it has tested, and their logits.
 
-        With folds all runs count as one, in the order of the texts.
+        With folds all runs count as one.
         """
-        places = [self.tested(seed) for seed in self.seeds()[method]]
-        logits = [self.logits[method, seed] for seed in self.seeds()[method]]
+        seeds = self.seeds()[method]
+        runs = [(self.tested(seed), self.logits[method, seed]) for seed in seeds]
         if self.folds is None:
-            yield from zip(places, logits, strict=True)
-        else:
-            order = np.concatenate(places).argsort()
-            yield np.concatenate(places)[order], np.concatenate(logits)[order]
+            return runs
+        places, logits = map(np.concatenate, zip(*runs, strict=True))
+        order = places.argsort()
+        return [(places[order], logits[order])]
 
     def scores(self, metric: str) -> Scores:
         """The values of all texts by method, for comparisons."""
-        values, compute = {}, METRICS[metric].values
+        values, compute = {}, METRICS[metric].compute
         for method in self.seeds():
-            runs = list(self.by_run(method))
+            runs = self.by_run(method)
             values[method] = np.full((len(runs), len(self.labels)), np.nan)
             for row, (places, logits) in zip(values[method], runs, strict=True):
                 row[places] = compute(self.labels[places], logits)
@@ -142,58 +142,49 @@ def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
     return dict(runs)
 
 
-def read_history(runs: Mapping[Path, RunRecord]) -> pd.DataFrame:
-    """history.csv of all finished runs that have one, with method and seed in front."""
+def read_tables(runs: Mapping[Path, RunRecord], name: str, columns: Mapping) -> pd.DataFrame:
+    """The CSV files of this name as one table, with their runs' method and seed in front."""
     parts = [
-        read_table(folder / "history.csv", HISTORY).assign(method=run.method, seed=run.seed)
+        read_table(folder / name, columns).assign(method=run.method, seed=run.seed)
         for folder, run in runs.items()
-        if run.is_finished and (folder / "history.csv").exists()
     ]
-    names = ["method", "seed", *HISTORY]
+    names = ["method", "seed", *columns]
     return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
 
 
-def read_predictions(runs: Mapping[Path, RunRecord], experiment: dict) -> dict:
-    """predictions.csv of each finished run, by (method, seed): row, label, logits, and groups."""
-    columns = {"row": int, "label": int}
-    columns |= {f"logit_{label}": np.float32 for label in experiment["label_names"]}
-    columns |= {"group": int} if experiment["data"]["groups"] else {}
-    return {
-        (run.method, run.seed): read_table(folder / "predictions.csv", columns)
-        for folder, run in runs.items()
-        if run.is_finished
-    }
+def prediction_columns(experiment: Mapping[str, Any]) -> dict[str, type]:
+    """The columns of predictions.csv and their types."""
+    columns = {f"logit_{label}": np.float32 for label in experiment["label_names"]}
+    columns |= {"row": int, "label": int}
+    return columns | ({"group": int} if experiment["data"]["groups"] else {})
 
 
-def predictions_of(folder: Path, tables: dict, experiment: dict) -> Predictions:
-    """The predictions of all finished runs: of the same texts or, with folds, of disjoint ones."""
-    if not tables:
+def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Predictions:
+    """The predictions of all finished runs: of the same texts or, with folds, of disjoint ones.
+
+    `table` has method, seed and `prediction_columns`.
+    """
+    if table.empty:
         raise BadInput(f"{folder} has no finished runs")
-    is_folds, first = experiment["data"]["folds"] is not None, next(iter(tables.values()))
-    about = ["label", *(name for name in ("row", "group") if name in first)]
-    if is_folds:
-        texts = [rows[about].assign(seed=seed) for (_, seed), rows in tables.items()]
-        texts = pd.concat(texts).drop_duplicates().sort_values("row", kind="stable")
-        is_alike = not texts["row"].duplicated().any()
-    else:
-        texts = first[about]
-        is_alike = all(np.array_equal(rows[about], texts) for rows in tables.values())
-    if not is_alike:
+    is_folds = experiment["data"]["folds"] is not None
+    table = table.assign(fold=table["seed"] if is_folds else 0)
+    about = [name for name in ("fold", "row", "label", "group") if name in table]
+    texts = table[about].drop_duplicates().sort_values("row", kind="stable")
+    runs = [
+        (run, rows.sort_values("row", kind="stable"))
+        for run, rows in table.groupby(["method", "seed"], sort=False)
+    ]
+    tested = texts["fold"].value_counts()
+    is_alike = all(len(rows) == tested[rows["fold"].iloc[0]] for _, rows in runs)
+    if texts["row"].duplicated().any() or not is_alike:
         raise BadInput(
             f"{folder}: its runs have tested different texts; start it anew with --fresh"
         )
-    texts = {name: texts[name].to_numpy() for name in texts}
-    if is_folds and "group" in texts:  # no group is in two folds, whose numbers may be their own
-        pairs = np.stack([texts["seed"], texts["group"]])
-        texts["group"] = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
-    logits = {}
-    for run, rows in tables.items():
-        rows = rows.sort_values("row", kind="stable") if is_folds else rows
-        logits[run] = rows.filter(like="logit_").to_numpy(np.float32)
     return Predictions(
-        labels=texts["label"],
-        logits=logits,
-        groups=texts.get("group"),
-        rows=texts.get("row"),
-        folds=texts.get("seed"),
+        labels=texts["label"].to_numpy(),
+        logits={run: rows.filter(like="logit_").to_numpy(np.float32) for run, rows in runs},
+        rows=texts["row"].to_numpy(),
+        # no group is in two folds, whose numbers may be their own
+        groups=texts.groupby(["fold", "group"]).ngroup().to_numpy() if "group" in texts else None,
+        folds=texts["fold"].to_numpy() if is_folds else None,
     )

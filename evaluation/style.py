@@ -40,9 +40,7 @@ DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white
 COMBINED = -0.35  # the same, of combinations
 
 
-def looks(
-    methods: Sequence[str], blocks: Mapping[str, int | None] | None = None
-) -> dict[str, Look]:
+def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str, Look]:
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
     `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
@@ -52,52 +50,42 @@ def looks(
     """
     families = {}
     for method in dict.fromkeys(methods):
-        families.setdefault(parse(method)[0], []).append(method)
-    taken = {METHODS[name].marker for name in families if name in METHODS}
+        names = tuple(name for name, _ in parts_of(method))
+        families.setdefault(names, []).append(method)
+    taken = {METHODS[name].marker for name, *rest in families if name in METHODS and not rest}
     markers = cycle([marker for marker in MARKERS if marker not in taken])
     others, drawn = cycle(OTHERS), {}
-    for name, variants in families.items():
-        first = METHODS.get(name) or _combined(name, blocks) or Look(name, next(others), None)
-        for i, method in enumerate(variants):
-            drawn[method] = Look(
-                _label(method, first.label, (blocks or {}).get(method)),
-                _shade(first.colour, i, len(variants)),
-                next(markers) if i or not first.marker else first.marker,
-            )
+    for (name, *rest), variants in families.items():
+        known = METHODS.get(name) or Look(name, next(others), None)
+        colour = _mixed(known.colour, COMBINED) if rest else known.colour
+        several = len(variants) > 1
+        shades = np.linspace(DARKEST, LIGHTEST, len(variants)) if several else [0.0]
+        marker = None if rest else known.marker
+        for method, shade in zip(variants, shades, strict=True):
+            look = Look(_label(method, blocks), _mixed(colour, shade), marker or next(markers))
+            drawn[method], marker = look, None
     return {method: drawn[method] for method in dict.fromkeys(methods)}
 
 
-def _combined(method, blocks):
-    """The look of "lora(rank=4)+tfidf"; None of what is no combination."""
-    parts = [text_of(*part) for part in _parts(method)]
-    if len(parts) < 2:
-        return None
-    parts = [looks([part], blocks)[part] for part in parts]
-    return Look(" + ".join(look.label for look in parts), _mixed(parts[0].colour, COMBINED), None)
+def _label(method, blocks):
+    """Such as "LoRA (rank=4) + TF-IDF"; what trains the last k blocks is not full fine-tuning."""
+    labels = []
+    for name, given in parts_of(method):
+        label = METHODS[name].label if name in METHODS else name
+        count = given.pop("blocks", blocks.get(text_of(name, given))) if name == "full" else None
+        if count is not None:
+            last = "block" if count == 1 else f"{count} blocks"
+            label = f"fine-tuning of the last {last}"
+        values = ", ".join(f"{key}={as_text(value)}" for key, value in given.items())
+        labels.append(f"{label} ({values})" if values else label)
+    return " + ".join(labels)
 
 
-def _label(method, label, blocks):
-    """Such as "LoRA (rank=4)"; what trains the last k blocks is not called full fine-tuning."""
-    name, given = parse(method)
-    if name == "full":
-        blocks = given.pop("blocks", blocks)
-        last = "block" if blocks == 1 else f"{blocks} blocks"
-        label = label if blocks is None else f"fine-tuning of the last {last}"
-    texts = [f"{key}={as_text(value)}" for key, value in given.items()]
-    return f"{label} ({', '.join(texts)})" if texts else label
+def parts_of(method: str) -> list[tuple[str, dict]]:
+    """Name and values of each part of "lora(rank=4)+tfidf".
 
-
-def parse(method: str) -> tuple[str, dict]:
-    """The name and the values of "lora(targets=('q', 'v'))": "lora", {"targets": ("q", "v")}.
-
-    Of a combination the whole text, and none.
+    Of what is none of ours, in a file of others, its text.
     """
-    parts = _parts(method)
-    return parts[0] if len(parts) == 1 else (method, {})
-
-
-def _parts(method):
-    """Name and values of each part; of what is none of ours, in a file of others, its text."""
     try:
         return read_text(method)
     except BadInput:
@@ -106,8 +94,8 @@ def _parts(method):
 
 def without(name: str, method: str) -> str:
     """A method without one of its values: of "lora(rank=4, blocks=2)" and blocks "lora(rank=4)"."""
-    family, values = parse(method)
-    return text_of(family, {key: value for key, value in values.items() if key != name})
+    parts = parts_of(method)
+    return "+".join(text_of(n, {k: v for k, v in given.items() if k != name}) for n, given in parts)
 
 
 def as_difference(one: str, other: str, sign: str = " − ") -> str:
@@ -120,11 +108,6 @@ def as_text(value) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return ", ".join(map(as_text, value)) if isinstance(value, tuple | list) else str(value)
-
-
-def _shade(colour, i, count):
-    """The i-th of `count` shades of a colour, which itself is the only one."""
-    return _mixed(colour, DARKEST + (LIGHTEST - DARKEST) * i / (count - 1) if count > 1 else 0.0)
 
 
 def _mixed(colour, share):

@@ -1,25 +1,49 @@
 """The tables of an experiment's page, each with what its columns mean below it."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
+from sklearn.metrics import f1_score
 
 from . import answer
 from .comparisons import designs
-from .markdown import count, escape, interval, number, p_value, percent, size, table, with_interval
-from .metrics import BINS, METRICS, f1_of_labels
+from .markdown import (
+    count,
+    escape,
+    interval,
+    number,
+    p_value,
+    percent,
+    size,
+    table,
+    with_interval,
+    with_intervals,
+)
+from .metrics import BINS, METRICS, PLANNABLE
 from .results import Results
 from .style import as_difference
 
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
-SECONDS = {  # column of runs.csv: heading
-    "training_seconds": "training, s",
-    "evaluation_seconds": "evaluation, s",
-    "shared_seconds": "frozen blocks, s",
-    "run_seconds": "whole run, s",
+WHOLE, SHORT = partial(number, form="{:,.0f}"), partial(number, form="{:.3g}")
+COLUMNS = {  # of `Results.runs`: heading, and what writes a value
+    "train_accuracy": ("training accuracy, %", percent),
+    "trainable_parameters": ("trained parameters", WHOLE),
+    "trainable_percentage": ("of all, %", SHORT),
+    "training_seconds": ("training, s", size),
+    "evaluation_seconds": ("evaluation, s", size),
+    "shared_seconds": ("frozen blocks, s", size),
+    "run_seconds": ("whole run, s", size),
+    "peak_memory_mib": ("peak memory, MiB", WHOLE),
+    "best_epoch": ("best epoch", SHORT),
+    "epochs_run": ("epochs run", SHORT),
+    "learning_rate": ("learning rate", partial(number, form="{:g}")),
 }
+COLUMNS |= {f"test_{name}": (metric.heading, metric.text) for name, metric in METRICS.items()}
+SECONDS = [name for name in COLUMNS if name.endswith("_seconds")]
 WHAT_SECONDS = (
     "Training: of all learning rates tried. Frozen blocks: running them gives the same output for "
-    "all runs with as many of them, so it is done once, and its seconds are in no other column. "
+    "all runs with as many of them, so it is done once, and its seconds are in no other column."
 )
 
 
@@ -27,10 +51,9 @@ def terminal(results: Results) -> str:
     """For the terminal: the answer, where a method is advised, or a table of finished runs."""
     if results.advised:
         return answer.terminal(results)
-    columns = _runs(results)
-    columns["trained, %"] = _form(results.runs["trainable_percentage"], "{:.3g}")
-    columns["training, s"] = list(map(size, results.runs["training_seconds"]))
-    return pd.DataFrame(columns).to_string(index=False)
+    columns = _runs(results) | _cells(results.runs, "trainable_percentage", "training_seconds")
+    columns = pd.DataFrame(columns).rename(columns={"of all, %": "trained, %"})
+    return columns.to_string(index=False)
 
 
 def _runs(results):
@@ -39,27 +62,14 @@ def _runs(results):
     return {
         "method": results.labels(runs["method"]),
         "fold" if results.is_folds else "seed": runs["seed"].map(str).tolist(),
-        **{_heading(metric): _metric(runs, name) for name, metric in METRICS.items()},
-        "training accuracy, %": list(map(percent, runs["train_accuracy"])),
+        **_cells(runs, *(f"test_{name}" for name in METRICS), "train_accuracy"),
     }
 
 
-def _heading(metric):
-    return f"{metric.label}, {metric.unit}"
-
-
-def _metric(rows, name):
-    """A metric of the test texts."""
-    return _form(rows[f"test_{name}"] * METRICS[name].scale, METRICS[name].form)
-
-
-def _form(values, form):
-    return [number(value, form) for value in values]
-
-
-def _seconds(rows):
-    """The columns of seconds that any run has."""
-    return {h: list(map(size, rows[name])) for name, h in SECONDS.items() if rows[name].sum() > 0}
+def _cells(rows, *names):
+    """The cells of these columns, and their headings; seconds that no run has are left out."""
+    names = [name for name in names if name not in SECONDS or rows[name].sum() > 0]
+    return {COLUMNS[name][0]: list(map(COLUMNS[name][1], rows[name])) for name in names}
 
 
 def accuracies(results: Results) -> str:
@@ -68,46 +78,44 @@ def accuracies(results: Results) -> str:
     rows = results.intervals
     columns = {"method": results.labels(rows["method"]), "seeds": rows["seeds"].map(str)}
     for name, metric in METRICS.items():
-        if f"{name}_low" in rows:
-            values = rows[name], rows[f"{name}_low"], rows[f"{name}_high"]
-            columns[f"{_heading(metric)} (95 % interval)"] = map(with_interval, *values)
+        if metric.is_plannable:
+            columns[f"{metric.heading} (95 % interval)"] = with_intervals(rows, name)
         else:
-            columns[_heading(metric)] = _metric(means, name)
-    columns |= {
-        "sd over seeds, points": rows["accuracy_sd"].map(percent),
-        "training accuracy, %": means["train_accuracy"].map(percent),
-        **_collapsed(results, rows["method"]),
-        "trained parameters": _form(means["trainable_parameters"], "{:,.0f}"),
-        "of all, %": _form(means["trainable_percentage"], "{:.3g}"),
-        **_seconds(means),
-        "peak memory, MiB": _form(means["peak_memory_mib"], "{:,.0f}"),
-    }
+            columns |= _cells(means, f"test_{name}")
+    columns["sd over seeds, points"] = rows["accuracy_sd"].map(percent)
+    columns |= _cells(means, "train_accuracy")
+    if results.runs["collapsed"].any():
+        collapsed = results.runs.groupby("method", sort=False)["collapsed"].sum()
+        columns["collapsed"] = collapsed.map(str)
+    columns |= _cells(means, "trainable_parameters", "trainable_percentage", *SECONDS)
+    columns |= _cells(means, "peak_memory_mib")
     busy = (results.runs["other_load"] > BUSY).sum()
-    affected = f"{busy} of {len(results.runs)} runs"
-    other = f" The machine did other work during {affected}: their seconds and memory say little."
-    collapsed = "Collapsed: runs that give every text one label. " * ("collapsed" in columns)
-    return (
-        f"{table(columns)}\n\nMeans over the runs. Intervals: of {results.covers}. Macro-F1: over "
-        f"all labels. Calibration error: expected, over {BINS} equal bins of confidence. "
-        f"{collapsed}{WHAT_SECONDS * results.is_shared}A dash: not measured, or not defined."
-        f"{other * bool(busy)}"
-    )
-
-
-def _collapsed(results, methods):
-    """How many runs of each method collapsed to one label, where any did."""
-    counts = results.runs.groupby("method")["collapsed"].sum()
-    return {"collapsed": [str(int(counts[m])) for m in methods]} if counts.any() else {}
+    notes = [
+        f"Means over the runs. Intervals: of {results.covers}. Macro-F1: over all labels.",
+        f"Calibration error: expected, over {BINS} equal bins of confidence.",
+        "Collapsed: runs that give every text one label." * ("collapsed" in columns),
+        WHAT_SECONDS * ("frozen blocks, s" in columns),
+        "A dash: not measured, or not defined.",
+        f"The machine did other work during {busy} of {len(results.runs)} runs: their seconds and "
+        "memory say little." * bool(busy),
+    ]
+    return f"{table(columns)}\n\n{' '.join(filter(None, notes))}"
 
 
 def by_label(results: Results) -> str:
-    """How many test texts each label has, and each method's F1 on it; means over the runs."""
+    """How many test texts each label has, and each method's F1 on it; means over the runs.
+
+    Nothing of two labels.
+    """
     predictions, names = results.predictions, results.experiment["label_names"]
+    if len(names) == 2:
+        return ""
     counts = np.bincount(predictions.labels, minlength=len(names))
     columns = {"label": names, "test texts": [f"{n:,}" for n in counts]}
+    options = {"labels": range(len(names)), "average": None, "zero_division": 0}
     for method in predictions.seeds():
         f1 = [
-            f1_of_labels(predictions.labels[places], logits.argmax(1), len(names))
+            f1_score(predictions.labels[places], logits.argmax(1), **options)
             for places, logits in predictions.by_run(method)
         ]
         columns[f"{escape(results.looks[method].label)}, F1 %"] = map(percent, np.mean(f1, axis=0))
@@ -115,7 +123,9 @@ def by_label(results: Results) -> str:
 
 
 def comparisons(results: Results, pairs: pd.DataFrame) -> str:
-    """Differences of two methods each, from `statistics.compare`."""
+    """Differences of two methods each, from `Results.compare`; nothing of none."""
+    if pairs.empty:
+        return ""
     a, b = (results.labels(pairs[f"method_{side}"]) for side in "ab")
     within = results.margin_words
     words = {"equivalent": f"equivalent within {within}", "undecided": "not significant"}
@@ -123,11 +133,18 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         words.get(row.verdict, f"{one if row.difference > 0 else other} better")
         for row, one, other in zip(pairs.itertuples(), a, b, strict=True)
     ]
+    others = {  # which nothing is tested on
+        f"{METRICS[name].label}, points (95 % interval)": map(
+            with_interval, *(pairs[f"{name}_{part}"] for part in ("difference", "low", "high"))
+        )
+        for name in PLANNABLE
+        if name != results.metric
+    }
     columns = {
-        "difference": list(map(as_difference, a, b)),
+        "difference": map(as_difference, a, b),
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
-        **_other_differences(results, pairs),
+        **others,
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "verdict": verdicts,
@@ -143,27 +160,14 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
     )
 
 
-def _other_differences(results, pairs):
-    """Those of the other metrics that have intervals, which nothing is tested on."""
-    columns = {}
-    for name, metric in METRICS.items():
-        values = [f"{name}_{part}" for part in ("difference", "low", "high")]
-        is_known = set(values) <= set(pairs) and pairs[values].notna().all(axis=None)
-        if name != results.metric and is_known:
-            cells = map(with_interval, *(pairs[value] for value in values))
-            columns[f"{metric.label}, points (95 % interval)"] = cells
-    return columns
-
-
 def single_runs(results: Results) -> str:
     """A row for each finished run."""
     runs = results.runs
-    columns = _runs(results) | {
-        "best epoch": _form(runs["best_epoch"], "{:.3g}"),
-        "epochs run": _form(runs["epochs_run"], "{:.3g}"),
-        "learning rate": _form(runs["learning_rate"], "{:g}"),
+    columns = {
+        **_runs(results),
+        **_cells(runs, "best_epoch", "epochs_run", "learning_rate"),
         **_rates(results),
-        **_seconds(runs),
+        **_cells(runs, *SECONDS),
         "started": [started or "—" for started in runs["started"]],
     }
     return f"{table(columns)}{_edges(results)}"
@@ -206,8 +210,10 @@ def failed(results: Results) -> str:
 
 
 def misclassified(results: Results) -> str:
-    """The texts in `misclassified.csv`."""
+    """The texts in `misclassified.csv`, if it is known."""
     rows = results.misclassified
+    if rows is None:
+        return ""
     columns = {"row": rows["row"].map(str)}
     columns |= {"label": rows["label"], "predicted": rows["predicted"]}
     columns |= {"confidence, %": rows["confidence"].map(percent), "text": rows["text"]}

@@ -105,11 +105,12 @@ def read(folder: Path) -> Results:
     with reading(str(path), DAMAGED):
         table = pd.read_parquet(path)
         logits = logits_of(table["predicted"], table["confidence"], experiment["label_names"])
-        parts = table.join(logits).groupby(["method", "seed"], sort=False)
+        if "row" not in table:  # all runs have tested the same texts
+            table["row"] = table.groupby(["method", "seed"]).cumcount()
     with reading(str(folder / "runs.csv"), DAMAGED):
         rows = pd.read_csv(folder / "runs.csv", dtype=str, keep_default_na=False)
         records = [record_of(row, experiment["constants"]) for row in rows.to_dict("records")]
-    predictions = predictions_of(folder, dict(iter(parts)), experiment)
+    predictions = predictions_of(folder, table.join(logits), experiment)
     return Results(folder, experiment, records, predictions, pd.DataFrame())
 
 

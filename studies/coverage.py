@@ -146,15 +146,15 @@ def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> d
 
 def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
     """A row for each sample, pair and metric: how far off the truths are, in half-widths."""
-    labels, table = rows["label"].to_numpy(), []
+    labels, judged = rows["label"].to_numpy(), []
     for metric in PLANNABLE:
         outside = [values_left_out(metric, labels, each["outside"]) for each in samples]
         mean = np.nanmean(outside, axis=0)  # (methods, N), of all models that have not seen it
         for each, of_models in zip(samples, outside, strict=True):
             predictions = predictions_of(rows, each)
-            table = statistics.compare([predictions.scores(metric)], PAIRS)
+            pairs = statistics.compare([predictions.scores(metric)], PAIRS)
             out = np.isfinite(of_models[0])
-            for row in table.itertuples():
+            for row in pairs.itertuples():
                 pair = [METHODS.index(method) for method in (row.method_a, row.method_b)]
                 half, middle = (row.high - row.low) / 2, (row.high + row.low) / 2
                 intervals = {"bayle": (middle, half / statistics.FOLDS_FACTOR)}
@@ -168,8 +168,8 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
                         f"{truth}_{name}": abs(centre - at) / np.hypot(width, 1.96 * error)
                         for name, (centre, width) in intervals.items()
                     }
-                table.append(about)
-    return pd.DataFrame(table)
+                judged.append(about)
+    return pd.DataFrame(judged)
 
 
 def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.
     rest = outside[0, 0] >= 0
     for method, predicted in enumerate(outside[:, :, rest]):
         logits = np.eye(labels.max() + 1)[predicted.ravel()]
-        each = METRICS[metric].values(np.tile(labels[rest], FOLDS), logits)
+        each = METRICS[metric].compute(np.tile(labels[rest], FOLDS), logits)
         values[method, rest] = each.reshape(FOLDS, -1).mean(axis=0)
     return values
 
@@ -209,7 +209,8 @@ def nadeau_bengio(predictions: Predictions, metric: str, pair) -> tuple[float, f
     for fold in range(FOLDS):
         labels = predictions.labels[predictions.tested(fold)]
         a, b = (predictions.logits[m, fold] for m in (pair.method_a, pair.method_b))
-        differences.append(METRICS[metric].compute(labels, a) - METRICS[metric].compute(labels, b))
+        compute = METRICS[metric].compute
+        differences.append((compute(labels, a) - compute(labels, b)).mean())
     variance = np.var(differences, ddof=1) * (1 / FOLDS + 1 / (FOLDS - 1))
     return np.mean(differences), stats.t.ppf(0.975, FOLDS - 1) * variance**0.5
 

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, write
-from evaluation import report, statistics, tables
+from evaluation import report, tables
 from evaluation.comparisons import difference_bars
-from evaluation.markdown import code, escape, number, with_interval
+from evaluation.markdown import code, escape, with_interval
 from evaluation.markdown import table as markdown
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.results import Results
@@ -69,7 +69,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
             results.runs.groupby("method")["collapsed"].sum()
         )
         best = points.loc[points["accuracy"].idxmax(), "method"]
-        pairs = pd.concat([results.contrasts, results.comparisons])
+        pairs = results.pairs
         for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
             two = points["method"].isin([pair.method_a, pair.method_b])
             points.loc[two, "place"] = PLACES[pair.verdict]
@@ -86,26 +86,15 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
     pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
-    means = [_of_mean(experiments, pairs)] * (len(experiments) > 1)
-    table, looks = pd.concat([*means, *each], ignore_index=True), experiments[0].looks
+    if len(experiments) > 1:
+        mean = experiments[0].compare(pairs, experiments[1:])
+        each = [mean.assign(**_where(experiments[0]) | {"task": MEAN}), *each]
+    table, looks = pd.concat(each, ignore_index=True), experiments[0].looks
     named = [
         as_difference(looks[a].label, looks[b].label) if (a, b) in pairs else None
         for a, b in zip(table["method_a"], table["method_b"], strict=True)
     ]
     return table.assign(difference_of=named).dropna(subset="difference_of")
-
-
-def _of_mean(experiments, pairs):
-    """The contrasts of the mean over the tasks, and the same differences in every metric."""
-    compared = {}
-    for name in PLANNABLE:
-        scores = [results.scores[name] for results in experiments]
-        compared[name] = statistics.compare(scores, pairs, experiments[0].margin)
-    table = compared[experiments[0].metric].assign(**_where(experiments[0]) | {"task": MEAN})
-    for name, of_metric in compared.items():
-        for part in ("difference", "low", "high"):
-            table[f"{name}_{part}"] = of_metric[part]
-    return table
 
 
 def _where(results):
@@ -146,7 +135,7 @@ def _section(experiments, points, pairs):
         column = name if name in PLANNABLE else f"test_{name}"
         if name != "accuracy":
             cell = partial(_cell, column=column, metric=metric)
-            parts += [f"### Test {metric.label}, {metric.unit}", grid(points, "label", cell)]
+            parts += [f"### Test {metric.heading}", grid(points, "label", cell)]
     if points["collapsed"].any():
         runs = grid(points, "label", lambda row: f"{row.collapsed:,.0f}")
         parts += ["### Runs that give every text one label", runs]
@@ -163,7 +152,7 @@ def _covers(experiments):
 def _cell(row, column, metric):
     if column in PLANNABLE:
         return with_interval(*(getattr(row, f"{column}{end}") for end in ("", "_low", "_high")))
-    return number(getattr(row, column) * metric.scale, metric.form)
+    return metric.text(getattr(row, column))
 
 
 def _with_means(points):

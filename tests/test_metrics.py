@@ -36,7 +36,7 @@ def test_macro_f1_is_over_all_labels_of_the_task():
 
 def test_the_mean_over_texts_is_the_metric(rare):
     for name in PLANNABLE:
-        assert METRICS[name].values(*rare).mean() == pytest.approx(scores(*rare)[name], abs=1e-12)
+        assert METRICS[name].compute(*rare).mean() == pytest.approx(scores(*rare)[name], abs=1e-12)
 
 
 def test_the_spread_of_texts_is_that_of_a_bootstrap_of_scikit_learns_macro_f1(rare):
@@ -44,7 +44,7 @@ def test_the_spread_of_texts_is_that_of_a_bootstrap_of_scikit_learns_macro_f1(ra
     predicted, rng = logits.argmax(1), np.random.default_rng(1)
     drawn = rng.integers(0, len(labels), (1000, len(labels)))
     macro = [sklearn.f1_score(labels[i], predicted[i], average="macro") for i in drawn]
-    values = METRICS["macro_f1"].values(labels, logits)
+    values = METRICS["macro_f1"].compute(labels, logits)
     assert values.std() / len(labels) ** 0.5 == pytest.approx(np.std(macro), rel=0.05)
 
 

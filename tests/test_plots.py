@@ -88,18 +88,18 @@ def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
 
 
 def test_a_variant_is_named_by_its_method_and_what_is_varied():
-    labels = {method: look.label for method, look in style.looks(VARIANTS).items()}
+    labels = {method: look.label for method, look in style.looks(VARIANTS, {}).items()}
     assert labels["lora"] == "LoRA" and labels["lora(rank=4)"] == "LoRA (rank=4)"
     assert labels["lora(targets=('q', 'v'), rank=8)"] == "LoRA (targets=q, v, rank=8)"
     rate = "adapter(learning_rate=0.00001)"
-    assert style.looks([rate])[rate].label == "adapters (learning_rate=1e-05)"
-    own = style.looks(["mine", "lora", "yours"])
+    assert style.looks([rate], {})[rate].label == "adapters (learning_rate=1e-05)"
+    own = style.looks(["mine", "lora", "yours"], {})
     assert own["mine"][:2] == ("mine", "#000000") and own["yours"].colour != own["mine"].colour
-    assert style.looks(["a b("])["a b("].label == "a b("
+    assert style.looks(["a b("], {})["a b("].label == "a b("
 
 
 def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
-    looks = style.looks(VARIANTS)
+    looks = style.looks(VARIANTS, {})
     assert list(looks) == VARIANTS
     assert len({look.marker for look in looks.values()}) == len(VARIANTS)
     hue = colorsys.rgb_to_hsv(*to_rgb(style.METHODS["lora"].colour))[0]
@@ -111,7 +111,7 @@ def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
 
 
 def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
-    looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("])
+    looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("], {})
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
     assert looks["lora(rank=1e+1)+tfidf"].label == "LoRA (rank=10) + TF-IDF"
     assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a+b("
@@ -128,7 +128,7 @@ def test_a_combination_stands_in_brackets_in_a_difference():
 
 def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
     for method, look in style.METHODS.items():
-        assert style.looks([method, "mine"])[method] == look
+        assert style.looks([method, "mine"], {})[method] == look
 
 
 def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tmp_path, drawn):

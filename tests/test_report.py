@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import (
+    DEPENDS_ON,
     EXPERIMENT,
     TESTS,
     add,
@@ -487,6 +488,9 @@ def test_the_page_names_the_code_the_command_and_what_the_runs_had(folder):
     made = section(page(folder), "How it was made")  # the last start had others
     assert "- code: 0123abcd+\n" in made and f"    {EXPERIMENT['command']}\n" in made
     assert "| EPOCHS | 2 |" in made and '| LoRA | {"rank": 4} |' in made and "99" not in made
+    add(folder, "tfidf", 0, record={"depends_on": DEPENDS_ON | {"EPOCHS": 3}})
+    made = section(page(folder), "How it was made")
+    assert "EPOCHS" not in made and '| MODEL | "tiny" |' in made  # what all share
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import (
-    DEPENDS_ON,
     EXPERIMENT,
     TESTS,
     add,
@@ -104,16 +103,6 @@ def test_with_folds_a_methods_score_is_that_of_all_texts_each_tested_once(tmp_pa
     head, lora = ((each[m].argmax(1) == truth)[rows].mean() for m in ("head", "lora"))
     pair = results.comparisons.iloc[0]
     assert abs(pair["difference"]) == pytest.approx(abs(head - lora), abs=1e-9)
-
-
-def test_a_page_speaks_of_the_runs_constants_not_of_the_last_starts(folder):
-    constants = EXPERIMENT["constants"] | {"epochs": 9}
-    begin(folder, constants=constants)
-    results = Results.read(folder)
-    assert results.constants == {"MODEL": "tiny", "EPOCHS": 2}
-    assert results.hyperparameters == {"head": {"rank": 4}, "lora": {"rank": 4}}
-    add(folder, "tfidf", 0, record={"depends_on": DEPENDS_ON | {"EPOCHS": 3}})
-    assert Results.read(folder).constants == {"MODEL": "tiny"}  # what all share
 
 
 def test_a_run_that_gives_every_text_one_label_is_collapsed(folder):
