@@ -46,10 +46,10 @@ def compared(results: "Results") -> list[str]:
     lora(labels=0.5) is not, unless there is no other. A method that has tested other texts than the
     rest would lead by chance.
     """
-    folds = results.predictions.seeds()
-    methods = [method for method in folds if "labels=" not in method] or list(folds)
-    most = max(len(folds[method]) for method in methods)
-    return [m for m in methods if len(folds[m]) == most or not results.is_folds]
+    runs = results.predictions.logits
+    methods = [method for method in runs if "labels=" not in method] or list(runs)
+    most = max(len(runs[method]) for method in methods)
+    return [m for m in methods if len(runs[m]) == most or not results.is_folds]
 
 
 def by_simplicity(results: "Results") -> list[str]:
@@ -246,7 +246,7 @@ def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
 def notes(results: "Results") -> list[str]:
     """What the table of methods means, in sentences."""
     label, share = majority(results)
-    left_out = [m for m in results.predictions.seeds() if "labels=" not in m]
+    left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
     unfinished = f"Left out, since not all folds are finished: {', '.join(left_out)}."
     return [

@@ -16,8 +16,6 @@ COSTS = {  # column of runs.csv: axis
     "total_seconds": "training (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
-LEARNT = ("accuracy", "loss")  # metrics that are shown of the training texts too
-ACROSS = 4  # panels beside one another
 VERDICTS = {  # colour, marker's face, in words
     "different": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
@@ -31,6 +29,15 @@ LETTER = 0.085  # width of a label's letter, in inches
 NEAR = 2.0  # lengths of all intervals: as near to them, the majority's line is drawn
 
 
+def row_figure(names: list[str]):
+    """A figure and its axes, with a row for each name, the first on top."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    figure, axes = plt.subplots(figsize=(4.6 + LETTER * longest, 1.4 + 0.46 * len(names)))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    return figure, axes
+
+
 def accuracies(results: Results):
     """Each method's accuracy with its interval, the best on top, on an axis that shows differences.
 
@@ -38,9 +45,8 @@ def accuracies(results: Results):
     """
     rows = results.intervals[results.intervals["method"].isin(answer.compared(results))]
     rows = rows.sort_values("accuracy", ascending=False, kind="stable")
-    names = results.labels(rows["method"])
-    width = max(7.2, 4.6 + LETTER * max(map(len, names)))
-    figure, axes = plt.subplots(figsize=(width, 1.2 + 0.42 * len(rows)))
+    figure, axes = row_figure(results.labels(rows["method"]))
+    notes = [interval_note(results)]
     for y, row in enumerate(rows.itertuples()):
         look, at = results.looks[row.method], (100 * row.accuracy, y)
         ends = 100 * row.accuracy_low, 100 * row.accuracy_high
@@ -50,51 +56,35 @@ def accuracies(results: Results):
         if row.seeds > 1 and not results.is_folds:
             seeds = results.runs.loc[results.runs["method"] == row.method, "test_accuracy"]
             axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
-    notes = [interval_note(results)]
-    if (rows["seeds"] > 1).any() and not results.is_folds:
-        notes.append("rings: single seeds")
+            notes[1:] = ["rings: single seeds"]
     low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
     share = answer.majority(results)[1]
-    is_near = share > low - NEAR * (high - low)
-    if is_near:
-        axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
     line = f"always saying the largest label ({100 * share:.3g} %)"
-    notes.append(f"dotted: {line}" if is_near else f"far to the left: {line}")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    if share > low - NEAR * (high - low):
+        axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
+        notes.append(f"dotted: {line}")
+    else:
+        notes.append(f"far to the left: {line}")
     axes.margins(x=0.1)
     axes.set_xlabel("test accuracy (%)")
     return figure, "\n".join(notes), ()
 
 
 def overview(results: Results):
-    """A panel of bars for each number that the methods are compared on: the means over the runs."""
+    """A panel of bars for each metric: the means over the runs."""
     means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
-    panels = [
-        (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
-        for name, metric in METRICS.items()
-        for split, words in (("test", "test"), ("train", "training"))
-        if split == "test" or name in LEARNT
-    ]
-    panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
-    panels += [("total_seconds", COSTS["total_seconds"], 1)]
-    panels = [panel for panel in panels if means[panel[0]].notna().any()]
-    rows = -(-len(panels) // ACROSS)
-    names = results.labels(means.index)
-    inches = (2.5 * ACROSS + 0.6 + LETTER * max(map(len, names)), rows * (1 + 0.3 * len(means)))
-    figure, axes = plt.subplots(rows, ACROSS, figsize=inches, sharey=True, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, (column, label, scale) in zip(axes.flat, panels, strict=False):
-        values = scale * means[column].fillna(0)
-        bars = axis.barh(names, values, color=[results.looks[m].colour for m in means.index])
-        written = list(map(size, scale * means[column]))
-        axis.bar_label(bars, written, padding=3, fontsize=9)
-        axis.margins(x=0.28)
-        axis.grid(visible=False)
-        axis.set_xlabel(label, fontsize=10)
-    axes[0, 0].invert_yaxis()
-    return figure, "bars: means over the runs; a dash: not measured", ()
+    names, colours = results.labels(means.index), [results.looks[m].colour for m in means.index]
+    inches = 2.5 * len(METRICS) + 0.6 + LETTER * max(map(len, names)), 1.2 + 0.3 * len(names)
+    figure, panels = plt.subplots(1, len(METRICS), figsize=inches, sharey=True)
+    for axes, (name, metric) in zip(panels, METRICS.items(), strict=True):
+        values = metric.scale * means[f"test_{name}"]
+        bars = axes.barh(names, values, color=colours)
+        axes.bar_label(bars, list(map(size, values)), padding=3, fontsize=9)
+        axes.margins(x=0.28)
+        axes.grid(visible=False)
+        axes.set_xlabel(f"test {metric.label} ({metric.unit})", fontsize=10)
+    panels[0].invert_yaxis()
+    return figure, "bars: means over the runs", ()
 
 
 def interval_note(results: Results) -> str:
@@ -166,11 +156,8 @@ def differences(results: Results):
         notes.append(f"the {count(len(pairs), kind)}; the report has all {every} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
     names = [as_difference(*pair, sign=" −\n") for pair in zip(a, b, strict=True)]
-    width = 4.6 + LETTER * max(map(len, a + b))
-    figure, axes = plt.subplots(figsize=(width, 1.6 + 0.5 * len(pairs)))
+    figure, axes = row_figure(names)
     handles = difference_bars(axes, pairs, results.margin)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(f"difference in test {METRICS[results.metric].label} (points)")
     return figure, "\n".join(notes), handles
 

@@ -75,7 +75,7 @@ class Results:
         rows, predictions = [], self.predictions
         for record in self.finished:
             labels = predictions.labels[predictions.tested(record.seed)]
-            logits = predictions.logits[record.method, record.seed]
+            logits = predictions.logits[record.method][record.seed]
             row = {f"test_{name}": value for name, value in scores(labels, logits).items()}
             row |= {k: v for k, v in record.row().items() if k not in row or v is not None}
             rows.append(row | {"collapsed": is_collapsed(labels, logits)})
@@ -110,7 +110,7 @@ class Results:
     def contrasts(self) -> pd.DataFrame:
         """The planned pairs of finished methods, as of `compare`."""
         planned = [tuple(text.split(" - ")) for text in self.experiment["constants"]["contrasts"]]
-        finished = set(self.predictions.seeds())
+        finished = self.predictions.logits.keys()
         return self.compare([pair for pair in planned if set(pair) <= finished])
 
     @cached_property

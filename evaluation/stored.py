@@ -69,7 +69,7 @@ class Predictions(NamedTuple):
     """
 
     labels: np.ndarray  # (n,)
-    logits: dict[tuple[str, int], np.ndarray]  # (method, seed): (texts tested, C)
+    logits: dict[str, dict[int, np.ndarray]]  # of each method and seed (texts tested, C)
     rows: np.ndarray  # (n,) the texts' places in the task
     groups: np.ndarray | None = None  # (n,) from 0
     folds: np.ndarray | None = None  # (n,)
@@ -80,20 +80,12 @@ class Predictions(NamedTuple):
             return np.arange(len(self.labels))
         return np.flatnonzero(self.folds == seed)
 
-    def seeds(self) -> dict[str, list[int]]:
-        """The seeds of each method."""
-        seeds = {}
-        for method, seed in self.logits:
-            seeds.setdefault(method, []).append(seed)
-        return seeds
-
     def by_run(self, method: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each run of a method, the places of the texts that it has tested, and their logits.
 
         With folds all runs count as one.
         """
-        seeds = self.seeds()[method]
-        runs = [(self.tested(seed), self.logits[method, seed]) for seed in seeds]
+        runs = [(self.tested(seed), logits) for seed, logits in self.logits[method].items()]
         if self.folds is None:
             return runs
         places, logits = map(np.concatenate, zip(*runs, strict=True))
@@ -103,12 +95,13 @@ class Predictions(NamedTuple):
     def scores(self, metric: str) -> Scores:
         """The values of all texts by method, for comparisons."""
         values, compute = {}, METRICS[metric].compute
-        for method in self.seeds():
+        for method in self.logits:
             runs = self.by_run(method)
             values[method] = np.full((len(runs), len(self.labels)), np.nan)
             for row, (places, logits) in zip(values[method], runs, strict=True):
                 row[places] = compute(self.labels[places], logits)
-        return Scores(values, self.seeds(), self.groups, self.folds is not None)
+        seeds = {method: list(runs) for method, runs in self.logits.items()}
+        return Scores(values, seeds, self.groups, self.folds is not None)
 
 
 # ---------------------------------------------------------------------------- the files
@@ -170,19 +163,18 @@ def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Pr
     table = table.assign(fold=table["seed"] if is_folds else 0)
     about = [name for name in ("fold", "row", "label", "group") if name in table]
     texts = table[about].drop_duplicates().sort_values("row", kind="stable")
-    runs = [
-        (run, rows.sort_values("row", kind="stable"))
-        for run, rows in table.groupby(["method", "seed"], sort=False)
-    ]
-    tested = texts["fold"].value_counts()
-    is_alike = all(len(rows) == tested[rows["fold"].iloc[0]] for _, rows in runs)
-    if texts["row"].duplicated().any() or not is_alike:
+    is_alike, tested, logits = texts["row"].is_unique, texts["fold"].value_counts(), {}
+    for (method, seed), rows in table.groupby(["method", "seed"], sort=False):
+        is_alike &= len(rows) == tested[rows["fold"].iloc[0]]
+        rows = rows.sort_values("row", kind="stable").filter(like="logit_")
+        logits.setdefault(method, {})[seed] = rows.to_numpy(np.float32)
+    if not is_alike:
         raise BadInput(
             f"{folder}: its runs have tested different texts; start it anew with --fresh"
         )
     return Predictions(
         labels=texts["label"].to_numpy(),
-        logits={run: rows.filter(like="logit_").to_numpy(np.float32) for run, rows in runs},
+        logits=logits,
         rows=texts["row"].to_numpy(),
         # no group is in two folds, whose numbers may be their own
         groups=texts.groupby(["fold", "group"]).ngroup().to_numpy() if "group" in texts else None,

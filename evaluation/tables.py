@@ -113,7 +113,7 @@ def by_label(results: Results) -> str:
     counts = np.bincount(predictions.labels, minlength=len(names))
     columns = {"label": names, "test texts": [f"{n:,}" for n in counts]}
     options = {"labels": range(len(names)), "average": None, "zero_division": 0}
-    for method in predictions.seeds():
+    for method in predictions.logits:
         f1 = [
             f1_score(predictions.labels[places], logits.argmax(1), **options)
             for places, logits in predictions.by_run(method)

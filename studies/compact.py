@@ -52,7 +52,8 @@ def compact(source: Path, target: Path) -> list[Path]:
     written.append(write(target / "runs.csv", runs_csv(results.records)))
     rows = []
     predictions = results.predictions
-    for (method, seed), logits in predictions.logits.items():
+    runs = [(m, seed, x) for m, seeds in predictions.logits.items() for seed, x in seeds.items()]
+    for method, seed, logits in runs:
         places = predictions.tested(seed)
         confidence = softmax(logits, axis=1).max(axis=1).round(4)
         row = {"method": method, "seed": seed, "label": predictions.labels[places]}

@@ -187,9 +187,11 @@ def predictions_of(rows: pd.DataFrame, each: dict) -> Predictions:
     """As an experiment with folds has them."""
     sample, classes = each["sample"], rows["label"].max() + 1
     logits = {
-        (method, fold): np.eye(classes, dtype=np.float32)[inside[each["folds"] == fold]]
+        method: {
+            fold: np.eye(classes, dtype=np.float32)[inside[each["folds"] == fold]]
+            for fold in range(FOLDS)
+        }
         for method, inside in zip(METHODS, each["inside"], strict=True)
-        for fold in range(FOLDS)
     }
     groups = pd.factorize(rows["group"].iloc[sample])[0] if "group" in rows else None
     labels = rows["label"].to_numpy()[sample]
@@ -208,7 +210,7 @@ def nadeau_bengio(predictions: Predictions, metric: str, pair) -> tuple[float, f
     differences = []
     for fold in range(FOLDS):
         labels = predictions.labels[predictions.tested(fold)]
-        a, b = (predictions.logits[m, fold] for m in (pair.method_a, pair.method_b))
+        a, b = (predictions.logits[m][fold] for m in (pair.method_a, pair.method_b))
         compute = METRICS[metric].compute
         differences.append((compute(labels, a) - compute(labels, b)).mean())
     variance = np.var(differences, ddof=1) * (1 / FOLDS + 1 / (FOLDS - 1))

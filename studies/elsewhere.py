@@ -47,7 +47,7 @@ def texts_of(results: Results) -> tuple[pd.DataFrame, np.ndarray | None]:
 def tested_on(results: Results, texts: pd.DataFrame, groups: np.ndarray | None) -> Scores:
     """Whether each run gives each text its label: (seeds, texts) for each method."""
     values, names = {}, np.array(results.experiment["label_names"], object)
-    seeds = {method: results.predictions.seeds()[method] for method in METHODS}
+    seeds = {method: list(results.predictions.logits[method]) for method in METHODS}
     for method in METHODS:
         folders = [results.folder / f"{method}-seed{seed}" for seed in seeds[method]]
         given = [names[load_finetuned(f).probabilities(texts["text"]).argmax(1)] for f in folders]

@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_depths, begin
+from made_up import EXPERIMENT, add, begin
 from matplotlib.colors import to_rgb
 
 from evaluation import comparisons, curves, plots, style
+from evaluation.metrics import METRICS
 from evaluation.results import Results
-from studies import variants
 
 SCORES = {"accuracies", "overview"}
 LEARNT = {"learning_curves_epochs", "learning_rates"}
@@ -65,23 +65,16 @@ def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes, drawn
     assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
-def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
+def test_the_overviews_bars_are_the_means_of_the_runs_in_each_metric(tmp_path):
     begin(tmp_path)
-    add(tmp_path, "tfidf", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33)
-    results = Results.read(tmp_path)
-    figure, _, _ = comparisons.overview(results)
-    panels = {axes.get_xlabel(): axes for axes in figure.axes if axes.get_visible()}
-    runs, order = results.runs, results.runs["method"].unique()
-    for column, label, scale in [
-        ("train_accuracy", "training accuracy (%)", 100),
-        ("trainable_percentage", "trained parameters (% of all)", 1),
-    ]:
-        means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
-        widths = [bar.get_width() for bar in panels[label].patches]
-        assert widths == pytest.approx(means.tolist())
-    assert {"test loss (nats per text)", "training loss (nats per text)", "training (s)"} <= set(
-        panels
+    (
+        add(tmp_path, "tfidf", 0, right=20),
+        add(tmp_path, "lora", 0),
+        add(tmp_path, "lora", 1, right=34),
     )
+    panels = comparisons.overview(Results.read(tmp_path))[0].axes
+    assert [bar.get_width() for bar in panels[0].patches] == pytest.approx([80, 50])
+    assert len(panels) == len(METRICS) and panels[2].get_xlabel() == "test loss (nats per text)"
 
 
 # ------------------------------------------------------------------ looks
@@ -187,73 +180,20 @@ def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplot
 # ------------------------------------------------------------------ curves
 
 
-def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
+def test_each_run_is_a_line_of_its_chosen_rate_with_a_ring_at_its_best_epoch(tmp_path):
     begin(tmp_path)
     add(tmp_path, "lora", 0, epochs=3), add(tmp_path, "lora", 1, epochs=1)
     path = tmp_path / "lora-seed1" / "history.csv"
     history = pd.read_csv(path)
-    history["validation_loss"] += 0.2
-    history.to_csv(path, index=False)
-    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
+    other = history.assign(learning_rate=0.1, validation_loss=9.0)
+    pd.concat([other, history.assign(validation_loss=[1.1, 0.5])]).to_csv(path, index=False)
+    figure, _, handles = curves.learning_curves(Results.read(tmp_path))
     axes = next(axes for axes in figure.axes if axes.get_title() == "validation loss")
-    mean, rings = (line.get_xydata() for line in axes.lines)
-    np.testing.assert_allclose(mean, [[1 / 3, 0.9 + 0.1], [1, 0.3 + 0.1]])
-    np.testing.assert_allclose(rings[:, 0], [3, 1])
-    band = axes.collections[0].get_paths()[0].vertices
-    assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
+    _, ring, second, other_ring = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_allclose(second, [[1 / 3, 1.1], [1, 0.5]])
+    np.testing.assert_allclose([*ring, *other_ring], [[3, 0.1], [1, 0.5]])
     assert axes.get_ylim() == figure.axes[0].get_ylim()  # both losses have one scale
-
-
-def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_path):
-    begin(tmp_path)
-    for seed, later in ((0, 0.0), (1, 0.1)):
-        add(tmp_path, "lora", seed)
-        path = tmp_path / f"lora-seed{seed}" / "history.csv"
-        history = pd.read_csv(path)
-        history["epoch"] += later
-        history.to_csv(path, index=False)
-    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
-    x = figure.axes[0].lines[0].get_xdata()
-    np.testing.assert_allclose(x, history["epoch"] - 0.05)
-
-
-def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
-    begin(tmp_path)
-    add_depths(tmp_path)
-    add(tmp_path, "lora(blocks=1, rank=2)", 0, record={"hyperparameters": {"blocks": 1}})
-    add(tmp_path, "tfidf", 0, right=20, record={"hyperparameters": {}})
-    path = tmp_path / "lora-blocks=6-seed0" / "run.json"  # None: all blocks
-    path.write_text(path.read_text().replace('"blocks": 6', '"blocks": null'))
-    results = Results.read(tmp_path)
-    figure, note, handles = variants.hyperparameter(results, "blocks")
-    lines = {line.get_color(): line for line in figure.axes[0].lines if line.get_marker() in "^s"}
-    accuracies = results.intervals.set_index("method")["accuracy"]
-    for method in ("lora", "adapter"):
-        x, y = lines[style.METHODS[method].colour].get_xydata().T
-        expected = [accuracies[f"{method}(blocks={n})"] for n in range(1, 7)]
-        np.testing.assert_allclose(x, range(1, 7))
-        np.testing.assert_allclose(y, 100 * np.array(expected))
-    assert [handle.get_label() for handle in handles] == ["adapters", "LoRA", "TF-IDF"]
-    (level,) = [line for line in figure.axes[0].lines if line.get_color() == "#56B4E9"]
-    assert list(level.get_ydata()) == [50, 50]
-    assert "error bars: 95 % intervals, of other seeds and other texts" in note
-
-
-def test_a_methods_learning_rates_are_a_line_with_a_dot_for_each_seed(tmp_path):
-    begin(tmp_path)
-    rates = (0.1, 0.001, 0.01)  # the second has no variant: it is the method's own rate
-    for i, text in enumerate(("lora(learning_rate=0.1)", "lora", "lora(learning_rate=0.01)")):
-        for seed in range(3):
-            record = {"learning_rate": rates[i]}
-            add(tmp_path, text, seed, 20 + 5 * i + seed, record=record)
-    add(tmp_path, "adapter(learning_rate=0.1)", 0, record={"learning_rate": 0.1})  # alone: no line
-    figure, note, handles = variants.hyperparameter(Results.read(tmp_path), "learning_rate")
-    line, dots = [line for line in figure.axes[0].lines if line.get_marker() in "^."]
-    expected = [[0.001, 100 * 26 / TESTS], [0.01, 100 * 31 / TESTS], [0.1, 100 * 21 / TESTS]]
-    np.testing.assert_allclose(line.get_xydata(), expected)
-    assert len(dots.get_xdata()) == 9
-    assert [handle.get_label() for handle in handles] == ["LoRA"]
-    assert variants.hyperparameter(Results.read(tmp_path), "rank") is None
+    assert [handle.get_label() for handle in handles] == ["LoRA", "best point"]
 
 
 def test_learning_rates_are_a_line_a_method_with_rings_where_a_seed_chose(tmp_path):
@@ -270,18 +210,6 @@ def test_learning_rates_are_a_line_a_method_with_rings_where_a_seed_chose(tmp_pa
     np.testing.assert_allclose(rings, [[0.001, 0.45], [0.01, 0.45]])
     assert [handle.get_label() for handle in handles] == ["LoRA", "chosen"]
     assert "not finite" in note
-
-
-def test_learning_curves_are_of_the_chosen_rate(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "lora", 0)
-    path = tmp_path / "lora-seed0" / "history.csv"
-    history = pd.read_csv(path)
-    other = history.assign(learning_rate=0.1, validation_loss=9.0)
-    pd.concat([other, history]).to_csv(path, index=False)
-    figure, *_ = curves.learning_curves(Results.read(tmp_path))
-    (axes,) = (axes for axes in figure.axes if axes.get_title() == "validation loss")
-    assert axes.lines[0].get_ydata().max() < 1
 
 
 def test_a_dollar_sign_is_drawn_as_it_is(tmp_path):

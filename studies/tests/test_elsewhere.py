@@ -34,7 +34,7 @@ def results(monkeypatch, tmp_path):
     return SimpleNamespace(
         folder=tmp_path,
         experiment={"label_names": LABELS, "constants": {"dataset": "home"}},
-        predictions=SimpleNamespace(seeds=lambda: {"probe": [1, 2], "lora": [1, 2]}),
+        predictions=SimpleNamespace(logits=dict.fromkeys(("probe", "lora"), {1: None, 2: None})),
         runs=pd.DataFrame(runs, columns=["method", "seed", "test_accuracy"]),
         intervals=pd.DataFrame({"method": ["probe", "lora"], "accuracy": [0.7, 0.8]}),
         labels=lambda methods: [{"probe": "probe", "lora": "LoRA"}[method] for method in methods],
