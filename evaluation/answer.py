@@ -19,7 +19,7 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from . import statistics
-from .markdown import number, percent, size, with_interval
+from .markdown import number, percent, size, with_interval, with_intervals
 from .metrics import METRICS, PLANNABLE
 from .style import without
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then others, then full
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
-SHARES = (0, 5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
+SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
 WORDS = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 
@@ -81,7 +81,7 @@ def advice(results: "Results") -> Advice:
     if lead is None:
         score = _score(results, method) + _majority(results, method)
         return Advice(method, f"Use {label}: the simplest method, {name} {score}.")
-    points = with_interval(lead["difference"], lead["low"], lead["high"], " points")
+    points = with_interval(*lead[["difference", "low", "high"]], " points")
     if method == best:
         why = (
             f"the highest {name}, {_score(results, method)}. It leads "
@@ -118,7 +118,7 @@ def _difference(results, a, b):
 def _score(results, method):
     """Such as "75.9 % (72.7 to 79.1)"."""
     row, name = results.intervals.set_index("method").loc[method], results.metric
-    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], " %")
+    return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
 
 def methods(results: "Results") -> pd.DataFrame:
@@ -155,7 +155,7 @@ def more_labels(results: "Results") -> list[str]:
         gain = _difference(results, whole, part) if whole in finished - {part} else None
         if gain is None:
             continue
-        points = with_interval(gain["difference"], gain["low"], gain["high"], " points")
+        points = with_interval(*gain[["difference", "low", "high"]], " points")
         verdict = "these texts cannot tell whether more labels are worth it"
         if gain["low"] > 0:
             verdict = "more labels are worth it"
@@ -190,11 +190,14 @@ def confusion(results: "Results", method: str) -> np.ndarray:
     return counts * (table["row"].nunique() / len(table))
 
 
-def referral(results: "Results", method: str) -> list[float]:
+def referral(results: "Results", method: str) -> str:
     """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
     table = tested(results, method)
-    right = table["label"] == table["predicted"]
-    return [right[: max(1, round(len(right) * (1 - share / 100)))].mean() for share in SHARES]
+    right, steps = table["label"] == table["predicted"], []
+    for share in SHARES:
+        kept = right[: max(1, round(len(right) * (1 - share / 100)))]
+        steps.append(f"{share} %: {percent(kept.mean())} %")
+    return f"If a person takes the least certain texts, accuracy on the others: {'; '.join(steps)}."
 
 
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
@@ -217,15 +220,10 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
     """The table of methods: the cells under each heading."""
     rows = methods(results)
     columns = {"method": results.labels(rows["method"])}
-    for name in PLANNABLE:
-        values = (rows[f"{name}{end}"] for end in ("", "_low", "_high"))
-        columns[f"{METRICS[name].label}, %"] = list(map(with_interval, *values))
+    columns |= {METRICS[name].heading: with_intervals(rows, name) for name in PLANNABLE}
     if "difference" in rows:
-        leads = rows[["difference", "difference_low", "difference_high", "verdict"]].to_numpy()
-        columns["− probe, points"] = [
-            "" if pd.isna(verdict) else f"{with_interval(*values)} {verdict}"
-            for *values, verdict in leads
-        ]
+        leads = zip(with_intervals(rows, "difference"), rows["verdict"], strict=True)
+        columns["− probe, points"] = ["" if pd.isna(v) else f"{lead} {v}" for lead, v in leads]
     columns["parameters"] = [number(n, "{:,.0f}") for n in rows["trainable_parameters"]]
     columns["seconds"] = list(map(size, rows["seconds"]))
     return columns
@@ -257,13 +255,6 @@ def notes(results: "Results") -> list[str]:
     ]
 
 
-def referral_line(results: "Results", method: str) -> str:
-    """The accuracies of `referral`, in words."""
-    kept = zip(SHARES[1:], referral(results, method)[1:], strict=True)
-    steps = "; ".join(f"{share} %: {percent(accuracy)} %" for share, accuracy in kept)
-    return f"If a person takes the least certain texts, accuracy on the others: {steps}."
-
-
 def terminal(results: "Results") -> str:
     """The table, what always saying the largest label gives, the advice, and how it errs."""
     advised = advice(results)
@@ -276,6 +267,6 @@ def terminal(results: "Results") -> str:
             *more_labels(results),
             "",
             pd.DataFrame(label_columns(results, advised.method)).to_string(index=False),
-            referral_line(results, advised.method),
+            referral(results, advised.method),
         ]
     )

@@ -50,8 +50,7 @@ def accuracies(results: Results):
     for y, row in enumerate(rows.itertuples()):
         look, at = results.looks[row.method], (100 * row.accuracy, y)
         ends = 100 * row.accuracy_low, 100 * row.accuracy_high
-        style = {"color": look.colour, "marker": look.marker, "ms": 9, "capsize": 4}
-        error_bar(axes, *at, ends, across=True, **style)
+        error_bar(axes, *at, ends, across=True, color=look.colour, marker=look.marker)
         axes.annotate(f"{at[0]:.1f}", at, (0, 7), textcoords="offset points", ha="center")
         if row.seeds > 1 and not results.is_folds:
             seeds = results.runs.loc[results.runs["method"] == row.method, "test_accuracy"]
@@ -122,9 +121,9 @@ def cost_and_benefit(results: Results):
             axes.xaxis.set_major_formatter(_short)
         axes.set_xlabel(label)
         for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
-            look, (low, high) = results.looks[method], (row[f"{name}_low"], row[f"{name}_high"])
-            style = {"color": look.colour, "marker": look.marker, "capsize": 4, "ms": 9}
-            error_bar(axes, row[column], 100 * row[name], (100 * low, 100 * high), **style)
+            look, ends = results.looks[method], 100 * row[[f"{name}_low", f"{name}_high"]]
+            style = {"color": look.colour, "marker": look.marker}
+            error_bar(axes, row[column], 100 * row[name], tuple(ends), **style)
         axes.margins(x=0.15)
     panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
     notes = [interval_note(results)]
@@ -174,9 +173,8 @@ def difference_bars(axes, pairs, margin: float) -> list:
     axes.axvline(0, color="black", linewidth=1)
     for y, row in enumerate(pairs.itertuples()):
         colour, face, _ = VERDICTS[row.verdict]
-        style = {"color": colour, "marker": "o", "ms": 8, "mfc": face, "capsize": 4}
-        middle, low, high = (100 * share for share in (row.difference, row.low, row.high))
-        error_bar(axes, middle, y, (low, high), across=True, **style)
+        ends, style = (100 * row.low, 100 * row.high), {"color": colour, "mfc": face}
+        error_bar(axes, 100 * row.difference, y, ends, across=True, marker="o", ms=8, **style)
     return [
         plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)
         for colour, face, words in VERDICTS.values()

@@ -107,7 +107,7 @@ def _answer(results, shown):
         f"### How {escape(label)} errs",
         table(answer.label_columns(results, advice.method)),
         *shown("confusion_matrix"),
-        escape(answer.referral_line(results, advice.method)),
+        escape(answer.referral(results, advice.method)),
         tables.misclassified(results),
         "### A classifier of new texts",
         f"This trains {escape(label)} on all texts:",

@@ -233,27 +233,17 @@ def _of_mean(variances):
 def _errors(sample):
     """The middle of the interval, (variance, degrees of freedom) of texts, and those of seeds."""
     values = np.array([np.bincount(sample.groups, row) for row in sample.values])  # (S, G)
-    sizes = np.bincount(sample.groups)  # (G,)
+    sizes, seeds = np.bincount(sample.groups), len(values)  # (G,)
     sums = np.append(values.mean(axis=0), sample.extra)
     numbers = np.append(sizes, [1, 1])
     middle, count = sums.sum() / numbers.sum(), len(sums)
     rest = sums - middle * numbers
-    texts = (rest**2).sum() * count / (count - 1) / numbers.sum() ** 2
-    seeds, interaction, degrees = _seed_part(values, sizes)
-    if seeds:  # else no seed makes a difference
-        texts = max(0.0, texts - interaction)
-    return middle, (texts * sample.factor**2, count - 1), (seeds, degrees)
-
-
-def _seed_part(values, sizes):
-    """Of a mean over S seeds: its variance, the interaction's share of it, degrees of freedom.
-
-    From the sums of each group (S, G) and its number of texts (G,).
-    """
-    (seeds, count), n = values.shape, sizes.sum()
-    if seeds == 1:
-        return 0.0, 0.0, math.inf
-    means = values.sum(axis=1) / n
-    rest = values - values.mean(axis=0) - np.outer(means - means.mean(), sizes)  # (S, G)
-    interaction = (rest**2).sum() / ((seeds - 1) * max(1, count - 1))  # mean square
-    return means.var(ddof=1) / seeds, interaction * count / n**2 / seeds, seeds - 1
+    of_texts = (rest**2).sum() * count / (count - 1) / numbers.sum() ** 2
+    means = values.sum(axis=1) / sizes.sum()  # (S,)
+    of_seeds = means.var(ddof=1) / seeds if seeds > 1 else 0.0
+    if of_seeds:  # else no seed makes a difference
+        rest = values - values.mean(axis=0) - np.outer(means - means.mean(), sizes)  # (S, G)
+        mean_square = (rest**2).sum() / ((seeds - 1) * max(1, len(sizes) - 1))
+        interaction = mean_square * len(sizes) / sizes.sum() ** 2 / seeds
+        of_texts = max(0.0, of_texts - interaction)
+    return middle, (of_texts * sample.factor**2, count - 1), (of_seeds, max(1, seeds - 1))

@@ -1,7 +1,11 @@
 """What an experiment's files say, as finetuning.py leaves them.
 
-experiment.json                                      constants, data, labels' names
+experiment.json                                      constants, data, labels' names, command
 <run>/run.json, history.csv, predictions.csv         of each run
+
+What experiment.json says of the data: numbers of texts in train, validation and test, of the first
+seed; labels_redrawn, whether each seed has a training sample of its own; folds, where seed s tests
+fold s; groups by split; test_share_truncated; notes and warnings, in sentences.
 """
 
 import json
@@ -11,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from boundary import BadInput, reading
 from records import DAMAGED, RunRecord, record_files
@@ -29,37 +32,9 @@ HISTORY = {  # its columns and their types
     "validation_loss": float,
     "validation_accuracy": float,
 }
-
-
-class Data(BaseModel):
-    """What experiment.json says of the data; counts are of the first seed."""
-
-    model_config = ConfigDict(extra="allow")
-
-    train: int
-    validation: int
-    test: int
-    texts: int | None = None  # in all
-    folds: int | None = None  # seed s tests fold s
-    labels_redrawn: bool  # each seed has a training sample of its own
-    groups: dict[str, int] | None = None  # split: groups
-    test_share_truncated: float
-    notes: list[str] = []
-    warnings: list[str] = []
-
-
-class Experiment(BaseModel):
-    """experiment.json."""
-
-    model_config = ConfigDict(extra="allow")
-
-    constants: dict[str, Any]  # of the last start
-    model: str
-    data_set: str
-    label_names: list[str]
-    data: Data
-    command: str
-    digests: dict[str, str] = {}
+REQUIRED = ("constants", "model", "data_set", "label_names", "data", "command")
+REQUIRED_OF_DATA = ("train", "validation", "test", "labels_redrawn", "test_share_truncated")
+LATER_OF_DATA = {"folds": None, "groups": None, "notes": [], "warnings": []}
 
 
 class Predictions(NamedTuple):
@@ -116,10 +91,15 @@ def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What experiment.json says."""
+    """What experiment.json says; earlier versions did not write all of it."""
     path = folder / "experiment.json"
     with reading(str(path), DAMAGED):
-        return Experiment(**json.loads(path.read_text(encoding="utf-8"))).model_dump()
+        about = json.loads(path.read_text(encoding="utf-8"))
+        missing = [name for name in REQUIRED if name not in about]
+        missing = missing or [name for name in REQUIRED_OF_DATA if name not in about["data"]]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return {"digests": {}} | about | {"data": LATER_OF_DATA | about["data"]}
 
 
 def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:

@@ -162,7 +162,8 @@ def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
     """
     point, (low, high) = (x if across else y), ends
     size = np.reshape(np.fmax([point - low, high - point], 0.0), (2, -1))
-    axes.errorbar(x, y, **{"xerr" if across else "yerr": size}, **style)
+    style = {"ms": 9, "capsize": 4, "xerr" if across else "yerr": size} | style
+    axes.errorbar(x, y, **style)
 
 
 def line_handle(look: Look, **more) -> plt.Line2D:

@@ -275,7 +275,7 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
             continue
         for i, method in enumerate(shown):
             part, look = panel[panel["method"] == method], looks[method]
-            style = {"color": look.colour, "marker": look.marker, "capsize": 3}
+            style = {"color": look.colour, "marker": look.marker, "ms": 6, "capsize": 3}
             x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
             ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
             error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)

@@ -51,7 +51,13 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
         look, single = drawn[line], dots[dots["line"] == line]
-        style = {"color": look.colour, "marker": look.marker, "capsize": 3, "elinewidth": 0.8}
+        style = {
+            "color": look.colour,
+            "marker": look.marker,
+            "ms": 6,
+            "capsize": 3,
+            "elinewidth": 0.8,
+        }
         ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
         error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
         axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
