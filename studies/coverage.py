@@ -195,7 +195,7 @@ def predictions_of(rows: pd.DataFrame, each: dict) -> Predictions:
     }
     groups = pd.factorize(rows["group"].iloc[sample])[0] if "group" in rows else None
     labels = rows["label"].to_numpy()[sample]
-    return Predictions(labels, logits, groups, rows=sample, folds=each["folds"])
+    return Predictions(labels, logits, sample, groups, each["folds"])
 
 
 def estimate(values: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:

@@ -27,15 +27,7 @@ from evaluation.metrics import METRICS
 from evaluation.results import Results
 
 TEXTS = [f"text {i}" for i in range(TESTS)]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    begin(tmp_path)
-    for seed in (0, 1, 2):
-        add(tmp_path, "head", seed, right=16 + seed), add(tmp_path, "lora", seed, right=37 + seed)
-        add(tmp_path, "adapter", seed, right=36 + seed)
-    return tmp_path
+PAIRS = "Exploratory comparisons: all pairs"
 
 
 def page(folder, texts=None):
@@ -50,7 +42,23 @@ def section(text, title):
     raise AssertionError(f"no {title}")
 
 
-PAIRS = "Exploratory comparisons: all pairs"
+def rows_of(text):
+    """The rows of its tables: the cells by the first one, which names a method or a difference."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1:] for row in lines}
+
+
+def verdicts(text):
+    return {pair: cells[-1] for pair, cells in rows_of(text).items() if " − " in pair}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    begin(tmp_path)
+    for seed in (0, 1, 2):
+        add(tmp_path, "head", seed, right=16 + seed), add(tmp_path, "lora", seed, right=37 + seed)
+        add(tmp_path, "adapter", seed, right=36 + seed)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -73,30 +81,26 @@ def test_the_page_from_the_files_alone_is_the_one_written_at_once(written):
             path.unlink()
     assert report.main([str(written)]) == 0
     assert {path: path.read_bytes() for path in written.glob("*.*")} == at_once
-
-
-def test_every_figure_is_linked_once_and_every_link_leads_to_one(written):
-    figures = [path.name for path in written.glob("*.png")]
     text = (written / "report.md").read_text(encoding="utf-8")
-    links = [part.split(")")[0] for part in text.split("](") if ".png)" in part]
-    assert sorted(links) == sorted(figures)
-
-
-def verdicts(text):
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if " − " in line]
-    return {row[0]: row[-1] for row in rows}
+    assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
+    links = re.findall(r"\]\((.*?\.png)\)", text)
+    assert sorted(links) == sorted(path.name for path in written.glob("*.png"))
 
 
 def test_verdicts_come_from_the_paired_tests(folder):
-    found = section(page(folder), "Findings")
-    assert "**Highest test accuracy, %: LoRA, 95.0 (" in found
-    assert "There is **no** significant difference from adapters." in found
-    assert "not varied" not in found
+    findings = section(page(folder), "Findings")
+    assert "**Highest test accuracy, %: LoRA, 95.0 (" in findings
+    assert "There is **no** significant difference from adapters." in findings
+    assert "not varied" not in findings
     assert verdicts(section(page(folder), PAIRS)) == {
         "LoRA − head-only": "LoRA better",
         "adapters − head-only": "adapters better",
         "LoRA − adapters": "not significant",
     }
+    said = "A difference is of the seeds that both methods have."
+    assert said not in page(folder)
+    add(folder, "head", 3)
+    assert said in page(folder)
 
 
 def test_planned_contrasts_come_first_with_holm_over_those_alone(folder):
@@ -114,17 +118,17 @@ def test_planned_contrasts_come_first_with_holm_over_those_alone(folder):
     results = Results.read(folder)
     p = results.contrasts.sort_values("p")[["p", "p_holm"]].to_numpy()
     assert p[0, 1] == pytest.approx(2 * p[0, 0])
-    assert verdicts(section(text, "Exploratory comparisons: all other pairs")) == {
-        "adapters − head-only": "adapters better"
-    }
+    others = section(text, "Exploratory comparisons: all other pairs")
+    assert verdicts(others) == {"adapters − head-only": "adapters better"}
 
 
-def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
+def test_one_seed_claims_nothing_of_other_seeds_and_one_method_is_compared_with_nothing(tmp_path):
     begin(tmp_path)
-    add(tmp_path, "head", 0, right=16), add(tmp_path, "lora", 0, right=38)
+    add(tmp_path, "head", 0, right=16)
+    assert "omparisons" not in page(tmp_path) and "significant" not in page(tmp_path)
+    add(tmp_path, "lora", 0, right=38)
     text = page(tmp_path)
     assert "**Seeds were not varied for head-only, LoRA**: intervals and tests speak of" in text
-    assert "t over" not in text and "mean test accuracy" not in text
     assert "paired by text; of other texts, one run." in text
     add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
@@ -132,58 +136,34 @@ def test_one_seed_claims_nothing_of_other_seeds(tmp_path):
     assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
 
 
-def test_seeds_that_only_one_method_has_are_said(tmp_path):
-    said = "A difference is of the seeds that both methods have."
-    begin(tmp_path)
-    for seed in range(3):
-        add(tmp_path, "head", seed, right=20 + seed), add(tmp_path, "lora", seed, right=30)
-    assert said not in page(tmp_path)
-    add(tmp_path, "head", 3)
-    assert said in page(tmp_path)
-
-
-def test_one_method_is_compared_with_nothing(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "head", 0)
-    text = page(tmp_path)
-    assert "omparisons" not in text and "significant" not in text
-
-
-def test_every_metric_is_a_column_of_every_table_and_more_than_two_labels_have_their_own(tmp_path):
-    read = Results.read(folder_of(tmp_path / "two", ["bad", "good"]))
-    texts = report.page(read, {}), tables.terminal(read)
+@pytest.mark.parametrize("labels", [["bad", "good"], ["a", "b", "c"]])
+def test_every_metric_is_a_column_and_more_than_two_labels_have_their_own_table(tmp_path, labels):
+    begin(tmp_path, label_names=labels)
+    add(tmp_path, "head", 0, right=30, labels=labels)
+    results = Results.read(tmp_path)
+    text = report.page(results, {})
     for metric in METRICS.values():
-        assert all(f"{metric.label}, {metric.unit}" in text for text in texts)
-    assert "<summary>Labels</summary>" not in texts[0]
-    rows = section(page(folder_of(tmp_path / "three", ["a", "b", "c"])), "Labels").splitlines()
-    assert "| label | test texts | head-only, F1 % |" in rows
-    assert any(row.startswith("| a | 14 | ") for row in rows)
+        assert metric.heading in text and metric.heading in tables.terminal(results)
+    assert ("<summary>Labels</summary>" in text) == (len(labels) > 2)
+    if len(labels) > 2:
+        rows = rows_of(section(text, "Labels"))
+        assert rows["label"] == ["test texts", "head-only, F1 %"]
+        assert rows["a"] == ["14", f"{100 * 20 / (14 + 13):.1f}"]  # 10 right, 13 called a
 
 
-def folder_of(path, labels):
-    begin(path, label_names=labels)
-    add(path, "head", 0, labels=labels)
-    return path
-
-
-def test_labels_are_counted_in_all_and_groups_are_said(folder):
+def test_labels_are_counted_in_all_and_groups_and_warnings_are_said(folder):
     groups = {"train": 3, "validation": 2, "test": 1234}
     data = EXPERIMENT["data"] | {"groups": groups, "labels_redrawn": True}
-    begin(folder, data=data)
+    begin(folder, data=data | {"warnings": ["97 % have one *label*"]})
     for path in folder.glob("*/predictions.csv"):
         pd.read_csv(path).assign(group=np.arange(TESTS) // 2).to_csv(path, index=False)
     text = page(folder)
     assert "of other groups of texts and 3 seeds, paired by seed" in text
     said = "14 labelled texts in all, of which 4 validate, another training sample for each seed;"
-    assert f"{said} 40" in text
+    assert f"{said} 40" in text and "\n**97 % have one \\*label\\***\n" in text
     begin(folder, data=data | {"labels_redrawn": False})
     assert "another training sample" not in page(folder)  # all texts that there are
     assert "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n" in text
-
-
-def test_warnings_of_the_data_are_in_bold(folder):
-    begin(folder, data=EXPERIMENT["data"] | {"warnings": ["97 % have one *label*"]})
-    assert "\n**97 % have one \\*label\\***\n" in page(folder)
 
 
 def test_what_trains_the_last_blocks_is_no_full_fine_tuning(tmp_path):
@@ -197,13 +177,6 @@ def test_what_trains_the_last_blocks_is_no_full_fine_tuning(tmp_path):
     assert "full fine-tuning" in page(tmp_path).split("\n## ")[0]
 
 
-def test_a_baseline_has_a_dash_where_it_has_no_value(folder):
-    add(folder, "tfidf", 0, right=20)
-    text = page(folder)
-    row = next(x for x in section(text, "Results").splitlines() if "TF-IDF" in x)
-    assert row.startswith("| TF-IDF | 1 | 50.0 (") and row.endswith(" | — | — | 3 | 100 |")
-
-
 def test_the_edge_of_the_learning_rates_tried_is_said(tmp_path):
     begin(tmp_path)
     losses = {"0.001": 0.6, "0.01": 0.51234, "0.1": None}
@@ -211,35 +184,21 @@ def test_the_edge_of_the_learning_rates_tried_is_said(tmp_path):
         add(tmp_path, method, 0, record={"rates_tried": losses, "learning_rate": rate})
     runs = section(page(tmp_path), "Learning, and single runs")
     assert "**At the edge of the learning rates tried: 1 run, of head-only.**" in runs
-    assert "LEARNING\\_RATES" in runs
+    assert "LEARNING\\_RATES" in runs and "| 0.001: 0.6; 0.1: — |" in runs
     add(tmp_path, "head", 0, record={"rates_tried": losses, "learning_rate": 0.01})
     assert "At the edge" not in page(tmp_path)
 
 
-def test_runs_that_collapsed_are_counted_where_there_are_any(tmp_path):
-    begin(tmp_path)
-    add(tmp_path, "head", 0), add(tmp_path, "lora", 0)
-    assert "ollapsed" not in page(tmp_path)
-    constant = np.tile([[2.0, 0.0]], (TESTS, 1))
-    add_run(tmp_path, "lora", 1, predicted(np.arange(TESTS) % 2, constant))
-    results = section(page(tmp_path), "Results").splitlines()
-    at = results[1].split(" | ").index("collapsed")
-    assert [line.split(" | ")[at] for line in results[3:5]] == ["0", "1"]
-
-
-def test_failed_runs_are_listed(folder):
-    add(folder, "bitfit", 0, status="failed: the loss is nan at step 3")
-    text = page(folder)
-    assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
-
-
-def test_other_work_on_the_machine_is_said_once(folder):
-    assert "other work" not in page(folder)
-    for run, load in (("lora-seed0", 0.9), ("lora-seed2", 1.5), ("head-seed0", 0.4)):
-        path = folder / run / "run.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"other_load": load}))
-    said = "The machine did other work during 2 of 9 runs: their seconds and memory say little."
-    assert page(folder).count("other work") == 1 and said in section(page(folder), "Results")
+def test_collapsed_runs_and_other_work_on_the_machine_are_told_where_there_are_any(folder):
+    assert "ollapsed" not in page(folder) and "other work" not in page(folder)
+    table = predicted(np.arange(TESTS) % 2, np.tile([[2.0, 0.0]], (TESTS, 1)))
+    add_run(folder, "lora", 3, table, record={"other_load": 0.9})
+    add(folder, "head", 0, right=16, record={"other_load": 0.4})
+    results = section(page(folder), "Results")
+    rows = rows_of(results)
+    at = rows["method"].index("collapsed")
+    assert [rows[name][at] for name in ("head-only", "LoRA", "adapters")] == ["0", "1", "0"]
+    assert "The machine did other work during 1 of 10 runs: their seconds and memory say" in results
 
 
 def test_seconds_of_everything_stand_beside_training(tmp_path):
@@ -251,24 +210,20 @@ def test_seconds_of_everything_stand_beside_training(tmp_path):
         add(tmp_path, method, 0, record=record | {"evaluation_seconds": 4, "run_seconds": 30})
     results = Results.read(tmp_path)
     text = report.page(results, {})
-    rows = [row.split(" | ") for row in section(text, "Results").splitlines() if " | " in row]
+    rows = rows_of(section(text, "Results"))
     names = ("training, s", "evaluation, s", "frozen blocks, s", "whole run, s")
-    columns = [rows[0].index(name) for name in names]
-    cells = {row[0].strip("| "): [row[i] for i in columns] for row in rows}
+    columns = [rows["method"].index(name) for name in names]
+    cells = {name: [row[i] for i in columns] for name, row in rows.items()}
     assert cells["head-only"] == ["1", "—", "15", "—"]
     assert cells["LoRA (blocks=1)"] == ["5", "—", "12.5", "—"]
     assert cells["full fine-tuning"] == ["17.2", "4", "0", "30"]
     assert cells["TF-IDF"] == ["17", "4", "—", "30"]
+    assert rows["TF-IDF"][1].startswith("75.0 (") and rows["TF-IDF"][-7:-5] == ["—", "—"]
     assert "Running 5 frozen blocks: 12.5 s, for 6 runs." in text.split("\n## ")[0]
-    line = next(x for x in tables.terminal(results).splitlines() if "LoRA (blocks=1)" in x)
-    assert line.split()[-1] == "5"
-
-
-def test_the_terminals_table_has_a_row_for_each_finished_run(folder):
-    add(folder, "tfidf", 0), add(folder, "lora(rank=4)", 0)
-    lines = tables.terminal(Results.read(folder)).splitlines()
-    assert len(lines) == 12 and len({len(line) for line in lines}) == 1
-    assert any(line.split()[:4] == ["LoRA", "(rank=4)", "0", "75.0"] for line in lines)
+    lines = tables.terminal(results).splitlines()
+    assert len(lines) == 1 + len(results.runs) and len({len(line) for line in lines}) == 1
+    line = next(line for line in lines if "LoRA (blocks=1)" in line).split()
+    assert line[:4] == ["LoRA", "(blocks=1)", "0", "70.0"] and line[-1] == "5"
 
 
 def test_the_most_confident_mistakes_are_on_the_page(folder):
@@ -308,10 +263,11 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     places = [inside.index(part) for part in order]
     assert places == sorted(places)
     assert "Always saying “bad” has 50.0 %." in inside
-    rows = [line.split(" | ")[0] for line in inside.splitlines()[3:8] if line.startswith("| ")]
-    assert rows == ["| method", "| ---", "| probe + TF-IDF", "| probe", "| TF-IDF"]
+    assert list(rows_of(inside))[:5] == ["method", "---", "probe + TF-IDF", "probe", "TF-IDF"]
     assert "40 texts (bad 20, good 20), each tested in one of 5 folds" in text
     assert "<summary>All results</summary>" in rest
+    said = tables.terminal(Results.read(answered))
+    assert "\nUse probe + TF-IDF: " in said and "seed" not in said
 
 
 def test_errors_of_the_method_advised_are_listed_from_the_files_alone_too(answered):
@@ -321,11 +277,6 @@ def test_errors_of_the_method_advised_are_listed_from_the_files_alone_too(answer
     figures = {name: title for title, name in re.findall(r"!\[(.*?)\]\((.*?)\.png\)", before)}
     assert report.page(Results.read(answered), figures) == before
     assert pd.read_csv(answered / "answer.csv")["method"].tolist()[0] == "probe+tfidf"
-
-
-def test_the_terminal_ends_with_the_answer(answered):
-    text = tables.terminal(Results.read(answered))
-    assert "\nUse probe + TF-IDF: " in text and "seed" not in text
 
 
 def test_the_line_of_always_saying_the_largest_label_is_drawn_where_it_is_near(answered):

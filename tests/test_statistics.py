@@ -60,14 +60,13 @@ def test_the_interval_of_one_run_holds_the_truth_as_often_as_it_claims():
     assert held.mean() == pytest.approx(0.955, abs=0.006)
 
 
-@pytest.mark.parametrize(("seeds", "most"), [(3, 0.99), (10, 0.98)])
-def test_the_interval_of_several_seeds_covers_other_seeds_and_other_texts(seeds, most):
+def test_the_interval_of_several_seeds_covers_other_seeds_and_other_texts():
     rng, held = np.random.default_rng(1), []
     for _ in range(SIMULATIONS):
-        right = experiment(rng, 400, (0.8,), (seeds,), (0.02,))
+        right = experiment(rng, 400, (0.8,), (3,), (0.02,))
         row = statistics.by_method(scores(right)).iloc[0]
         held.append(row["low"] <= 0.8 <= row["high"])
-    assert 0.95 - error(0.05, SIMULATIONS) <= np.mean(held) <= most + error(1 - most, SIMULATIONS)
+    assert 0.95 - error(0.05, SIMULATIONS) <= np.mean(held) <= 0.99 + error(0.01, SIMULATIONS)
 
 
 def test_all_intervals_of_a_table_cover_the_same():
@@ -88,18 +87,12 @@ def test_the_interval_of_one_seed_each_is_bonett_and_prices():
     half = stats.t.ppf(0.975, 1001) * ((a + b - (a - b) ** 2) / 1001) ** 0.5
     assert (row["low"], row["high"]) == pytest.approx((a - b - half, a - b + half))
     assert row["difference"] == pytest.approx(0.04)
-
-
-def test_the_p_of_one_seed_each_is_near_mcnemars():
-    for only_a in (40, 50, 60):
-        row = compare(pair(only_a, 30, both=600, neither=220)).iloc[0]
-        exact = stats.binomtest(only_a, only_a + 30).pvalue
-        assert row["p"] == pytest.approx(exact, rel=0.25)
-
-
-def test_agreeing_on_every_text_is_no_certainty():
-    row = compare(pair(0, 0, 80, 20)).iloc[0]
-    assert row["low"] < -0.01 and row["high"] > 0.01
+    exact = stats.binomtest(70, 100).pvalue  # McNemar's
+    assert row["p"] == pytest.approx(exact, rel=0.25)
+    other = compare(pair(70, 30, 700, 200), [("head", "lora")]).iloc[0]
+    assert other["difference"] == pytest.approx(-0.04)  # a planned one keeps its direction
+    alike = compare(pair(0, 0, 80, 20)).iloc[0]
+    assert alike["low"] < -0.01 and alike["high"] > 0.01  # agreeing on every text is no certainty
 
 
 def test_errors_have_the_variance_of_the_crossed_analysis_of_variance():
@@ -145,15 +138,6 @@ def test_seeds_are_paired_by_their_number_and_a_method_with_one_run_is_that_mode
     common = a[[0, 2]].mean() - b[[0, 2]].mean()
     expected = [common, a.mean() - b[0].mean()]
     assert table["difference"].tolist() == pytest.approx(expected, abs=1e-12)
-
-
-def test_what_moves_both_methods_of_a_seed_alike_is_no_error_of_their_difference():
-    """Seeds that draw other labels move both by three points."""
-    rng = np.random.default_rng(5)
-    base = rng.random((1, 2000)) < 0.8 + np.array([[-0.03], [0.0], [0.03]])
-    right = {"a": base, "b": base & (rng.random((3, 2000)) < 0.98)}
-    table, alone = compare(right), statistics.by_method(scores(right))
-    assert table["high"][0] - table["low"][0] < (alone["high"][0] - alone["low"][0]) / 3
 
 
 @pytest.mark.parametrize("seeds", [(1, 1), (3, 3), (4, 6)])
@@ -220,12 +204,6 @@ def test_with_folds_the_theorems_intervals_hold_the_error_of_stable_models(monke
     assert np.mean(held) == pytest.approx(0.95, abs=error(0.05, SIMULATIONS))
 
 
-def test_a_planned_difference_keeps_its_direction():
-    right = pair(only_a=4, only_b=14, both=60, neither=22)
-    assert compare(right, [("lora", "head")])["difference"][0] == pytest.approx(-0.1)
-    assert compare(right)[["method_a", "method_b"]].iloc[0].tolist() == ["head", "lora"]
-
-
 @pytest.mark.parametrize(
     ("only_a", "only_b", "verdict"),
     [(40, 40, "equivalent"), (420, 300, "different"), (560, 500, "undecided")],
@@ -264,10 +242,6 @@ def test_other_methods_and_their_order_change_no_difference_and_no_interval():
     alone = compare({m: right[m] for m in "01"}).set_index(["method_a", "method_b"])
     assert every.loc[("1", "0"), columns].tolist() == alone.loc[("1", "0"), columns].tolist()
     assert (every["difference"] > 0).all()
-
-
-def test_one_method_has_no_pair():
-    assert len(compare({"head": np.ones((1, 4), bool)})) == 0
 
 
 # ------------------------------------------------------------------ simulations
