@@ -30,7 +30,6 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
-WORDS = {"different": "significant", "equivalent": "equivalent", "undecided": "not significant"}
 
 
 class Advice(NamedTuple):
@@ -133,8 +132,8 @@ def methods(results: "Results") -> pd.DataFrame:
     if probes:
         pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
         leads = results.compare(pairs).set_index("method_a")
-        table["difference"], table["verdict"] = leads["difference"], leads["verdict"].map(WORDS)
-        table["difference_low"], table["difference_high"] = leads["low"], leads["high"]
+        ends = {"low": "difference_low", "high": "difference_high"}
+        table = table.join(leads.rename(columns=ends)[["difference", "verdict", *ends.values()]])
     means = results.runs.groupby("method")[["trainable_parameters", "total_seconds"]].mean()
     table = table.join(means.rename(columns={"total_seconds": "seconds"}))
     return table.sort_values(results.metric, ascending=False, kind="stable").reset_index()

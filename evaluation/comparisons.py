@@ -17,9 +17,9 @@ COSTS = {  # column of runs.csv: axis
     "peak_memory_mib": "peak memory (MiB)",
 }
 VERDICTS = {  # colour, marker's face, in words
-    "different": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
+    "significant": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
-    "undecided": ("#777777", "white", "not significant"),
+    "not significant": ("#777777", "white", "not significant"),
 }
 MOST = 15  # differences in a figure
 MOST_LABELS = 25  # of a confusion matrix

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .plots import draw
 from .results import Results, runs_csv
 
 COSTS = ("cost_and_benefit", "blocks")  # figures; "blocks" is of studies/variants.py
+JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
 NAMED = 12  # labels
 
@@ -123,7 +125,7 @@ def _findings(results):
     lines = [f"- **Highest test {heading}**."]
     pairs = results.pairs[(results.pairs[["method_a", "method_b"]] == best).any(axis=1)]
     others = pairs["method_a"].where(pairs["method_b"] == best, pairs["method_b"])
-    alike = others[pairs["verdict"] != "different"]
+    alike = others[pairs["verdict"] != "significant"]
     if len(alike):
         lines[0] += f" There is **no** significant difference from {_named(results, alike)}."
     elif 0 < len(pairs) == len(scores) - 1:
@@ -194,11 +196,11 @@ def _made(results):
     constants = _shared([record.depends_on for record in results.finished])
     constants = {name: value for name, value in constants.items() if name.isupper()}
     columns = {"method": results.labels(methods)}
-    columns["hyperparameters"] = [_json(_shared(each)) for each in methods.values()]
+    columns["hyperparameters"] = [JSON(_shared(each)) for each in methods.values()]
     return [
         code(experiment["command"]),
         *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
-        table({"constant": constants, "value": map(_json, constants.values())}),
+        table({"constant": constants, "value": map(JSON, constants.values())}),
         table(columns),
         "This page, from the files alone: `python -m evaluation.report` and this folder.",
     ]
@@ -208,10 +210,6 @@ def _shared(dictionaries):
     """What all of these say alike."""
     first = dictionaries[0]
     return {k: v for k, v in first.items() if all(each.get(k) == v for each in dictionaries)}
-
-
-def _json(value):
-    return json.dumps(value, ensure_ascii=False)
 
 
 def rewrite(folder: Path) -> list[Path]:

@@ -111,7 +111,7 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """The table with Holm's correction over its rows, and what it says of each pair."""
     corrected, equivalent = (holm(table[p].to_numpy(float)) for p in ("p", "p_equivalent"))
     conditions = [corrected < LEVEL, equivalent < LEVEL]
-    verdicts = np.select(conditions, ["different", "equivalent"], "undecided")
+    verdicts = np.select(conditions, ["significant", "equivalent"], "not significant")
     return table.assign(p_holm=corrected, verdict=verdicts)
 
 

@@ -128,10 +128,10 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         return ""
     a, b = (results.labels(pairs[f"method_{side}"]) for side in "ab")
     within = results.margin_words
-    words = {"equivalent": f"equivalent within {within}", "undecided": "not significant"}
+    better = np.where(pairs["difference"] > 0, a, b)
     verdicts = [
-        words.get(row.verdict, f"{one if row.difference > 0 else other} better")
-        for row, one, other in zip(pairs.itertuples(), a, b, strict=True)
+        {"significant": f"{name} better", "equivalent": f"equivalent within {within}"}.get(v, v)
+        for name, v in zip(better, pairs["verdict"], strict=True)
     ]
     others = {  # which nothing is tested on
         f"{METRICS[name].label}, points (95 % interval)": map(

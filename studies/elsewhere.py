@@ -85,12 +85,10 @@ def section(results: Results, elsewhere: Scores, other: str, texts: int) -> str:
     pairs = compare([elsewhere], PAIRS)
     names = [as_difference(*results.labels(pair)) for pair in PAIRS]
     leads = pairs[["difference", "low", "high"]].to_numpy()
-    words = {"different": "significant", "undecided": "not significant"}
-    verdicts = [words.get(verdict, verdict) for verdict in pairs["verdict"]]
     differences = {
         "difference": names,
         f"on {other}, points": [with_interval(*lead) for lead in leads],
-        "verdict": verdicts,
+        "verdict": pairs["verdict"],
     }
     return (
         f"## Trained on {home}, tested on {other}\n\n{table(accuracies)}\n\n"

@@ -48,7 +48,11 @@ CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins n
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
 FILES = (".md", ".csv", ".png", "-labels.png")  # how the names of what this writes end
 ENDS = ["accuracy_low", "accuracy_high"]
-PLACES = {"different": "worse", "equivalent": "equivalent", "undecided": ""}  # beside the best
+PLACES = {
+    "significant": "worse",
+    "equivalent": "equivalent",
+    "not significant": "",
+}  # beside the best
 WIDEST = 4  # contrasts beside one another in a figure
 CONSTANT = {"margin": "EQUIVALENCE_MARGIN", "metric": "METRIC"}
 BARS = "bars: 95 % intervals of single differences"
@@ -181,8 +185,7 @@ def _accuracy(row):
 
 def _difference(row):
     text = with_interval(row.difference, row.low, row.high)
-    word = {"different": "significant", "undecided": ""}.get(row.verdict, row.verdict)
-    return f"{text}, **{word}**" if word else text
+    return text if row.verdict == "not significant" else f"{text}, **{row.verdict}**"
 
 
 def _tasks(experiments):

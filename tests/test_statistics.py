@@ -206,7 +206,7 @@ def test_with_folds_the_theorems_intervals_hold_the_error_of_stable_models(monke
 
 @pytest.mark.parametrize(
     ("only_a", "only_b", "verdict"),
-    [(40, 40, "equivalent"), (420, 300, "different"), (560, 500, "undecided")],
+    [(40, 40, "equivalent"), (420, 300, "significant"), (560, 500, "not significant")],
 )
 def test_a_small_difference_is_equivalent_where_two_one_sided_tests_say_so(only_a, only_b, verdict):
     right = pair(only_a, only_b, 8000 - only_a - only_b, 2000)
@@ -232,7 +232,7 @@ def test_equivalence_is_corrected_over_the_same_pairs_as_difference():
     table = pd.DataFrame({"p": [0.9, 0.9, 0.001], "p_equivalent": [0.02, 0.03, 0.9]})
     assert statistics.with_verdicts(table[:1])["verdict"].tolist() == ["equivalent"]
     both = statistics.with_verdicts(table)["verdict"].tolist()
-    assert both == ["undecided", "undecided", "different"]
+    assert both == ["not significant", "not significant", "significant"]
 
 
 def test_other_methods_and_their_order_change_no_difference_and_no_interval():

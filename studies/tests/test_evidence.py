@@ -125,7 +125,7 @@ def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
     told = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ") for line in table.splitlines()}
     for row in found.itertuples():
         text = f"{percent(row.difference)} ({interval(row.low, row.high)})"
-        text = {"different": f"**{text}**", "undecided": text}.get(
+        text = {"significant": f"**{text}**", "not significant": text}.get(
             row.verdict, f"{text}, equivalent"
         )
         assert told[METHODS[row.method_a].label][column + 1] == text

@@ -51,7 +51,7 @@ def test_each_task_is_a_column_with_its_accuracies(tmp_path, capsys):
 
 def test_what_differs_from_the_best_of_its_task_or_is_equivalent_is_marked(tmp_path):
     read = [Results.read(folder) for folder in experiments(tmp_path, margin=0.4)]
-    places = {"different": "worse", "equivalent": "equivalent", "undecided": ""}
+    places = {"significant": "worse", "equivalent": "equivalent", "not significant": ""}
     points = tasks.accuracies(read).set_index(["task", "method"])["place"]
     for results in read:
         pairs = pd.concat([results.contrasts, results.comparisons])
@@ -60,7 +60,7 @@ def test_what_differs_from_the_best_of_its_task_or_is_equivalent_is_marked(tmp_p
             (pair,) = pairs[two == {"lora", other}].itertuples()
             assert points[tasks.task_of(results), other] == places[pair.verdict]
         (pair,) = pairs[two == {"head", "adapter"}].itertuples()
-        assert pair.verdict == "different"  # of two that are not the best: it marks none
+        assert pair.verdict == "significant"  # of two that are not the best: it marks none
     assert set(points) == {"best", "worse", "equivalent"}
 
 
