@@ -77,41 +77,34 @@ def advice(results: "Results") -> Advice:
     simpler = order[: order.index(best)]
     other = method if method != best else max(simpler, key=values.get, default=None)
     lead = other and _difference(results, best, other)
+    score = _score(results, method)
     if lead is None:
-        score = _score(results, method) + _majority(results, method)
-        return Advice(method, f"Use {label}: the simplest method, {name} {score}.")
-    points = with_interval(*lead[["difference", "low", "high"]], " points")
-    if method == best:
-        why = (
-            f"the highest {name}, {_score(results, method)}. It leads "
-            f"{results.looks[other].label}, the best of the simpler methods, by {points}"
-        )
+        why = f"the simplest method, {name} {score}"
+    elif method == best:
+        why = f"the highest {name}, {score}. It leads {results.looks[other].label}, the best of "
+        why += f"the simpler methods, by {_points(lead)}"
     else:
-        why = (
-            f"{name} {_score(results, method)}. It is the simplest method that no other leads by "
-            f"more than a standard error. The highest, {of_best}, leads by {points}"
-        )
-    if lead["p"] >= statistics.LEVEL and lead["difference"]:
+        why = f"{name} {score}. It is the simplest method that no other leads by more than a "
+        why += f"standard error. The highest, {of_best}, leads by {_points(lead)}"
+    if lead is not None and lead["p"] >= statistics.LEVEL and lead["difference"]:
         half = (lead["high"] - lead["low"]) / 2
-        tested = np.isfinite(results.scores[results.metric].values[method][0]).sum()
-        needed = float(f"{tested * (half / lead['difference']) ** 2:.0e}")  # one digit that counts
+        texts = np.isfinite(results.scores[results.metric].values[method][0]).sum()
+        needed = float(f"{texts * (half / lead['difference']) ** 2:.0e}")  # one digit that counts
         why += f": about {needed:,.0f} tested texts would make such a lead significant"
-    return Advice(method, f"Use {label}: {why}{_majority(results, method)}.")
-
-
-def _majority(results, method):
-    """What is said where a method is not shown to beat always saying the largest label."""
-    label, share = majority(results)
-    row = results.intervals.set_index("method").loc[method]
-    if not row["accuracy_low"] <= share:
-        return ""
-    return f". It is not shown to beat always saying “{label}”, which has {percent(share)} %"
+    largest, share = majority(results)
+    if results.intervals.set_index("method")["accuracy_low"][method] <= share:
+        why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
+    return Advice(method, f"Use {label}: {why}.")
 
 
 def _difference(results, a, b):
     """The difference of two methods, as a row of `Results.compare`; None where none is made."""
     rows = results.compare([(a, b)])
     return None if rows.empty else rows.iloc[0]
+
+
+def _points(difference):
+    return with_interval(*difference[["difference", "low", "high"]], " points")
 
 
 def _score(results, method):
@@ -154,7 +147,6 @@ def more_labels(results: "Results") -> list[str]:
         gain = _difference(results, whole, part) if whole in finished - {part} else None
         if gain is None:
             continue
-        points = with_interval(*gain[["difference", "low", "high"]], " points")
         verdict = "these texts cannot tell whether more labels are worth it"
         if gain["low"] > 0:
             verdict = "more labels are worth it"
@@ -162,7 +154,7 @@ def more_labels(results: "Results") -> list[str]:
             verdict = f"more labels of this kind would add less than {results.margin_words}"
         sentences.append(
             f"{results.looks[part].label} reaches {_score(results, part)}; with all labels it "
-            f"gains {points}: {verdict}."
+            f"gains {_points(gain)}: {verdict}."
         )
     return sentences
 

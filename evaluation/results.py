@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from boundary import BadInput, plain_cell
@@ -53,7 +54,9 @@ class Results:
         experiment = stored.read_experiment(folder)
         runs = stored.read_runs(folder, experiment)
         finished = {path: record for path, record in runs.items() if record.is_finished}
-        columns = stored.prediction_columns(experiment)
+        columns = {f"logit_{label}": np.float32 for label in experiment["label_names"]}
+        columns |= {"row": int, "label": int}
+        columns |= {"group": int} if experiment["data"]["groups"] else {}
         table = stored.read_tables(finished, "predictions.csv", columns)
         predictions = stored.predictions_of(folder, table, experiment)
         learnt = {path: r for path, r in finished.items() if (path / "history.csv").exists()}

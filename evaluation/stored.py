@@ -125,17 +125,10 @@ def read_tables(runs: Mapping[Path, RunRecord], name: str, columns: Mapping) -> 
     return pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
 
 
-def prediction_columns(experiment: Mapping[str, Any]) -> dict[str, type]:
-    """The columns of predictions.csv and their types."""
-    columns = {f"logit_{label}": np.float32 for label in experiment["label_names"]}
-    columns |= {"row": int, "label": int}
-    return columns | ({"group": int} if experiment["data"]["groups"] else {})
-
-
 def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Predictions:
     """The predictions of all finished runs: of the same texts or, with folds, of disjoint ones.
 
-    `table` has method, seed and `prediction_columns`.
+    `table` has method, seed, row, label, a logit for each label and, where there are some, group.
     """
     if table.empty:
         raise BadInput(f"{folder} has no finished runs")
