@@ -1,7 +1,10 @@
 """Tiny models and reviews, made from a config, offline, with a cache of their own."""
 
 import os
+import tarfile
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import boundary
 
@@ -195,6 +198,16 @@ def files_of(folder):
         name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
         for name, path in paths.items()
     }
+
+
+@pytest.fixture(scope="session")
+def evidence(tmp_path_factory) -> Callable[[str], Path]:
+    """Where an experiment of docs/results lies; what its archive has is unpacked."""
+    results = Path(__file__).parent / "docs" / "results"
+    unpacked = tmp_path_factory.mktemp("others")
+    with tarfile.open(results / "others.tar.xz") as archive:
+        archive.extractall(unpacked, filter="data")
+    return lambda name: found if (found := unpacked / name).exists() else results / name
 
 
 @pytest.fixture

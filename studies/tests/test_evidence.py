@@ -8,8 +8,6 @@ tar xf docs/results/others.tar.xz -C FOLDER.
 import re
 import shutil
 import subprocess
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +47,6 @@ OWN = {"rotten": ("own-rates",), "imdb": ("own-rates-imdb", "others-imdb")}  # b
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
 ARCHIVED = {*TASKS["others"], *(name for names in OWN.values() for name in names)}
 EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
-
-
-@pytest.fixture(scope="module")
-def evidence(tmp_path_factory) -> Callable[[str], Path]:
-    """Where an experiment of docs/results lies; what its archive has is unpacked."""
-    unpacked = tmp_path_factory.mktemp("others")
-    with tarfile.open(RESULTS / "others.tar.xz") as archive:
-        archive.extractall(unpacked, filter="data")
-    return lambda name: found if (found := unpacked / name).exists() else RESULTS / name
 
 
 @pytest.fixture(autouse=True)
