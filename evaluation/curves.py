@@ -12,8 +12,9 @@ PANELS = {  # column of history: title, axis, units of it in 1
     "validation_accuracy": ("validation accuracy", "accuracy (%)", 100),
 }
 CURVES = (
-    "a line for each seed; training loss: the mean since the evaluation before\n"
-    "rings: the lowest validation loss, whose weights are kept"
+    "training loss: the mean since the evaluation before\n"
+    "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
+    "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
 )
 RATES = (
     "lines: means over the seeds; rings: rates that a seed chose, by its own validation texts\n"
@@ -22,27 +23,35 @@ RATES = (
 
 
 def learning_curves(results: Results):
-    """Training loss, validation loss and accuracy by epoch, a line for each run.
+    """Training loss, validation loss and accuracy by epoch, with each run's chosen learning rate.
 
-    Each with its chosen learning rate. None where no run has learnt by epochs.
+    With several seeds: the mean and the range from the lowest to the highest, for as many steps as
+    every seed ran; a mean over fewer and fewer seeds would bend without any of them learning.
     """
     if results.history.empty:
         return None
-    history = results.history.merge(results.runs[["method", "seed", "learning_rate", "best_step"]])
+    best = results.runs[["method", "seed", "learning_rate", "best_step"]]
+    history = results.history.merge(best)
     figure, panels = plt.subplots(1, len(PANELS), figsize=(3.6 * len(PANELS), 3.6), sharex=True)
-    for axes, (measure, (title, label, unit)) in zip(panels, PANELS.items(), strict=True):
-        for (method, _), run in history.groupby(["method", "seed"], sort=False):
-            look, best = results.looks[method], run[run["step"] == run["best_step"]]
-            style = {"color": look.colour, "linewidth": 1, "alpha": 0.8}
-            axes.plot(run["epoch"], unit * run[measure], marker=look.marker, ms=3, **style)
+    methods = history.groupby("method", sort=False)
+    for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
+        for method, seeds in methods:
+            look, place = results.looks[method], seeds.groupby("seed").cumcount()
+            seeds = seeds.assign(y=seeds[measure] * unit, place=place)  # of the evaluation
+            shortest = seeds.groupby("seed").size().min()  # what every seed has run
+            together = seeds[seeds["place"] < shortest].groupby("place")
+            x, y = together["epoch"].mean(), together["y"]
+            axes.plot(x, y.mean(), color=look.colour, marker=look.marker, ms=4)
+            axes.fill_between(x, y.min(), y.max(), color=look.colour, alpha=0.18, linewidth=0)
             if measure != "train_loss":
-                axes.plot(best["epoch"], unit * best[measure], "o", ms=8, mfc="none", **style)
+                kept = seeds[seeds["step"] == seeds["best_step"]]
+                axes.plot(kept["epoch"], kept["y"], "o", ms=8, mfc="none", color=look.colour)
         axes.set_title(title, fontsize=11)
-        axes.set(xlabel="epochs", ylabel=label)
+        axes.set(xlabel="epochs", ylabel=axis)
     panels[1].sharey(panels[0])
     panels[0].autoscale(axis="y")
     panels[0].set_xlim(left=0)
-    handles = [line_handle(results.looks[method]) for method in history["method"].unique()]
+    handles = [line_handle(results.looks[method]) for method, _ in methods]
     return figure, CURVES, [*handles, ring_handle("best point")]
 
 

@@ -176,20 +176,35 @@ def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplot
 # ------------------------------------------------------------------ curves
 
 
-def test_each_run_is_a_line_of_its_chosen_rate_with_a_ring_at_its_best_epoch(tmp_path):
+def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     begin(tmp_path)
     add(tmp_path, "lora", 0, epochs=3), add(tmp_path, "lora", 1, epochs=1)
     path = tmp_path / "lora-seed1" / "history.csv"
     history = pd.read_csv(path)
-    other = history.assign(learning_rate=0.1, validation_loss=9.0)
-    pd.concat([other, history.assign(validation_loss=[1.1, 0.5])]).to_csv(path, index=False)
-    figure, _, handles = curves.learning_curves(Results.read(tmp_path))
+    history["validation_loss"] += 0.2
+    other = history.assign(learning_rate=0.1, validation_loss=9.0)  # it did not choose that one
+    pd.concat([other, history]).to_csv(path, index=False)
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
     axes = next(axes for axes in figure.axes if axes.get_title() == "validation loss")
-    _, ring, second, other_ring = (line.get_xydata() for line in axes.lines)
-    np.testing.assert_allclose(second, [[1 / 3, 1.1], [1, 0.5]])
-    np.testing.assert_allclose([*ring, *other_ring], [[3, 0.1], [1, 0.5]])
+    mean, rings = (line.get_xydata() for line in axes.lines)
+    np.testing.assert_allclose(mean, [[1 / 3, 0.9 + 0.1], [1, 0.3 + 0.1]])
+    np.testing.assert_allclose(rings[:, 0], [3, 1])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
     assert axes.get_ylim() == figure.axes[0].get_ylim()  # both losses have one scale
-    assert [handle.get_label() for handle in handles] == ["LoRA", "best point"]
+
+
+def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_path):
+    begin(tmp_path)
+    for seed, later in ((0, 0.0), (1, 0.1)):
+        add(tmp_path, "lora", seed)
+        path = tmp_path / f"lora-seed{seed}" / "history.csv"
+        history = pd.read_csv(path)
+        history["epoch"] += later
+        history.to_csv(path, index=False)
+    figure, _, _ = curves.learning_curves(Results.read(tmp_path))
+    x = figure.axes[0].lines[0].get_xdata()
+    np.testing.assert_allclose(x, history["epoch"] - 0.05)
 
 
 def test_learning_rates_are_a_line_a_method_with_rings_where_a_seed_chose(tmp_path):
