@@ -16,6 +16,8 @@ COSTS = {  # column of runs.csv: axis
     "total_seconds": "training (s)",
     "peak_memory_mib": "peak memory (MiB)",
 }
+LEARNT = ("accuracy", "loss")  # metrics that are shown of the training texts too
+ACROSS = 4  # panels beside one another
 VERDICTS = {  # colour, marker's face, in words
     "significant": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
     "equivalent": ("#009E73", "white", "equivalent within the grey band"),
@@ -70,20 +72,33 @@ def accuracies(results: Results):
 
 
 def overview(results: Results):
-    """A panel of bars for each metric: the means over the runs."""
+    """A panel of bars for each number that the methods are compared on: the means over the runs."""
     means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
-    names, colours = results.labels(means.index), [results.looks[m].colour for m in means.index]
-    inches = 2.5 * len(METRICS) + 0.6 + LETTER * max(map(len, names)), 1.2 + 0.3 * len(names)
-    figure, panels = plt.subplots(1, len(METRICS), figsize=inches, sharey=True)
-    for axes, (name, metric) in zip(panels, METRICS.items(), strict=True):
-        values = metric.scale * means[f"test_{name}"]
-        bars = axes.barh(names, values, color=colours)
-        axes.bar_label(bars, list(map(size, values)), padding=3, fontsize=9)
-        axes.margins(x=0.28)
-        axes.grid(visible=False)
-        axes.set_xlabel(f"test {metric.label} ({metric.unit})", fontsize=10)
-    panels[0].invert_yaxis()
-    return figure, "bars: means over the runs", ()
+    panels = [
+        (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
+        for name, metric in METRICS.items()
+        for split, words in (("test", "test"), ("train", "training"))
+        if split == "test" or name in LEARNT
+    ]
+    panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
+    panels += [("total_seconds", COSTS["total_seconds"], 1)]
+    panels = [panel for panel in panels if means[panel[0]].notna().any()]
+    rows = -(-len(panels) // ACROSS)
+    names = results.labels(means.index)
+    inches = (2.5 * ACROSS + 0.6 + LETTER * max(map(len, names)), rows * (1 + 0.3 * len(means)))
+    figure, axes = plt.subplots(rows, ACROSS, figsize=inches, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (column, label, scale) in zip(axes.flat, panels, strict=False):
+        values = scale * means[column].fillna(0)
+        bars = axis.barh(names, values, color=[results.looks[m].colour for m in means.index])
+        written = list(map(size, scale * means[column]))
+        axis.bar_label(bars, written, padding=3, fontsize=9)
+        axis.margins(x=0.28)
+        axis.grid(visible=False)
+        axis.set_xlabel(label, fontsize=10)
+    axes[0, 0].invert_yaxis()
+    return figure, "bars: means over the runs; a dash: not measured", ()
 
 
 def interval_note(results: Results) -> str:

@@ -24,7 +24,7 @@ class Figure(NamedTuple):
 
 FIGURES = (
     Figure("accuracies", "How accurate is each method?", comparisons.accuracies),
-    Figure("overview", "How do the methods compare, metric by metric?", comparisons.overview),
+    Figure("overview", "How do the methods compare, number by number?", comparisons.overview),
     Figure("confusion_matrix", "Which labels are taken for which?", comparisons.confusion_matrix),
     Figure("cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit),
     Figure("differences", "Which differences are more than chance?", comparisons.differences),

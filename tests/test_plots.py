@@ -11,7 +11,6 @@ from made_up import EXPERIMENT, add, begin
 from matplotlib.colors import to_rgb
 
 from evaluation import comparisons, curves, plots, style
-from evaluation.metrics import METRICS
 from evaluation.results import Results
 
 SCORES = {"accuracies", "overview"}
@@ -65,13 +64,23 @@ def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes, drawn
     assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
-def test_the_overviews_bars_are_the_means_of_the_runs_in_each_metric(tmp_path):
+def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
     begin(tmp_path)
-    for method, seed, right in (("tfidf", 0, 20), ("lora", 0, 30), ("lora", 1, 34)):
-        add(tmp_path, method, seed, right)
-    panels = comparisons.overview(Results.read(tmp_path))[0].axes
-    assert [bar.get_width() for bar in panels[0].patches] == pytest.approx([80, 50])
-    assert len(panels) == len(METRICS) and panels[2].get_xlabel() == "test loss (nats per text)"
+    add(tmp_path, "tfidf", 0), add(tmp_path, "lora", 0), add(tmp_path, "lora", 1, right=33)
+    results = Results.read(tmp_path)
+    figure, _, _ = comparisons.overview(results)
+    panels = {axes.get_xlabel(): axes for axes in figure.axes if axes.get_visible()}
+    runs, order = results.runs, results.runs["method"].unique()
+    for column, label, scale in [
+        ("train_accuracy", "training accuracy (%)", 100),
+        ("trainable_percentage", "trained parameters (% of all)", 1),
+    ]:
+        means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
+        widths = [bar.get_width() for bar in panels[label].patches]
+        assert widths == pytest.approx(means.tolist())
+    assert {"test loss (nats per text)", "training loss (nats per text)", "training (s)"} <= set(
+        panels
+    )
 
 
 # ------------------------------------------------------------------ looks
