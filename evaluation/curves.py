@@ -21,6 +21,8 @@ RATES = (
     "a rate with which a seed's loss was not finite has no point"
 )
 
+APART = 1.4  # times the rate before: what has a number on the axis of learning rates
+
 
 def learning_curves(results: Results):
     """Training loss, validation loss and accuracy by epoch, with each run's chosen learning rate.
@@ -75,7 +77,10 @@ def learning_rates(results: Results):
         chosen = losses[by_rate["chosen"].any()]
         axes.plot(chosen.index, chosen, "o", ms=13, mfc="none", color=look.colour)
     axes.set(xscale="log", yscale="log")  # a loss far above the best would squeeze all others
-    rates = sorted(table["rate"].unique())
+    rates = [min(table["rate"])]
+    for rate in sorted(table["rate"].unique()):
+        if rate > APART * rates[-1]:  # else their numbers would overlap
+            rates.append(rate)
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45 if len(rates) > 4 else 0)
     ticks = [f"{loss:.2g}" for loss in np.geomspace(*axes.get_ylim(), 6)[1:-1]]
     axes.set_yticks([float(tick) for tick in ticks], ticks)
