@@ -136,7 +136,8 @@ def _json(path):
 
 def _json_rows(path, encoding):
     with path.open(encoding=encoding) as file:
-        if file.readline().lstrip().startswith("["):
+        first = next((line for line in file if line.strip()), "")
+        if first.lstrip().startswith("["):
             yield from enumerate(json.loads(path.read_text(encoding)), 1)
             return
         file.seek(0)
@@ -152,6 +153,7 @@ def _parquet(path):
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})  # as the library `datasets` writes them
     named = [name for name, f in features.items() if isinstance(f, dict) and "names" in f]
+    named = [name for name in named if name in file.schema_arrow.names]  # or it was left out
     names = {column: dict(enumerate(features[column]["names"])) for column in named}
 
     def rows():

@@ -121,7 +121,8 @@ def methods(results: "Results") -> pd.DataFrame:
     included.
     """
     table = results.intervals.set_index("method").loc[compared(results)]
-    probes = [method for method in table.index if method.partition("(")[0] == "probe"]
+    names = results.runs.drop_duplicates("method").set_index("method")["name"]
+    probes = [method for method in table.index if names[method] == "probe"]
     if probes:
         pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
         leads = results.compare(pairs).set_index("method_a")
@@ -237,12 +238,13 @@ def notes(results: "Results") -> list[str]:
     label, share = majority(results)
     left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
+    kind = "fold" if results.is_folds else "run"
     unfinished = f"Left out, since not all folds are finished: {', '.join(left_out)}."
     return [
         *[unfinished] * bool(left_out),
         f"In brackets: 95 % intervals, of {results.covers}.",
         f"Always saying “{label}” has {percent(share)} %.",
-        "Seconds: training of a fold's model, its frozen blocks included.",
+        f"Seconds: training of a {kind}'s model, its frozen blocks included.",
     ]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 import hardware
-from boundary import BadInput, clear, reading, write, writing
+from boundary import BadInput, clear, expanded, reading, write, writing
 from modeling import Method
 from modeling.checkpoint import ABOUT as CHECKPOINT
 from modeling.checkpoint import read_about
@@ -111,10 +111,12 @@ class RunQueue:
                         self.check()  # other processes may have other constants
                         now = run.record()
                         is_left = now is None or now == before or now.status == "unfinished"
-                        if free := stack.enter_context(held(run.folder / LOCK)) and is_left:
-                            run.begin()
-                    if free:
-                        taken.append(run)
+                        is_left = is_left and not run.is_finished
+                        if is_taken := stack.enter_context(held(run.folder / LOCK)) and is_left:
+                            taken.append(run)
+                            with run.at_work():
+                                run.begin()
+                    if is_taken and not run.has_failed:
                         yield run
             left = {run: before for run, before in left.items() if run not in taken}
 
@@ -168,15 +170,19 @@ class RunQueue:
     def _compare(self, folder, earlier, current):
         if differences := what_differs(earlier, current):
             is_final = self.settings.final and "final" in folder.relative_to(self.folder).parts
-            name = "replace it" if is_final else "choose another EXPERIMENT name, or start over"
-            raise BadInput(f"{folder} has {differences[0]}; {name} with --fresh")
+            remedy = "replace it" if is_final else "choose another EXPERIMENT name, or start over"
+            remedy += " with --fresh"
+            if self.settings.final and not is_final:
+                remedy += " and without --final"
+            raise BadInput(f"{folder} has {differences[0]}; {remedy}")
 
     def _set_aside(self):
         """Move what earlier starts have left to earlier-1, earlier-2 ...; the final model alone."""
-        if busy := at_work(self.folder):
+        if busy := at_work(self.folder, self.settings.final) or at_work(self.folder, True):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
-        if not (self.folder / ABOUT).exists() and not self.begun():
+        traces = [self.folder / ABOUT, self.folder / "final" / CHECKPOINT]
+        if not any(path.exists() for path in traces) and not self.begun():
             return  # nothing there is an experiment's
         if self.settings.final:
             self.check(with_final=False)
@@ -185,6 +191,9 @@ class RunQueue:
         names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
         if self.settings.final:
             names = [name for name in names if name == "final"]
+        for path in (self.settings.dataset, self.settings.model):  # what this start reads stays
+            there = [*expanded(path).resolve().parents, expanded(path).resolve()]
+            names = [name for name in names if (self.folder / name).resolve() not in there]
         aside = self.folder / f"{EARLIER}{number}"
         for name in sorted(names, key=ABOUT.__eq__):  # experiment.json last: it lists the others
             aside.mkdir(exist_ok=True)
@@ -210,7 +219,7 @@ class RunQueue:
         earlier = self.earlier() if self.begun() else {}
         if settings.final and earlier:
             return earlier
-        runs = [run.folder.name for run in [*self.runs, *self.combinations]]
+        runs = [run.folder.name for run in [*self.runs, *self.combinations] if not settings.final]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
         about |= {"digests": self.data.digests, "command": settings.command, "runs": runs}
@@ -229,9 +238,11 @@ def is_held(lock: Path) -> bool:
         return not free
 
 
-def at_work(folder: Path) -> list[str]:
-    """The names of an experiment's runs that other processes hold."""
-    locks = [*folder.glob(f"*/{LOCK}"), *folder.glob(f"final/*/{LOCK}")]
+def at_work(folder: Path, final: Any) -> list[str]:
+    """The names of an experiment's runs, or of those of its final model, that others hold."""
+    locks = [*folder.glob(f"final/{LOCK}"), *folder.glob(f"final/*/{LOCK}")]
+    if not final:
+        locks = set(folder.glob(f"*/{LOCK}")) - set(locks)
     return [lock.parent.name for lock in sorted(locks) if is_held(lock)]
 
 

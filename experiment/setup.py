@@ -153,13 +153,13 @@ def summarise(queue: RunQueue) -> int:
     The page is left to the last of all processes that are at work on the experiment.
     """
     with queue.locked():
-        others = at_work(queue.folder)
+        others = at_work(queue.folder, queue.settings.final)
+        queue.check()  # none of them may have had other constants
+        combine(queue)
         if not others:
-            queue.check()  # none of them may have had other constants
             if queue.settings.final:
                 save_final(queue)
             else:
-                combine(queue)
                 _write_page(queue)
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
@@ -189,8 +189,12 @@ def _write_page(queue):
 def _account(queue, began, loaded):
     """The command's wall time up to its page, and where it went."""
     done, frozen = time.perf_counter(), queue.data.seconds
-    records = [record for run in queue.runs if run.start and (record := run.record())]
-    training = sum(record.training_seconds or 0 for record in records)
+    done_here = [(run.record(), run.earlier[0]) for run in queue.runs if run.start]
+    training = sum(
+        record.training_seconds - earlier
+        for record, earlier in done_here
+        if record and record.training_seconds
+    )
     evaluation = done - loaded - frozen - training
     parts = f"loading {loaded - began:.0f}, frozen blocks {frozen:.0f}, training {training:.0f}"
     return f"{done - began:.0f} s: {parts}, evaluation and files {evaluation:.0f}"

@@ -17,6 +17,7 @@ and in the header (OWASP, "CSV injection"). All other cells are as they were.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +91,8 @@ def predict_file(asked: argparse.Namespace) -> None:
         )
     names = added_columns(list(first), about.label_names)
     total, empty = first.attrs["rows"], 0
-    layout = {"index": False, "lineterminator": "\n", "sep": first.attrs.get("separator", ",")}
+    sign = "\t" if asked.output.suffix.lower() == ".tsv" else first.attrs.get("separator", ",")
+    layout = {"index": False, "lineterminator": "\n", "sep": sign}
     is_marked = first.attrs.get("encoding", "utf-8") != "utf-8"
     with output(asked.output, "utf-8-sig" if is_marked else "utf-8") as file:  # before all else
         print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")
@@ -135,7 +137,9 @@ def labelled(
 def _cell(value):
     if isinstance(value, dict | list):  # of JSON and Parquet
         value = json.dumps(value, ensure_ascii=False, default=str)
-    return plain_cell(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return re.sub("\r(?!\n)", "\n", plain_cell(value))  # a return alone would not be quoted
+    return value
 
 
 @contextmanager

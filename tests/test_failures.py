@@ -1,5 +1,6 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -78,6 +79,21 @@ def test_a_failed_run_is_resumed_and_costs_no_other(arguments, monkeypatch, tmp_
     assert (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(arguments("two", *given)) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(folder)
+
+
+def test_the_seconds_of_an_earlier_start_are_the_runs_and_not_this_commands(
+    arguments, monkeypatch, tmp_path, capsys
+):
+    given, folder = arguments("one", "--methods", "lora"), tmp_path / "one" / "tiny" / "lora-seed0"
+    assert failing(monkeypatch, given, FULL) == 1
+    saved = torch.load(folder / STATE)
+    torch.save(saved | {"seconds": (200.0, 100.0)}, folder / STATE)
+    capsys.readouterr()
+    assert finetuning.main(given) == 0
+    record = RunRecord.of(folder)
+    assert record.training_seconds > 200 and record.evaluation_seconds > 100
+    assert record.run_seconds > 300
+    assert re.search(r"training \d, evaluation and files \d", capsys.readouterr().out)
 
 
 def test_a_finished_run_whose_line_cannot_be_printed_stays_finished(
@@ -175,4 +191,4 @@ def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
     monkeypatch.setattr(finetuning, "train", raising(FULL))
     monkeypatch.setattr(RunRecord, "write", raising(FULL))
     assert finetuning.main(arguments("one", "--methods", "head")) == 1
-    assert "stopped (OSError: No space left on device)" in capsys.readouterr().err
+    assert "head seed 0 failed: " in capsys.readouterr().err

@@ -5,7 +5,9 @@ import json
 import random
 import tracemalloc
 
+import datasets
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from boundary import BadInput
@@ -119,7 +121,7 @@ def test_chunks_hold_little_of_a_large_file(tmp_path):
 
 def test_json_and_parquet_keep_their_values(tmp_path):
     values = [{"id": 2**60 + 1, "x": None, "date": "2024-01-01"}, {"id": None, "x": 1, "y": True}]
-    (tmp_path / "r.json").write_text(json.dumps(values))
+    (tmp_path / "r.json").write_text("\n" + json.dumps(values))
     write(tmp_path / "r.jsonl", "\n\n".join(map(json.dumps, values)))
     write(tmp_path / "lines.json", "\ufeff" + "\n".join(map(json.dumps, values)))
     for name, index in (("r.json", [1, 2]), ("lines.json", [1, 2]), ("r.jsonl", [1, 3])):
@@ -128,6 +130,16 @@ def test_json_and_parquet_keep_their_values(tmp_path):
         assert cells(frame) == [[2**60 + 1, None, "2024-01-01", None], [None, 1, None, True]]
     pd.DataFrame({"id": pd.array([2**60 + 1, None], "Int64")}).to_parquet(tmp_path / "r.parquet")
     assert cells(read_frame(tmp_path / "r.parquet")) == [[2**60 + 1], [None]]
+
+
+def test_labels_of_a_parquet_file_of_datasets_are_names_where_it_has_the_column(tmp_path):
+    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]})
+    data = data.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    data.to_parquet(tmp_path / "r.parquet")
+    assert read_frame(tmp_path / "r.parquet")["label"].tolist() == ["good", "bad"]
+    table = pyarrow.parquet.read_table(tmp_path / "r.parquet").select(["text"])  # metadata stays
+    pyarrow.parquet.write_table(table, tmp_path / "unlabelled.parquet")
+    assert cells(read_frame(tmp_path / "unlabelled.parquet")) == [["a"], ["b"]]
 
 
 DAMAGED = ("text,label\n" + "schön,1\nübel,0\n" * 20).encode() + b"caf\xe9,1\n"

@@ -79,6 +79,15 @@ def test_runs_without_their_experiments_file_are_refused(arguments, tmp_path, ca
     assert finetuning.main([*other, "--fresh"]) == 0
 
 
+def test_what_a_start_reads_is_not_set_aside(arguments, reviews_csv, tmp_path):
+    folder, given = tmp_path / "one" / "tiny", arguments("one", "--methods", "tfidf")
+    assert finetuning.main(given) == 0
+    reviews_csv.rename(folder / "mine.csv")
+    given[given.index("--dataset") + 1] = str(folder / "mine.csv")
+    assert finetuning.main([*given, "--fresh"]) == 0
+    assert (folder / "mine.csv").exists() and (folder / "earlier-1" / "runs.csv").exists()
+
+
 def test_constants_that_change_no_finished_run_are_free(arguments, tmp_path, capsys):
     assert finetuning.main(arguments("one", "--methods", "head")) == 0
     free = ["--micro-batch-tokens", "50", "--no-cache", "--learning-rates"]

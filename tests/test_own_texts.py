@@ -1,6 +1,7 @@
 """One's own texts: from a file to an answer, a classifier, and labels for new texts."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.metrics import f1_score
 
 import finetuning
 from evaluation import report
+from experiment.runs import LOCK, held
 from modeling import load_finetuned, predict
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
@@ -136,3 +138,29 @@ def test_an_experiment_of_other_data_or_constants_is_refused_for_a_final_model_t
         assert finetuning.main([*given, "--max-tokens", "9", *fresh]) == 2
         assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
     assert load_finetuned(tickets[0] / "tickets" / "final")("a good film")  # nothing is deleted
+
+
+def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):
+    given = [*tickets[1], "--results", str(tmp_path)]
+    assert finetuning.main([*given, "--final", "probe+tfidf"]) == 0
+    assert finetuning.main([*given, "--methods", "tfidf", "probe"]) == 0
+    assert len(pd.read_csv(tmp_path / "tickets" / "runs.csv")) == 10
+    assert load_finetuned(tmp_path / "tickets" / "final")("a good film")
+
+
+def test_a_comparison_waits_for_no_final_model_and_combines_what_it_can(tickets, tmp_path, capsys):
+    given = [*tickets[1], "--results", str(tmp_path)]
+    some = [*given, "--methods", "tfidf", "probe", "probe+tfidf", "--seeds", "0"]
+    assert finetuning.main([*some, "1"]) == 0
+    folder = tmp_path / "tickets"
+    shutil.rmtree(folder / "probe+tfidf-seed0")
+    (folder / "runs.csv").unlink()
+    with held(folder / "probe-seed1" / LOCK):  # its process will write the page
+        assert finetuning.main(some) == 0
+        assert (folder / "probe+tfidf-seed0" / "run.json").exists()
+        assert not (folder / "runs.csv").exists()
+        assert finetuning.main([*given, "--final", "tfidf"]) == 0
+    assert load_finetuned(folder / "final")("a good film")
+    with held(folder / "final" / LOCK):
+        assert finetuning.main(some) == 0
+    assert (folder / "runs.csv").exists()

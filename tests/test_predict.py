@@ -12,6 +12,7 @@ import pytest
 from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
 from test_files import save
 
+from data_utils import read_frame
 from modeling import load_finetuned, predict
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
@@ -81,6 +82,15 @@ def test_a_spreadsheet_opens_the_output_as_it_did_the_file(run, name, separator,
     assert status == 0 and Path("predictions.csv").read_bytes().startswith(begins)
     table = pd.read_csv("predictions.csv", sep=separator, dtype=str)
     assert list(table) == ["n", "body", *ADDED] and table[["n", "body"]].equals(frame)
+
+
+def test_a_return_in_a_cell_and_another_separator_make_a_file_that_is_read_again(run, tmp_path):
+    frame = pd.DataFrame({"n": ["1\r2"], "body": ["a, good film"]})
+    frame.to_parquet("new.parquet")
+    given = [str(run.folder), "new.parquet", "--output", "new.tsv"]
+    assert predict.main(given) == 0
+    table = read_frame("new.tsv")
+    assert list(table) == ["n", "body", *ADDED] and table["n"].tolist() == ["1\n2"]
 
 
 SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
