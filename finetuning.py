@@ -220,7 +220,7 @@ def evaluate(model: PeftModel, split: Split, settings: Settings) -> tuple[dict, 
 def main(arguments: list[str] | None = None) -> int:
     """Run the experiment; returns the exit status: 0, 1 for failed runs, 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return run_experiment(globals(), arguments, train, evaluate)
+    return run_experiment(globals(), arguments, (train, evaluate))
 
 
 if __name__ == "__main__":

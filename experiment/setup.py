@@ -30,14 +30,13 @@ from .work import combine, fine_tune, fit_baseline, save_final
 def run_experiment(
     namespace: dict[str, Any],
     arguments: list[str],
-    train: Callable[..., None],
-    evaluate: Callable,
+    loop: tuple[Callable[..., None], Callable],
     fit: Callable[[Run, Data, Settings], None] = fit_baseline,
     program: tuple[str, ...] = (),
 ) -> int:
     """Parse, load, run and answer; returns the exit status: 0, 1 for failed runs, 2 for bad input.
 
-    `train` and `evaluate` are those of finetuning.py, `fit` does a run of a method in BASELINES; a
+    `loop` is finetuning.py's train and evaluate, `fit` does a run of a method in BASELINES; a
     program of its own gives what resumes it, such as ("-m", "studies.setfit"). What is finished
     when it is interrupted is kept, and told.
     """
@@ -54,7 +53,7 @@ def run_experiment(
                     if run.method.is_baseline:
                         fit(run, queue.data, settings)
                     else:
-                        fine_tune(run, queue.data, settings, train, evaluate)
+                        fine_tune(run, queue.data, settings, *loop)
         finally:
             print(_account(queue, began, loaded))
             status = summarise(queue)

@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> int:
     """Run the experiment with the mistakes among the methods; returns the exit status."""
     METHODS.update(MISTAKES)
     constants = vars(finetuning) | CONSTANTS
-    return run_experiment(constants, arguments, *LOOP, program=PROGRAM)
+    return run_experiment(constants, arguments, LOOP, program=PROGRAM)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def log_probabilities(model, split: Split) -> Tensor:
 def main(arguments: list[str]) -> int:
     """Run finetuning.py with one more method that is fitted; returns the exit status."""
     BASELINES["setfit"] = {}
-    return run_experiment(vars(finetuning), arguments, *LOOP, fit, PROGRAM)
+    return run_experiment(vars(finetuning), arguments, LOOP, fit, PROGRAM)
 
 
 if __name__ == "__main__":
