@@ -110,8 +110,8 @@ class RunQueue:
                     with self.locked():
                         self.check()  # other processes may have other constants
                         now = run.record()
-                        is_left = now is None or now == before or now.status == "unfinished"
-                        is_left = is_left and not run.is_finished
+                        has_ended = now is not None and now.status != "unfinished"
+                        is_left = not has_ended or (now.has_failed and now == before)
                         if is_taken := stack.enter_context(held(run.folder / LOCK)) and is_left:
                             taken.append(run)
                             with run.at_work():
