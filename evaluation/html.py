@@ -21,6 +21,7 @@ img {{ max-width: 100% }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
 th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top }}
 td:first-child, td:last-child {{ min-width: 7rem }}
+td:last-child:not([style]) {{ min-width: 14rem }}
 td[style*=right] {{ white-space: nowrap }}
 pre {{ overflow-x: auto }}
 summary {{ cursor: pointer; font-weight: 600 }}

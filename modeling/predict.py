@@ -7,8 +7,10 @@ training had them in, or in --text-column. The output has the file's own columns
 probability_<label> for each label. Where the file has columns of these names, ours begin with
 predicted_. An empty text has an empty label, and so has one that the tokenizer makes no token of.
 
-The output is CSV in UTF-8, with the file's own separator. It begins with a byte-order mark, without
-which Excel would show other letters for é and ü, unless the file is UTF-8 without one.
+The output is CSV in UTF-8, with the file's own separator. Beside semicolons, probabilities have
+decimal commas: such files come from spreadsheets where a comma is the decimal sign. The output
+begins with a byte-order mark, without which Excel would show other letters for é and ü, unless the
+file is UTF-8 without one.
 
 A spreadsheet runs a cell that begins with = + - @, a tab or a return as a formula, and texts may
 come from anyone. So such a cell, unless it is a number, gets an apostrophe in front, in all columns
@@ -92,7 +94,8 @@ def predict_file(asked: argparse.Namespace) -> None:
     names = added_columns(list(first), about.label_names)
     total, empty = first.attrs["rows"], 0
     sign = "\t" if asked.output.suffix.lower() == ".tsv" else first.attrs.get("separator", ",")
-    layout = {"index": False, "lineterminator": "\n", "sep": sign}
+    point = "," if sign == ";" else "."  # as spreadsheets that write ; do
+    layout = {"index": False, "lineterminator": "\n", "sep": sign, "decimal": point}
     is_marked = first.attrs.get("encoding", "utf-8") != "utf-8"
     with output(asked.output, "utf-8-sig" if is_marked else "utf-8") as file:  # before all else
         print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")

@@ -82,6 +82,10 @@ def test_a_spreadsheet_opens_the_output_as_it_did_the_file(run, name, separator,
     assert status == 0 and Path("predictions.csv").read_bytes().startswith(begins)
     table = pd.read_csv("predictions.csv", sep=separator, dtype=str)
     assert list(table) == ["n", "body", *ADDED] and table[["n", "body"]].equals(frame)
+    sign, other = (",", ".") if separator == ";" else (".", ",")
+    for probabilities in table[ADDED[1:]].to_numpy():
+        numbers = [float(cell.replace(sign, ".")) for cell in probabilities]
+        assert other not in "".join(probabilities) and sum(numbers) == pytest.approx(1, abs=1e-6)
 
 
 def test_a_return_in_a_cell_and_another_separator_make_a_file_that_is_read_again(run, tmp_path):
