@@ -1,4 +1,4 @@
-"""Figures that compare the methods: scores, differences, costs, and confusions of labels."""
+"""Figures that compare the methods: scores, differences, and confusions of labels."""
 
 import textwrap
 
@@ -9,13 +9,8 @@ from . import answer
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
-from .style import as_difference, error_bar, line_handle, plt
+from .style import as_difference, error_bar, plt
 
-COSTS = {  # column of runs.csv: axis
-    "trainable_parameters": "trained parameters",
-    "total_seconds": "training (s)",
-    "peak_memory_mib": "peak memory (MiB)",
-}
 LEARNT = ("accuracy", "loss")  # metrics that are shown of the training texts too
 ACROSS = 4  # panels beside one another
 VERDICTS = {  # colour, marker's face, in words
@@ -26,7 +21,6 @@ VERDICTS = {  # colour, marker's face, in words
 MOST = 15  # differences in a figure
 MOST_LABELS = 25  # of a confusion matrix
 NAME = 24  # letters of a label in a figure
-WIDER = 30  # largest over smallest cost, above which an axis is logarithmic
 LETTER = 0.085  # width of a label's letter, in inches
 NEAR = 2.0  # lengths of all intervals: as near to them, the majority's line is drawn
 
@@ -81,7 +75,7 @@ def overview(results: Results):
         if split == "test" or name in LEARNT
     ]
     panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
-    panels += [("total_seconds", COSTS["total_seconds"], 1)]
+    panels += [("total_seconds", "training (s)", 1)]
     panels = [panel for panel in panels if means[panel[0]].notna().any()]
     rows = -(-len(panels) // ACROSS)
     names = results.labels(means.index)
@@ -121,41 +115,6 @@ def confusion_matrix(results: Results):
     axes.grid(visible=False)
     axes.set(xlabel="label given", ylabel="true label")
     return figure, f"{results.looks[results.advised].label}; numbers: texts", ()
-
-
-def cost_and_benefit(results: Results):
-    """The metric of the contrasts against each cost, the means over the runs."""
-    table, name = results.intervals.set_index("method"), results.metric
-    if len(table) < 2:
-        return None
-    figure, panels = plt.subplots(1, len(COSTS), figsize=(10.5, 3.4), sharey=True)
-    costs = results.runs.groupby("method", sort=False)[list(COSTS)].mean()
-    for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
-        if costs[column].max() > WIDER * costs[column].min():
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(_short)
-        axes.set_xlabel(label)
-        for method, row in table.join(costs[column]).dropna(subset=column).iterrows():
-            look, ends = results.looks[method], 100 * row[[f"{name}_low", f"{name}_high"]]
-            style = {"color": look.colour, "marker": look.marker}
-            error_bar(axes, row[column], 100 * row[name], tuple(ends), **style)
-        axes.margins(x=0.15)
-    panels[0].set_ylabel(f"test {METRICS[name].label} (%)")
-    notes = [interval_note(results)]
-    if (results.runs["shared_seconds"] > 0).any():
-        notes.append(
-            "training holds the whole time of the frozen blocks, which run once for all runs"
-        )
-    handles = [line_handle(results.looks[method], ls="", markersize=9) for method in table.index]
-    return figure, "\n".join(notes), handles
-
-
-def _short(value, _):
-    """A tick's number: 0.1, 1,000, 10k, 1M."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= max(unit, 1e4):
-            return f"{value / unit:g}{letter}"
-    return f"{value:,g}"
 
 
 def differences(results: Results):

@@ -26,12 +26,10 @@ FIGURES = (
     Figure("accuracies", "How accurate is each method?", comparisons.accuracies),
     Figure("overview", "How do the methods compare, number by number?", comparisons.overview),
     Figure("confusion_matrix", "Which labels are taken for which?", comparisons.confusion_matrix),
-    Figure("cost_and_benefit", "What does accuracy cost?", comparisons.cost_and_benefit),
     Figure("differences", "Which differences are more than chance?", comparisons.differences),
     Figure("learning_rates", "Which learning rate suits each method?", learning_rates),
     Figure("learning_curves_epochs", "How do the methods learn?", learning_curves),
 )
-FILES = tuple(f"{figure.name}.png" for figure in FIGURES)
 
 
 def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, str]:

@@ -21,7 +21,6 @@ from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
 
-COSTS = ("cost_and_benefit", "blocks")  # figures; "blocks" is of studies/variants.py
 JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
 NAMED = 12  # labels
@@ -79,7 +78,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
             others,
             *differences * (not planned),
         ],
-        "Costs": shown(*COSTS),
+        "Costs": shown("blocks"),  # of studies/variants.py
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
         "Labels": [tables.by_label(results)],
         **closing,

@@ -15,7 +15,7 @@ from evaluation.results import Results
 
 SCORES = {"accuracies", "overview"}
 LEARNT = {"learning_curves_epochs", "learning_rates"}
-COMPARED = {"differences", "cost_and_benefit"}
+COMPARED = {"differences"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
 VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
 VARIANTS += ["full", "mine"]
@@ -162,15 +162,6 @@ def test_accuracies_have_their_intervals_and_a_ring_for_each_seed(tmp_path):
     np.testing.assert_allclose(rings.get_xdata(), [75, 77.5, 80])
     assert "error bars: 95 % intervals, of other seeds and other texts" in note
     assert "rings: single seeds" in note
-
-
-@pytest.mark.parametrize(("largest", "scale"), [(1300, "linear"), (3100, "log")])
-def test_an_axis_of_costs_is_logarithmic_where_matplotlib_can_label_it(tmp_path, largest, scale):
-    begin(tmp_path)
-    for method, parameters in (("head", 100), ("lora", largest)):
-        add(tmp_path, method, 0, record={"trainable_parameters": parameters})
-    figure, *_ = comparisons.cost_and_benefit(Results.read(tmp_path))
-    assert figure.axes[0].get_xscale() == scale
 
 
 def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplotlib_takes():
