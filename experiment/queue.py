@@ -19,8 +19,6 @@ from filelock import FileLock
 import hardware
 from boundary import BadInput, clear, expanded, reading, write, writing
 from modeling import Method
-from modeling.checkpoint import ABOUT as CHECKPOINT
-from modeling.checkpoint import read_about
 from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
 
 from .data import Data
@@ -36,7 +34,7 @@ class RunQueue:
 
     def __init__(self, settings: Settings, data: Data):
         self.settings, self.data = settings, data
-        self.folder = Path(settings.results) / settings.experiment
+        self.folder = Path(settings.results, settings.experiment, "final" if settings.final else "")
 
     def locked(self):
         """Held for a moment to open the folder, to take a run, and to write the page."""
@@ -52,12 +50,12 @@ class RunQueue:
         """What the numbers of every run depend on."""
         return self.settings.shared_constants() | self.data.digests
 
-    def run(self, method: Method, seed: int, name: str = "") -> Run:
-        """The run of a method with a seed; `name`: of its folder, if not after these two."""
+    def run(self, method: Method, seed: int) -> Run:
+        """The run of a method with a seed."""
         names = {"experiment": self.settings.experiment} | self.data.names
         facts = names | {"device": hardware.describe(self.data.device), "code": hardware.code()}
         depends_on = self.shared | {"method": method.name} | method.hyperparameters
-        folder = self.folder / (name or f"{method.file_name}-seed{seed}")
+        folder = self.folder / f"{method.file_name}-seed{seed}"
         return Run(folder, method, seed, facts, depends_on, self.data.task.label_names)
 
     @cached_property
@@ -66,9 +64,6 @@ class RunQueue:
 
         A baseline has no randomness: where no seed has other texts it runs once, as seed 0.
         """
-        if final := self.settings.final:
-            parts = [(part, f"final/{part.file_name}") for part in final.parts]
-            return [self.run(method, 0, name) for method, name in parts or [(final, "final")]]
         methods = {}
         for method in self.settings.methods:
             methods |= {part.text: part for part in method.parts or (method,)}
@@ -83,9 +78,8 @@ class RunQueue:
     @cached_property
     def combinations(self) -> list[Run]:
         """The runs that are made of the predictions of others."""
-        methods = [] if self.settings.final else self.settings.methods
-        pairs = [(m, seed) for m in methods if m.parts for seed in self.settings.seeds]
-        return [self.run(method, seed) for method, seed in pairs]
+        methods = [method for method in self.settings.methods if method.parts]
+        return [self.run(method, seed) for method in methods for seed in self.settings.seeds]
 
     def part(self, method: Method, seed: int) -> Run:
         """The run of a combination's part; a baseline may have run once for all seeds."""
@@ -138,7 +132,7 @@ class RunQueue:
                 if run.is_finished:
                     run.tidy()  # it may have been killed before
 
-    def check(self, with_final: bool = True) -> None:
+    def check(self) -> None:
         """Raise `BadInput` where a run that is there depends on something else than this start's.
 
         What failed may be tried otherwise.
@@ -146,15 +140,11 @@ class RunQueue:
         runs = {run.folder: run for run in [*self.runs, *self.combinations]}
         of_methods = {run.method.text: run.depends_on for run in runs.values()}  # for all seeds
         for folder, record in self.begun().items():
-            if self.folder / "final" in (folder, folder.parent) and not with_final:
-                continue
             expected = of_methods.get(record.method, record.depends_on | self.shared)
             expected = runs[folder].depends_on if folder in runs else expected
-            self._compare(folder, record.depends_on, expected)
-        final, asked = self.folder / "final", self.settings.final
-        if asked and with_final and (final / CHECKPOINT).exists():
-            earlier, current = read_about(final).method, asked.text if asked.parts else asked.name
-            self._compare(final, {"method": earlier}, {"method": current})
+            if differences := what_differs(record.depends_on, expected):
+                remedy = "choose another EXPERIMENT name, or start over with --fresh"
+                raise BadInput(f"{folder} has {differences[0]}; {remedy}")
 
     def begun(self) -> dict[Path, RunRecord]:
         """The runs there that no others may be mixed with: finished, at work, or to be resumed."""
@@ -167,30 +157,16 @@ class RunQueue:
                 records[folder] = record
         return records
 
-    def _compare(self, folder, earlier, current):
-        if differences := what_differs(earlier, current):
-            is_final = self.settings.final and "final" in folder.relative_to(self.folder).parts
-            remedy = "replace it" if is_final else "choose another EXPERIMENT name, or start over"
-            remedy += " with --fresh"
-            if self.settings.final and not is_final:
-                remedy += " and without --final"
-            raise BadInput(f"{folder} has {differences[0]}; {remedy}")
-
     def _set_aside(self):
-        """Move what earlier starts have left to earlier-1, earlier-2 ...; the final model alone."""
-        if busy := at_work(self.folder, self.settings.final) or at_work(self.folder, True):
+        """Move what earlier starts have left to earlier-1, earlier-2 ..."""
+        if busy := at_work(self.folder) or at_work(self.folder / "final"):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
-        traces = [self.folder / ABOUT, self.folder / "final" / CHECKPOINT]
-        if not any(path.exists() for path in traces) and not self.begun():
+        if not (self.folder / ABOUT).exists() and not self.begun():
             return  # nothing there is an experiment's
-        if self.settings.final:
-            self.check(with_final=False)
         everything = os.listdir(self.folder)
         number = next(n for n in count(1) if f"{EARLIER}{n}" not in everything)
         names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
-        if self.settings.final:
-            names = [name for name in names if name == "final"]
         for path in (self.settings.dataset, self.settings.model):  # what this start reads stays
             there = [*expanded(path).resolve().parents, expanded(path).resolve()]
             names = [name for name in names if (self.folder / name).resolve() not in there]
@@ -217,9 +193,7 @@ class RunQueue:
         """What experiment.json will say: also of the runs of earlier starts, if there are any."""
         settings, constants = self.settings, self.settings.constants()
         earlier = self.earlier() if self.begun() else {}
-        if settings.final and earlier:
-            return earlier
-        runs = [run.folder.name for run in [*self.runs, *self.combinations] if not settings.final]
+        runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
         about |= {"digests": self.data.digests, "command": settings.command, "runs": runs}
@@ -238,12 +212,10 @@ def is_held(lock: Path) -> bool:
         return not free
 
 
-def at_work(folder: Path, final: Any) -> list[str]:
-    """The names of an experiment's runs, or of those of its final model, that others hold."""
-    locks = [*folder.glob(f"final/{LOCK}"), *folder.glob(f"final/*/{LOCK}")]
-    if not final:
-        locks = set(folder.glob(f"*/{LOCK}")) - set(locks)
-    return [lock.parent.name for lock in sorted(locks) if is_held(lock)]
+def at_work(folder: Path) -> list[str]:
+    """The names of the runs in an experiment's folder that other processes hold."""
+    locks = sorted(folder.glob(f"*-seed*/{LOCK}"))
+    return [lock.parent.name for lock in locks if is_held(lock)]
 
 
 def _union(before, now):

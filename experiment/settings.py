@@ -115,7 +115,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
 
     fresh: bool = False  # set this experiment's results aside first
-    final: Method | None = None  # train this one on all texts instead, for new texts
+    final: bool = False  # train the method on all texts, for new ones
     command: str = "python finetuning.py"  # what resumes it
 
     @field_validator("methods", mode="before")
@@ -130,12 +130,6 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
                 same = f"{one.text!r} and {other.text!r}"
                 raise BadInput(f"METHODS has {same}, which are the same; keep one")
         return methods
-
-    @field_validator("final", mode="before")
-    @classmethod
-    def read_final(cls, text: Any, info: pydantic.ValidationInfo) -> Method | None:
-        """As an entry of METHODS."""
-        return None if text is None else _read_method(text, info.data)
 
     def most_tokens(self, device: torch.device, training: bool) -> int:
         """How many tokens, padding included, are computed at once."""
@@ -191,12 +185,15 @@ def parse(
     if "learning_rates" in given:
         rates = values.get("learning_rates", {}) | dict(given["learning_rates"])
         given["learning_rates"] = rates
-    values |= given | {"preset": preset}
+    final = given.pop("final")
+    values |= given | {"preset": preset, "final": final is not None}
     is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
     if is_own and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
         values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:
         values["experiment"] = expanded(dataset).stem or "own" if is_own else preset
+    if final is not None:
+        values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
     values["command"] = _command(arguments, preset, program)
     try:
         return Settings(**_plain(values))

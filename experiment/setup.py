@@ -111,10 +111,9 @@ def _frozen_blocks(queue) -> set[int]:
 
 
 def _print_title(settings, device):
-    methods = [settings.final] if settings.final else settings.methods
     print(
         f"Experiment {settings.experiment}, preset {settings.preset}: "
-        f"{', '.join(method.text for method in methods)}; model {settings.model}, "
+        f"{', '.join(method.text for method in settings.methods)}; model {settings.model}, "
         f"data {settings.dataset}, seeds {', '.join(map(str, settings.seeds))}; "
         f"{hardware.describe(device)}"
     )
@@ -152,7 +151,7 @@ def summarise(queue: RunQueue) -> int:
     The page is left to the last of all processes that are at work on the experiment.
     """
     with queue.locked():
-        others = at_work(queue.folder, queue.settings.final)
+        others = at_work(queue.folder)
         queue.check()  # none of them may have had other constants
         combine(queue)
         if not others:

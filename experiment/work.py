@@ -135,29 +135,30 @@ def combine(queue: RunQueue) -> None:
 
 def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     """One run whose log-probabilities are the sum of its parts'."""
-    tables = [pd.read_csv(part.folder / "predictions.csv") for part in parts]
-    names = [f"logit_{label}" for label in run.label_names]
-    logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
-    logits = log_softmax(logits, axis=1).astype(np.float32)
-    test = data.splits(parts[0])["test"]
-    values = scores(test.labels.cpu().numpy(), logits).items()
+    test, logits, facts = data.splits(parts[0])["test"], None, {}
+    if len(test):  # a model for new texts has no test
+        tables = [pd.read_csv(part.folder / "predictions.csv") for part in parts]
+        names = [f"logit_{label}" for label in run.label_names]
+        logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
+        logits = torch.from_numpy(log_softmax(logits, axis=1)).float()
+        values = scores(test.labels.cpu().numpy(), logits.numpy()).items()
+        facts["scores"] = {f"test_{metric}": value for metric, value in values}
     records = [part.record() for part in parts]
-    facts = {"scores": {f"test_{metric}": value for metric, value in values}}
     sums = ("training_seconds", "evaluation_seconds", "shared_seconds", "trainable_parameters")
     for name in sums:
         values = [value for record in records if (value := getattr(record, name)) is not None]
         facts[name] = sum(values) if values else None
     save_combination(run.folder, run.method, [Path("..") / part.folder.name for part in parts])
-    run.finish(facts, test, torch.from_numpy(logits))
+    run.finish(facts, test, logits)
 
 
 def save_final(queue: RunQueue) -> None:
-    """Say how the classifier for new texts is used; a combination is put beside its parts."""
-    method, folder = queue.settings.final, queue.folder / "final"
-    if queue.left():
+    """Make the folder `final` the classifier that its run has left, and say how it is used."""
+    (method,), folder = queue.settings.methods, queue.folder
+    run = queue.run(method, 0)
+    if not run.is_finished:
         return
-    if method.parts:
-        save_combination(folder, method, [Path(part.file_name) for part in method.parts])
+    save_combination(folder, method, [Path(run.folder.name)])
     trained = [part for part in method.parts or (method,) if not part.is_baseline]
     share = f" ({queue.settings.validation_share:.0%} choose epoch and learning rate)"
     print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")

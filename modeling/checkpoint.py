@@ -7,7 +7,8 @@
 
 The frozen weights are the encoder's. A bundled one is recorded by its short name (`minilm`), so
 that the checkpoint loads in another environment; a folder by its path. A combination (`lora+tfidf`)
-has no tensors: `parts` are the folders of its parts, as seen from its own.
+has no tensors: `parts` are the folders of its parts, as seen from its own. So has the folder of a
+final model: its one part is the run that trained it.
 """
 
 import json
@@ -77,7 +78,7 @@ def save_checkpoint(
 
 
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
-    """Write to `folder` that `method` combines the checkpoints in `parts`, as seen from there."""
+    """Write to `folder` that its `method` is, or combines, the checkpoints in `parts`."""
     parts = [Path(part).as_posix() for part in parts]
     _write_about(folder, method=method.text, parts=parts)
 

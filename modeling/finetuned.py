@@ -145,8 +145,10 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
     about = read_about(folder)
     if not about.parts:
         return Finetuned(_classifier(folder, about, base), about)
-    parts = [load_finetuned(folder / part, base).classifier for part in about.parts]
-    return Finetuned(Combination(parts), about)
+    parts = [load_finetuned(folder / part, base) for part in about.parts]
+    if len(parts) == 1:
+        return parts[0]
+    return Finetuned(Combination([part.classifier for part in parts]), about)
 
 
 def _classifier(folder, about, base):

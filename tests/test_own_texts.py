@@ -14,6 +14,7 @@ import finetuning
 from evaluation import report
 from experiment.runs import LOCK, held
 from modeling import load_finetuned, predict
+from modeling.checkpoint import read_about
 
 pytestmark = pytest.mark.usefixtures("without_figures", "on_the_cpu")
 
@@ -90,6 +91,7 @@ def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
     assert finetuning.main([*given, "--results", str(results), "--final", method]) == 0
     final = results / "tickets" / "final"
     assert f"python -m modeling.predict {final}" in capsys.readouterr().out
+    assert (final / "experiment.json").exists()
     classify = load_finetuned(final)
     label, probability = classify("a good film")
     assert label in ("01", "1") and 0.5 <= probability <= 1
@@ -102,42 +104,41 @@ def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
     assert float(table[f"probability_{label}"][0]) == pytest.approx(probability, abs=1e-5)
 
 
-def test_a_final_model_is_replaced_only_when_that_is_asked_for(tickets, tmp_path, capsys):
+def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(tickets, tmp_path):
     given = [*tickets[1], "--results", str(tmp_path), "--final"]
     final = tmp_path / "tickets" / "final"
-    assert finetuning.main([*given, "probe(pooling='mean')"]) == 0
-    assert finetuning.main([*given, "probe(pooling='mean')"]) == 0
-    for other in ("tfidf", "probe", "probe+tfidf"):
-        assert finetuning.main([*given, other]) == 2
-        assert "replace it with --fresh" in capsys.readouterr().err
+    for method in ("probe(pooling='mean')", "probe+tfidf", "tfidf", "probe+tfidf"):
+        assert finetuning.main([*given, method]) == 0
+        assert read_about(final).method == method
+        assert load_finetuned(final)("a good film")
+    runs = {"probe-pooling=mean-seed0", "probe-seed0", "tfidf-seed0", "probe+tfidf-seed0"}
+    assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
+
+
+def test_a_final_model_of_other_data_or_constants_is_refused_or_set_aside(
+    tickets, tmp_path, capsys
+):
+    given = [*tickets[1], "--results", str(tmp_path), "--final", "tfidf"]
+    final = tmp_path / "tickets" / "final"
+    assert finetuning.main(given) == 0
     (final / "mine").mkdir()
     (final / "mine" / "run.json").write_text("mine")
-    assert finetuning.main([*given, "probe+tfidf", "--fresh"]) == 0
-    assert load_finetuned(final)("a good film")
-    assert finetuning.main([*given, "tfidf", "--fresh"]) == 0
-    assert load_finetuned(final)("a good film") and not (final / "probe").exists()
-    aside = tmp_path / "tickets" / "earlier-1" / "final"
-    assert load_finetuned(aside)("a good film")
-    assert (aside / "mine" / "run.json").read_text() == "mine"
-    assert finetuning.main([*given, "tfidf", "--fresh", "--max-tokens", "9"]) == 0
+    assert finetuning.main([*given, "--max-tokens", "9"]) == 2
+    assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
+    assert finetuning.main([*given, "--max-tokens", "9", "--fresh"]) == 0
+    assert load_finetuned(final)("a good film") and not (final / "mine").exists()
+    assert load_finetuned(final / "earlier-1")("a good film")
+    assert (final / "earlier-1" / "mine" / "run.json").read_text() == "mine"
 
 
 def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
-    given = [*tickets[1], "--results", str(tmp_path), "--final", "tfidf"]
-    assert finetuning.main(given) == 0
+    given = [*tickets[1], "--results", str(tmp_path)]
+    assert finetuning.main([*given, "--final", "tfidf"]) == 0
     (tmp_path / "tickets" / "final").rename(tmp_path / "elsewhere")
     (tmp_path / "tickets" / "final").symlink_to(tmp_path / "elsewhere")
-    assert finetuning.main([*given, "--fresh"]) == 0
-    assert (tmp_path / "elsewhere" / "run.json").exists()
-
-
-def test_an_experiment_of_other_data_or_constants_is_refused_for_a_final_model_too(tickets, capsys):
-    given = [*tickets[1], "--final", "tfidf"]
-    assert finetuning.main(given) == 0
-    for fresh in ([], ["--fresh"]):
-        assert finetuning.main([*given, "--max-tokens", "9", *fresh]) == 2
-        assert "MAX_TOKENS = 12, not 9" in capsys.readouterr().err
-    assert load_finetuned(tickets[0] / "tickets" / "final")("a good film")  # nothing is deleted
+    assert finetuning.main([*given, "--methods", "tfidf"]) == 0
+    assert finetuning.main([*given, "--methods", "tfidf", "--fresh"]) == 0
+    assert (tmp_path / "elsewhere" / "tfidf-seed0" / "run.json").exists()
 
 
 def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):
@@ -161,6 +162,6 @@ def test_a_comparison_waits_for_no_final_model_and_combines_what_it_can(tickets,
         assert not (folder / "runs.csv").exists()
         assert finetuning.main([*given, "--final", "tfidf"]) == 0
     assert load_finetuned(folder / "final")("a good film")
-    with held(folder / "final" / LOCK):
+    with held(folder / "final" / "tfidf-seed0" / LOCK):
         assert finetuning.main(some) == 0
     assert (folder / "runs.csv").exists()
