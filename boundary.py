@@ -122,7 +122,7 @@ def plain_cell(text: str) -> str:
     if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
         return text
     try:
-        float(text)
+        float(text.replace(",", ".", 1))
     except ValueError:
         return f"'{text}"
     return text
@@ -156,5 +156,6 @@ def steady_output() -> None:
     """Letters that an output cannot show become "?"; what goes to a closed output is dropped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
-        stream.reconfigure(errors="replace")
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            stream.reconfigure(errors="replace")
         setattr(sys, name, stream)

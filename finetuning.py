@@ -35,7 +35,7 @@ EXPERIMENT = None  # the folder's name in RESULTS; None: the preset's, or your f
 MODEL = Presets(
     full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm"
 )
-DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb")  # or your file
+DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb")  # or a file
 TEXT_COLUMN = None  # None: found, where there is one candidate
 LABEL_COLUMN = None  # the same
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits

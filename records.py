@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boundary import reading, write
 
 ABOUT, RECORD = "experiment.json", "run.json"
+ANEW = "delete its folder to make that run anew"
 DAMAGED = "it is damaged, or written by another version: delete it"
 
 
@@ -76,7 +77,7 @@ class RunRecord(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
         """Read run.json. Raises `BadInput` that names the file and the field."""
-        with reading(str(path), "delete its folder to make that run anew"):
+        with reading(str(path), ANEW):
             return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     @classmethod

@@ -94,8 +94,9 @@ def _csv_rows(path, encoding, sign):
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
                 if not header:
                     header = [name.strip() for name in row]
-                    if len(set(header)) < len(header):
-                        raise BadInput(f"{path} has two columns of one name: {', '.join(header)}")
+                    if twice := [name for name in header if header.count(name) > 1]:
+                        line = f"{path} has two columns of the name {twice[0]!r}"
+                        raise BadInput(f"{line}; rename or delete one")
                 elif row or len(header) == 1:  # a blank line of one column is an empty text
                     row = row or [""]
                     if len(row) != len(header):

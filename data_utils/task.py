@@ -33,6 +33,7 @@ class Division:
     validation: np.ndarray
     test: np.ndarray
     notes: list[str] = field(default_factory=list)
+    is_sample: bool = False  # of the texts that there are for training
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Task:
             if test_examples > len(test):
                 notes.append(f"{test_examples:,} test texts asked for, all {len(test):,} used")
             test = np.sort(test[in_order(self._of(test)[0], [split_seed])[:test_examples]])
-        return Division(train, validation, test, notes)
+        return Division(train, validation, test, notes, few is not None)
 
     def divide_all(self, seed: int, validation_share: float = 0.2, split_seed: int = 0) -> Division:
         """Every text, those of an official test too, in train or validation: for a final model."""

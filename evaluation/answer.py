@@ -10,6 +10,7 @@ advised even where another leads by several points. A method that is significant
 another is never advised by either rule.
 """
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -86,10 +87,13 @@ def advice(results: "Results") -> Advice:
     else:
         why = f"{name} {score}. It is the simplest method that no other leads by more than a "
         why += f"standard error. The highest, {of_best}, leads by {_points(lead)}"
-    if lead is not None and lead["p"] >= statistics.LEVEL and lead["difference"]:
+    runs = results.scores[results.metric].values
+    are_one = len(runs[method]) == len(runs[best]) == 1  # more texts tell nothing of seeds
+    if lead is not None and are_one and lead["p"] >= statistics.LEVEL and lead["difference"]:
         half = (lead["high"] - lead["low"]) / 2
-        texts = np.isfinite(results.scores[results.metric].values[method][0]).sum()
-        needed = float(f"{texts * (half / lead['difference']) ** 2:.0e}")  # one digit that counts
+        needed = np.isfinite(runs[method][0]).sum() * (half / lead["difference"]) ** 2
+        digit = 10 ** math.floor(math.log10(needed))
+        needed = digit * math.ceil(needed / digit)  # one digit that counts
         why += f": about {needed:,.0f} tested texts would make such a lead significant"
     largest, share = majority(results)
     if results.intervals.set_index("method")["accuracy_low"][method] <= share:

@@ -246,4 +246,5 @@ def _errors(sample):
         mean_square = (rest**2).sum() / ((seeds - 1) * max(1, len(sizes) - 1))
         interaction = mean_square * len(sizes) / sizes.sum() ** 2 / seeds
         of_texts = max(0.0, of_texts - interaction)
-    return middle, (of_texts * sample.factor**2, count - 1), (of_seeds, max(1, seeds - 1))
+    degrees = max(1, len(sizes) - 1)  # the two that are added tell nothing of the spread
+    return middle, (of_texts * sample.factor**2, degrees), (of_seeds, max(1, seeds - 1))

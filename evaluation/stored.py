@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, reading
-from records import DAMAGED, RunRecord, record_files
+from records import ANEW, DAMAGED, RunRecord, record_files
 
 from .metrics import METRICS
 from .statistics import Scores
@@ -85,7 +85,7 @@ class Predictions(NamedTuple):
 def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     """The CSV at `path` with these columns; texts letter by letter, "NA" too. Raises `BadInput`."""
     gaps = {name: [""] for name, kind in columns.items() if kind is not str}
-    with reading(str(path)):
+    with reading(str(path), ANEW):
         table = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=gaps)
         return table[list(columns)]
 

@@ -15,6 +15,7 @@ import torch
 
 import data_utils
 import modeling
+from boundary import BadInput
 from data_utils import ENCODERS, TASKS, Division, Split
 from modeling import Method, PeftModel
 from modeling.inference import features
@@ -64,9 +65,16 @@ class Data:
         split = data_utils.tokenise(texts, labels, self.encoder.tokenizer, groups)
         return replace(split, rows=index).to(self.device)
 
+    @property
+    def seeds_have_own_labels(self) -> bool:
+        """Whether each seed has training texts of its own: a sample, or all but its fold."""
+        is_folds = self.settings.folds is not None and not self.task.has_test
+        return is_folds or any(division.is_sample for division in self.divisions.values())
+
     def division(self, run: Run) -> Division:
         """Which texts a run trains, validates and tests on; a method may have a share of them."""
-        whole, share = self.divisions[run.seed], run.method.labels
+        first = next(iter(self.divisions.values()))  # a baseline may run once for all seeds
+        whole, share = self.divisions.get(run.seed, first), run.method.labels
         if share == 1:
             return whole
         labels, parts = self.task.rows["label"].to_numpy(), {}
@@ -129,13 +137,13 @@ class Data:
     def features(self, split: Split, pooling: str) -> np.ndarray:
         """The frozen encoder's features of a split: (n, d), of layers (n, L + 1, d).
 
-        Raises `FloatingPointError` where they are not finite.
+        Raises `BadInput` where they are not finite.
         """
         encoder = self.build(Method("head", {}), pooling)
         most_tokens = self.settings.most_tokens(self.device, training=False)
         vectors = features(encoder, self.with_outputs(encoder, split), most_tokens)
         if not np.isfinite(vectors).all():
-            raise FloatingPointError("the encoder's features are not finite")
+            raise BadInput("the encoder's features are not finite; choose another MODEL")
         return vectors
 
     # ------------------------------------------------------------------------ the cache
@@ -186,13 +194,12 @@ class Data:
         task, division = self.task, next(iter(self.divisions.values()))
         names = "train", "validation", "test"
         splits = {name: self._take(getattr(division, name)) for name in names}
-        labels, used = self.settings.labels, len(division.train) + len(division.validation)
         return {
             **{name: len(split) for name, split in splits.items()},
             "test_share_truncated": splits["test"].truncated_share,
             "texts": len(self.texts),
             "folds": None if task.has_test else self.settings.folds,
-            "labels_redrawn": labels is not None and used >= labels,
+            "labels_redrawn": division.is_sample,
             "groups": task.group and {n: len(set(s.groups)) for n, s in splits.items()},
             "notes": [*task.notes, *division.notes],
             "warnings": task.warnings,

@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 import hardware
@@ -62,17 +61,16 @@ class RunQueue:
     def runs(self) -> list[Run]:
         """Every run, the methods in their order; combinations come from their parts' runs.
 
-        A baseline has no randomness: where no seed has other texts it runs once, as seed 0.
+        A baseline has no randomness: where no seed has labels of its own it runs once, as seed 0.
         """
         methods = {}
         for method in self.settings.methods:
             methods |= {part.text: part for part in method.parts or (method,)}
-        seeds, divisions = self.settings.seeds, self.data.divisions.values()
-        alike = len({np.sort([*d.train, *d.validation]).tobytes() for d in divisions}) == 1
+        seeds, once = self.settings.seeds, () if self.data.seeds_have_own_labels else (0,)
         return [
             self.run(method, seed)
             for method in methods.values()
-            for seed in ((seeds[0],) if alike and method.is_baseline else seeds)
+            for seed in (once if once and method.is_baseline else seeds)
         ]
 
     @cached_property
@@ -84,7 +82,7 @@ class RunQueue:
     def part(self, method: Method, seed: int) -> Run:
         """The run of a combination's part; a baseline may have run once for all seeds."""
         runs = {(run.method.text, run.seed): run for run in self.runs}
-        return runs.get((method.text, seed)) or runs[method.text, self.settings.seeds[0]]
+        return runs.get((method.text, seed)) or runs[method.text, 0]
 
     def left(self) -> list[Run]:
         """The runs that have not finished."""
@@ -110,6 +108,7 @@ class RunQueue:
                             taken.append(run)
                             with run.at_work():
                                 run.begin()
+                                self._list(run)
                     if is_taken and not run.has_failed:
                         yield run
             left = {run: before for run, before in left.items() if run not in taken}
@@ -178,6 +177,11 @@ class RunQueue:
             print(f"Set aside: what was there is in {aside}")
 
     # ------------------------------------------------------------------------ experiment.json
+
+    def _list(self, run):
+        """A process that started at the same moment may have written it without this run."""
+        if run.folder.name not in self.earlier().get("runs", ()):
+            write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
 
     def earlier(self) -> dict[str, Any]:
         """What experiment.json says; empty without one. Raises `BadInput` where it is damaged."""

@@ -118,15 +118,17 @@ class Run:
         state.training.seconds, state.evaluation.seconds = self.seconds
         if self.saved.get("learning_rate") == state.learning_rate:
             state.load_state_dict(self.saved)
+            if state.is_best():  # it may have been killed before `save` wrote them
+                save_trained(state.model, self.folder / CANDIDATE)
 
     def save(self, state: State) -> None:
         """Write what is known after an evaluation, and the trained tensors if they are the best."""
         self.seconds = state.training.seconds, state.evaluation.seconds
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
-        if state.is_best():
-            save_trained(state.model, self.folder / CANDIDATE)
         with replacing(self.folder / STATE) as part:
             torch.save(state.state_dict(), part)
+        if state.is_best():  # after the state, which says of which learning rate they are
+            save_trained(state.model, self.folder / CANDIDATE)
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
         """Forget a learning rate at which numbers were not finite; its seconds stay."""

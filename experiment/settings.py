@@ -173,6 +173,9 @@ def parse(
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
     dataset = given.get("dataset", constants.get("dataset"))
+    for each in dataset if isinstance(dataset, Presets) else ():
+        if isinstance(each, str) and _is_own(each):
+            raise BadInput(f"DATASET has {each} for one preset; write DATASET = {each!r}")
     is_own = isinstance(dataset, str) and _is_own(dataset)
     default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
     preset = given.get("preset", constants.get("preset")) or default

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from huggingface_hub import constants
 from torch import Tensor
 from tqdm import tqdm
 
-from boundary import BadInput, expanded, reading, reason, replacing
+from boundary import BadInput, clear, expanded, reading, reason, replacing
 from data_utils import Split
 from hardware import Clock, autocast, compute_type
 from modeling import PeftModel
@@ -159,6 +159,14 @@ def _read(file, values, start):
     values.copy_(torch.from_numpy(numbers).view(values.dtype).view_as(values))
 
 
+def _locked(path):
+    try:
+        return FileLock(path).acquire(timeout=0)
+    except Timeout:
+        print("Waiting for another process, which runs the frozen blocks", flush=True)
+        return FileLock(path).acquire()
+
+
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
     """Compute what the stores lack of the split's texts, in one pass; the seconds it took.
 
@@ -171,7 +179,8 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
         with ExitStack() as locks:
             for store in stores:  # in one order in all processes
                 store.folder.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(FileLock(store.folder / ".lock"))
+                locks.enter_context(_locked(store.folder / ".lock"))
+                clear(store.folder)
                 store.look()
             lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
             if lacking:

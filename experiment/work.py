@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from scipy.special import log_softmax
 
@@ -14,6 +12,7 @@ import hardware
 import modeling
 from data_utils import Split
 from evaluation.metrics import scores
+from evaluation.stored import read_table
 from modeling import PeftModel
 from modeling.checkpoint import save_checkpoint, save_combination
 
@@ -31,6 +30,7 @@ def fine_tune(
 
     `train` and `evaluate` are those of finetuning.py.
     """
+    frozen_before = data.seconds
     pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     for rate in run.rates():
         torch.manual_seed(run.seed)
@@ -50,6 +50,7 @@ def fine_tune(
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
+    run.start += data.seconds - frozen_before  # the frozen blocks are of all runs
     save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
 
@@ -120,14 +121,18 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in values}
     save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
+    run.start += data.seconds - frozen_before
     run.finish(facts, test, logits.get("test"))
 
 
 def combine(queue: RunQueue) -> None:
-    """Make the runs of combinations whose parts have finished: from the parts' predictions."""
+    """Make the combinations whose parts have finished, also where a part has run again."""
     for run in queue.combinations:
         parts = [queue.part(part, run.seed) for part in run.method.parts]
-        if not run.is_finished and all(part.is_finished for part in parts):
+        records = [part.record() for part in parts if part.is_finished]
+        latest = max((record.started for record in records), default="")
+        is_made = run.is_finished and run.record().started >= latest  # a part may be a new one
+        if len(records) == len(parts) and not is_made:
             with run.at_work():
                 run.begin()
                 combine_parts(run, parts, queue.data)
@@ -137,9 +142,9 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     """One run whose log-probabilities are the sum of its parts'."""
     test, logits, facts = data.splits(parts[0])["test"], None, {}
     if len(test):  # a model for new texts has no test
-        tables = [pd.read_csv(part.folder / "predictions.csv") for part in parts]
-        names = [f"logit_{label}" for label in run.label_names]
-        logits = sum(log_softmax(table[names].to_numpy(np.float64), axis=1) for table in tables)
+        columns = {f"logit_{label}": float for label in run.label_names}
+        tables = [read_table(part.folder / "predictions.csv", columns) for part in parts]
+        logits = sum(log_softmax(table.to_numpy(), axis=1) for table in tables)
         logits = torch.from_numpy(log_softmax(logits, axis=1)).float()
         values = scores(test.labels.cpu().numpy(), logits.numpy()).items()
         facts["scores"] = {f"test_{metric}": value for metric, value in values}

@@ -58,7 +58,7 @@ def classify(texts):
 
 print(classify(["A text."]))
 """,
-    "peft": """
+    "peft": r"""
 import peft
 import transformers
 
@@ -67,12 +67,15 @@ base = transformers.AutoModelForSequenceClassification.from_pretrained(
 )
 model = peft.PeftModel.from_pretrained(base, ".")
 tokenizer = transformers.AutoTokenizer.from_pretrained(".")
+# Texts as in training: re.sub(r"<br\s*/?>", " ", text).strip()
 """,
-    "transformers": """
+    "transformers": r"""
+import re
+
 import transformers
 
 classify = transformers.pipeline("text-classification", model=".", truncation=True)
-print(classify(["A text."]))
+print(classify(re.sub(r"<br\s*/?>", " ", "A text.").strip()))  # as in training
 """,
 }
 

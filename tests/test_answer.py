@@ -51,9 +51,19 @@ def test_a_lead_within_a_standard_error_advises_the_simpler_method(tmp_path, lea
     assert (advice.method, results.best, results.advised) == (advised, "lora", advised)
     assert f"by {lead / 4:.1f} points" in advice.sentence
     half = 1.966 * (40 + lead + 2 - lead**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
-    needed = float(f"{400 * (half / (lead / 400)) ** 2:.0e}")  # one digit is told
+    needed = 400 * (half / (lead / 400)) ** 2
+    digit = 10 ** (len(str(int(needed))) - 1)
+    needed = -(-needed // digit) * digit  # one digit is told, no less than is needed
     told = f"about {needed:,.0f} tested texts would make such a lead significant"
     assert (told in advice.sentence) == (lead < 30) == ("would make" in advice.sentence)
+
+
+def test_more_texts_are_not_said_to_decide_what_seeds_leave_open(tmp_path):
+    begin(tmp_path)
+    for seed, right in enumerate((20, 30, 40)):
+        add(tmp_path, "probe", seed, 28), add(tmp_path, "lora", seed, right)
+    sentence = answer.advice(Results.read(tmp_path)).sentence
+    assert "leads by" in sentence and "tested texts" not in sentence
 
 
 def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_path):

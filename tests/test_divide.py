@@ -73,6 +73,8 @@ def test_random_tasks_are_divided_without_leaks(make, trial):
         check(task, sample)
         used = len(sample.train) + len(sample.validation)
         assert used == min(budget, n - len(sample.test))
+        assert sample.is_sample == (used < n - len(sample.test)) and not one.is_sample
+        assert not task.divide(seed, labels=n - len(one.test)).is_sample
         assert set(sample.test) == set(one.test)
         whole = task.divide_all(seed)
         check(task, whole)

@@ -2,12 +2,15 @@
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import signal
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
 
 import hostile
 import pandas as pd
@@ -19,7 +22,7 @@ import finetuning
 from boundary import BadInput
 from evaluation import report
 from experiment import parse, queue, setup
-from experiment.runs import LOCK, STATE, held
+from experiment.runs import CANDIDATE, LOCK, STATE, TENSORS, held
 from records import RECORD, RunRecord
 
 # What a second time changes: seconds, and what the machine did meanwhile.
@@ -124,6 +127,74 @@ def test_two_processes_share_the_runs_and_end_with_the_files_of_one(arguments, s
     assert [process.exitcode for process in processes] == [0, 0]
     assert finetuning.main(arguments("one", *given)) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
+
+
+def test_killed_before_any_file_is_in_its_place_it_ends_with_the_same_predictions(
+    arguments, monkeypatch, tmp_path
+):
+    """The first of two learning rates is the better one: its weights must stay."""
+    monkeypatch.setattr(setup, "summarise", lambda _: 0)
+    given = ("--methods", "lora", "--epochs", "1", "--learning-rates", "lora=0.03,0.00001")
+    replace, replaced = os.replace, []
+
+    def counting(old, new, last=None):
+        replaced.append(Path(new).name)
+        if len(replaced) == last:
+            raise KeyboardInterrupt
+        return replace(old, new)
+
+    def predictions(results):
+        return (tmp_path / results / "tiny" / "lora-seed0" / "predictions.csv").read_bytes()
+
+    monkeypatch.setattr(os, "replace", counting)
+    assert finetuning.main(arguments("whole", *given)) == 0
+    moments = [i for i, name in enumerate(replaced, 1) if name in (STATE, CANDIDATE, TENSORS)]
+    assert len(moments) > 10
+    for moment in moments:
+        replaced.clear()
+        monkeypatch.setattr(os, "replace", partial(counting, last=moment))
+        assert finetuning.main(arguments(f"{moment}", *given)) == 130
+        assert finetuning.main(arguments(f"{moment}", *given)) == 0
+        assert predictions(f"{moment}") == predictions("whole")
+
+
+def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arguments, tmp_path):
+    for results, seeds, labels in (("all", "01", "all"), ("all", "2", "all"), ("few", "3", "50")):
+        given = ("--methods", "tfidf", "head", "--labels", labels, "--seeds", *seeds)
+        assert finetuning.main(arguments(results, *given)) == 0
+    for results, seeds in (("all", [0]), ("few", [3])):
+        runs = pd.read_csv(tmp_path / results / "tiny" / "runs.csv")
+        assert runs.query("method == 'tfidf'")["seed"].tolist() == seeds
+
+
+def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_path):
+    given = arguments("one", "--methods", "tfidf", "head", "head+tfidf")
+    assert finetuning.main(given) == 0
+    record = tmp_path / "one" / "tiny" / "head+tfidf-seed0" / RECORD
+    assert finetuning.main(given) == 0
+    hostile.edit(record, started="2020-01-01T00:00:00+00:00")  # before its parts
+    assert finetuning.main(given) == 0
+    assert not RunRecord.read(record).started.startswith("2020")
+
+
+def test_predictions_that_are_gone_are_named_with_what_to_do(arguments, tmp_path, capsys):
+    given = arguments("one", "--methods", "tfidf", "head", "head+tfidf")
+    assert finetuning.main(given) == 0
+    (tmp_path / "one" / "tiny" / "tfidf-seed0" / "predictions.csv").unlink()
+    shutil.rmtree(tmp_path / "one" / "tiny" / "head+tfidf-seed0")
+    assert finetuning.main(given) == 2
+    error = capsys.readouterr().err
+    assert error.count("tfidf-seed0/predictions.csv cannot be read") == 2
+    assert error.count("delete its folder to make that run anew") == 2
+
+
+def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):
+    one, two = (prepared(arguments("one", "--methods", method)) for method in ("tfidf", "probe"))
+    runs = iter(one), iter(two)  # a queue holds its run as long as it is there
+    assert [next(each).method.name for each in runs] == ["tfidf", "probe"]
+    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
+    assert sorted(about["runs"]) == ["probe-seed0", "tfidf-seed0"]
+    assert sorted(about["constants"]["methods"]) == ["probe", "tfidf"]
 
 
 @pytest.mark.parametrize("moment", ["before its record", "after its record"])

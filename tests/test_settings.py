@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import finetuning
-from experiment import parse
+from boundary import BadInput
+from experiment import Presets, parse
 from modeling import METHODS, PeftModel
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -198,6 +199,13 @@ def test_every_committed_command_gives_the_constants_beside_it(command, evidence
     rates = expected["learning_rates"]
     given["learning_rates"] = {name: given["learning_rates"][name] for name in rates}
     assert {k: given[k] for k in expected} == expected
+
+
+def test_ones_own_file_is_no_value_of_a_single_preset(monkeypatch):
+    dataset = Presets(full="imdb", base="imdb", quick="imdb", own="tickets.csv")
+    monkeypatch.setattr(finetuning, "DATASET", dataset)
+    with pytest.raises(BadInput, match="for one preset; write DATASET = 'tickets.csv'"):
+        settings()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_one_run_has_the_interval_of_a_share_with_a_right_and_a_wrong_text_added
     right = {"a": np.arange(100)[None] < 83, "b": np.ones((1, 100), bool)}
     table = statistics.by_method(scores(right)).set_index("method")
     share = 84 / 102
-    half = stats.t.ppf(0.975, 101) * (share * (1 - share) / 101) ** 0.5
+    half = stats.t.ppf(0.975, 99) * (share * (1 - share) / 101) ** 0.5
     assert table.loc["a", "mean"] == 0.83 and np.isnan(table.loc["a", "sd"])
     assert table.loc["a", ["low", "high"]].tolist() == pytest.approx([share - half, share + half])
     assert table.loc["b", "high"] == 1.0 and 0.9 < table.loc["b", "low"] < 0.99  # all right
@@ -84,7 +84,7 @@ def test_all_intervals_of_a_table_cover_the_same():
 def test_the_interval_of_one_seed_each_is_bonett_and_prices():
     row = compare(pair(only_a=70, only_b=30, both=700, neither=200)).iloc[0]
     a, b = 71 / 1002, 31 / 1002
-    half = stats.t.ppf(0.975, 1001) * ((a + b - (a - b) ** 2) / 1001) ** 0.5
+    half = stats.t.ppf(0.975, 999) * ((a + b - (a - b) ** 2) / 1001) ** 0.5
     assert (row["low"], row["high"]) == pytest.approx((a - b - half, a - b + half))
     assert row["difference"] == pytest.approx(0.04)
     exact = stats.binomtest(70, 100).pvalue  # McNemar's
@@ -164,7 +164,7 @@ def test_errors_of_groups_have_the_variance_of_a_ratio():
     row = compare({"a": a[None], "b": np.zeros_like(a)[None]}, [("a", "b")], groups=groups).iloc[0]
     sums, sizes = np.append(np.bincount(groups, a), [1, -1]), np.append(np.bincount(groups), [1, 1])
     rest = sums - sizes * sums.sum() / sizes.sum()
-    half = stats.t.ppf(0.975, 201) * (rest.var(ddof=1) * 202) ** 0.5 / sizes.sum()
+    half = stats.t.ppf(0.975, 199) * (rest.var(ddof=1) * 202) ** 0.5 / sizes.sum()
     assert (row["high"] - row["low"]) / 2 == pytest.approx(half)
 
 
