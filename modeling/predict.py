@@ -4,8 +4,9 @@ r"""Classify the texts of a file by the classifier that a run has left.
 
 The file is .csv, .tsv, .json, .jsonl or .parquet, as in training. The texts are in the column that
 training had them in, or in --text-column. The output has the file's own columns, a label, and a
-probability_<label> for each label. Where the file has columns of these names, ours begin with
-predicted_. An empty text has an empty label, and so has one that the tokenizer makes no token of.
+probability_<label> for each label, to six decimals. Where the file has columns of these names, ours
+begin with predicted_. An empty text has an empty label, and so has one that the tokenizer makes no
+token of.
 
 The output is CSV in UTF-8, with the file's own separator. Beside semicolons, probabilities have
 decimal commas: such files come from spreadsheets where a comma is the decimal sign. The output
@@ -130,7 +131,7 @@ def labelled(
 ) -> pd.DataFrame:
     """The rows of the file with our columns; no cell is a formula."""
     labels = [label for label, _ in classify.best(probabilities)]
-    added = pd.DataFrame(probabilities.numpy(), chunk.index, names[1:])
+    added = pd.DataFrame(probabilities.double().numpy().round(6), chunk.index, names[1:])
     added.insert(0, names[0], labels)
     table = pd.concat([chunk, added], axis=1)
     table.columns = map(plain_cell, table)
