@@ -24,6 +24,7 @@ from tqdm import tqdm
 import hardware
 from boundary import BadInput, clear, replacing, write, writing
 from data_utils import Split
+from evaluation.markdown import size
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS, load_trained, save_trained
 from records import RECORD, RunRecord, what_differs
@@ -182,7 +183,7 @@ class Run:
             edge = " (at the edge of those tried)" if record.is_rate_at_edge else ""
             parts.append(f"learning rate {record.learning_rate:g}{edge}")
         if record.training_seconds is not None:
-            parts.append(f"{record.training_seconds:.3g} s of training")
+            parts.append(f"{size(record.training_seconds)} s of training")
         return f"{self.method.text} seed {self.seed}: {', '.join(parts)}"
 
     @contextmanager
