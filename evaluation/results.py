@@ -169,7 +169,9 @@ class Results:
         """
         path = self.folder / "misclassified.csv"
         if self.texts is None:
-            return stored.read_table(path, MISCLASSIFIED) if path.exists() else None
+            if not path.exists():
+                return None
+            return stored.read_table(path, MISCLASSIFIED, "delete that file")
         table = answer.confident_errors(self, self.advised or self.best)
         texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]
         short = [textwrap.shorten(text, LETTERS, placeholder=" …") for text in texts]

@@ -82,10 +82,10 @@ class Predictions(NamedTuple):
 # ---------------------------------------------------------------------------- the files
 
 
-def read_table(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
+def read_table(path: Path, columns: Mapping[str, type], remedy: str = ANEW) -> pd.DataFrame:
     """The CSV at `path` with these columns; texts letter by letter, "NA" too. Raises `BadInput`."""
     gaps = {name: [""] for name, kind in columns.items() if kind is not str}
-    with reading(str(path), ANEW):
+    with reading(str(path), remedy):
         table = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=gaps)
         return table[list(columns)]
 
