@@ -18,22 +18,17 @@ finished samples, so that a stopped run goes on; docs/results/coverage.csv has w
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import (
-    GridSearchCV,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    train_test_split,
-)
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -44,19 +39,24 @@ from boundary import replacing, write
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
+from modeling.baseline import INVERSE_PENALTIES
+from modeling.baseline import PAIRS as WORDS
 from modeling.inference import features, tokens_at_once
+from modeling.regression import choose_penalty, standardise
 
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
 POOL, SIZES, FOLDS = 6_000, (800, 300), 5
 TOKENS = 128
 METHODS = ("tfidf", "probe", "probe+tfidf")
-INVERSE_PENALTIES = {"tfidf": (3.0, 30.0, 300.0), "probe": (1e-4, 1e-3, 1e-2)}
 PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
 
 
-def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """The pool's texts, labels and perhaps groups, and MiniLM's features (N, (L + 1) d)."""
+def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
+    """The pool's texts, labels and perhaps groups, and what the two classifiers read of them.
+
+    These are counts of words and of pairs of words (N, V), and MiniLM's features (N, (L + 1) d).
+    """
     table, path = folder / f"{name}.parquet", folder / f"{name}.npy"
     if not path.exists():
         task = data_utils.load_task(name)
@@ -67,8 +67,9 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
         task.rows.iloc[order[:POOL]].reset_index(drop=True).to_parquet(table)
         with replacing(path) as part, part.open("wb") as file:
             np.save(file, features_of(pd.read_parquet(table), task.label_names))
-    features = np.load(path)
-    return pd.read_parquet(table), features.reshape(len(features), -1)
+    rows, features = pd.read_parquet(table), np.load(path)
+    counts = CountVectorizer(ngram_range=WORDS["ngram_range"]).fit_transform(rows["text"])
+    return rows, {"tfidf": csr_array(counts), "probe": features.reshape(len(features), -1)}
 
 
 def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
@@ -94,26 +95,43 @@ def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarr
     return sample, places[~rows["group"].isin(rows["group"].iloc[sample])]
 
 
-def models(rows: pd.DataFrame, features: np.ndarray) -> dict[str, tuple[Pipeline, np.ndarray]]:
-    """The two classifiers as modeling/baseline.py fits them, and what each reads of the pool."""
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    tfidf = make_pipeline(words, LogisticRegression(max_iter=1000))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return {"tfidf": (tfidf, rows["text"].to_numpy(object)), "probe": (probe, features)}
+def groups_of(rows: pd.DataFrame, sample: np.ndarray) -> np.ndarray | None:
+    return rows["group"].to_numpy(object)[sample] if "group" in rows else None
 
 
-def choose(rows: pd.DataFrame, features: np.ndarray, size: int) -> dict[str, float]:
+def tfidf(counts: csr_array, train: np.ndarray) -> tuple[csr_array, Callable]:
+    """What modeling/baseline.py reads of the training texts, with their own words and weights.
+
+    The features of the texts `train` (n, V), and the function that gives those of other texts. The
+    pool's words are counted once: cutting texts into words takes most of TfidfVectorizer's time.
+    """
+    texts_with = np.bincount(counts[train].indices, minlength=counts.shape[1])
+    counts = counts[:, texts_with >= 2]
+    weights = TfidfTransformer(sublinear_tf=True).fit(counts[train])
+    return weights.transform(counts[train]), lambda texts: weights.transform(counts[texts])
+
+
+def probe(features: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """The same of the encoder's features, standardised and rotated (modeling/regression.py)."""
+    scaler, z, back = standardise(features[train])
+    directions = back(np.eye(z.shape[1], dtype=z.dtype)).T
+    return z, lambda texts: scaler.transform(features[texts]) @ directions
+
+
+READERS = {"tfidf": tfidf, "probe": probe}
+
+
+def choose(rows: pd.DataFrame, inputs: dict, size: int) -> dict[str, float]:
     """The inverse penalty of each, with the lowest cross-validated loss on the first sample."""
-    sample, labels, chosen = draw(rows, size, 0)[0], rows["label"].to_numpy(), {}
-    for name, (model, inputs) in models(rows, features).items():
-        values = {"logisticregression__C": INVERSE_PENALTIES[name]}
-        search = GridSearchCV(model, values, scoring="neg_log_loss", cv=FOLDS)
-        search.fit(inputs[sample], labels[sample])
-        chosen |= {name: search.best_params_["logisticregression__C"]}
+    sample, chosen = draw(rows, size, 0)[0], {}
+    labels, groups = rows["label"].to_numpy()[sample], groups_of(rows, sample)
+    for name, read in READERS.items():
+        seen, _ = read(inputs[name], sample)
+        chosen[name], _ = choose_penalty(INVERSE_PENALTIES[name], seen, labels, groups)
     return chosen
 
 
-def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> dict:
+def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) -> dict:
     """One sample in five folds: the predictions of its texts, and of all texts left out.
 
     `inside` (methods, n) are of each text's fold's model, `outside` (methods, folds, N) of each
@@ -121,19 +139,19 @@ def test(rows, features, size: int, seed: int, penalties: dict[str, float]) -> d
     """
     sample, rest = draw(rows, size, seed)
     labels = rows["label"].to_numpy()
-    groups = rows["group"].to_numpy(object) if "group" in rows else None
+    groups = groups_of(rows, sample)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(FOLDS, shuffle=True, random_state=seed)
-    folds = folds.split(sample, labels[sample], None if groups is None else groups[sample])
+    folds = kind(FOLDS, shuffle=True, random_state=seed).split(sample, labels[sample], groups)
     inside = np.zeros((len(METHODS), size), np.int8)
     outside = np.full((len(METHODS), FOLDS, len(rows)), -1, np.int8)
     fold_of = np.zeros(size, int)
     for fold, (train, held) in enumerate(folds):
         tested, logits = np.concatenate([sample[held], rest]), []
-        for name, (model, inputs) in models(rows, features).items():
-            model.set_params(logisticregression__C=penalties[name])
-            model.fit(inputs[sample[train]], labels[sample[train]])
-            logits.append(model.predict_log_proba(inputs[tested]))
+        for name, read in READERS.items():
+            seen, others = read(inputs[name], sample[train])
+            model = LogisticRegression(C=penalties[name], max_iter=1000)
+            model.fit(seen, labels[sample[train]])
+            logits.append(model.predict_log_proba(others(tested)))
         for method, each in enumerate((*logits, sum(logits))):
             inside[method, held] = each.argmax(1)[: len(held)]
             outside[method, fold, rest] = each.argmax(1)[len(held) :]

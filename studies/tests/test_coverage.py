@@ -3,6 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from studies import coverage
 
@@ -41,3 +46,28 @@ def test_each_sample_pair_and_metric_is_judged(rows):
     assert set(table["pair"]) == {"tfidf - probe", "probe+tfidf - probe"}
     assert (table["models_widened"] < 1).mean() > 0.9
     assert (table["half_width_widened"] > table["half_width_bayle"]).all()
+
+
+def test_tfidf_reads_what_scikit_learns_vectorizer_reads():
+    texts = np.array([f"{'good' if i % 3 else 'bad'} film number {i % 7} {i}" for i in range(60)])
+    counts = csr_array(CountVectorizer(ngram_range=(1, 2)).fit_transform(texts))
+    train, other = np.arange(40), np.arange(40, 60)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    seen, others = coverage.tfidf(counts, train)
+    np.testing.assert_allclose(seen.toarray(), vectorizer.fit_transform(texts[train]).toarray())
+    np.testing.assert_allclose(
+        others(other).toarray(), vectorizer.transform(texts[other]).toarray()
+    )
+
+
+def test_the_probe_predicts_as_one_that_is_not_rotated():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(60, 100)).astype(np.float32), np.arange(60) % 3
+    train, other = np.arange(40), np.arange(40, 60)
+    seen, others = coverage.probe(features, train)
+    assert seen.shape[1] < 40  # rotated
+    rotated = LogisticRegression(C=0.1, tol=1e-8).fit(seen, labels[train])
+    plain = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8))
+    plain.fit(features[train], labels[train])
+    expected = plain.predict_proba(features[other])
+    np.testing.assert_allclose(rotated.predict_proba(others(other)), expected, atol=1e-4)
