@@ -95,36 +95,34 @@ def accuracy(row):
     return MARKS.get(row["place"], str)(f"{100 * row['accuracy']:.1f}")
 
 
+def part_of(page, title):
+    """The rows of a table below the row with this title: the first cell, and the others."""
+    part = text_of(page).partition(f"| **{title}** |")[2].partition("\n")[2]
+    rows = re.split(r"\n(?=\n|\| \*\*)", part)[0].split("\n")
+    return {name: cells for name, *cells in (line[2:-2].split(" | ") for line in rows)}
+
+
 def test_the_main_table_is_that_of_its_page():
-    points = pd.read_csv(RESULTS / "main.csv").set_index(["method", "task"])
-    told, readme = table_of(FINDINGS, "method | IMDB"), table_of(README, "method | accuracy")
-    assert set(told) == {*NAMES.values(), *COMBINED.values()}
-    for method, name in (NAMES | COMBINED).items():
-        rows = [points.loc[method, task] for task in TASKS]
-        mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
-        assert told[name] == [*map(accuracy, rows), mean]
-        assert name not in readme or readme[name][0] == mean
+    points = pd.read_csv(RESULTS / "main.csv").set_index(["method", "task", "labels"])
+    readme = table_of(README, "method | 300 labels")
+    for place, labels in ((0, 300), (2, 2000)):
+        told = part_of(FINDINGS, f"{labels:,} labels")
+        assert set(told) == {*NAMES.values(), *COMBINED.values()}
+        for method, name in (NAMES | COMBINED).items():
+            rows = [points.loc[method, task, labels] for task in TASKS]
+            mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
+            assert told[name] == [*map(accuracy, rows), mean]
+            assert name not in readme or readme[name][place] == mean
 
 
 def test_the_earlier_table_is_that_of_its_page():
-    points = pd.read_csv(RESULTS / "tasks.csv").set_index(["model", "method", "task", "labels"])
-    for model, title, labelled in (
-        ("all-MiniLM-L6-v2", "MiniLM", (2000,)),
-        ("all-mpnet-base-v2", "MPNet", (2000,)),
-    ):
-        part = text_of(FINDINGS).partition(f"| **{title}** |")[2].partition("\n| **")[0] + "\n"
-        for method in NAMES.keys() - {"head"}:
-            name, told = (
-                NAMES[method],
-                [
-                    [points.loc[model, method, task, labels] for labels in labelled]
-                    for task in TASKS
-                ],
-            )
-            cells = [" → ".join(map(accuracy, pair)) for pair in told]
-            means = [np.mean([pair[i]["accuracy"] for pair in told]) for i in range(len(labelled))]
-            mean = " → ".join(f"{100 * mean:.1f}" for mean in means)
-            assert f"\n| {name} | {' | '.join(cells)} | {mean} |\n" in part, (model, name)
+    points = pd.read_csv(RESULTS / "tasks.csv").set_index(["method", "task", "labels"])
+    earlier = text_of(FINDINGS).partition("an earlier comparison\n")[2]
+    for method in NAMES.keys() - {"head"}:
+        rows = [points.loc[method, task, 2000] for task in TASKS]
+        mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
+        line = " | ".join([NAMES[method], *map(accuracy, rows), mean])
+        assert f"\n| {line} |\n" in earlier, method
 
 
 def planned(page):
@@ -140,26 +138,26 @@ def planned(page):
 
 
 def marked(text, verdict):
+    text += " ≈" * verdict.startswith("equivalent")
     return f"**{text}**" if verdict.endswith("better") else text
 
 
 def test_the_planned_contrasts_are_those_of_their_pages():
-    earlier = planned("docs/results/tasks.md")
-    told = table_of(FINDINGS, "points | MiniLM")
-    assert told == {p: [marked(text, v) for _, text, v in earlier[p]] for p in earlier}
-    found = {p: marked(text, v) for p, ((_, text, v),) in planned("docs/results/main.md").items()}
-    told = table_of(FINDINGS, "points | accuracy")
-    assert {pair: cells[0].removesuffix(", equivalent") for pair, cells in told.items()} == found
-    readme = table_of(README, "method | accuracy")
-    for name, (_, lead) in readme.items():
-        assert lead == found.get(f"LoRA − {name}", "")
+    for page, first in (("tasks", "points | MPNet"), ("main", "points | 300 labels")):
+        found = {
+            pair: [marked(text, verdict) for _, text, verdict in of_groups]
+            for pair, of_groups in planned(f"docs/results/{page}.md").items()
+        }
+        assert table_of(FINDINGS, first) == found
+    for name, (_, few, _, many) in table_of(README, "method | 300 labels").items():
+        assert [few, many] == found.get(f"LoRA − {name}", ["", ""])
 
 
 def test_the_tables_of_the_other_methods_are_those_of_their_page():
     found = planned("docs/results/others.md")
     for name, cells in table_of(FINDINGS, "minus LoRA, points").items():
         rows = found[f"{name} − LoRA"]
-        assert cells == [marked(n + " ≈" * v.startswith("equivalent"), v) for n, _, v in rows]
+        assert cells == [marked(points, verdict) for points, _, verdict in rows]
 
 
 def test_another_samples_choice_of_learning_rates_gives_what_findings_says():

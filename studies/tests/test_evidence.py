@@ -21,21 +21,10 @@ from studies import compact, tasks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
+FOUR = "imdb", "rotten", "r8", "20newsgroups"
 TASKS = {
-    "tasks": (
-        *(
-            "more-imdb",
-            "more-rotten",
-            "more-r8",
-            "more-20newsgroups",
-            "few-base-imdb",
-            "few-base-rotten",
-            "few-base-r8",
-        ),
-        *("few-base-20newsgroups", "more-base-imdb", "more-base-rotten", "more-base-r8"),
-        "more-base-20newsgroups",
-    ),
-    "main": ("main-imdb", "main-rotten", "main-r8", "main-20newsgroups"),
+    "tasks": tuple(f"{labels}-base-{task}" for labels in ("few", "more") for task in FOUR),
+    "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": tuple(
         f"others-{group}{task}"
