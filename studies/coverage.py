@@ -60,11 +60,8 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
     table, path = folder / f"{name}.parquet", folder / f"{name}.npy"
     if not path.exists():
         task = data_utils.load_task(name)
-        order = np.random.default_rng(0).permutation(len(task.rows))
-        if "group" in task.rows:  # whole films
-            groups = pd.factorize(task.rows["group"].to_numpy()[order])[0]
-            order = order[np.argsort(groups, kind="stable")]
-        task.rows.iloc[order[:POOL]].reset_index(drop=True).to_parquet(table)
+        order = shuffle(task.rows, seed=0)[:POOL]
+        task.rows.iloc[order].reset_index(drop=True).to_parquet(table)
         with replacing(path) as part, part.open("wb") as file:
             np.save(file, features_of(pd.read_parquet(table), task.label_names))
     rows, features = pd.read_parquet(table), np.load(path)
@@ -81,6 +78,15 @@ def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
     return features(model, split.to(hardware.choose_device()), most)
 
 
+def shuffle(rows: pd.DataFrame, seed: int) -> np.ndarray:
+    """The places of the texts in random order, and of whole groups, each as likely as another."""
+    random = np.random.default_rng(seed)
+    if "group" not in rows:
+        return random.permutation(len(rows))
+    groups, names = pd.factorize(rows["group"])
+    return np.argsort(random.permutation(len(names))[groups], kind="stable")
+
+
 def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A sample's places in the pool, and those of the texts left out, of other groups."""
     places = np.arange(len(rows))
@@ -89,9 +95,7 @@ def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarr
             places, test_size=size, stratify=rows["label"], random_state=seed
         )
         return sample, rest
-    groups = rows["group"].sample(frac=1, random_state=seed)
-    order = pd.Series(pd.factorize(groups)[0], groups.index).sort_values(kind="stable").index
-    sample = order[:size].to_numpy()
+    sample = shuffle(rows, seed)[:size]
     return sample, places[~rows["group"].isin(rows["group"].iloc[sample])]
 
 

@@ -71,3 +71,12 @@ def test_the_probe_predicts_as_one_that_is_not_rotated():
     plain.fit(features[train], labels[train])
     expected = plain.predict_proba(features[other])
     np.testing.assert_allclose(rotated.predict_proba(others(other)), expected, atol=1e-4)
+
+
+def test_a_group_is_drawn_as_often_whatever_its_size():
+    """One of 20 groups has half of the texts; one sample in 20 begins with it."""
+    group = np.repeat(np.arange(20), [50, *[3] * 12, *[2] * 7])
+    rows = pd.DataFrame({"group": group, "label": np.arange(100) % 2})
+    draws = [coverage.draw(rows, 30, seed) for seed in range(400)]
+    assert all(not set(group[sample]) & set(group[rest]) for sample, rest in draws)
+    assert np.mean([group[sample[0]] == 0 for sample, _ in draws]) == pytest.approx(0.05, abs=0.04)
