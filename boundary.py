@@ -54,7 +54,13 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return textwrap.shorten(f"{type(error).__name__}: {text}".strip(": "), 300)
+    return short(f"{type(error).__name__}: {text}".strip(": "), 300)
+
+
+def short(text: str, most: int) -> str:
+    """In one line of at most `most` letters, cut after a word if there are spaces."""
+    line = textwrap.shorten(text, most, placeholder="…")
+    return line if line != "…" else f"{text.strip()[: most - 1]}…"
 
 
 def refuse(error: BadInput, arguments: list[str]) -> int:

@@ -9,7 +9,8 @@ from boundary import BadInput
 
 from .columns import is_missing, some
 
-FOLDS = 5  # a label with fewer texts cannot be in each of as many folds
+FEW = 5  # texts of a label, below which folds or splits may lack it
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no letters, but line breaks and the like
 LARGEST = 0.9  # share of one label from which a comparison is warned of
 
 
@@ -33,7 +34,7 @@ def text_label(label: Any, name: str) -> str | None:
         return None
     if isinstance(label, float) and label % 1 == 0:
         label = int(label)
-    if not isinstance(label, str | bool | int) or not str(label).isprintable():
+    if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = "expected whole numbers, booleans, or texts of one line"
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
     return str(label)
@@ -88,11 +89,30 @@ def alike_labels(labels: pd.Series) -> list[str]:
     ]
 
 
+def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
+    """What makes one doubt that a CSV file was read as it was meant; none of other files."""
+    if (sign := frame.attrs.get("separator")) is None:
+        return []
+    texts, labels, lines = frame[columns["text"]], set(frame[columns["label"]]), []
+    if frame.attrs["encoding"] == "cp1252":
+        words = re.findall(r"[a-zA-Z]*[^\x00-\x7f]+\w*", " ".join([*sorted(labels), *texts]))
+        words = some([repr(word) for word in dict.fromkeys(words)], 3)
+        line = f"no UTF-8, but perhaps Windows-1252, with such words as {words}"
+        lines.append(f"{line}; if they are wrong, save the file as UTF-8")
+    place = list(frame).index(columns["label"])
+    for row, text in texts.items():
+        inner = [line.split(sign) for line in text.split("\n")[:-1]]
+        if any(len(cells) == frame.shape[1] and cells[place] in labels for cells in inner):
+            line = f"the text of row {row} holds other rows of the file, since a quote before them"
+            lines.append(f"{line} is not closed; write a quote within a text twice")
+    return lines[:5]
+
+
 def label_warnings(counts: pd.Series) -> list[str]:
     """What in the numbers of texts, by label, spoils a comparison."""
     lines = []
-    if rare := [f"{label!r} ({count})" for label, count in counts[counts < FOLDS].items()]:
-        lines += [f"labels with fewer than {FOLDS} texts, which some folds lack: {some(rare, 5)}"]
+    if rare := [f"{label!r} ({count})" for label, count in counts[counts < FEW].items()]:
+        lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         lines.append(f"{line}: who always says so is right as often; compare macro-F1")

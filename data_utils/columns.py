@@ -7,12 +7,11 @@ A column that is not named is taken where there is one candidate:
 """
 
 import re
-from textwrap import shorten
 from typing import Any
 
 import pandas as pd
 
-from boundary import BadInput
+from boundary import BadInput, short
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
@@ -43,8 +42,10 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
     if len(set(columns.values())) < len(columns):
         options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
         raise BadInput(f"{options}: expected different columns")
-    if columns["text"].count(" ") > 1 and columns["label"] in frame[columns["label"]].tolist():
-        raise BadInput(f"{name} has no header; put a row such as text,label above it")
+    label, is_found = columns["label"], not asked["label"] and "text" not in frame
+    if is_found and label in frame[label].tolist():
+        line = f"{name} has no header, since {label!r} is one of the labels"
+        raise BadInput(f"{line}; put a row such as text,label above it, or give --label-column")
     return {role: columns[role] for role in ("text", "label", "group") if role in columns}
 
 
@@ -73,7 +74,7 @@ def _listed(frame):
     """The columns with three values each."""
     parts = []
     for column in frame:
-        cells = _values(frame[column][:1000]).map(lambda cell: shorten(str(cell), 25))
+        cells = _values(frame[column][:1000]).map(lambda cell: short(str(cell), 25))
         parts.append(f"{column!r} ({', '.join(cells.unique()[:3]) or 'empty'})")
     return some(parts, 20)
 

@@ -94,6 +94,8 @@ def _csv_rows(path, encoding, sign):
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
                 if not header:
                     header = [name.strip() for name in row]
+                    if row and row[0].startswith("sep="):
+                        raise BadInput(f"{path} begins with a line 'sep='; delete it")
                     if twice := [name for name in header if header.count(name) > 1]:
                         line = f"{path} has two columns of the name {twice[0]!r}"
                         raise BadInput(f"{line}; rename or delete one")
@@ -128,7 +130,9 @@ def encoding_of(path: Path) -> str:
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
             raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}") from None
-        return "cp1252"
+    with reading(str(path), SAVE):
+        path.read_text("cp1252")
+    return "cp1252"
 
 
 def _json(path):
@@ -139,14 +143,23 @@ def _json_rows(path, encoding):
     with path.open(encoding=encoding) as file:
         first = next((line for line in file if line.strip()), "")
         if first.lstrip().startswith("["):
-            yield from enumerate(json.loads(path.read_text(encoding)), 1)
+            yield from enumerate(_parsed(path.read_text(encoding)), 1)
             return
         file.seek(0)
         for number, line in enumerate(file, 1):
             if line.strip():
                 with reading(f"{path}, line {number}", f"expected {JSON}"):
-                    row = json.loads(line)
+                    row = _parsed(line)
                 yield number, row
+
+
+def _parsed(text):
+    r"""JSON in which half an emoji, such as "\\ud83d" at the end of a cut text, is U+FFFD."""
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        halves = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+        value = json.loads(halves.decode("utf-16", "replace"))
+    return value
 
 
 def _parquet(path):

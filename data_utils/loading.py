@@ -15,6 +15,7 @@ from .bundled import TASKS, read_task
 from .cleaning import (
     alike_labels,
     clean,
+    doubts,
     label_warnings,
     raw_texts,
     reasons,
@@ -53,7 +54,8 @@ def load_task(
     if read_as := train.attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = [] if group_column else group_warnings(train, columns)
+    warnings = doubts(train, columns)
+    warnings += [] if group_column else group_warnings(train, columns)
     rows = _joined(frames, columns, name, notes)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes)
@@ -95,7 +97,8 @@ def _joined(frames, columns, name, notes):
     rows["text"] = pd.Series(texts, dtype=object)
     # Those of the published results were compared exactly: imdb has one pair that differs by space.
     rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)
-    rows["label"] = [text_label(label, name) for label in rows["label"]]
+    places = zip(rows["file_row"], rows["label"], strict=True)
+    rows["label"] = [text_label(label, f"{name}, row {row},") for row, label in places]
     if "group" in rows:
         rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
     return rows
@@ -129,14 +132,17 @@ def _read(name):
 
 def _read_folder(folder):
     """The frames of a folder with one file a split."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in READERS]
-    files = sorted(file for file in files if file.stem in SPLITS)
-    splits = {SPLITS[file.stem]: file for file in files}
+    readable = sorted(file for file in folder.iterdir() if file.suffix.lower() in READERS)
+    files = [file for file in readable if file.stem.lower() in SPLITS]
+    splits = {SPLITS[file.stem.lower()]: file for file in files}
     if "train" not in splits or len(splits) < len(files):
         names = ", ".join(file.name for file in files) or "no data"
         expected = f"expected one file a split, train{'|'.join(READERS)}"
         raise BadInput(f"the folder {folder} has {names}; {expected}")
-    return {split: read_frame(file) for split, file in splits.items()}
+    frames = {split: read_frame(file) for split, file in splits.items()}
+    if unused := [file.name for file in readable if file not in files]:
+        frames["train"].attrs["read_as"] += f"; of no split, and not used: {some(unused, 5)}"
+    return frames
 
 
 def _read_hub(name):

@@ -95,8 +95,8 @@ def advice(results: "Results") -> Advice:
         digit = 10 ** math.floor(math.log10(needed))
         needed = digit * math.ceil(needed / digit)  # one digit that counts
         why += f": about {needed:,.0f} tested texts would make such a lead significant"
-    largest, share = majority(results)
-    if results.intervals.set_index("method")["accuracy_low"][method] <= share:
+    largest, share = majority(results, results.metric)
+    if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
     return Advice(method, f"Use {label}: {why}.")
 
@@ -137,11 +137,12 @@ def methods(results: "Results") -> pd.DataFrame:
     return table.sort_values(results.metric, ascending=False, kind="stable").reset_index()
 
 
-def majority(results: "Results") -> tuple[str, float]:
-    """The test's most frequent label, and its share: the accuracy of always saying it."""
-    counts = np.bincount(results.predictions.labels)
-    names = results.experiment["label_names"]
-    return names[counts.argmax()], counts.max() / counts.sum()
+def majority(results: "Results", metric: str = "accuracy") -> tuple[str, float]:
+    """The test's most frequent label, and the score of always saying it."""
+    labels, names = results.predictions.labels, results.experiment["label_names"]
+    largest = np.bincount(labels).argmax()
+    logits = np.tile(np.arange(len(names)) == largest, (len(labels), 1))
+    return names[largest], METRICS[metric].compute(labels, logits).mean()
 
 
 def more_labels(results: "Results") -> list[str]:
@@ -239,15 +240,19 @@ def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
 
 def notes(results: "Results") -> list[str]:
     """What the table of methods means, in sentences."""
-    label, share = majority(results)
+    label, share = majority(results, results.metric)
     left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
     kind = "fold" if results.is_folds else "run"
-    unfinished = f"Left out, since not all folds are finished: {', '.join(left_out)}."
+    lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."][: len(left_out)]
+    folds, finished = results.experiment["data"]["folds"], results.runs["seed"].nunique()
+    if results.is_folds and finished < folds:
+        texts = f"{len(results.predictions.labels):,} of {results.experiment['data']['texts']:,}"
+        lines += [f"Only {finished} of {folds} folds are finished: they test {texts} texts."]
     return [
-        *[unfinished] * bool(left_out),
+        *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",
-        f"Always saying “{label}” has {percent(share)} %.",
+        f"Always saying “{label}” has {percent(share)} % {METRICS[results.metric].label}.",
         f"Seconds: training of a {kind}'s model, its frozen blocks included.",
     ]
 

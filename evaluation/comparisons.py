@@ -1,9 +1,9 @@
 """Figures that compare the methods: scores, differences, and confusions of labels."""
 
-import textwrap
-
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay
+
+from boundary import short
 
 from . import answer
 from .markdown import count, size
@@ -105,7 +105,7 @@ def confusion_matrix(results: Results):
     names = results.experiment["label_names"]
     if results.advised is None or len(names) > MOST_LABELS:
         return None
-    names = [textwrap.shorten(name, NAME, placeholder="…") for name in names]
+    names = [short(name, NAME) for name in names]
     side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(max(5.5, side), side))
     counts = answer.confusion(results, results.advised)

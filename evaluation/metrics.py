@@ -50,7 +50,7 @@ def accuracy_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """(n,) values whose mean is the macro-F1 over all C labels, and their spread its error.
 
-    A label that no text has and none is given has an F1 of 0, as in scikit-learn.
+    A label that no text has and none is given has an F1 of 0, as in scikit-learn with all `labels`.
     """
     predicted, classes = logits.argmax(1), logits.shape[1]
     right = predicted == labels

@@ -20,6 +20,7 @@ from .markdown import code, count, escape, percent, size, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
+from .style import without
 
 JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
@@ -112,7 +113,7 @@ def _answer(results, shown):
         tables.misclassified(results),
         "### A classifier of new texts",
         f"This trains {escape(label)} on all texts:",
-        code(f"{last.split(' && ')[-1]} --final {shlex.quote(advice.method)}"),
+        code(f"{last.split(' && ')[-1]} --final {shlex.quote(without('labels', advice.method))}"),
     ]
 
 
@@ -160,8 +161,8 @@ def _what(results):
     )
     if folds := data["folds"]:
         texts = (
-            f"{data['texts']:,} texts ({labels}), each tested in one of {folds} folds by models "
-            "that are trained on the others"
+            f"{data['texts']:,} texts, each tested in one of {folds} folds by models that are "
+            f"trained on the others; tested: {labels}"
         )
     end = "beginning" if constants.get("truncation") == "left" else "end"
     lines = [

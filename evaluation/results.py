@@ -1,6 +1,5 @@
 """An experiment's results, read and computed once: figures, pages and tables are views of them."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput, plain_cell
+from boundary import BadInput, plain_cell, short
 from records import RunRecord
 
 from . import answer, statistics, stored, style
@@ -174,8 +173,7 @@ class Results:
             return stored.read_table(path, MISCLASSIFIED, "delete that file")
         table = answer.confident_errors(self, self.advised or self.best)
         texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]
-        short = [textwrap.shorten(text, LETTERS, placeholder=" …") for text in texts]
-        words = table[["label", "predicted"]].assign(text=short)
+        words = table[["label", "predicted"]].assign(text=[short(t, LETTERS) for t in texts])
         words = words.map(plain_cell)  # a spreadsheet would run a formula
         return table.assign(row=texts.index, **words)
 

@@ -196,6 +196,8 @@ def parse(
     if values.get("experiment", "") is None:
         values["experiment"] = expanded(dataset).stem or "own" if is_own else preset
     if final is not None:
+        if "labels=" in final:
+            raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
         values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
     values["command"] = _command(arguments, preset, program)
     try:

@@ -131,11 +131,12 @@ def labelled(
 ) -> pd.DataFrame:
     """The rows of the file with our columns; no cell is a formula."""
     labels = [label for label, _ in classify.best(probabilities)]
+    table = chunk.assign(**{names[0]: labels})
+    table = table.apply(lambda column: pd.Series(map(_cell, column), column.index, object))
     added = pd.DataFrame(probabilities.double().numpy().round(6), chunk.index, names[1:])
-    added.insert(0, names[0], labels)
-    table = pd.concat([chunk, added], axis=1)
+    table = pd.concat([table, added], axis=1)
     table.columns = map(plain_cell, table)
-    return table.map(_cell)
+    return table
 
 
 def _cell(value):

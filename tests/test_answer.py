@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 
 from evaluation import answer, comparisons, statistics, tables
 from evaluation.results import Results
@@ -72,6 +73,32 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     results = Results.read(tmp_path)
     assert results.advised == "tfidf" and list(answer.methods(results)["method"]) == ["tfidf"]
     assert "Left out, since not all folds are finished: LoRA." in answer.terminal(results)
+
+
+def test_folds_that_no_method_has_finished_are_said(tmp_path):
+    results = of_right(tmp_path, 40, probe=slice(30), lora=slice(32))
+    assert not any("Only" in line for line in answer.notes(results))
+    for method in ("probe", "lora"):
+        shutil.rmtree(tmp_path / f"{method}-seed1")
+    (line,) = [line for line in answer.notes(Results.read(tmp_path)) if "Only" in line]
+    assert line.startswith("Only 1 of 2 folds are finished: they test 20 of ")
+
+
+def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
+    """36 of 40 texts are of one label: always saying it has 90 % accuracy, macro-F1 of 47.4 %."""
+    constants = EXPERIMENT["constants"] | {"methods": ["lora"], "metric": "macro_f1"}
+    begin_folds(tmp_path, 2, constants=constants)
+    truth = (np.arange(40) % 10 == 9).astype(int)
+    predicted = np.where(np.isin(np.arange(40), (0, 1, 2, 3, 4)), 1 - truth, truth)
+    add_folds(tmp_path, "lora", 2, truth, 2.0 * np.eye(2)[predicted])
+    results = Results.read(tmp_path)
+    name, score = answer.majority(results, "macro_f1")
+    always = np.zeros(40, int)
+    assert score == pytest.approx(f1_score(truth, always, average="macro", zero_division=0))
+    assert f"Always saying “{name}” has 47.4 % macro-F1." in answer.notes(results)
+    low = results.intervals["macro_f1_low"][0]
+    assert ("not shown to beat" in answer.advice(results).sentence) == (low <= score)
+    assert low > score
 
 
 def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_path):

@@ -43,6 +43,14 @@ BAD = {
     "numbers as texts": (lines(text=range(40)), "r.jsonl, row 1: text holds int, not text"),
     "fractions": (lines(label=[0.5, 1.0] * 20), "has the label 0.5" + KIND),
     "lists as labels": (lines(label=[[0], [1]] * 20), "has the label [0]" + KIND),
+    "neither encoding": (
+        lambda d: write(d / "j.csv", CSV.encode() + "映画、,1\n".encode("shift-jis")),
+        "; in a spreadsheet, save as 'CSV UTF-8'",
+    ),
+    "an Excel directive": (
+        lambda d: write(d / "e.csv", "sep=;\n" + CSV.replace(",", ";")),
+        "e.csv begins with a line 'sep='; delete it",
+    ),
     "control characters": (lines(label=["\x1b[2J", "c"] * 20), r"the label '\x1b[2J'"),
     "only spaces": (
         lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'),
@@ -112,3 +120,13 @@ def test_a_data_set_without_train_is_refused(monkeypatch):
 def test_unreachable_hub_says_what_to_set():
     with pytest.raises(BadInput, match="or a local path, or one of imdb, "):
         load_task("stanfordnlp/imdb-that-is-not-there")
+
+
+def test_labels_of_any_script_and_files_of_a_folder_in_any_case_are_read(tmp_path):
+    names = ["very\xa0good", "良い\u3000映画", "می\u200cخواهم"]
+    rows = ROWS.assign(label=[names[n % 3] for n in range(60)])
+    for name, part in (("Train", rows[:40]), ("TEST", rows[40:]), ("eval", rows[40:])):
+        save(part, tmp_path / f"{name}.csv")
+    task = load_task(str(tmp_path))
+    assert sorted(task.label_names) == sorted(names) and task.has_test
+    assert any("of no split, and not used: eval.csv" in line for line in task.notes)

@@ -241,3 +241,9 @@ def test_only_a_leading_tilde_is_the_users_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert expanded("~/a") == Path("/home/me/a")
     assert expanded("a~/~") == Path("a~/~")
+
+
+def test_a_text_is_cut_after_a_word_or_within_one_that_is_longer():
+    assert boundary.short("one  two\nthree", 20) == "one two three"
+    assert boundary.short("one two three", 10) == "one two…"
+    assert boundary.short("很好的电影" * 10, 8) == "很好的电影很好…"

@@ -1,6 +1,7 @@
 """`python -m modeling.predict`: the user's rows with labels, whatever the file, or one line."""
 
 import codecs
+import json
 import os
 import re
 import subprocess
@@ -237,3 +238,12 @@ def test_the_command_runs_and_its_help_shows_all_options(run):
     files = [str(Path("new.csv").resolve()), f"--output={Path('p.csv').resolve()}"]
     ran = subprocess.run([*command, str(run.folder), *files], cwd=root, capture_output=True)
     assert ran.returncode == 0 and list(pd.read_csv("p.csv"))[1:] == ADDED
+
+
+def test_whole_numbers_of_json_stay_whole_and_half_an_emoji_is_no_error(run):
+    ids = [1234567890123456789, 3, None, 1.5]
+    rows = [{"body": "a good film", "id": i, "when": "x\ud83d"} for i in ids]
+    status, table, _ = run(texts="\n".join(map(json.dumps, rows)), name="new.jsonl")
+    assert status == 0
+    assert table["id"].tolist() == ["1234567890123456789", "3", "", "1.5"]
+    assert table["when"].tolist() == ["x\ufffd"] * 4

@@ -262,9 +262,10 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     order += ["    python finetuning.py --dataset 'my tickets.csv' --final probe+tfidf"]
     places = [inside.index(part) for part in order]
     assert places == sorted(places)
-    assert "Always saying “bad” has 50.0 %." in inside
+    assert "Always saying “bad” has 50.0 % accuracy." in inside
     assert list(rows_of(inside))[:5] == ["method", "---", "probe + TF-IDF", "probe", "TF-IDF"]
-    assert "40 texts (bad 20, good 20), each tested in one of 5 folds" in text
+    assert "40 texts, each tested in one of 5 folds by models" in text
+    assert "on the others; tested: bad 20, good 20; up to" in text
     assert "<summary>All results</summary>" in rest
     said = tables.terminal(Results.read(answered))
     assert "\nUse probe + TF-IDF: " in said and "seed" not in said

@@ -237,3 +237,8 @@ def test_the_command_that_resumes_does_not_start_over_and_finds_the_program(monk
     monkeypatch.chdir(tmp_path)
     program = Path(settings(*given).command.split()[1])
     assert program.resolve() == Path(finetuning.__file__).resolve()
+
+
+def test_a_final_model_has_all_labels():
+    with pytest.raises(BadInput, match="a final model learns all texts; leave labels= out"):
+        settings("--dataset", "tickets.csv", "--final", "lora(labels=0.5)")

@@ -75,9 +75,33 @@ def test_columns_that_are_not_clear_are_listed_with_three_values(tmp_path, name)
 
 
 def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path):
-    tickets().to_csv(tmp_path / "t.csv", index=False, header=False)
-    with pytest.raises(BadInput, match="t.csv has no header; put a row such as text,label above"):
-        load_task(str(tmp_path / "t.csv"))
+    short = pd.DataFrame({"text": ["Good film", "Very dull"] * 30, "label": ["pos", "neg"] * 30})
+    short["text"] += [f" indeed, so it was, number {n}" * (n > 1) for n in range(60)]
+    for table in (tickets(), short):
+        table.to_csv(tmp_path / "t.csv", index=False, header=False)
+        with pytest.raises(BadInput, match="t.csv has no header, .* a row such as text,label ab"):
+            load_task(str(tmp_path / "t.csv"))
+
+
+def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_of(tmp_path):
+    lines = [
+        f"Parcel {n} is {'late' if n % 2 else 'here'}.\t{'bad' if n % 2 else 'good'}"
+        for n in range(40)
+    ]
+    lines[10], lines[31] = '"He came in.\tgood', 'and then he left."\tbad'
+    path = tmp_path / "t.tsv"
+    path.write_text("\n".join(["text\tlabel", *lines]))
+    task = load_task(str(path))
+    assert len(task.rows) == 40 - 21
+    assert "the text of row 12 holds other rows of the file" in task.warnings[0]
+    path.write_text("\n".join(["text\tlabel", *lines[:10], "плохо: нет\tbad"]), "cp1251")
+    assert (
+        "perhaps Windows-1252, with such words as 'ïëîõî', 'íåò';"
+        in load_task(str(path)).warnings[0]
+    )
+    text = 'text,label\n"Dear all,\nit is bad, indeed",bad\n"It is\ngood",good\n' * 2
+    path.with_suffix(".csv").write_text(text.replace("Dear", "My dear", 1).replace("It", "This", 1))
+    assert not any("quote" in line for line in load_task(str(path.with_suffix(".csv"))).warnings)
 
 
 def test_a_column_that_is_not_there_is_named_with_its_option(tmp_path):
