@@ -160,23 +160,6 @@ def test_the_tables_of_the_other_methods_are_those_of_their_page():
         assert cells == [marked(points, verdict) for points, _, verdict in rows]
 
 
-def test_another_samples_choice_of_learning_rates_gives_what_findings_says():
-    runs = pd.read_csv(RESULTS / "rates" / "runs.csv")
-    leads = []
-    for seed in range(5):
-        means = {}
-        for name, rows in runs.groupby("name"):
-            own = rows[rows["seed"] == seed]
-            rate = own.loc[own["validation_loss"].idxmin(), "learning_rate"]
-            means[name] = rows.loc[rows["learning_rate"] == rate, "test_accuracy"].mean()
-        leads.append(f"{100 * (means['lora'] - means['full']):.1f}".replace("-", "−"))
-    first, *others = leads
-    others.sort(key=lambda text: float(text.replace("−", "-")))
-    text = " ".join(text_of(FINDINGS).replace("\n>", "\n").split())
-    assert f"LoRA − fine-tuning is {first} points" in text
-    assert f"it would lie between {others[0]} and {others[-1]}" in text
-
-
 def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():
     sizes = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
     rows = table_of("docs/methods.md", "method | equation")
