@@ -68,10 +68,7 @@ def by_simplicity(results: "Results") -> list[str]:
 def advice(results: "Results") -> Advice:
     """What the rule above says of these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
-    pairs = results.pairs[results.pairs[["method_a", "method_b"]].isin(order).all(axis=1)]
-    leads = pairs[pairs["p"] / 2 < BEATEN]
-    beaten = set(leads["method_b"].where(leads["difference"] > 0, leads["method_a"]))
-    method = next((each for each in order if each not in beaten), order[-1])
+    method = simplest(order, results.pairs[results.pairs["p"] / 2 < BEATEN])
     values = results.intervals.set_index("method")[results.metric]
     best = values[order].idxmax()
     label, of_best = results.labels([method, best])
@@ -99,6 +96,13 @@ def advice(results: "Results") -> Advice:
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
     return Advice(method, f"Use {label}: {why}.")
+
+
+def simplest(order: list[str], leads: pd.DataFrame) -> str:
+    """The first method of `order` that no other of them leads; `leads` are rows of comparisons."""
+    leads = leads[leads[["method_a", "method_b"]].isin(order).all(axis=1)]
+    beaten = set(leads["method_b"].where(leads["difference"] > 0, leads["method_a"]))
+    return next((method for method in order if method not in beaten), order[-1])
 
 
 def _difference(results, a, b):

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from studies import coverage
+from studies import advice, coverage
 
 
 @pytest.fixture
@@ -80,3 +80,16 @@ def test_a_group_is_drawn_as_often_whatever_its_size():
     draws = [coverage.draw(rows, 30, seed) for seed in range(400)]
     assert all(not set(group[sample]) & set(group[rest]) for sample, rest in draws)
     assert np.mean([group[sample[0]] == 0 for sample, _ in draws]) == pytest.approx(0.05, abs=0.04)
+
+
+def test_the_regret_of_a_rule_is_what_the_method_it_takes_lacks(rows):
+    sample = sample_of(rows, 0, right=(0.60, 0.80, 0.82))
+    rest = np.setdiff1d(np.arange(300), sample["sample"])
+    hits = sample["outside"][:, :, rest] == rows["label"].to_numpy()[rest]
+    truth = dict(zip(coverage.METHODS, 100 * hits.mean(axis=(1, 2)), strict=True))
+    taken, regrets = advice.taken(rows, sample), advice.regrets(rows, sample)
+    assert taken["advice"] != "tfidf" and taken["significant"] == "probe"
+    inside = (sample["inside"] == rows["label"].to_numpy()[sample["sample"]]).mean(axis=1)
+    assert taken["highest"] == coverage.METHODS[inside.argmax()]
+    for rule, method in taken.items():
+        assert regrets[rule] == pytest.approx(max(truth.values()) - truth[method])

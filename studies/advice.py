@@ -1,0 +1,70 @@
+"""Is the rule of the advice a good one? Samples of real tasks, with the truth known.
+
+    python -m studies.advice FOLDER        of studies.coverage, which has tested the samples
+
+Each sample is what a user has: TF-IDF, the probe and both together, tested in five folds. A rule
+takes one of them. Its regret is how far the true accuracy of the method taken is below that of the
+best one; the truth is the accuracy of its five models on the texts left out, of which there are
+thousands. It writes docs/results/advice.csv, a row for each task and number of texts.
+"""
+
+import os
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluation import statistics
+from evaluation.answer import BEATEN, simplest
+
+from .coverage import METHODS, SIZES, TASKS, predictions_of, values_left_out
+
+FILE = Path("docs/results/advice.csv")
+FEWEST = 20  # samples of a task and size, below which nothing is told
+
+
+def taken(rows: pd.DataFrame, sample: dict) -> dict[str, str]:
+    """The method that each rule takes; "significant": the simplest that no other beats."""
+    scores = predictions_of(rows, sample).scores("accuracy")
+    pairs = statistics.compare([scores], list(combinations(METHODS, 2)))
+    means = {method: np.nanmean(scores.values[method]) for method in METHODS}
+    rules = {"advice": simplest(list(METHODS), pairs[pairs["p"] / 2 < BEATEN])}
+    rules["highest"] = max(METHODS, key=means.get)
+    rules["significant"] = simplest(list(METHODS), pairs[pairs["p_holm"] < statistics.LEVEL])
+    return rules | {f"always_{method}": method for method in METHODS}
+
+
+def regrets(rows: pd.DataFrame, sample: dict) -> dict[str, float]:
+    """Of each rule, in points."""
+    values = values_left_out("accuracy", rows["label"].to_numpy(), sample["outside"])
+    truth = dict(zip(METHODS, 100 * np.nanmean(values, axis=1), strict=True))
+    best = max(truth.values())
+    return {rule: best - truth[method] for rule, method in taken(rows, sample).items()}
+
+
+def main(folder: Path) -> None:
+    """Write the table, and print it."""
+    table = []
+    for name in TASKS:
+        rows = pd.read_parquet(folder / f"{name}.parquet")
+        for size in SIZES:
+            files = sorted(folder.glob(f"{name}-{size}-*.npz"))
+            if len(files) < FEWEST:
+                continue
+            each = pd.DataFrame([regrets(rows, dict(np.load(file))) for file in files])
+            about = {"task": name, "texts": size, "samples": len(files)}
+            table.append(about | each.mean().to_dict() | {"worst_advice": each["advice"].max()})
+    table = pd.DataFrame(table)
+    samples = table["samples"]
+    means = table.drop(columns=["task", "texts"]).mul(samples, axis=0).sum() / samples.sum()
+    total = {"task": "all", "samples": samples.sum(), "worst_advice": table["worst_advice"].max()}
+    table = pd.concat([table, pd.DataFrame([means.to_dict() | total])])
+    table.to_csv(FILE, index=False, float_format="%.4g")
+    print(table.round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    main(Path(sys.argv[1]))
