@@ -11,6 +11,7 @@ another is never advised by either rule.
 """
 
 import math
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -96,6 +97,18 @@ def advice(results: "Results") -> Advice:
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
     return Advice(method, f"Use {label}: {why}.")
+
+
+def final_command(results: "Results") -> str:
+    """What trains the method advised on all texts, with the constants of its comparison.
+
+    A command that other methods were added with may have had others.
+    """
+    method = without("labels", advice(results).method)
+    starts = results.experiment["command"].split(" && ")
+    words = {start: shlex.split(start) for start in starts}
+    own = [start for start in starts if method in words[start] or "--methods" not in words[start]]
+    return f"{(own or starts)[-1]} --final {shlex.quote(method)}"
 
 
 def simplest(order: list[str], leads: pd.DataFrame) -> str:

@@ -3,8 +3,6 @@
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from boundary import short
-
 from . import answer
 from .markdown import count, size
 from .metrics import METRICS
@@ -21,6 +19,7 @@ VERDICTS = {  # colour, marker's face, in words
 MOST = 15  # differences in a figure
 MOST_LABELS = 25  # of a confusion matrix
 NAME = 24  # letters of a label in a figure
+WIDE = 24  # letters of all labels in a row, if each is as long as the longest
 LETTER = 0.085  # width of a label's letter, in inches
 NEAR = 2.0  # lengths of all intervals: as near to them, the majority's line is drawn
 
@@ -105,12 +104,12 @@ def confusion_matrix(results: Results):
     names = results.experiment["label_names"]
     if results.advised is None or len(names) > MOST_LABELS:
         return None
-    names = [short(name, NAME) for name in names]
+    names = [n if len(n) <= NAME else f"{n[: NAME // 2]}…{n[1 - NAME // 2 :]}" for n in names]
     side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(max(5.5, side), side))
     counts = answer.confusion(results, results.advised)
     shown = {"cmap": "Blues", "values_format": ",.0f", "colorbar": False}
-    shown["xticks_rotation"] = 90 if len(names) > 3 else 0
+    shown["xticks_rotation"] = 90 if len(names) * max(map(len, names)) > WIDE else 0
     ConfusionMatrixDisplay(counts, display_labels=names).plot(ax=axes, **shown)
     axes.grid(visible=False)
     axes.set(xlabel="label given", ylabel="true label")

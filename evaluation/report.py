@@ -4,7 +4,6 @@ From the files alone, without training: python -m evaluation.report results/quic
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +19,6 @@ from .markdown import code, count, escape, percent, size, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
-from .style import without
 
 JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
@@ -99,7 +97,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 def _answer(results, shown):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
-    label, last = results.looks[advice.method].label, results.experiment["command"]
+    label = results.looks[advice.method].label
     return [
         f"**{escape(advice.sentence)}**",
         *map(escape, answer.more_labels(results)),
@@ -113,7 +111,7 @@ def _answer(results, shown):
         tables.misclassified(results),
         "### A classifier of new texts",
         f"This trains {escape(label)} on all texts:",
-        code(f"{last.split(' && ')[-1]} --final {shlex.quote(without('labels', advice.method))}"),
+        code(answer.final_command(results)),
     ]
 
 

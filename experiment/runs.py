@@ -4,6 +4,7 @@ docs/your-own.md lists its files. An unfinished run also has its state, in unfin
 is the operating system's: a crash gives it back.
 """
 
+import io
 import os
 import sys
 import time
@@ -127,7 +128,8 @@ class Run:
         self.seconds = state.training.seconds, state.evaluation.seconds
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         with replacing(self.folder / STATE) as part:
-            torch.save(state.state_dict(), part)
+            torch.save(state.state_dict(), whole := io.BytesIO())
+            part.write_bytes(whole.getbuffer())  # torch's error of a full disk is its own
         if state.is_best():  # after the state, which says of which learning rate they are
             save_trained(state.model, self.folder / CANDIDATE)
 

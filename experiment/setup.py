@@ -1,7 +1,6 @@
 """From the constants to the answer: what stands before the first run and after the last."""
 
 import os
-import shlex
 import sys
 import textwrap
 import time
@@ -16,7 +15,7 @@ import boundary
 import hardware
 import modeling
 from boundary import BadInput, plain_cell, reading, write
-from evaluation import report, tables
+from evaluation import answer, report, tables
 from evaluation.results import Results
 from records import RunRecord, record_files
 
@@ -181,7 +180,7 @@ def _write_page(queue):
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
     if results.advised:
         print("A classifier of new texts, trained on all of these:")
-        print(f"  {queue.settings.command} --final {shlex.quote(results.advised)}")
+        print(f"  {answer.final_command(results)}")
 
 
 def _account(queue, began, loaded):

@@ -59,6 +59,10 @@ class PeftModel(nn.Module):
         pretrained.requires_grad_(False)
         pretrained.config.use_cache = False  # else decoders keep keys and values of every block
         self.adapt(**hyperparameters)
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad and not name.startswith("pretrained."):
+                line = f"adapt has put {name!r} beside the model, where it would not be trained"
+                raise BadInput(f"{line} nor saved; put it into self.pretrained")
         for path in self.architecture.head:  # POOLING = "layers" has its own head
             pretrained.get_submodule(path).requires_grad_(pooling != "layers")
         if pooling == "layers":
@@ -67,7 +71,10 @@ class PeftModel(nn.Module):
             pretrained.layers_head = head.to(next(pretrained.parameters()))
 
     def adapt(self) -> None:
-        """Add or unfreeze the parameters that the method trains besides the head."""
+        """Add or unfreeze the parameters that the method trains, within `self.pretrained`.
+
+        The head is trained besides.
+        """
         raise NotImplementedError
 
     @property

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_bytes
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
@@ -122,7 +123,8 @@ def save_trained(model: PeftModel, path: Path) -> None:
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors to `path` as safetensors, whole or not at all."""
     with replacing(path) as file:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        file.write_bytes(as_bytes(tensors))  # save_file's error of a full disk is its own
 
 
 def load_trained(model: PeftModel, path: Path) -> None:

@@ -51,10 +51,15 @@ with open("config.json") as file:
 def classify(texts):
     texts = [re.sub(r"<br\s*/?>", " ", text).strip() for text in texts]  # as in training
     encoded = tokenizer.encode_batch(texts)
-    names = {"input_ids": "ids", "attention_mask": "attention_mask"}
-    inputs = {name: np.array([getattr(e, n) for e in encoded]) for name, n in names.items()}
-    (probabilities,) = session.run(None, inputs)  # (texts, labels)
-    return [(labels[str(row.argmax())], float(row.max())) for row in probabilities]
+    found = [("", float("nan"))] * len(texts)  # of texts without tokens
+    rows = [i for i, e in enumerate(encoded) if any(e.attention_mask)]
+    if rows:
+        ids = np.array([encoded[i].ids for i in rows])
+        mask = np.array([encoded[i].attention_mask for i in rows])
+        (probabilities,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+        for i, row in zip(rows, probabilities):  # (texts, labels)
+            found[i] = labels[str(row.argmax())], float(row.max())
+    return found
 
 print(classify(["A text."]))
 """,
@@ -63,7 +68,7 @@ import peft
 import transformers
 
 base = transformers.AutoModelForSequenceClassification.from_pretrained(
-    {base!r}, id2label={labels!r}, pad_token_id={pad}
+    {place!r}, id2label={labels!r}, pad_token_id={pad}
 )
 model = peft.PeftModel.from_pretrained(base, ".")
 tokenizer = transformers.AutoTokenizer.from_pretrained(".")
@@ -93,12 +98,15 @@ def export(finetuned, folder: Path, format: str) -> None:
     if format != "onnx" and (encoder.probe or pooling != "first"):
         kind = "a probe" if encoder.probe else f"the pooling {pooling!r}, only for 'first'"
         raise BadInput(f"{format} has no form for {kind}; {USE_ONNX}")
+    last, pad = encoder.tokenizer("A text.")["input_ids"][-1], encoder.tokenizer.pad_token_id
+    if format != "onnx" and last == pad:  # it looks for the last token that is none
+        raise BadInput(f"{format} would take a text's last token for padding; {USE_ONNX}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")
     base, code = published(about.base_model), CODE[format].strip()
     if format == "peft":
-        pad = encoder.model.pretrained.config.pad_token_id
-        code = code.format(base=base, labels=dict(enumerate(about.label_names)), pad=pad)
+        place = base if base == about.base_model or "/" in base else f"path/to/{base}"
+        code = code.format(place=place, labels=dict(enumerate(about.label_names)), pad=pad)
     about_hub = {"library_name": format, "pipeline_tag": "text-classification"}
     card = ModelCardData(base_model=base, **about_hub).to_yaml()
     title = f"# {base}, fine-tuned with {about.method}"
@@ -170,7 +178,11 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     program.save(folder / "model.onnx")  # weights of more than 1.5 GB are a file beside it
     encoder.tokenizer([""], truncation=True, padding=True)  # the file has what the last call did
     encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    graph.model.pretrained.config.save_pretrained(folder)
+    config = graph.model.pretrained.config
+    config.save_pretrained(folder)
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written["id2label"] = config.id2label  # it leaves LABEL_0, LABEL_1 out
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
 def plain_copy(model: PeftModel) -> PeftModel:

@@ -157,7 +157,12 @@ def _classifier(folder, about, base):
         return baseline
     name = str(base or about.base_model)
     with reading(f"the checkpoint {folder}", DAMAGED):
-        encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
+        try:
+            encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
+        except BadInput as error:
+            cause = str(error).partition("; ")[0]
+            line = f"the encoder of {folder} cannot be loaded: {cause}"
+            raise BadInput(f"{line}; give its place as base (--base)") from error
         if encoder.digest != about.encoder_digest:
             line = f"{name} is not the encoder that {folder} was trained with"
             parts = "its config, tokenizer or weights differ"

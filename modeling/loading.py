@@ -148,7 +148,10 @@ def _pretrained(source, config):
     wrong |= {tensor for tensor in report["unexpected_keys"] if f".{blocks}." in f".{tensor}"}
     if wrong:
         labels = f"a model of its shape with {config.num_labels} labels"
-        raise BadInput(f"the weights of {source} are not those of {labels}: see {min(wrong)}")
+        line = f"the weights of {source} are not those of {labels}: see {min(wrong)}"
+        has_head = all(map(row.in_head, wrong))
+        remedy = f"; choose an encoder without a head, or with {config.num_labels} labels"
+        raise BadInput(line + remedy * has_head)
     for tensor, values in pretrained.named_parameters():
         if not values.sum(dtype=torch.float64).isfinite():
             raise BadInput(f"{tensor} in the weights of {source} is not finite")

@@ -1,6 +1,7 @@
 """The answer for one's own texts: the rule of advice, and how the advised method errs."""
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -208,3 +209,36 @@ def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path,
 def test_methods_on_a_part_of_the_labels_are_compared_where_there_are_no_others(tmp_path):
     results = of_right(tmp_path, 40, **{"probe(labels=0.5)": slice(30)})
     assert results.advised == "probe(labels=0.5)" and answer.more_labels(results) == []
+
+
+def test_the_final_models_command_is_the_one_that_the_method_was_compared_by(tmp_path):
+    first, second = (
+        "python finetuning.py --methods tfidf lora --lora-rank 2",
+        "python f.py --methods head",
+    )
+    results = of_right(tmp_path, 40, lora=slice(30))
+    results.experiment["command"] = f"{first} && {second}"
+    assert answer.final_command(results) == f"{first} --final lora"
+    results.experiment["command"] = f"{second} && python finetuning.py"  # METHODS of the file
+    assert answer.final_command(results) == "python finetuning.py --final lora"
+
+
+@pytest.mark.parametrize(
+    ("names", "rotation"),
+    [
+        (["bad", "good"], 0),
+        (["contradiction", "entailment", "not enough information"], 90),
+        ([f"Department of customer service, number {n}" for n in range(4)], 90),
+    ],
+)
+def test_labels_in_a_confusion_matrix_differ_and_do_not_overlap(tmp_path, names, rotation):
+    truth = np.arange(40) % len(names)
+    begin_folds(tmp_path, 2, label_names=names)
+    add_folds(tmp_path, "head", 2, truth, 2.0 * np.eye(len(names))[truth], names)
+    figure, *_ = comparisons.confusion_matrix(Results.read(tmp_path))
+    labels = figure.axes[0].get_xticklabels()
+    assert len({label.get_text() for label in labels}) == len(names)
+    assert {label.get_rotation() for label in labels} == {rotation}
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))

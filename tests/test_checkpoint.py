@@ -263,7 +263,10 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     classify.export(tmp_path / "p", format="peft")
     code = re.search("```python\n(.*?)```", (tmp_path / "p" / "README.md").read_text(), re.S)[1]
     names = {}
-    exec(code.replace("'base'", repr(str(base))).replace('"."', repr(str(tmp_path / "p"))), names)
+    exec(
+        code.replace("'path/to/base'", repr(str(base))).replace('"."', repr(str(tmp_path / "p"))),
+        names,
+    )
     batch = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
     logits = names["model"].eval()(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits
     assert torch.allclose(logits.softmax(1), classify.probabilities(TEXTS), atol=1e-5)
@@ -271,6 +274,13 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
 
 
 # ---------------------------------------------------------------------------- what is refused
+
+
+def test_an_encoder_that_is_gone_is_asked_for_by_the_option_that_helps(checkpoint, tmp_path):
+    folder, _ = checkpoint()
+    edit(folder, base_model=str(tmp_path / "gone"))
+    with pytest.raises(BadInput, match=r"gone does not exist; give its place as base \(--base\)$"):
+        load_finetuned(folder)
 
 
 def edit(folder, **changes):

@@ -10,11 +10,15 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from conftest import files_of, tiny, tokens
+from conftest import SPECIAL, WORDS, files_of, tiny, tokens
 from safetensors.torch import load_file, save_file
 from test_checkpoint import LONG, TEXTS, baseline, checkpoint, edit, saved, trained  # noqa: F401
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification as Classifier
-from transformers import pipeline
+from transformers import PreTrainedTokenizerFast, pipeline
 
 import modeling.export
 from boundary import BadInput
@@ -118,6 +122,28 @@ def test_the_readmes_code_gives_our_labels_and_probabilities(
         assert theirs == (ours[0], pytest.approx(ours[1], abs=1e-4))
 
 
+def test_default_names_of_labels_are_written_too(tmp_path):
+    with_onnx()
+    model = METHODS["head"](tiny(layers=1).float(), "mean")
+    assert model.pretrained.config.id2label[0] == "LABEL_0"
+    export_onnx(of(model), tmp_path, "")
+    assert json.loads((tmp_path / "config.json").read_text())["id2label"]["0"] == "LABEL_0"
+
+
+def test_a_decoder_that_ends_texts_with_its_padding_token_goes_to_onnx_alone(tmp_path):
+    """The classifiers of peft and transformers look for the last token that is no padding."""
+    base = tmp_path / "base"
+    tiny("llama").float().save_pretrained(base)
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, "[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(base)
+    folder = saved(base, tmp_path / "c", lambda b: METHODS["lora"](b, "first", blocks=1))[0]
+    for format in ("peft", "transformers"):
+        with pytest.raises(BadInput, match=f'{format} would take a .* padding; use format="onnx"'):
+            load_finetuned(folder).export(tmp_path / "x", format)
+
+
 def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkeypatch):  # noqa: F811
     _, classify = checkpoint()
     monkeypatch.setattr(modeling.export, "find_spec", lambda name: None)
@@ -155,7 +181,8 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
     if format == "peft":
         config = json.loads((tmp_path / "x" / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == name
-        assert f"{name!r}, id2label={{0: 'bad', 1: 'good'}}, pad_token_id=0" in readme
+        place = name if bundled else f"path/to/{name}"
+        assert f"{place!r}, id2label={{0: 'bad', 1: 'good'}}, pad_token_id=0" in readme
 
 
 # ---------------------------------------------------------------------------- other libraries

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import hostile
@@ -15,8 +17,9 @@ from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
-from experiment import parse, setup, work
+from experiment import parse, runs, setup, work
 from experiment.runs import STATE
+from modeling import checkpoint
 from records import RECORD, RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -192,3 +195,22 @@ def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
     monkeypatch.setattr(RunRecord, "write", raising(FULL))
     assert finetuning.main(arguments("one", "--methods", "head")) == 1
     assert "head seed 0 failed: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [checkpoint, runs])
+def test_a_full_disk_is_an_error_of_the_file_system_and_so_one_line(place, monkeypatch, tmp_path):
+    """Of torch and safetensors it would be an error of their own."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    monkeypatch.setattr(place, "replacing", lambda _: nullcontext(Path("/dev/full")))
+    with pytest.raises(OSError, match="No space left"):
+        if place is checkpoint:
+            checkpoint.save_tensors({"a": torch.ones(3)}, tmp_path / "t")
+        else:
+            state = SimpleNamespace(
+                history=[{"epoch": 1.0}],
+                training=SimpleNamespace(seconds=1.0),
+                evaluation=SimpleNamespace(seconds=1.0),
+                state_dict=lambda: {"a": torch.ones(3)},
+            )
+            runs.Run.save(SimpleNamespace(folder=tmp_path), state)

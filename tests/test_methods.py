@@ -242,3 +242,14 @@ def test_unknown_family_lists_the_known_ones():
 def test_a_methods_file_is_short(file):
     with open(file, encoding="utf-8") as source:
         assert len(source.readlines()) <= 100
+
+
+def test_a_parameter_beside_the_model_is_refused():
+    class Beside(METHODS["head"]):
+        def adapt(self):
+            self.gain = nn.Parameter(torch.ones(1))
+
+    with pytest.raises(
+        BadInput, match="put 'gain' beside the model.*; put it into self.pretrained"
+    ):
+        Beside(tiny("bert"))
