@@ -14,6 +14,7 @@ from boundary import BadInput, replacing
 from method_text import read_text, text_of
 
 matplotlib.use("Agg")  # figures go to files, on machines without a screen too
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 
@@ -38,6 +39,9 @@ OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # methods that
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
 DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
 COMBINED = -0.35  # the same, of combinations
+# The first has no Chinese, Japanese and Korean letters: labels have those of the next installed.
+FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR"]
+FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "Arial Unicode MS"]
 
 
 def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str, Look]:
@@ -123,6 +127,7 @@ def set_style() -> None:
     common |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     common |= {"figure.constrained_layout.use": True, "figure.dpi": 150}
     common |= {"text.parse_math": False}  # a "$" of the data is no formula
+    common |= {"font.family": [font for font in FONTS if font in font_manager.get_font_names()]}
     plt.rcParams.update(common)
 
 

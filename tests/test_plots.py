@@ -232,3 +232,11 @@ def test_a_dollar_sign_is_drawn_as_it_is(tmp_path):
     with warnings.catch_warnings(record=True) as noted:
         names = {path.stem for path in plots.draw(Results.read(tmp_path))}
     assert names >= {"accuracies", "learning_curves_epochs", "differences"} and not noted
+
+
+def test_figures_use_what_is_installed_for_letters_that_the_first_font_lacks(monkeypatch):
+    monkeypatch.setitem(style.plt.rcParams, "font.family", ["DejaVu Sans"])  # put back afterwards
+    installed = ["Yu Gothic", "DejaVu Sans", "Comic Neue"]
+    monkeypatch.setattr(style.font_manager, "get_font_names", lambda: installed)
+    style.set_style()
+    assert style.plt.rcParams["font.family"] == ["DejaVu Sans", "Yu Gothic"]
