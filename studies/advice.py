@@ -19,10 +19,9 @@ import pandas as pd
 from evaluation import statistics
 from evaluation.answer import BEATEN, simplest
 
-from .coverage import METHODS, SIZES, TASKS, predictions_of, values_left_out
+from .coverage import METHODS, finished, predictions_of, values_left_out
 
 FILE = Path("docs/results/advice.csv")
-FEWEST = 20  # samples of a task and size, below which nothing is told
 
 
 def taken(rows: pd.DataFrame, sample: dict) -> dict[str, str]:
@@ -47,15 +46,10 @@ def regrets(rows: pd.DataFrame, sample: dict) -> dict[str, float]:
 def main(folder: Path) -> None:
     """Write the table, and print it."""
     table = []
-    for name in TASKS:
-        rows = pd.read_parquet(folder / f"{name}.parquet")
-        for size in SIZES:
-            files = sorted(folder.glob(f"{name}-{size}-*.npz"))
-            if len(files) < FEWEST:
-                continue
-            each = pd.DataFrame([regrets(rows, dict(np.load(file))) for file in files])
-            about = {"task": name, "texts": size, "samples": len(files)}
-            table.append(about | each.mean().to_dict() | {"worst_advice": each["advice"].max()})
+    for name, size, rows, samples in finished(folder):
+        each = pd.DataFrame([regrets(rows, sample) for sample in samples])
+        about = {"task": name, "texts": size, "samples": len(samples)}
+        table.append(about | each.mean().to_dict() | {"worst_advice": each["advice"].max()})
     table = pd.DataFrame(table)
     samples = table["samples"]
     means = table.drop(columns=["task", "texts"]).mul(samples, axis=0).sum() / samples.sum()

@@ -18,7 +18,7 @@ finished samples, so that a stopped run goes on; docs/results/coverage.csv has w
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from modeling.regression import choose_penalty, standardise
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
 POOL, SIZES, FOLDS = 6_000, (800, 300), 5
+FEWEST = 20  # samples of a task and size, below which nothing is told
 TOKENS = 128
 METHODS = ("tfidf", "probe", "probe+tfidf")
 PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
@@ -278,12 +279,24 @@ def main(folder: Path, most: int) -> None:
         for seed, size in product(tqdm(range(most), desc="samples of each task"), SIZES):
             for name, pool in pools.items():
                 test_once(name, pool, (size, seed), folder)
-    tables = []
-    for name, (rows, _) in pools.items():
-        for size in SIZES:
-            files = sorted(folder.glob(f"{name}-{size}-*.npz"))
-            judged = judge(rows, [dict(np.load(file)) for file in files])
-            tables.append(summary(judged.assign(task=name, texts=size)))
+    tell(folder)
+
+
+def finished(folder: Path) -> Iterator[tuple[str, int, pd.DataFrame, list[dict]]]:
+    """The task, number of texts, pool and samples of those of which there are enough."""
+    for name, size in product(TASKS, SIZES):
+        files = sorted(folder.glob(f"{name}-{size}-*.npz"))
+        if len(files) >= FEWEST:
+            samples = [dict(np.load(file)) for file in files]
+            yield name, size, pd.read_parquet(folder / f"{name}.parquet"), samples
+
+
+def tell(folder: Path) -> None:
+    """Write the table of what is finished."""
+    tables = [
+        summary(judge(rows, samples).assign(task=name, texts=size))
+        for name, size, rows, samples in finished(folder)
+    ]
     pd.concat(tables).to_csv(FILE, index=False, float_format="%.4g")
 
 
