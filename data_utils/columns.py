@@ -63,8 +63,10 @@ def _values(column):
 def _role(column):
     """What a column looks like: "text", "label" or neither."""
     values = _values(column)
-    count, sample = values.nunique(), values[:1000].map(str).str
-    is_long = len(values) and sample.len().mean() >= 20 and sample.count(" ").mean() >= 2
+    count, sample = values.nunique(), values[:1000].map(str)
+    has_words = sample.str.count(" ").mean() >= 2
+    has_words |= (~sample.map(str.isascii)).mean() > 0.5  # Chinese and Japanese have no spaces
+    is_long = sample.str.len().mean() >= 20 and has_words
     if is_long and values.map(type).eq(str).all() and count >= len(values) / 2:
         return "text"
     return "label" if 2 <= count <= min(LABELS, len(values) / 5) else None

@@ -57,6 +57,14 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     assert pairs(task) == set(zip(named["text"], named["label"], strict=True))
 
 
+def test_texts_without_spaces_are_found_and_addresses_are_none(tmp_path):
+    rows = {"内容": [f"这部电影非常好看我很喜欢它的情节和演员表演{n}" for n in range(60)]}
+    rows |= {"网址": [f"https://example.org/reviews/number/{n}" for n in range(60)]}
+    table = pd.DataFrame(rows | {"类": ["好", "坏"] * 30})
+    task = load_task(save(table, tmp_path / "t.csv"))
+    assert task.text_column == "内容" and task.label_names == ["坏", "好"]
+
+
 UNCLEAR = {  # more columns, and which options are asked for
     "two texts": ({"reply": tickets()["body"] + " thanks"}, ["text"]),
     "two labels": ({"team": ["north", "south"] * 30}, ["label"]),
