@@ -112,7 +112,7 @@ def predict_file(asked: argparse.Namespace) -> None:
                 empty += int(is_empty.sum())
                 table = labelled(chunk, classify, probabilities, names)
                 file.write(table.to_csv(header=chunk is first, **layout))
-    unlabelled = f"; {empty:,} empty texts have no label" if empty else ""
+    unlabelled = f"; empty, without a label: {empty:,}" if empty else ""
     print(f"{total:,} texts: {asked.output}{unlabelled}")
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")

@@ -123,7 +123,7 @@ def test_a_blank_line_of_one_column_is_an_empty_text_and_counted(run):
     status, table, printed = run(texts="body\ngood\n\n<br />\ndull\n")
     assert status == 0 and table["body"].tolist() == ["good", "", "<br />", "dull"]
     assert table["label"][1] == table["label"][2] == table[ADDED[1]][1] == ""
-    assert "4 texts: predictions.csv; 2 empty texts have no label" in printed
+    assert "4 texts: predictions.csv; empty, without a label: 2" in printed
 
 
 def test_html_and_missing_texts_are_read_as_in_training(run):
@@ -132,7 +132,7 @@ def test_html_and_missing_texts_are_read_as_in_training(run):
     frame.to_json("new.jsonl", orient="records", lines=True)
     status, table, printed = run(name="new.jsonl")
     expected = load_finetuned(run.folder).probabilities(texts[:2])
-    assert status == 0 and "2 empty texts have no label" in printed
+    assert status == 0 and "empty, without a label: 2" in printed
     assert table["more"].tolist() == ['{"a": "ü"}', "[1]", "", "'=1"]
     told = table[ADDED[1:]][:2].astype(float).to_numpy()
     assert told == pytest.approx(expected.numpy(), abs=1e-6)
