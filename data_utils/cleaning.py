@@ -93,7 +93,7 @@ def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
     """What makes one doubt that a CSV file was read as it was meant; none of other files."""
     if (sign := frame.attrs.get("separator")) is None:
         return []
-    texts, labels, lines = frame[columns["text"]], set(frame[columns["label"]]), []
+    texts, labels, lines = frame[columns["text"]], set(frame[columns["label"]]) - {""}, []
     if frame.attrs["encoding"] == "cp1252":
         words = re.findall(r"[a-zA-Z]*[^\x00-\x7f]+\w*", " ".join([*sorted(labels), *texts]))
         words = some([repr(word) for word in dict.fromkeys(words)], 3)

@@ -154,7 +154,7 @@ def _json_rows(path, encoding):
 
 
 def _parsed(text):
-    r"""JSON in which half an emoji, such as "\\ud83d" at the end of a cut text, is U+FFFD."""
+    r"""JSON in which half an emoji, such as "\ud83d" at the end of a cut text, is U+FFFD."""
     value = json.loads(text)
     if "\\ud" in text.lower():
         halves = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")

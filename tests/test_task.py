@@ -108,6 +108,7 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
         in load_task(str(path)).warnings[0]
     )
     text = 'text,label\n"Dear all,\nit is bad, indeed",bad\n"It is\ngood",good\n' * 2
+    text += "no label here,\n"  # nor is a line that ends with a comma such a row
     path.with_suffix(".csv").write_text(text.replace("Dear", "My dear", 1).replace("It", "This", 1))
     assert not any("quote" in line for line in load_task(str(path.with_suffix(".csv"))).warnings)
 
