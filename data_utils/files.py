@@ -94,6 +94,8 @@ def _csv_rows(path, encoding, sign):
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
                 if not header:
                     header = [name.strip() for name in row]
+                    if header.count("") > 1:  # as a spreadsheet leaves them at the right
+                        header = [name or f"column {i}" for i, name in enumerate(header, 1)]
                     if row and row[0].startswith("sep="):
                         raise BadInput(f"{path} begins with a line 'sep='; delete it")
                     if twice := [name for name in header if header.count(name) > 1]:

@@ -52,6 +52,14 @@ SHIFTED = {  # file, the row that is named, what is said of it
 }
 
 
+def test_columns_without_a_name_are_told_apart(tmp_path):
+    """A spreadsheet leaves them at the right; one alone is the index that pandas writes."""
+    frame = read_frame(write(tmp_path / "right.csv", "text;label;;\na;1;;\nb;0;;x\n"))
+    assert list(frame) == ["text", "label", "column 3", "column 4"]
+    assert cells(frame) == [["a", "1", "", ""], ["b", "0", "", "x"]]
+    assert list(read_frame(write(tmp_path / "index.csv", ",text\n0,a\n"))) == ["", "text"]
+
+
 @pytest.mark.parametrize("name", SHIFTED)
 def test_a_row_with_other_fields_than_the_header_is_named(tmp_path, name):
     content, row, line = SHIFTED[name]
