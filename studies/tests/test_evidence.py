@@ -17,7 +17,7 @@ import pytest
 from evaluation import plots, statistics
 from evaluation.markdown import interval, percent
 from evaluation.style import METHODS
-from studies import compact, tasks
+from studies import beside, compact, tasks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -74,7 +74,7 @@ def test_no_folder_of_a_machine_is_in_the_evidence(name, evidence):
 
 
 def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(evidence):
-    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere"}  # of another study
+    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside"}  # other studies
     assert pages == TASKS.keys()
     archived = evidence("others-rotten").parent
     assert {path.name for path in archived.iterdir()} == ARCHIVED
@@ -107,6 +107,18 @@ def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
             row.verdict, f"{text}, equivalent"
         )
         assert told[METHODS[row.method_a].label][column + 1] == text
+
+
+def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
+    experiment = compact.read(RESULTS / "main-2000-imdb")
+    ours = beside.scores_of(experiment)
+    for i, seed in enumerate(ours.seeds["lora"]):
+        made = experiment.predictions.logits["lora+tfidf"][seed].argmax(1)
+        right = made == experiment.predictions.labels
+        assert (right != ours.values["lora+tfidf"][i]).mean() < 0.001  # a tie, when rounded
+        assert right.mean() > ours.values["lora"][i].mean()
+    told = beside.page([compact.read(RESULTS / name) for name in beside.FOLDERS])
+    assert told == (RESULTS / "beside.md").read_text(encoding="utf-8")
 
 
 def committed(*places):

@@ -1,0 +1,70 @@
+"""What does TF-IDF add beside an encoder that reads more? From the predictions of finished runs.
+
+    python -m studies.beside        writes docs/results/beside.md
+
+The logits of `lora+tfidf` are the sum of the log-probabilities of LoRA and of TF-IDF with the same
+labels. With two labels the committed predictions tell them, to four decimals.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from boundary import write
+from evaluation import statistics
+from evaluation.markdown import percent, with_interval
+from evaluation.markdown import table as markdown
+from evaluation.metrics import METRICS
+from evaluation.results import Results
+
+from . import compact
+
+RESULTS = Path("docs/results")
+FOLDERS = (
+    *("main-2000-imdb", "long-imdb", "more-base-imdb", "long-base-imdb", "more-base-rotten"),
+    *("few-base-imdb", "few-base-rotten"),
+)
+METHODS = {"lora": "LoRA, %", "tfidf": "TF-IDF, %", "lora+tfidf": "LoRA + TF-IDF, %"}
+TITLE = "# What does TF-IDF add beside an encoder that reads more?"
+NOTE = """LoRA + TF-IDF adds the log-probabilities of both. Difference: (LoRA + TF-IDF) − LoRA, in \
+points of test accuracy. In brackets: 95 % intervals, of other training samples and other texts. \
+Verdicts: after Holm's correction over this table; equivalent within one point."""
+
+
+def scores_of(results: Results) -> statistics.Scores:
+    """Whether each run of LoRA, of TF-IDF and of both gives each text its label."""
+    predictions = results.predictions
+    values, seeds = {}, list(predictions.logits["lora"])
+    for method in METHODS:
+        rows = []
+        for seed in seeds:
+            parts = [predictions.logits[part][seed].astype(float) for part in method.split("+")]
+            logits = sum(log_softmax(part, axis=1) for part in parts)
+            rows.append(METRICS["accuracy"].compute(predictions.labels, logits))
+        values[method] = np.array(rows)
+    return statistics.Scores(values, dict.fromkeys(values, seeds), predictions.groups)
+
+
+def page(experiments: Sequence[Results]) -> str:
+    """A row for each experiment."""
+    rows, differences = [], []
+    for results in experiments:
+        constants, scores = results.experiment["constants"], scores_of(results)
+        row = {"task": f"{constants['dataset']}, {results.experiment['model']}"}
+        row |= {"tokens": str(constants["max_tokens"]), "labels": f"{constants['labels']:,}"}
+        row |= {"seeds": str(len(scores.seeds["lora"]))}
+        for method, values in scores.values.items():
+            row[METHODS[method]] = percent(values.mean())
+        rows.append(row)
+        differences.append(statistics.compare([scores], [("lora+tfidf", "lora")]))
+    found = statistics.with_verdicts(pd.concat(differences, ignore_index=True))
+    ends = found[["difference", "low", "high"]].to_numpy()
+    points = {"difference": [with_interval(*row) for row in ends], "verdict": found["verdict"]}
+    return f"{TITLE}\n\n{markdown(dict(pd.DataFrame(rows)) | points)}\n\n{NOTE}\n"
+
+
+if __name__ == "__main__":
+    print(write(RESULTS / "beside.md", page([compact.read(RESULTS / f) for f in FOLDERS])))
