@@ -6,7 +6,7 @@
     transformers    what `pipeline("text-classification", model=folder)` loads, updates merged
 
 peft and transformers have a form for the pooling "first" alone, which their own classifiers
-compute. README.md has the code that uses the folder. No file names a path of this machine.
+compute. The folder's README.md has the code that uses it. No file names a path of this machine.
 """
 
 import copy

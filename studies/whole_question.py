@@ -1,12 +1,13 @@
 """Which method for my texts: how long does the answer take, and how good is it?
 
-    python -m studies.whole_question                   all sides in turn, three times
+    python -m studies.whole_question                   all sides in turn
     python -m studies.whole_question texts imdb        imdb.csv and imdb-folds.csv, 800 texts
     python -m studies.whole_question peft imdb.csv     one side alone: ours, ours-all, peft, ...
 
 into docs/results/whole_question.csv. A side is a new process with an empty cache: its minutes are
 from the start of Python to the last prediction, its accuracy is over all texts that it tested. The
-median of the repeats is taken. Each side is at its best: studies/whole_question_sides.py.
+median of the repeats is taken. studies/whole_question_sides.py says what was tried for each side;
+SetFit has few of its pairs.
 """
 
 import argparse

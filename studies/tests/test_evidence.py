@@ -117,8 +117,7 @@ def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
         right = made == experiment.predictions.labels
         assert (right != ours.values["lora+tfidf"][i]).mean() < 0.001  # a tie, when rounded
         assert right.mean() > ours.values["lora"][i].mean()
-    told = beside.page([compact.read(RESULTS / name) for name in beside.FOLDERS])
-    assert told == (RESULTS / "beside.md").read_text(encoding="utf-8")
+    assert beside.page(RESULTS) == (RESULTS / "beside.md").read_text(encoding="utf-8")
 
 
 def committed(*places):
