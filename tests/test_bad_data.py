@@ -1,12 +1,12 @@
 """Bad data is refused in one line, and no code that comes with it is run; files: test_files.py."""
 
-import os
 import pickle
 
 import pandas as pd
 import pytest
 from conftest import reviews_frame
 from datasets import Dataset, DatasetDict
+from hostile import Intruder
 from test_files import save, write
 
 from boundary import BadInput
@@ -34,8 +34,6 @@ CSV = "text,label\n" + "\n".join(f"film {i},{i % 2}" for i in range(60)) + "\n"
 TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
 KIND = "; expected whole numbers, booleans, or texts of one line"
 BAD = {
-    "no such file": (lambda d: d / "absent.csv", "absent.csv does not exist"),
-    "a file that is refused": (lambda d: write(d / "r.csv", CSV + "a, b,1\n"), "r.csv, row 62: 3 "),
     "one label": (
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),
         "have the label '1'; expected two",
@@ -52,10 +50,6 @@ BAD = {
         "e.csv begins with a line 'sep='; delete it",
     ),
     "control characters": (lines(label=["\x1b[2J", "c"] * 20), r"the label '\x1b[2J'"),
-    "only spaces": (
-        lambda d: write(d / "s.csv", 'text,label\n" ",0\n" ",1\n'),
-        "is left (2 × empty text)",
-    ),
     "two files for a split": (
         lambda d: write(write(d / "train.csv", CSV).with_suffix(".json"), "[]").parent,
         "has train.csv, train.json; expected one file a split",
@@ -68,8 +62,7 @@ BAD = {
     ),
     "train lacks a label": (
         folder_of(
-            train=ROWS[:40],
-            test=pd.concat([ROWS[40:], ROWS[:2].assign(text=["x", "y"], label=2)]),
+            train=ROWS[:40], test=pd.concat([ROWS[40:], ROWS[:2].assign(text=["x", "y"], label=2)])
         ),
         "has the label '2'; add texts with it, or drop the label",
     ),
@@ -89,13 +82,6 @@ def test_bad_data_is_refused_in_one_line_that_names_it(tmp_path, name):
     assert line in str(error.value)
     assert data[:100] in str(error.value)
     assert "\n" not in str(error.value)
-
-
-class Intruder:
-    """What a pickle could do to whoever opens it."""
-
-    def __reduce__(self):
-        return os.mkdir, ("intruded",)
 
 
 @pytest.mark.parametrize("name", ["pandas", "name", "owner/name", "./owner/name", "owner/name.py"])
@@ -125,8 +111,10 @@ def test_unreachable_hub_says_what_to_set():
 def test_labels_of_any_script_and_files_of_a_folder_in_any_case_are_read(tmp_path):
     names = ["very\xa0good", "良い\u3000映画", "می\u200cخواهم"]
     rows = ROWS.assign(label=[names[n % 3] for n in range(60)])
-    for name, part in (("Train", rows[:40]), ("TEST", rows[40:]), ("eval", rows[40:])):
+    parts = {"Train": rows[:40], "TEST": rows[40:50], "dev": rows[50:], "eval": rows[40:]}
+    for name, part in parts.items():
         save(part, tmp_path / f"{name}.csv")
     task = load_task(str(tmp_path))
     assert sorted(task.label_names) == sorted(names) and task.has_test
+    assert set(task.rows["split"]) == {"train", "test", "validation"}
     assert any("of no split, and not used: eval.csv" in line for line in task.notes)

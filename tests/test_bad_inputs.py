@@ -42,22 +42,17 @@ SCRIPT = "import os\nos.mkdir('intruded')\n"
 OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
     ("--dataset", "absent.csv"): "absent.csv does not exist",
     ("--text-column", "text", "--label-column", "text"): "--label-column.*different",
-    ("--group-column", "film"): "no column 'film'.*--group-column",
     ("--labels", "4"): "use more --labels than 4",
     ("--learning-rates", "head=nan"): r"\['head'\].* is 'nan'; it",
     ("--learning-rates", "0.1"): "'0.1' is not of the form",
     ("--max-tokens", "1" + "0" * 9): "MAX_TOKENS is .*set it to 18",
     ("--methods", "lora(rank=__import__('os').mkdir('intruded'))"): "expected a name, or a name",
-    ("--methods", "lora", "--lora-targets", "w"): "targets are .'w'",
-    ("--methods", "lora(blocks=-1)"): "blocks is -1; expected 0 to 2",
-    ("--methods", "lora(dropout='a')"): "dropout is 'a'; it should be a valid number",
     ("--methods", "probe(pooling='auto')"): "POOLING is 'auto'; choose from first, mean, layers",
     ("--seeds", str(2**63)): r"SEEDS.0. is '9223.*less than 92",
     ("--experiment", "x" * 300): "a name .* 200 bytes",
     ("--experiment", "a\nb"): r"EXPERIMENT is 'a\\nb'",
     ("--epoch-count", "1"): "unrecognized arguments: --epoch-count",
     ("--results", COMMAND): "finetuning.py/tiny .*set it to a f",
-    ("--results", "/proc/x"): "RESULTS /proc/x/tiny cannot be .* set it",
     ("--model", "/nowhere"): "MODEL /nowhere does not exist",
     ("--model", "x" * 300): "MODEL x.* cannot be read",
 }
@@ -133,10 +128,8 @@ ODD = {
         given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1)), f"seed {2**63 - 1}: te", 0
     ),
 }
-TOO_HIGH = given("--learning-rates", "head=1e30")
-FAILED = {"rate too high": Case(TOO_HIGH, "head seed 0 failed: .*lower it in LEARNING_RATES", 1)}
 CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
-CASES |= MODELS | RECORDS | ODD | FAILED
+CASES |= MODELS | RECORDS | ODD
 
 
 CONSTANTS_IN_THE_FILE = [

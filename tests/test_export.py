@@ -23,12 +23,7 @@ from transformers import PreTrainedTokenizerFast, pipeline
 import modeling.export
 from boundary import BadInput
 from data_utils import encoder_folder
-from modeling import (
-    METHODS,
-    adapted_layers,
-    load_encoder,
-    load_finetuned,
-)
+from modeling import METHODS, adapted_layers, load_encoder, load_finetuned
 from modeling.architectures import ARCHITECTURES
 from modeling.export import export_onnx, export_peft, export_transformers
 from modeling.finetuned import EncoderClassifier
@@ -102,12 +97,7 @@ def code_of(folder):
     ("kind", "truncation"), [("lora", "left"), ("lora", "right"), ("probe", "left")]
 )
 def test_the_readmes_code_gives_our_labels_and_probabilities(
-    checkpoint,  # noqa: F811
-    baseline,  # noqa: F811
-    tmp_path,
-    monkeypatch,
-    kind,
-    truncation,
+    checkpoint, baseline, tmp_path, monkeypatch, kind, truncation
 ):
     with_onnx()
     folder = baseline(kind) if kind == "probe" else checkpoint(kind, truncation)[0]
@@ -144,7 +134,7 @@ def test_a_decoder_that_ends_texts_with_its_padding_token_goes_to_onnx_alone(tmp
             load_finetuned(folder).export(tmp_path / "x", format)
 
 
-def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkeypatch):  # noqa: F811
+def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkeypatch):
     _, classify = checkpoint()
     monkeypatch.setattr(modeling.export, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="pip install -r requirements-onnx.txt"):
@@ -190,10 +180,7 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
 
 @pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])
 def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
-    checkpoint,  # noqa: F811
-    tmp_path,
-    method,
-    truncation,
+    checkpoint, tmp_path, method, truncation
 ):
     folder, finetuned = checkpoint(method, truncation)
     before = finetuned(TEXTS)
@@ -240,30 +227,25 @@ def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_p
     [
         ("adapter", "first", "transformers", "no class with the weights that adapter adds; use"),
         ("dora", "first", "peft", "only lora goes to peft, and this is dora; use format=.onnx"),
-        (
-            "lora",
-            "layers",
-            "peft",
-            "no form for the pooling 'layers', only for 'first'; use",
-        ),
+        ("lora", "layers", "peft", "no form for the pooling 'layers', only for 'first'; use"),
         ("lora", "first", "tflite", "unknown format 'tflite'; choose from onnx, peft, transfo"),
     ],
 )
-def test_what_the_other_library_lacks_is_said(checkpoint, tmp_path, method, pooling, format, line):  # noqa: F811
+def test_what_the_other_library_lacks_is_said(checkpoint, tmp_path, method, pooling, format, line):
     _, finetuned = checkpoint(method, pooling=pooling)
     with pytest.raises(BadInput, match=line):
         finetuned.export(tmp_path / "x", format)
     assert not (tmp_path / "x").exists()
 
 
-def test_baselines_say_what_to_do(baseline, tmp_path):  # noqa: F811
+def test_baselines_say_what_to_do(baseline, tmp_path):
     with pytest.raises(BadInput, match="tfidf has no form for other programs; use its checkpoint"):
         load_finetuned(baseline("tfidf")).export(tmp_path / "x", "onnx")
     with pytest.raises(BadInput, match="peft has no form for a probe; use format=.onnx"):
         load_finetuned(baseline("probe")).export(tmp_path / "x", "peft")
 
 
-def test_a_folder_with_files_stays_as_it_is(checkpoint, tmp_path):  # noqa: F811
+def test_a_folder_with_files_stays_as_it_is(checkpoint, tmp_path):
     _, finetuned = checkpoint()
     (tmp_path / "x").mkdir()
     finetuned.export(tmp_path / "x", "peft")  # an empty one

@@ -158,11 +158,7 @@ BAD = {
     "damaged UTF-8": ("r.csv", DAMAGED, "is UTF-8 but for 1 bytes; .* 'CSV UTF-8'"),
     "empty": ("r.csv", "", "has no data; expected a header, a row for each text"),
     "a header alone": ("r.csv", "text,label\n", "has no data; expected a header"),
-    "one name twice": (
-        "r.csv",
-        "text,a,text\nx,y,z\n",
-        "two columns of the name 'text'; ren",
-    ),
+    "one name twice": ("r.csv", "text,a,text\nx,y,z\n", "two columns of the name 'text'; ren"),
     "no objects": ("r.json", '["text"]', "r.json, row 1: no object; expected a list of objects"),
     "an object": (
         "r.json",

@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 import finetuning
 import hardware
-from data_utils import load_task
 from evaluation import plots, report
 from experiment import parse, work
 from experiment.setup import prepare
@@ -61,21 +60,6 @@ def test_the_main_job_leaves_every_file_and_the_right_numbers(
     assert "|" not in printed.err  # no progress bars where there is no terminal
 
 
-def test_same_seed_gives_the_same_numbers_to_the_last_digit(command, tmp_path):
-    given = ["--methods", "head", "lora", "--lora-dropout", "0.1"]
-    for results in ("one", "two"):
-        assert finetuning.main(command(*given, results=results)) == 0
-    one, two = tmp_path / "one" / "tiny", tmp_path / "two" / "tiny"
-    for run in ("head-seed0", "lora-seed0"):
-        predictions = [(folder / run / "predictions.csv").read_bytes() for folder in (one, two)]
-        assert predictions[0] == predictions[1]
-        first, second = (read(folder / run, "history.csv") for folder in (one, two))
-        assert first.drop(columns="seconds").equals(second.drop(columns="seconds"))
-    assert finetuning.main(command("--seeds", "1", "--methods", "lora", results="three")) == 0
-    other = tmp_path / "three" / "tiny" / "lora-seed1" / "predictions.csv"
-    assert other.read_bytes() != (one / "lora-seed0" / "predictions.csv").read_bytes()
-
-
 @pytest.mark.parametrize("pooling", ["auto", "layers"])
 def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
     """Not on whether this process has chosen the pooling, or run the frozen blocks, before."""
@@ -94,33 +78,6 @@ def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
         with pytest.raises(FloatingPointError, match="at any learning rate"):
             work.fine_tune(run, queue.data, settings, train, None)
     assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
-
-
-def test_a_variant_with_the_constants_values_is_the_method_itself(command, tmp_path):
-    assert finetuning.main(command("--methods", "lora", results="one")) == 0
-    variant = "lora(rank=16, learning_rate=0.01)"
-    given = command("--methods", variant, "--lora-rank", "2", results="two")
-    given[given.index("lora=0.01")] = "lora=0.5"
-    assert finetuning.main(given) == 0
-    run = "lora-rank=16-learning_rate=0.01-seed0"
-    one = (tmp_path / "one" / "tiny" / "lora-seed0" / "predictions.csv").read_bytes()
-    assert one == (tmp_path / "two" / "tiny" / run / "predictions.csv").read_bytes()
-
-
-def test_the_groups_of_the_test_reviews_are_kept_as_numbers_and_drawn_whole(
-    command, reviews_csv, tmp_path
-):
-    authors = [f"author {i // 5}" for i in range(120)]
-    pd.read_csv(reviews_csv).assign(author=authors).to_csv(reviews_csv, index=False)
-    given = command("--methods", "tfidf", "head", "--group-column", "author")
-    assert finetuning.main(given) == 0
-    folder = tmp_path / "results" / "tiny"
-    task = load_task(str(reviews_csv), group_column="author")
-    test = task.rows.iloc[task.divide(0).test]
-    expected, _ = pd.factorize(test["group"].to_numpy(object))
-    for run in ("tfidf-seed0", "head-seed0"):
-        assert read(folder, f"{run}/predictions.csv")["group"].tolist() == expected.tolist()
-    assert len(set(expected)) < len(expected)
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):

@@ -79,11 +79,8 @@ def test_no_two_values_share_a_folder():
         ("lora(**{'rank': 4})", "lora has no hyperparameter None"),
         ("lora(rank=", "expected a name"),
         ("lora-tfidf", "expected a name"),
-        ("lora(rank=__import__('os'))", "expected a name"),  # nothing is evaluated
-        ("lora+", "expected a name"),
         ("lora+words", "unknown method 'words'"),
         ("lora+tfidf+lora", "has a method twice"),
-        ("", "expected a name"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_choices(text, line):

@@ -51,7 +51,7 @@ def test_with_more_labels_than_there_are_nothing_is_drawn(arguments, tmp_path):
     assert finetuning.main([*given, "--seeds", "0", "1"]) == 0
     names = [path.parent.name for path in (tmp_path / "one").glob("*/*/run.json")]
     assert sorted(names) == ["head-seed0", "head-seed1", "tfidf-seed0"]
-    assert "drawn anew" not in (tmp_path / "one" / "tiny" / "report.md").read_text()
+    assert "another training sample" not in (tmp_path / "one" / "tiny" / "report.md").read_text()
 
 
 def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):

@@ -19,25 +19,11 @@ def test_a_chapters_notebook_is_the_one_made_from_its_page(chapter):
     assert stored == notebook_of((GUIDE / f"{chapter}.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_notebook_has_a_cell_for_each_block_outside_the_folded_answer(chapter):
-    text = (GUIDE / f"{chapter}.md").read_text(encoding="utf-8")
-    before, _, answer = text.partition("<details>")
-    cells = [cell for cell in notebook_of(text).cells if cell.cell_type == "code"]
-    found = [(cell.source, "".join(out.text for out in cell.outputs)) for cell in cells]
-    assert found == [(NOTEBOOKS["SETUP"], ""), *blocks_of(before)]
-    assert notebook_of(text).cells[-1].source.endswith(NOTEBOOKS["with_dollars"](answer).strip())
-
-
 def test_formulas_have_the_dollar_signs_that_jupyter_reads():
     with_dollars = NOTEBOOKS["with_dollars"]
     assert with_dollars("so $`r\\,d`$ is\n\n```math\nh = W\\,x\n```\n") == (
         "so $r\\,d$ is\n\n$$h = W\\,x$$\n"
     )
-
-
-def test_there_is_no_notebook_without_a_chapter():
-    assert sorted(path.stem for path in GUIDE.glob("*.ipynb")) == CHAPTERS
 
 
 def test_the_first_cell_finds_the_package_from_the_guides_folder(monkeypatch):

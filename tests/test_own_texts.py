@@ -53,6 +53,8 @@ def test_every_text_is_tested_once_and_no_group_is_in_two_splits(tickets):
         table = predictions(folder, name)
         assert table["row"].tolist() == list(range(60))
         fold = table["fold"].to_numpy()
+        of_fold = [part["group"].to_numpy() for _, part in table.groupby("fold")]
+        assert all((each == np.arange(len(each)) // 2).all() for each in of_fold)
         assert np.array_equal(fold[::2], fold[1::2]) and set(fold) == set(range(5))
 
 

@@ -44,7 +44,6 @@ def test_every_figure_is_drawn_in_less_than_a_second_and_failed_runs_are_left_ou
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert {path.name for path in written} == {path.name for path in tmp_path.glob("*.png")}
     assert {path.stem for path in written} == SCORES | LEARNT | COMPARED
-    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize(("method", "figures"), [("head", LEARNT), ("tfidf", set())])
@@ -54,14 +53,6 @@ def test_one_run_is_compared_with_nothing_and_a_baseline_does_not_learn(
     begin(tmp_path)
     add(tmp_path, method, 0)
     assert drawn(tmp_path) == SCORES | figures
-
-
-@pytest.mark.parametrize("classes", [7, 30])
-def test_many_labels_and_a_method_of_ones_own_are_drawn(tmp_path, classes, drawn):
-    labels = [f"label {c} of a $5_ to $6^ name" for c in range(classes)]
-    begin(tmp_path, label_names=labels)
-    add(tmp_path, "mine", 0, labels=labels), add(tmp_path, "head", 0, 20, labels=labels)
-    assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
 def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
@@ -117,16 +108,6 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.METHODS["probe"]))
     assert colorsys.rgb_to_hsv(*dark)[0] == pytest.approx(colorsys.rgb_to_hsv(*light)[0], abs=0.02)
     assert sum(dark) < sum(light)
-
-
-def test_a_combination_stands_in_brackets_in_a_difference():
-    both = style.as_difference("LoRA + TF-IDF", "probe")
-    assert both == "(LoRA + TF-IDF) − probe"
-
-
-def test_a_method_alone_looks_as_in_the_table_whatever_else_is_there():
-    for method, look in style.METHODS.items():
-        assert style.looks([method, "mine"], {})[method] == look
 
 
 def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tmp_path, drawn):

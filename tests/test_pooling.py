@@ -4,7 +4,6 @@ import pytest
 import torch
 from conftest import randomised, tiny, tokens
 
-from boundary import BadInput
 from modeling import METHODS
 from modeling.pooling import POOLINGS, LayersHead, mean_of_tokens
 
@@ -125,8 +124,3 @@ def test_of_layers_the_linear_head_is_trained_and_the_familys_own_is_not(family)
     config = model.pretrained.config
     assert model.frozen_blocks == L
     assert model.count_parameters()[0] == config.num_labels * ((L + 1) * config.hidden_size + 1)
-
-
-def test_an_unknown_pooling_is_one_line():
-    with pytest.raises(BadInput, match="POOLING is 'last'; choose from first, mean, layers"):
-        METHODS["lora"](tiny(), "last")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from modeling import METHODS, adapted_layers
 from modeling.architectures import ARCHITECTURES
-from modeling.reft import LoReFT, chosen_tokens
+from modeling.reft import chosen_tokens
 
 TOLERANCE = 1e-10
 LABELS = torch.tensor([0, 1, 1])
@@ -192,12 +192,6 @@ def test_loreft_steps_as_its_closed_form(family):
     same = {n: (p, own[n]) for n, p in by_hand.trainable_parameters().items()}
     optimizers = adamw(by_hand), torch.optim.AdamW(own.values(), lr=1e-2)
     compare(f"{family} reft", by_hand, reference, optimizers, same)
-
-
-def test_the_rows_of_r_are_orthonormal():
-    edit = LoReFT(torch.zeros(1), width=16, rank=4)
-    nn.init.normal_(edit.free)
-    assert (edit.R() @ edit.R().T - torch.eye(4)).abs().max() < 1e-6
 
 
 def test_the_chosen_tokens_are_the_first_and_the_last_real_ones_wherever_padding_is():

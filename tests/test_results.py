@@ -6,20 +6,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import (
-    EXPERIMENT,
-    TESTS,
-    add,
-    add_folds,
-    add_run,
-    begin,
-    begin_folds,
-    predicted,
-)
+from made_up import EXPERIMENT, TESTS, add, add_folds, add_run, begin, begin_folds, predicted
 from sklearn.metrics import f1_score
 
 from boundary import BadInput
-from evaluation import answer, report, statistics, tables
+from evaluation import answer, report
 from evaluation.results import Results
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -48,14 +39,6 @@ def test_numbers_come_back_to_the_last_digit_and_one_label_for_all_is_a_collapse
     assert pd.read_csv(folder / "runs.csv").iloc[-1]["test_loss"] == 0.1 + 0.2
     history = pd.read_csv(folder / "history.csv")
     assert history.columns[:2].tolist() == ["method", "seed"] and len(history) == 5 * 4
-
-
-def test_intervals_and_comparisons_are_computed_once(folder, monkeypatch):
-    calls, computed = [], statistics._estimate
-    monkeypatch.setattr(statistics, "_estimate", lambda *of: calls.append(of) or computed(*of))
-    results = Results.read(folder)
-    report.write(results), tables.terminal(results)
-    assert len(calls) == 2 * (2 + 1)  # of two metrics: two methods, and one pair
 
 
 def test_each_metric_has_an_interval_and_a_difference(folder):

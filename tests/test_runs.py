@@ -310,29 +310,11 @@ def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
 
 
-def test_a_process_with_other_hyperparameters_stops_when_it_sees_a_run(arguments):
-    given = arguments("one", "--methods", "lora", "--seeds", "0", "1")
-    mine, other = prepared(given), prepared([*given, "--lora-rank", "3"])
-    runs = iter(other)
-    assert next(runs).method.name == "lora"
-    with pytest.raises(BadInput, match="lora-seed0 has rank = 3, not"):
-        next(iter(mine))
-
-
 def test_an_encoder_that_was_changed_is_another_one(arguments, model_folder, tmp_path, capsys):
     copy = shutil.copytree(model_folder, tmp_path / "model")
     given = arguments("one", "--model", copy, "--methods", "tfidf")
     assert finetuning.main(given) == 0
-
-    def vocabulary(folder):
-        text = (folder / "tokenizer.json").read_text()
-        (folder / "tokenizer.json").write_text(text.replace('"good"', '"goood"'))
-
-    changes = [lambda f: hostile.edit(f / "config.json", hidden_act="relu"), vocabulary]
-    changes += [lambda f: hostile.edit_tensors(f, lambda t: t["classifier.bias"].add_(1))]
-    for change in changes:
-        shutil.rmtree(copy)
-        change(shutil.copytree(model_folder, copy))
-        assert finetuning.main([*given, "head"]) == 2
-        assert "different encoder" in capsys.readouterr().err
+    hostile.edit_tensors(copy, lambda tensors: tensors["classifier.bias"].add_(1))
+    assert finetuning.main([*given, "head"]) == 2
+    assert "different encoder" in capsys.readouterr().err
     assert not (tmp_path / "one" / "tiny" / "head-seed0").exists()

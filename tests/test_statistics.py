@@ -176,6 +176,9 @@ def test_with_folds_a_text_that_one_method_has_not_been_tested_on_is_left_out():
     row = statistics.compare([folds._replace(seeds=seeds)], [("lora", "head")]).iloc[0]
     expected = right["lora"][0, :60].mean() - right["head"][0, :60].mean()
     assert row["difference"] == pytest.approx(expected) and "each tested once" in row["test"]
+    alone = compare({m: values[:, :60] for m, values in right.items()}).iloc[0]
+    widths = [each["high"] - each["low"] for each in (row, alone)]
+    assert widths[0] == pytest.approx(statistics.FOLDS_FACTOR * widths[1])
     never = folds._replace(values=folds.values | {"head": partly * np.nan}, seeds=seeds)
     assert statistics.compare([never], [("lora", "head")]).empty
 

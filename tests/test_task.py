@@ -24,15 +24,6 @@ def texts(task, split):
     return set(task.rows["text"][task.rows["split"] == split])
 
 
-def test_folder_with_one_file_a_split_keeps_its_splits(tmp_path):
-    for name, (start, end) in {"train": (0, 40), "dev": (40, 50), "test": (50, 60)}.items():
-        save(reviews_frame(60)[start:end], tmp_path / f"{name}.csv")
-    task = load_task(str(tmp_path))
-    assert texts(task, "validation") == set(reviews_frame(60)["text"][40:50])
-    assert texts(task, "test") == set(reviews_frame(60)["text"][50:60])
-    assert task.has_test
-
-
 def test_clean_text_has_spaces_for_line_breaks_and_none_around_it():
     assert clean(" one<br>two<br/>three<br  />four <b>\n") == "one two three four <b>"
     assert clean("\u00a0\t ") == ""

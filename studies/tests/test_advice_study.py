@@ -24,11 +24,12 @@ def test_the_regret_is_the_distance_to_the_best_by_the_texts_left_out(monkeypatc
     table = own_texts.table_of({("r8", 300, 0): first, ("r8", 300, 1): other})
     (row,) = own_texts.summary(table).to_dict("records")
     assert row["samples"] == 2 and row["best_is_advised"] == 50 and row["covered"] == 75
-    told = [row[name] for name in ("regret", "worst_regret", "regret_tfidf", "regret_lora")]
-    assert told == pytest.approx([2, 4, 12, 0])
+    told = [row["regret"], row["worst_regret"]]
+    told += [row[f"regret_{name}"] for name in ("highest", "tfidf", "lora")]
+    assert told == pytest.approx([2, 4, 2, 12, 0])
     drawn, _, _ = own_texts.figure(own_texts.summary(table))
     widths = [bar.get_width() for bar in drawn.axes[0].patches]
-    assert widths == pytest.approx([2, 12, 0])
+    assert widths == pytest.approx([2, 2, 12, 0])
 
 
 def test_a_sample_is_compared_as_a_user_does_and_judged_by_texts_that_it_lacks(monkeypatch):

@@ -56,12 +56,7 @@ def counted(method, blocks, **hyperparameters):
 @pytest.mark.parametrize("blocks", [None, 2, 1])
 @pytest.mark.parametrize(
     ("method", "size", "hyperparameters"),
-    [
-        ("head", 0, {}),
-        ("full", 0, {}),
-        ("lora", 3, {"rank": 3}),
-        ("adapter", 3, {"bottleneck": 3}),
-    ],
+    [("head", 0, {}), ("full", 0, {}), ("lora", 3, {"rank": 3}), ("adapter", 3, {"bottleneck": 3})],
 )
 def test_the_required_flops_are_what_pytorch_counts(method, size, hyperparameters, blocks):
     if method == "head" and blocks:

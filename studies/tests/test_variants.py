@@ -1,18 +1,11 @@
 """The figure of what a hyperparameter gives: its lines are the accuracies of the variants."""
 
 import numpy as np
-import pytest
 from made_up import TESTS, add, add_depths, begin
 
 from evaluation import style
 from evaluation.results import Results
 from studies import variants
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    style.plt.close("all")
 
 
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
