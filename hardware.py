@@ -56,7 +56,8 @@ def describe(device: torch.device) -> str:
     precision = str(compute_type(device)).removeprefix("torch.").replace("bfloat", "bf")
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({precision})"
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else ""
     return f"{device.type} ({processor_name()}{threads}, {precision})"
 
 

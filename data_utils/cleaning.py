@@ -9,6 +9,8 @@ from boundary import BadInput
 
 from .columns import is_missing, some
 
+TWO_LABELS = "a text with two labels"
+NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?")  # of labels that may mean: none
 FEW = 5  # texts of a label, below which folds or splits may lack it
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no letters, but line breaks and the like
 LARGEST = 0.9  # share of one label from which a comparison is warned of
@@ -56,24 +58,30 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     """Why each row is left out, "" for those that stay; train comes last of the splits.
 
     Rows of an equal `content` are one text: of a repeated text the first is kept, and none where
-    it has two labels within a split. A group stays in the first of its splits. A label's only text
-    cannot be both learnt and tested.
+    it has two labels within a split. A group stays in the first of its splits. What is tested must
+    be learnt from other texts, of another group: a label that has none is left out.
     """
     why = pd.Series("", rows.index)
     why[rows["label"].isna()] = "no label"
-    if group:
-        why[rows["group"].isna()] = f"no {group}"
     why[rows["text"] == ""] = "empty text"
     kept = rows[why == ""]
     labels = kept.groupby(["split", "content"], sort=False)["label"].transform("nunique")
+    first = kept.groupby("content", sort=False)["label"].transform("first")
     why[kept.index[kept["content"].duplicated()]] = "a repeated text"
-    why[kept.index[labels > 1]] = "a text with two labels"  # which one is right?
+    why[kept.index[(labels > 1) | (first != kept["label"])]] = TWO_LABELS  # which one is right?
     if group:
         kept = rows[why == ""]
         first = kept.groupby("group", sort=False)["split"].transform("first")
         why[kept.index[first != kept["split"]]] = f"its {group} is in another split"
     labels = rows.loc[why == "", "label"]
     why[labels.index[~labels.duplicated(keep=False)]] = "the only text of its label"
+    kept = rows[why == ""]
+    if "test" in set(kept["split"]):
+        unknown = ~kept["label"].isin(kept.loc[kept["split"] == "train", "label"])
+        why[kept.index[unknown]] = "its label is not in train"
+    elif group:
+        groups = kept.groupby("label", sort=False)["group"].transform("nunique")
+        why[kept.index[groups == 1]] = f"its label is of one {group} alone"
     return why
 
 
@@ -115,5 +123,7 @@ def label_warnings(counts: pd.Series) -> list[str]:
         lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
-        lines.append(f"{line}: who always says so is right as often; compare macro-F1")
+        lines.append(f"{line}: who always says so is right as often; give --metric macro_f1")
+    if unnamed := [repr(name) for name in counts.index if name.casefold() in NO_NAMES]:
+        lines.append(f"the label {some(unnamed, 3)} may mean that there is none: empty such cells")
     return lines

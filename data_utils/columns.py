@@ -7,6 +7,7 @@ A column that is not named is taken where there is one candidate:
 """
 
 import re
+import shlex
 from typing import Any
 
 import pandas as pd
@@ -97,6 +98,7 @@ def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
         is_named = words & {*GROUP_WORDS.split()}
         if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
             line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
-            more = f"texts belong together (one customer, one film), give --group-column {column}"
+            more = "texts belong together (one customer, one film), give --group-column "
+            more += shlex.quote(str(column))
             lines.append(f"{line} {more}")
     return lines

@@ -128,12 +128,16 @@ def encoding_of(path: Path) -> str:
                 pass
         return "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
     except UnicodeDecodeError:
-        text = path.read_text("utf-8", "replace")
-        damaged = text.count("\ufffd")
-        if len(text) - len(text.encode("ascii", "ignore")) > 2 * damaged:
+        damaged = accents = 0
+        with path.open(encoding="utf-8", errors="replace") as file:
+            while part := file.read(2**16):
+                damaged += part.count("\ufffd")
+                accents += len(part) - len(part.encode("ascii", "ignore"))
+        if accents > 2 * damaged:
             raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}") from None
-    with reading(str(path), SAVE):
-        path.read_text("cp1252")
+    with reading(str(path), SAVE), path.open(encoding="cp1252") as file:
+        while file.read(2**16):
+            pass
     return "cp1252"
 
 

@@ -13,6 +13,7 @@ from boundary import BadInput, expanded, reading
 
 from .bundled import TASKS, read_task
 from .cleaning import (
+    TWO_LABELS,
     alike_labels,
     clean,
     doubts,
@@ -54,12 +55,12 @@ def load_task(
     if read_as := train.attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = doubts(train, columns)
+    warnings = [*_beside(expanded(name)), *doubts(train, columns)]
     warnings += [] if group_column else group_warnings(train, columns)
     rows = _joined(frames, columns, name, notes)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes)
-    if doubted := sum(left_out["reason"] == "a text with two labels"):
+    if doubted := sum(left_out["reason"] == TWO_LABELS):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
     names = sorted_names(rows["label"])
     counts = rows["label"].value_counts()
@@ -100,7 +101,10 @@ def _joined(frames, columns, name, notes):
     places = zip(rows["file_row"], rows["label"], strict=True)
     rows["label"] = [text_label(label, f"{name}, row {row},") for row, label in places]
     if "group" in rows:
-        rows["group"] = rows["group"].map(lambda value: None if is_missing(value) else str(value))
+        is_alone = rows["group"].map(is_missing)
+        rows["group"] = rows["group"].map(str).where(~is_alone, [f"\0{n}" for n in rows.index])
+        if count := sum(is_alone):
+            notes.append(f"texts without {columns['group']}: {count:,}, each a group of its own")
     return rows
 
 
@@ -128,6 +132,17 @@ def _read(name):
         if path.is_dir():
             return _read_folder(path)
         return {"train": read_frame(path)} if path.exists() else _read_hub(name)
+
+
+def _beside(path: Path) -> list[str]:
+    """A warning where a file of training texts has its test beside it."""
+    if SPLITS.get(path.stem.lower()) != "train" or not path.is_file():
+        return []
+    files = [file for file in path.parent.iterdir() if file.suffix.lower() in READERS]
+    names = [f.name for f in files if SPLITS.get(f.stem.lower(), "train") != "train"]
+    names = some(sorted(names), 3)
+    line = f"{names} beside {path.name} is not used; give --dataset {path.parent} to use it"
+    return [line] if names else []
 
 
 def _read_folder(folder):

@@ -12,6 +12,7 @@ another is never advised by either rule.
 
 import math
 import shlex
+from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
+PAIRS = 5  # of labels that are taken for one another
 
 
 class Advice(NamedTuple):
@@ -214,6 +216,16 @@ def referral(results: "Results", method: str) -> str:
     return f"If a person takes the least certain texts, accuracy on the others: {'; '.join(steps)}."
 
 
+def frequent_errors(results: "Results", method: str) -> list[str]:
+    """Which labels are most often taken for which, in a sentence; none of two labels."""
+    counts, names = confusion(results, method), results.experiment["label_names"]
+    if len(names) == 2:
+        return []
+    pairs = sorted(permutations(range(len(names)), 2), key=lambda pair: -counts[pair])[:PAIRS]
+    told = [f"“{names[i]}” for “{names[j]}” {counts[i, j]:,.0f}" for i, j in pairs if counts[i, j]]
+    return [f"Texts most often taken for another label: {'; '.join(told)}."] if told else []
+
+
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     """The texts that a method gets most confidently wrong: they are often wrongly labelled.
 
@@ -269,6 +281,7 @@ def notes(results: "Results") -> list[str]:
     return [
         *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",
+        "Verdicts have Holm's correction over the table; each interval is of a single difference.",
         f"Always saying “{label}” has {percent(share)} % {METRICS[results.metric].label}.",
         f"Seconds: training of a {kind}'s model, its frozen blocks included.",
     ]
@@ -286,6 +299,7 @@ def terminal(results: "Results") -> str:
             *more_labels(results),
             "",
             pd.DataFrame(label_columns(results, advised.method)).to_string(index=False),
+            *frequent_errors(results, advised.method),
             referral(results, advised.method),
         ]
     )

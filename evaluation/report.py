@@ -107,6 +107,7 @@ def _answer(results, shown):
         f"### How {escape(label)} errs",
         table(answer.label_columns(results, advice.method)),
         *shown("confusion_matrix"),
+        *map(escape, answer.frequent_errors(results, advice.method)),
         escape(answer.referral(results, advice.method)),
         tables.misclassified(results),
         "### A classifier of new texts",

@@ -161,10 +161,11 @@ def parse(
 ) -> Settings:
     """The settings of an experiment, from constants in upper case and the command line.
 
-    PRESET chooses among the values of a constant that has several; where it is None, one's own
-    data takes "own", all else "full" if CUDA is available, and "quick" elsewhere. `program` is what
-    resumes it, such as ("-m", "studies.setfit"); finetuning.py where it is empty. Raises `BadInput`
-    for a value, a constant or an option that is not allowed.
+    PRESET chooses among the values of a constant that has several. Where it is None, a data set
+    that is neither a task nor a preset's is one's own and takes "own", all else "full" if CUDA is
+    available, and "quick" elsewhere. `program` is what resumes it, such as ("-m",
+    "studies.setfit"); finetuning.py where it is empty. Raises `BadInput` for a value, a constant or
+    an option that is not allowed.
     """
     constants = {k.lower(): v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
     for name in namespace:
@@ -172,11 +173,13 @@ def parse(
             raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
-    dataset = given.get("dataset", constants.get("dataset"))
-    for each in dataset if isinstance(dataset, Presets) else ():
-        if isinstance(each, str) and _is_own(each):
+    of_presets = constants.get("dataset")
+    dataset = given.get("dataset", of_presets)
+    of_presets = of_presets if isinstance(of_presets, Presets) else ()
+    for each in of_presets:
+        if isinstance(each, str) and _is_local(each):
             raise BadInput(f"DATASET has {each} for one preset; write DATASET = {each!r}")
-    is_own = isinstance(dataset, str) and _is_own(dataset)
+    is_own = isinstance(dataset, str) and dataset not in (*TASKS, *of_presets)
     default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
     preset = given.get("preset", constants.get("preset")) or default
     if preset not in Presets._fields:
@@ -194,7 +197,7 @@ def parse(
     if is_own and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
         values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:
-        values["experiment"] = expanded(dataset).stem or "own" if is_own else preset
+        values["experiment"] = _name_of(dataset) or "own" if is_own else preset
     if final is not None:
         if "labels=" in final:
             raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
@@ -203,14 +206,20 @@ def parse(
     try:
         return Settings(**_plain(values))
     except pydantic.ValidationError as error:
-        raise BadInput(_in_words(error)) from None
+        raise BadInput(_in_words(error, options=given)) from None
 
 
-def _is_own(dataset):
+def _is_local(dataset):
     """Whether a data set is a file or a folder, and no task or hub name."""
     path = expanded(dataset)
     is_path = path.exists() or path.suffix.lower() in READERS or dataset.startswith((".", "/", "~"))
     return dataset not in TASKS and is_path
+
+
+def _name_of(dataset):
+    """Of tickets.csv, of a folder or of owner/name: what its experiment is called."""
+    path = expanded(dataset)
+    return path.stem if path.suffix.lower() in READERS else path.name
 
 
 def _command(arguments, preset, program):
@@ -230,15 +239,17 @@ def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, tuple | list | range) else value
 
 
-def _in_words(error, name=""):
-    """The first error in one line: the constant, its value, and what it should be."""
+def _in_words(error, name="", options=()):
+    """The first error in one line: the constant or the option, its value, what it should be."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadInput):  # it says all of this
         return str(cause)
     if not name:
         constant, *entry = first["loc"]
-        name = constant.upper() + "".join(f"[{part!r}]" for part in entry)
+        option = f"--{constant.replace('_', '-')}"
+        name = option if constant in options else constant.upper()
+        name += "".join(f"[{part!r}]" for part in entry)
     if first["type"] == "missing":
         return f"finetuning.py has no {name}; put it back among the constants"
     if first["type"] == "extra_forbidden":

@@ -25,6 +25,8 @@ from .runs import Run
 from .settings import Settings, parse
 from .work import combine, fine_tune, fit_baseline, save_final
 
+MUCH = 0.2  # share of truncated texts from which the options are named
+
 
 def run_experiment(
     namespace: dict[str, Any],
@@ -53,6 +55,8 @@ def run_experiment(
                         fit(run, queue.data, settings)
                     else:
                         fine_tune(run, queue.data, settings, *loop)
+                with queue.locked():
+                    combine(queue)  # at once, where the other part has finished
         finally:
             print(_account(queue, began, loaded))
             status = summarise(queue)
@@ -130,6 +134,7 @@ def _print_data(data):
     end = {"left": "last", "right": "first"}[side]
     longest = f"longest text {max(map(len, data.texts.texts)):,} letters"
     tokens = f"{end} {data.settings.max_tokens} tokens"
+    tokens += "; see --max-tokens and --truncation" if share > MUCH else ""
     print(f"  {longest}; {share:.0%} of the texts truncated to their {tokens}")
     for warning in task.warnings:
         print(f"warning: {warning}")
@@ -171,6 +176,7 @@ def _write_page(queue):
         return
     results = Results.read(folder, task.rows.set_index("file_row")["text"])
     written = report.write(results)
+    (folder / "left_out.csv").unlink(missing_ok=True)  # an earlier start's
     if len(task.left_out):
         left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
         written.append(write(folder / "left_out.csv", left_out.to_csv(index=False)))

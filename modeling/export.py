@@ -51,8 +51,8 @@ with open("config.json") as file:
 def classify(texts):
     texts = [re.sub(r"<br\s*/?>", " ", text).strip() for text in texts]  # as in training
     encoded = tokenizer.encode_batch(texts)
-    found = [("", float("nan"))] * len(texts)  # of texts without tokens
-    rows = [i for i, e in enumerate(encoded) if any(e.attention_mask)]
+    found = [("", float("nan"))] * len(texts)  # of empty texts
+    rows = [i for i, e in enumerate(encoded) if texts[i] and any(e.attention_mask)]
     if rows:
         ids = np.array([encoded[i].ids for i in rows])
         mask = np.array([encoded[i].attention_mask for i in rows])

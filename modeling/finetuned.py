@@ -89,7 +89,7 @@ class Finetuned:
     def best(self, probabilities: Tensor) -> list[tuple[str, float]]:
         """(n, C) -> the most probable label of each text, and its probability.
 
-        ("", nan) for a text without any token, which only some tokenizers make.
+        ("", nan) for an empty text, and for one that the tokenizer makes no token of.
         """
         values, labels = probabilities.max(1)
         return [
@@ -100,7 +100,8 @@ class Finetuned:
     def probabilities(self, texts: Texts, advance: Callable[[int], object] = int) -> Tensor:
         """(n, C), the labels in the order of `label_names`; of any number of texts.
 
-        `advance` is called with how many more are done. Raises `BadInput` for what is no text.
+        A row of an empty text, which training leaves out, is NaN. `advance` is called with how many
+        more are done. Raises `BadInput` for what is no text; None and NaN are empty ones.
         """
         texts = [clean(text) for text in _listed(texts)]
         longest_first = np.argsort([-len(text) for text in texts], kind="stable")
@@ -110,6 +111,7 @@ class Finetuned:
             logs = self.classifier.log_probabilities([texts[i] for i in index])
             probabilities[index] = logs.exp()
             advance(len(index))
+        probabilities[torch.tensor([not text for text in texts], dtype=torch.bool)] = torch.nan
         return probabilities
 
     def export(self, folder: str | Path, format: str = "onnx") -> None:
@@ -124,11 +126,16 @@ def _listed(texts) -> list[str]:
     if isinstance(texts, str):
         return [texts]
     texts = list(texts) if isinstance(texts, Sequence | pd.Series | np.ndarray) else [texts]
+    texts = ["" if _is_none(text) else text for text in texts]
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             expected = "expected a text, or a list, column or array of texts"
             raise BadInput(f"text {place} is {type(text).__name__}; {expected}")
     return texts
+
+
+def _is_none(text):
+    return text is None or text is pd.NA or (isinstance(text, float) and text != text)
 
 
 # ---------------------------------------------------------------------------- loading

@@ -29,14 +29,13 @@ from pathlib import Path
 from typing import TextIO
 
 import pandas as pd
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import boundary
 import hardware
 from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
-from data_utils import clean, raw_texts, read_chunks
+from data_utils import raw_texts, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
@@ -107,9 +106,7 @@ def predict_file(asked: argparse.Namespace) -> None:
             for chunk in chain([first], chunks):
                 texts = raw_texts(chunk[column], asked.texts)
                 probabilities = classify.probabilities(texts, bar.update)
-                is_empty = torch.tensor([not clean(text) for text in texts])
-                probabilities[is_empty] = torch.nan  # training has left such texts out
-                empty += int(is_empty.sum())
+                empty += int(probabilities[:, 0].isnan().sum())
                 table = labelled(chunk, classify, probabilities, names)
                 file.write(table.to_csv(header=chunk is first, **layout))
     unlabelled = f"; empty, without a label: {empty:,}" if empty else ""

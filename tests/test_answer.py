@@ -1,5 +1,6 @@
 """The answer for one's own texts: the rule of advice, and how the advised method errs."""
 
+import re
 import shutil
 from itertools import pairwise
 
@@ -153,6 +154,11 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     assert counts[1, 2] == ((truth == 1) & (predicted == 2)).sum() != counts[2, 1]
     assert counts.sum(axis=0).tolist() == given.tolist()
     assert answer.majority(results) == ("billing", (truth == 0).mean())
+    (sentence,) = answer.frequent_errors(results, "head")
+    pairs = [(counts[i, j], i, j) for i in range(3) for j in range(3) if i != j]
+    told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
+    assert [int(count) for *_, count in told] == sorted([c for c, *_ in pairs])[::-1][:5]
+    assert all((int(n), NAMES.index(i), NAMES.index(j)) in pairs for i, j, n in told)
 
 
 def test_the_least_confident_texts_go_to_a_person(errs):

@@ -60,12 +60,6 @@ BAD = {
         folder_of(train=ROWS[:40], test=TWICE),
         "is left (20 × a text with two labels); add others",
     ),
-    "train lacks a label": (
-        folder_of(
-            train=ROWS[:40], test=pd.concat([ROWS[40:], ROWS[:2].assign(text=["x", "y"], label=2)])
-        ),
-        "has the label '2'; add texts with it, or drop the label",
-    ),
     "splits of other columns": (
         folder_of(train=ROWS[:40], test=ROWS[40:].rename(columns={"text": "body"})),
         "have no column 'text'",

@@ -190,7 +190,9 @@ def test_texts_are_cleaned_and_tokenised_as_in_training(checkpoint):
     _, classify = checkpoint()
     split = tokenise([clean(text) for text in RAW], None, classify.classifier.tokenizer)
     expected = predict(classify.classifier.model, split, 99).softmax(1)
-    assert classify.probabilities(RAW) == pytest.approx(expected, abs=1e-6)
+    expected[[not clean(text) for text in RAW]] = torch.nan
+    assert expected.isnan().any() and not expected.isnan().all()
+    assert classify.probabilities(RAW) == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert classify("dull<br />plot") == classify("dull plot") != classify("dull<br / >plot")
 
 
@@ -203,6 +205,8 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
         assert classify(several) == pairs
     label, probability = classify(TEXTS[1])
     assert (label, probability) == (pairs[1][0], pytest.approx(pairs[1][1], abs=1e-6))
+    missing = pd.Series([TEXTS[0], None, np.nan, pd.NA, " "], dtype=object)
+    assert [label for label, _ in classify(missing)] == [pairs[0][0], *[""] * 4]
     assert classify([]) == [] and classify.probabilities([]).shape == (0, 2)
 
 
@@ -210,7 +214,7 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
     ("texts", "line"),
     [
         (pd.DataFrame({"text": TEXTS}), "text 0 is DataFrame; expected a text, or a list, column"),
-        (pd.Series(["good", None]), "text 1 is (NoneType|float); expected a text, or a list"),
+        (["good", 1.5], "text 1 is float; expected a text, or a list"),
     ],
 )
 def test_what_is_no_text_is_one_line(checkpoint, texts, line):
@@ -230,9 +234,10 @@ def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, 
     probabilities = finetuned.probabilities(texts, done.append)
     assert done == [30, 30, 10] and sum(N for N, T in shapes) == 70
     assert all(N * T <= 80 for N, T in shapes) and max(N for N, T in shapes) > 15
-    assert probabilities.sum(1) == pytest.approx(torch.ones(len(texts)), abs=1e-6)
+    sums = torch.tensor([1.0 if text else torch.nan for text in texts])
+    assert probabilities.sum(1) == pytest.approx(sums, abs=1e-6, nan_ok=True)
     alone = torch.cat([finetuned.probabilities([text]) for text in texts])
-    assert torch.allclose(probabilities, alone, atol=1e-6)
+    assert torch.allclose(probabilities, alone, atol=1e-6, equal_nan=True)
 
 
 def test_a_classifier_computes_in_the_type_of_training_with_fast_attention(checkpoint, monkeypatch):

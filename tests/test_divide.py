@@ -179,13 +179,18 @@ def test_a_label_missing_in_validation_alone_is_a_note_unless_labels_are_few(mak
         make(labelled(50, 50)).divide(0, labels=5)
 
 
-def test_a_label_in_one_group_alone_stays_in_train_and_is_refused_with_folds(make):
+def test_a_label_that_would_be_tested_and_not_learnt_is_left_out(make):
     only = pd.DataFrame({"text": ["x", "y"], "label": "c", "who": "g0"})
     task = make(pd.concat([labelled(100, 100, groups=40), only]), "who")
-    for seed in range(3):
-        check(task, task.divide(seed))
-    with pytest.raises(BadInput, match="no training text .* label 'c'; .* --group-column than who"):
-        [task.divide(seed, folds=5) for seed in range(5)]
+    assert task.label_names == ["a", "b"] and set(task.left_out["text"]) == {"x", "y"}
+    assert set(task.left_out["reason"]) == {"its label is of one who alone"}
+    for seed in range(5):
+        check(task, task.divide(seed, folds=5))
+    test = labelled(20, 20)
+    test = pd.concat([test.assign(text=test["text"] + "!"), only])
+    task = make(train=labelled(50, 50), test=test)
+    assert set(task.left_out["reason"]) == {"its label is not in train"}
+    assert set(task.left_out["text"]) == {"x", "y"} and len(task.rows) == 140
 
 
 FOUR = labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10)
@@ -194,7 +199,6 @@ REFUSED = {  # the task, its folds, and what is said
     "one fold": (labelled(20, 20), 1, "1 folds cannot be made .*; give other --folds"),
     "more folds than texts": (labelled(20, 20), 50, "50 folds cannot be made"),
     "fewer groups than folds": (FOUR, 5, "5 folds cannot be made .* number of groups"),
-    "one group": (FOUR.assign(who="p"), None, "no .* text of .* --group-column than who"),
 }
 
 

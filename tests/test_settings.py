@@ -73,7 +73,10 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     assert settings("--dataset", str(file), "--folds", "3").seeds == (0, 1, 2)
     assert settings("--dataset", str(file), "--folds", "3", "--seeds", "1").seeds == (1,)
     assert settings("--dataset", "absent.csv").preset == "own"
-    for name in ("imdb", "owner/data", "owner/data-v1.1"):
+    hub = settings("--dataset", "owner/data-v1.1", "--preset", "base")
+    assert (hub.experiment, hub.labels, hub.folds) == ("data-v1.1", None, 5)
+    assert settings("--dataset", "owner/data").preset == "own"
+    for name in ("imdb", "stanfordnlp/imdb"):  # a task, and a preset's
         assert settings("--dataset", name).preset != "own"
 
 
@@ -206,7 +209,7 @@ def test_ones_own_file_is_no_value_of_a_single_preset(monkeypatch):
         ("--preset", "fast", "PRESET is 'fast'; choose from full, base, quick, own"),
         ("--contrasts", "lora - lora()", "it should be two methods, such as 'lora - probe'"),
         ("--learning-rates", "tfidf=0.1", "LEARNING_RATES has the unknown method 'tfidf'"),
-        ("--blocks", "1.5", "BLOCKS is '1.5'; it should be a valid integer"),
+        ("--blocks", "1.5", "--blocks is '1.5'; it should be a valid integer"),
     ],
 )
 def test_a_value_that_no_constant_has_is_refused(option, value, words):

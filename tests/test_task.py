@@ -173,14 +173,15 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
         8: "a text with two labels",
         9: "a text with two labels",
         10: "empty text",
-        11: "no who",
         13: "a repeated text",  # but for letter case and white space
         14: "a text with two labels",
         15: "a text with two labels",
     }
-    kept = {2: "a fine film", 3: "a dull film", 5: "two\nlines", 12: "last"}
+    kept = {2: "a fine film", 3: "a dull film", 5: "two\nlines", 11: "nobody's", 12: "last"}
     assert dict(zip(task.rows["file_row"], task.rows["text"], strict=True)) == kept
     assert "4 rows have a text with another label elsewhere: left out" in task.warnings
+    assert "texts without who: 1, each a group of its own" in task.notes
+    assert task.rows["group"].nunique() == 5
     (note,) = [note for note in task.notes if "left out" in note]
     for part in ("2 × empty text", "1 × no label", "2 × a repeated", "4 × a text with two labels"):
         assert part in note
@@ -197,6 +198,14 @@ def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(t
     assert expected in task.notes and list(task.left_out["row"]) == [*range(87, 92)]
 
 
+def test_a_test_file_beside_the_file_of_training_is_named(tmp_path):
+    path = save(reviews_frame(60), tmp_path / "train.csv")
+    assert load_task(path).warnings == []
+    save(reviews_frame(90)[60:], tmp_path / "Test.csv")
+    (warning,) = load_task(path).warnings
+    assert warning == f"Test.csv beside train.csv is not used; give --dataset {tmp_path} to use it"
+
+
 def warned(folder, frame, **columns):
     return "\n".join(load_task(save(frame, folder / "r.csv"), **columns).warnings)
 
@@ -207,6 +216,7 @@ def warned(folder, frame, **columns):
         (["Billing", "billing ", "bug", "bug"] * 25, "'Billing' and 'billing ' differ by space or"),
         (["rare"] * 4 + ["a", "b"] * 48, "fewer than 5 texts, .*: 'rare' \\(4\\)"),
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
+        (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
     ],
 )
 def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
