@@ -1,13 +1,11 @@
 """The answer for one's own texts: which method, how sure that is, and how it errs.
 
-The rule. Methods are tried from the simplest to the most costly: TF-IDF, the probe, both together,
-head-only, LoRA, LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. The first
-is advised whose score no other method exceeds by more than one standard error of their difference,
-which is paired by text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3). It is the
-test "no other beats it", one-sided and uncorrected, at 16 % in place of 5. At 5 % with Holm's
-correction nearly nothing is significant with some hundred texts: the simplest method would be
-advised even where another leads by several points. A method that is significantly worse than
-another is never advised by either rule.
+The rule. The method with the highest score is advised, the simplest of equals. Beside it stands the
+simplest method that it leads by no more than one standard error of their difference, paired by
+text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
+Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
+LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. docs/your-own.md says what
+either choice, and that of the simplest method that none beats significantly, cost in accuracy.
 """
 
 import math
@@ -37,9 +35,10 @@ PAIRS = 5  # of labels that are taken for one another
 
 
 class Advice(NamedTuple):
-    """The method advised, and why, in words."""
+    """The method advised, the simplest one within a standard error of it, and why, in words."""
 
     method: str
+    simplest: str
     sentence: str
 
 
@@ -71,24 +70,21 @@ def by_simplicity(results: "Results") -> list[str]:
 def advice(results: "Results") -> Advice:
     """What the rule above says of these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
-    method = simplest(order, results.pairs[results.pairs["p"] / 2 < BEATEN])
     values = results.intervals.set_index("method")[results.metric]
-    best = values[order].idxmax()
-    label, of_best = results.labels([method, best])
-    simpler = order[: order.index(best)]
-    other = method if method != best else max(simpler, key=values.get, default=None)
-    lead = other and _difference(results, best, other)
-    score = _score(results, method)
-    if lead is None:
-        why = f"the simplest method, {name} {score}"
-    elif method == best:
-        why = f"the highest {name}, {score}. It leads {results.looks[other].label}, the best of "
-        why += f"the simpler methods, by {_points(lead)}"
-    else:
-        why = f"{name} {score}. It is the simplest method that no other leads by more than a "
-        why += f"standard error. The highest, {of_best}, leads by {_points(lead)}"
+    method = values[order].idxmax()
+    alternative = simplest(order, results.pairs[results.pairs["p"] / 2 < BEATEN])
+    simpler = order[: order.index(method)]
+    other = alternative if alternative != method else max(simpler, key=values.get, default=None)
+    lead = other and _difference(results, method, other)
+    label, why = results.looks[method].label, f"the highest {name}, {_score(results, method)}"
+    if other is None:
+        why += ", and the simplest method"
+    elif lead is not None:
+        kind = "the best of the simpler methods"
+        kind = kind if alternative == method else "the simplest method within a standard error"
+        why += f". It leads {results.looks[other].label}, {kind}, by {_points(lead)}"
     runs = results.scores[results.metric].values
-    are_one = len(runs[method]) == len(runs[best]) == 1  # more texts tell nothing of seeds
+    are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
     if lead is not None and are_one and lead["p"] >= statistics.LEVEL and lead["difference"]:
         half = (lead["high"] - lead["low"]) / 2
         needed = np.isfinite(runs[method][0]).sum() * (half / lead["difference"]) ** 2
@@ -98,7 +94,7 @@ def advice(results: "Results") -> Advice:
     largest, share = majority(results, results.metric)
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
-    return Advice(method, f"Use {label}: {why}.")
+    return Advice(method, alternative, f"Use {label}: {why}.")
 
 
 def final_command(results: "Results") -> str:
@@ -178,8 +174,8 @@ def more_labels(results: "Results") -> list[str]:
         elif gain["high"] < results.margin:
             verdict = f"more labels of this kind would add less than {results.margin_words}"
         sentences.append(
-            f"{results.looks[part].label} reaches {_score(results, part)}; with all labels it "
-            f"gains {_points(gain)}: {verdict}."
+            f"{results.looks[part].label} reaches {_score(results, part)}; all labels make a "
+            f"difference of {_points(gain)}: {verdict}."
         )
     return sentences
 

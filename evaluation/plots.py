@@ -56,8 +56,9 @@ def subtitle(results: Results) -> str:
     """What every figure was measured on."""
     experiment, data = results.experiment, results.experiment["data"]
     seeds = count(results.runs["seed"].nunique(), "fold" if results.is_folds else "seed")
+    labelled = f"{data['train'] + data['validation']:,} labelled and "
     return (
         f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}; {data['train'] + data['validation']:,} labelled and "
+        f"{experiment['data_set']}; {labelled * (not results.is_folds)}"
         f"{len(results.predictions.labels):,} test texts, {seeds}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
+from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification
 
 import boundary
@@ -16,6 +17,8 @@ import hardware
 import modeling
 from boundary import BadInput, plain_cell, reading, write
 from evaluation import answer, report, tables
+from evaluation.markdown import with_interval
+from evaluation.metrics import METRICS
 from evaluation.results import Results
 from records import RunRecord, record_files
 
@@ -57,6 +60,7 @@ def run_experiment(
                         fine_tune(run, queue.data, settings, *loop)
                 with queue.locked():
                     combine(queue)  # at once, where the other part has finished
+                    _print_score(queue, run.method)
         finally:
             print(_account(queue, began, loaded))
             status = summarise(queue)
@@ -144,6 +148,19 @@ def _print_runs(queue):
     left, every = len(queue.left()), len(queue.runs)
     finished = f"; finished already: {every - left} (--fresh starts over)"
     print(f"Runs to do: {left}{finished if left < every else ''}")
+
+
+def _print_score(queue, method):
+    """The mean of a method, and of its combinations, once all of their runs are finished."""
+    for each in queue.settings.methods:
+        runs = [run for run in [*queue.runs, *queue.combinations] if run.method.text == each.text]
+        is_new = method.text in [part.text for part in each.parts or (each,)]
+        if is_new and len(runs) > 1 and all(run.is_finished for run in runs):
+            results = Results.read(queue.folder)
+            name, kind = results.metric, "folds" if results.is_folds else "seeds"
+            row = results.intervals.set_index("method").loc[each.text]
+            score = with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
+            tqdm.write(f"{each.text}, {len(runs)} {kind}: {METRICS[name].label} {score}")
 
 
 # ---------------------------------------------------------------------------- after

@@ -5,12 +5,12 @@
 A sample of a task's pool (see studies/coverage.py) is written as a CSV file, and compared by
 `python finetuning.py --dataset FILE.csv` with the methods below, as one types it. The truth of a
 method is the mean accuracy of its five models on 500 texts that are not in the sample, nor of its
-films. The regret is how far the advised method's truth is below that of the best of these methods.
+films. The regret is how far the truth of the method taken is below that of the best of these.
 FOLDER keeps what is finished, so that a stopped study goes on. It writes
 
     docs/results/own_texts.csv     a row for each sample and method
-    docs/own_texts.png             the regret of the advice, of taking the highest accuracy, and of
-                                   always taking one method
+    docs/own_texts.png             the regret of the advice, which is the highest accuracy, of the
+                                   simplest method within a standard error, of always the same one
 """
 
 import argparse
@@ -26,6 +26,7 @@ import pandas as pd
 
 from boundary import write
 from data_utils import load_task
+from evaluation import answer
 from evaluation.results import Results
 from evaluation.style import plt, save, set_style
 from modeling import load_finetuned
@@ -33,13 +34,14 @@ from studies.coverage import TASKS, draw, pool_of
 
 METHODS = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")
 FOLDS, LEFT_OUT = 5, 500
-SIZES = (300, 800)
+SIZES, MOST = (300, 800), 20  # texts of a sample, samples of each task
 DOCS = Path("docs")
-ADVICE, HIGHEST = "the advice", "the highest accuracy"
+POLICIES = ["the advice", "the simplest within a standard error"]
 
 
 def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int) -> dict:
-    """What the command says of one sample, and the truth: the advice, and a dict for each method.
+    """What the command says of one sample, and the truth: the simplest method within a standard
+    error of the best, and a dict for each method.
 
     `rows` are the pool's (text, label and perhaps group). The same sample as studies/coverage.py's.
     """
@@ -57,7 +59,7 @@ def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int
     numbers = {method: {"truth": truth[method]} for method in METHODS}
     for method in METHODS:
         numbers[method] |= dict(zip(columns, intervals.loc[method, columns].tolist(), strict=True))
-    return {"advised": results.advised, "methods": numbers}
+    return {"simplest": answer.advice(results).simplest, "methods": numbers}
 
 
 def compare(file: Path, grouped: bool) -> Results:
@@ -92,7 +94,8 @@ def table_of(samples: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
     parts = []
     for (task, texts, seed), sample in samples.items():
         part = pd.DataFrame(sample["methods"]).T.rename_axis("method").reset_index()
-        part = part.assign(is_advised=part["method"] == sample["advised"])
+        part["is_advised"] = part.index == part["accuracy"].astype(float).idxmax()
+        part["is_simplest"] = part["method"] == sample["simplest"]
         part["regret"] = part["truth"].max() - part["truth"]
         part.insert(0, "task", task)
         parts.append(part.assign(texts=texts, seed=seed))
@@ -102,10 +105,10 @@ def table_of(samples: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each task and number of texts; shares and points in %.
 
-    `regret` and `worst_regret` are the mean's and the largest of the samples, `regret_highest` is
-    that of taking the highest accuracy, `regret_<method>` of always taking this method. `covered`
-    are the intervals of all methods that hold the truth; it is known to two points only, so that
-    they hold it less often than they should.
+    `regret` and `worst_regret` are the mean's and the largest of the samples, `regret_simplest` is
+    that of the simplest method within a standard error, `regret_<method>` of always taking this
+    one. `covered` are the intervals of all methods that hold the truth; it is known to two points
+    only, so that they hold it less often than they should.
     """
     rows = []
     for (task, texts), part in table.groupby(["task", "texts"], sort=False):
@@ -116,8 +119,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         row["within_a_point"] = 100 * (advised["regret"] < 0.01).mean()
         row |= {"regret": 100 * advised["regret"].mean()}
         row |= {"worst_regret": 100 * advised["regret"].max(), "covered": 100 * is_inside.mean()}
-        highest = part.loc[part.groupby("seed")["accuracy"].idxmax()]
-        row |= {"regret_highest": 100 * highest["regret"].mean()}
+        row |= {"regret_simplest": 100 * part.loc[part["is_simplest"], "regret"].mean()}
         of_method = 100 * part.groupby("method")["regret"].mean()
         counts = advised["method"].value_counts()
         row |= {f"regret_{method}": of_method[method] for method in METHODS}
@@ -127,57 +129,60 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(summaries: pd.DataFrame):
-    """Points below the best: the advice, and always one method; a panel for each task and size."""
+    """Points below the best, by what is taken; a panel for each number of texts and task."""
     set_style()
-    drawn, panels = plt.subplots(
-        *summaries[["task", "texts"]].nunique(),
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
-    drawn.set_size_inches(3.6 * panels.shape[1] + 1.6, 1.7 * panels.shape[0] + 0.6)
-    policies = [ADVICE, HIGHEST, *(f"always {method}" for method in METHODS)]
+    sizes, tasks = (list(summaries[name].unique()) for name in ("texts", "task"))
+    drawn, panels = plt.subplots(len(sizes), len(tasks), squeeze=False, sharex=True, sharey=True)
+    drawn.set_size_inches(2.2 * len(tasks) + 2.6, 2.4 * len(sizes) + 0.5)
+    policies = [*POLICIES, *(f"always {method}" for method in METHODS)]
     for panel in panels.flat:
         panel.set_axis_off()
-    places = {task: i for i, task in enumerate(summaries["task"].unique())}
-    sizes = {texts: i for i, texts in enumerate(sorted(summaries["texts"].unique()))}
     for row in summaries.to_dict("records"):
-        panel = panels[places[row["task"]], sizes[row["texts"]]]
+        panel = panels[sizes.index(row["texts"]), tasks.index(row["task"])]
         panel.set_axis_on()
-        values = [row["regret"], *(row[f"regret_{each}"] for each in ("highest", *METHODS))]
+        values = [row["regret"], *(row[f"regret_{each}"] for each in ("simplest", *METHODS))]
         colours = ["tab:blue", *["0.7"] * (len(METHODS) + 1)]
         bars = panel.barh(policies, values, color=colours)
         panel.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
-        panel.set_title(f"{row['task']}, {row['texts']} texts, {row['samples']} samples")
-        panel.margins(x=0.15)
+        samples = f"{row['texts']} texts, {row['samples']} samples"
+        panel.set_title(f"{row['task']}\n{samples}", fontsize=10)
+        panel.margins(x=0.25)
         panel.grid(visible=False)
     panels[0, 0].invert_yaxis()  # of all
     note = "accuracy below that of the best method in the table, mean over the samples, in points"
     return drawn, note, ()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Test what samples are missing, a round of all tasks at a time; write tables and figure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="what is finished is kept here")
-    parser.add_argument("--samples", type=int, default=20, help="of each task and size")
-    parser.add_argument("--texts", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
-    asked = parser.parse_args(arguments)
+def tell(folder: Path) -> None:
+    """Write table and figure of what is finished."""
     samples = {}
-    for seed, texts, task in product(range(asked.samples), asked.texts, asked.tasks):
-        path = asked.folder / f"own-{task}-{texts}-{seed}.json"
-        if not path.exists():
-            rows, label_names = pool_of(task, asked.folder)[0], names_of(task)
-            write(path, json.dumps(test_sample(rows, label_names, texts, seed)))
-            print(path.name, flush=True)
-        samples[task, texts, seed] = json.loads(path.read_text())
+    for task, texts, seed in product(TASKS, SIZES, range(MOST)):
+        path = folder / f"own-{task}-{texts}-{seed}.json"
+        if path.exists():
+            samples[task, texts, seed] = json.loads(path.read_text())
     table = table_of(samples)
     table.to_csv(DOCS / "results" / "own_texts.csv", index=False, float_format="%.6g")
     rows = summary(table)
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
     save(DOCS / "own_texts.png", figure(rows), "Is the advice good?", subtitle)
     print(rows.to_string(index=False, float_format="{:.1f}".format))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Test what samples are missing, a round of all tasks at a time; write table and figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="what is finished is kept here")
+    parser.add_argument("--samples", type=int, default=MOST, help="of each task and size")
+    parser.add_argument("--texts", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    asked = parser.parse_args(arguments)
+    for seed, texts, task in product(range(asked.samples), asked.texts, asked.tasks):
+        path = asked.folder / f"own-{task}-{texts}-{seed}.json"
+        if not path.exists():
+            rows, label_names = pool_of(task, asked.folder)[0], names_of(task)
+            write(path, json.dumps(test_sample(rows, label_names, texts, seed)))
+            print(path.name, flush=True)
+    tell(asked.folder)
 
 
 def names_of(task: str) -> list[str]:

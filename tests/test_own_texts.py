@@ -1,7 +1,10 @@
 """One's own texts: from a file to an answer, a classifier, and labels for new texts."""
 
+import io
 import json
+import re
 import shutil
+from contextlib import redirect_stdout
 
 import numpy as np
 import pandas as pd
@@ -33,9 +36,11 @@ def tickets(model_folder, tmp_path_factory):
     given += ["--text-column", "message", "--label-column", "queue", "--group-column", "customer"]
     given += ["--methods", "tfidf", "lora", "lora+tfidf", "--learning-rates", "lora=0.01"]
     given = [str(part) for part in given]
-    with pytest.MonkeyPatch.context() as patch:
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main(given) == 0
+    (root / "printed.txt").write_text(printed.getvalue())
     return root, given
 
 
@@ -73,6 +78,23 @@ def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tick
         assert row.test_macro_f1 == pytest.approx(
             f1_score(fold["label"], guess, labels=[0, 1], average="macro", zero_division=0)
         )
+
+
+def test_the_score_of_a_method_is_printed_when_its_last_fold_ends(tickets):
+    lines = (tickets[0] / "printed.txt").read_text().splitlines()
+    table = {
+        row["method"]: f"{100 * row['test_accuracy']:.1f}"
+        for row in pd.read_csv(tickets[0] / "tickets" / "runs.csv")
+        .groupby("method", as_index=False)["test_accuracy"]
+        .mean()
+        .to_dict("records")
+    }
+    told = [re.match(r"(\S+), 5 folds: accuracy ([\d.]+) % \(", line) for line in lines]
+    told = {match[1]: (place, match[2]) for place, match in enumerate(told) if match}
+    assert {method: score for method, (_, score) in told.items()} == table  # folds are of one size
+    first = next(place for place, line in enumerate(lines) if line.startswith("lora seed 0: "))
+    last = next(place for place, line in enumerate(lines) if line.startswith("lora seed 4: "))
+    assert told["tfidf"][0] < first < last < told["lora"][0] < told["lora+tfidf"][0]
 
 
 def test_a_combination_costs_what_its_parts_cost_their_frozen_blocks_too(tickets):

@@ -88,8 +88,8 @@ def test_the_regret_of_a_rule_is_what_the_method_it_takes_lacks(rows):
     hits = sample["outside"][:, :, rest] == rows["label"].to_numpy()[rest]
     truth = dict(zip(coverage.METHODS, 100 * hits.mean(axis=(1, 2)), strict=True))
     taken, regrets = advice.taken(rows, sample), advice.regrets(rows, sample)
-    assert taken["advice"] != "tfidf" and taken["significant"] == "probe"
+    assert taken["simplest"] != "tfidf" and taken["significant"] == "probe"
     inside = (sample["inside"] == rows["label"].to_numpy()[sample["sample"]]).mean(axis=1)
-    assert taken["highest"] == coverage.METHODS[inside.argmax()]
+    assert taken["advice"] == coverage.METHODS[inside.argmax()]
     for rule, method in taken.items():
         assert regrets[rule] == pytest.approx(max(truth.values()) - truth[method])
