@@ -76,10 +76,11 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     labels = rows.loc[why == "", "label"]
     why[labels.index[~labels.duplicated(keep=False)]] = "the only text of its label"
     kept = rows[why == ""]
-    if "test" in set(kept["split"]):
+    if kept["split"].nunique() > 1:
         unknown = ~kept["label"].isin(kept.loc[kept["split"] == "train", "label"])
         why[kept.index[unknown]] = "its label is not in train"
-    elif group:
+        kept = kept[~unknown]
+    if group and "test" not in set(kept["split"]):
         groups = kept.groupby("label", sort=False)["group"].transform("nunique")
         why[kept.index[groups == 1]] = f"its label is of one {group} alone"
     return why

@@ -4,6 +4,7 @@ A name is a task, a file, a folder or a data set of the hub. No code that comes 
 is run. What a comparison would be spoilt by is left out and listed, or warned of.
 """
 
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -103,7 +104,10 @@ def _joined(frames, columns, name, notes):
     if "group" in rows:
         is_alone = rows["group"].map(is_missing)
         rows["group"] = rows["group"].map(str).where(~is_alone, [f"\0{n}" for n in rows.index])
-        if count := sum(is_alone):
+        if (count := sum(is_alone)) == len(rows):
+            group = f"the column {columns['group']!r} of {name} is empty"
+            raise BadInput(f"{group}; give another --group-column")
+        if count:
             notes.append(f"texts without {columns['group']}: {count:,}, each a group of its own")
     return rows
 
@@ -138,10 +142,13 @@ def _beside(path: Path) -> list[str]:
     """A warning where a file of training texts has its test beside it."""
     if SPLITS.get(path.stem.lower()) != "train" or not path.is_file():
         return []
-    files = [file for file in path.parent.iterdir() if file.suffix.lower() in READERS]
+    try:
+        files = [file for file in path.parent.iterdir() if file.suffix.lower() in READERS]
+    except OSError:  # a folder that may not be listed
+        return []
     names = [f.name for f in files if SPLITS.get(f.stem.lower(), "train") != "train"]
-    names = some(sorted(names), 3)
-    line = f"{names} beside {path.name} is not used; give --dataset {path.parent} to use it"
+    names, folder = some(sorted(names), 3), shlex.quote(str(path.parent))
+    line = f"not used: {names} beside {path.name}; --dataset {folder} takes one file a split"
     return [line] if names else []
 
 

@@ -1,7 +1,7 @@
 """The answer for one's own texts: which method, how sure that is, and how it errs.
 
 The rule. The method with the highest score is advised, the simplest of equals. Beside it stands the
-simplest method that it leads by no more than one standard error of their difference, paired by
+simplest method that no other leads by more than one standard error of their difference, paired by
 text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
 Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
 LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. docs/your-own.md says what
@@ -35,7 +35,7 @@ PAIRS = 5  # of labels that are taken for one another
 
 
 class Advice(NamedTuple):
-    """The method advised, the simplest one within a standard error of it, and why, in words."""
+    """The method advised, the simplest one within a standard error of all, and why, in words."""
 
     method: str
     simplest: str

@@ -158,15 +158,14 @@ class RunQueue:
 
     def _set_aside(self):
         """Move what earlier starts have left to earlier-1, earlier-2 ..."""
-        if busy := at_work(self.folder):
+        if busy := at_work(self.folder) or at_work(self.folder / "final"):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
         if not (self.folder / ABOUT).exists() and not self.begun():
             return  # nothing there is an experiment's
         everything = os.listdir(self.folder)
         number = next(n for n in count(1) if f"{EARLIER}{n}" not in everything)
-        kept = LOCK, EARLIER, *([] if self.settings.final else ["final"])  # which may be in use
-        names = [name for name in everything if not name.startswith(kept)]
+        names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
         for path in (self.settings.dataset, self.settings.model):  # what this start reads stays
             there = [*expanded(path).resolve().parents, expanded(path).resolve()]
             names = [name for name in names if (self.folder / name).resolve() not in there]

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -156,11 +157,15 @@ def _print_score(queue, method):
         runs = [run for run in [*queue.runs, *queue.combinations] if run.method.text == each.text]
         is_new = method.text in [part.text for part in each.parts or (each,)]
         if is_new and len(runs) > 1 and all(run.is_finished for run in runs):
-            results = Results.read(queue.folder)
-            name, kind = results.metric, "folds" if results.is_folds else "seeds"
-            row = results.intervals.set_index("method").loc[each.text]
-            score = with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
-            tqdm.write(f"{each.text}, {len(runs)} {kind}: {METRICS[name].label} {score}")
+            with suppress(BadInput):  # of another run's files: the end says it
+                tqdm.write(f"{each.text}, {_score_of(each.text, Results.read(queue.folder))}")
+
+
+def _score_of(method, results):
+    name, kind = results.metric, "folds" if results.is_folds else "seeds"
+    row = results.intervals.set_index("method").loc[method]
+    score = with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
+    return f"{len(results.predictions.logits[method])} {kind}: {METRICS[name].label} {score}"
 
 
 # ---------------------------------------------------------------------------- after

@@ -10,11 +10,13 @@ from scipy.special import log_softmax
 
 import hardware
 import modeling
+from boundary import BadInput
 from data_utils import Split
 from evaluation.metrics import scores
 from evaluation.stored import read_table
 from modeling import PeftModel
 from modeling.checkpoint import save_checkpoint, save_combination
+from records import ANEW
 
 from .data import Data
 from .queue import RunQueue
@@ -128,6 +130,8 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
 def combine(queue: RunQueue) -> None:
     """Make the combinations whose parts have finished, also where a part has run again."""
     for run in queue.combinations:
+        if run.has_failed:  # in this process: it is not tried again
+            continue
         parts = [queue.part(part, run.seed) for part in run.method.parts]
         records = [part.record() for part in parts if part.is_finished]
         latest = max((record.started for record in records), default="")
@@ -144,6 +148,9 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
     if len(test):  # a model for new texts has no test
         columns = {f"logit_{label}": float for label in run.label_names}
         tables = [read_table(part.folder / "predictions.csv", columns) for part in parts]
+        for part, table in zip(parts, tables, strict=True):
+            if len(table) != len(test):
+                raise BadInput(f"{part.folder}/predictions.csv has lost rows; {ANEW}")
         logits = sum(log_softmax(table.to_numpy(), axis=1) for table in tables)
         logits = torch.from_numpy(log_softmax(logits, axis=1)).float()
         values = scores(test.labels.cpu().numpy(), logits.numpy()).items()

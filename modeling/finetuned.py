@@ -125,8 +125,10 @@ class Finetuned:
 def _listed(texts) -> list[str]:
     if isinstance(texts, str):
         return [texts]
-    texts = list(texts) if isinstance(texts, Sequence | pd.Series | np.ndarray) else [texts]
-    texts = ["" if _is_none(text) else text for text in texts]
+    if isinstance(texts, Sequence | pd.Series | np.ndarray):
+        texts = ["" if _is_none(text) else text for text in texts]
+    else:
+        texts = [texts]
     for place, text in enumerate(texts):
         if not isinstance(text, str):
             expected = "expected a text, or a list, column or array of texts"
@@ -135,7 +137,8 @@ def _listed(texts) -> list[str]:
 
 
 def _is_none(text):
-    return text is None or text is pd.NA or (isinstance(text, float) and text != text)
+    is_number = isinstance(text, float | np.floating)
+    return text is None or text is pd.NA or text is pd.NaT or (is_number and text != text)
 
 
 # ---------------------------------------------------------------------------- loading

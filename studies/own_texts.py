@@ -34,7 +34,7 @@ from studies.coverage import TASKS, draw, pool_of
 
 METHODS = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")
 FOLDS, LEFT_OUT = 5, 500
-SIZES, MOST = (300, 800), 20  # texts of a sample, samples of each task
+SIZES = (300, 800)
 DOCS = Path("docs")
 POLICIES = ["the advice", "the simplest within a standard error"]
 
@@ -156,11 +156,11 @@ def figure(summaries: pd.DataFrame):
 def tell(folder: Path) -> None:
     """Write table and figure of what is finished."""
     samples = {}
-    for task, texts, seed in product(TASKS, SIZES, range(MOST)):
-        path = folder / f"own-{task}-{texts}-{seed}.json"
-        if path.exists():
-            samples[task, texts, seed] = json.loads(path.read_text())
-    table = table_of(samples)
+    for path in sorted(folder.glob("own-*.json")):
+        task, texts, seed = path.stem.removeprefix("own-").rsplit("-", 2)
+        samples[task, int(texts), int(seed)] = json.loads(path.read_text())
+    order = sorted(samples, key=lambda sample: (TASKS.index(sample[0]), *sample[1:]))
+    table = table_of({sample: samples[sample] for sample in order})
     table.to_csv(DOCS / "results" / "own_texts.csv", index=False, float_format="%.6g")
     rows = summary(table)
     subtitle = "Five folds of a user's file; accuracy on 500 other texts"
@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Test what samples are missing, a round of all tasks at a time; write table and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="what is finished is kept here")
-    parser.add_argument("--samples", type=int, default=MOST, help="of each task and size")
+    parser.add_argument("--samples", type=int, default=20, help="of each task and size")
     parser.add_argument("--texts", type=int, nargs="+", default=SIZES)
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     asked = parser.parse_args(arguments)

@@ -180,7 +180,7 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
         f"The highest accuracy is {means['regret']:.1f} points below it",
         f"the simplest within a standard error {means['regret_simplest']:.1f}",
-        f"always LoRA + TF-IDF {means['regret_lora+tfidf']:.1f}.",
+        f"always LoRA + TF-IDF {means['regret_lora+tfidf']:.1f} (means of tasks).",
         f"In {rules['samples']:,.0f} samples of TF-IDF, probe and both",
         f"the highest is {rules['advice']:.1f} below, the simplest {rules['simplest']:.1f}, "
         f"always both {rules['always_probe+tfidf']:.1f}.",

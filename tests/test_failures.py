@@ -163,6 +163,19 @@ def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monk
     assert "probe+tfidf seed 0 failed" in capsys.readouterr().err
 
 
+def test_a_damaged_file_of_a_finished_run_stops_no_other_and_is_told(arguments, tmp_path, capsys):
+    given = arguments("one", "--methods", "tfidf", "--labels", "60", "--seeds", "0", "1")
+    assert finetuning.main(given) == 0
+    file = tmp_path / "one" / "tiny" / "tfidf-seed0" / "predictions.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert finetuning.main([*given, "--methods", "tfidf", "head", "head+tfidf"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("head+tfidf seed 0 failed: ") == 1 and "has lost rows; delete" in error
+    for run in ("head-seed0", "head-seed1", "head+tfidf-seed1"):
+        assert RunRecord.of(file.parents[1] / run).is_finished
+
+
 def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeypatch, capsys):
     def train(model, splits, *_):
         shutil.rmtree(splits["train"].frozen.store.folder)

@@ -153,10 +153,6 @@ def test_a_final_model_of_other_data_or_constants_is_refused_or_set_aside(
     assert load_finetuned(final)("a good film") and not (final / "mine").exists()
     assert load_finetuned(final / "earlier-1")("a good film")
     assert (final / "earlier-1" / "mine" / "run.json").read_text() == "mine"
-    compared = [*given[:-2], "--methods", "tfidf", "--fresh"]
-    assert finetuning.main(compared) == 0 == finetuning.main(compared)
-    assert (tmp_path / "tickets" / "earlier-1" / "runs.csv").exists()
-    assert load_finetuned(final)("a good film")  # it may be in use
 
 
 def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):

@@ -203,7 +203,8 @@ def test_a_test_file_beside_the_file_of_training_is_named(tmp_path):
     assert load_task(path).warnings == []
     save(reviews_frame(90)[60:], tmp_path / "Test.csv")
     (warning,) = load_task(path).warnings
-    assert warning == f"Test.csv beside train.csv is not used; give --dataset {tmp_path} to use it"
+    expected = f"Test.csv beside train.csv; --dataset {tmp_path} takes one file a split"
+    assert warning == f"not used: {expected}"
 
 
 def warned(folder, frame, **columns):

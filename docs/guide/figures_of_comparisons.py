@@ -135,9 +135,7 @@ def which_method() -> Figure:
     steps = ("Fit TF-IDF, the probe, and both together: seconds",)
     steps += ("Long texts? Raise MAX_TOKENS, and fit again",)
     steps += ("Train LoRA on the same folds,\nand add TF-IDF: lora+tfidf",)
-    steps += (
-        "Is one ahead of the simpler ones by more\nthan a standard error, and by what matters?",
-    )
+    steps += ("Is the highest ahead of a simpler one\nby what matters to you?",)
     y = 3.7
     for i, words in enumerate(steps):
         box(axes, 2.5, y - 0.85 * i, Part(words, NONE, 4.2, 0.55))
@@ -146,6 +144,6 @@ def which_method() -> Figure:
     last = y - 0.85 * 3
     box(axes, 6.6, last, Part("yes: take it", TRAINED, 1.7, 0.4))
     arrow(axes, (4.6, last), (5.75, last))
-    box(axes, 2.5, last - 0.75, Part("no: take the simplest", FROZEN, 3.2, 0.4))
+    box(axes, 2.5, last - 0.75, Part("no: take the simpler one", FROZEN, 3.2, 0.4))
     arrow(axes, (2.5, last - 0.275), (2.5, last - 0.55))
     return axes.figure
