@@ -82,16 +82,11 @@ def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tick
 
 def test_the_score_of_a_method_is_printed_when_its_last_fold_ends(tickets):
     lines = (tickets[0] / "printed.txt").read_text().splitlines()
-    table = {
-        row["method"]: f"{100 * row['test_accuracy']:.1f}"
-        for row in pd.read_csv(tickets[0] / "tickets" / "runs.csv")
-        .groupby("method", as_index=False)["test_accuracy"]
-        .mean()
-        .to_dict("records")
-    }
+    runs = pd.read_csv(tickets[0] / "tickets" / "runs.csv")
+    means = 100 * runs.groupby("method")["test_accuracy"].mean()  # folds are of one size
     told = [re.match(r"(\S+), 5 folds: accuracy ([\d.]+) % \(", line) for line in lines]
     told = {match[1]: (place, match[2]) for place, match in enumerate(told) if match}
-    assert {method: score for method, (_, score) in told.items()} == table  # folds are of one size
+    assert {method: told[method][1] for method in told} == means.map("{:.1f}".format).to_dict()
     first = next(place for place, line in enumerate(lines) if line.startswith("lora seed 0: "))
     last = next(place for place, line in enumerate(lines) if line.startswith("lora seed 4: "))
     assert told["tfidf"][0] < first < last < told["lora"][0] < told["lora+tfidf"][0]
