@@ -169,10 +169,10 @@ def test_a_damaged_file_of_a_finished_run_stops_no_other_and_is_told(arguments, 
     file = tmp_path / "one" / "tiny" / "tfidf-seed0" / "predictions.csv"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     capsys.readouterr()
-    assert finetuning.main([*given, "--methods", "tfidf", "head", "head+tfidf"]) == 2
+    assert finetuning.main([*given, "--methods", "tfidf", "head", "head+tfidf", "lora"]) == 2
     error = capsys.readouterr().err
     assert error.count("head+tfidf seed 0 failed: ") == 1 and "has lost rows; delete" in error
-    for run in ("head-seed0", "head-seed1", "head+tfidf-seed1"):
+    for run in ("head-seed0", "head-seed1", "head+tfidf-seed1", "lora-seed0", "lora-seed1"):
         assert RunRecord.of(file.parents[1] / run).is_finished
 
 
