@@ -1,5 +1,6 @@
 """What README and docs say: every number is that of a file; short pages, short sentences."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data_utils import load_task
 from modeling import METHODS
 from studies import own_texts
 
@@ -191,6 +193,34 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     each = [f"{simplest[task]:.1f}" for task in ("imdb", "r8", "20newsgroups")]
     assert f"| {', '.join(each)} |" in predicted
     assert f"| lower by {means['regret_simplest'] - means['regret']:.1f}: it has" in predicted
+
+
+def test_the_first_run_in_the_readme_is_that_of_its_file():
+    printed = re.findall(r"^    (\w+) seed 0: test accuracy ([\d.]+)%", text_of(README), re.M)
+    runs = pd.read_csv(RESULTS / "quick.csv").set_index("method")["test_accuracy"]
+    assert dict(printed) == {method: f"{100 * share:.2f}" for method, share in runs.items()}
+
+
+def test_the_answer_in_the_readme_is_that_of_its_experiment():
+    page, folder = text_of("docs/results/sentences/report.md"), RESULTS / "sentences"
+    printed = re.search(r"^ +method  .*?(?=\n\n)", text_of(README), re.M | re.S)[0]
+    table, advice = printed.split("    [...]\n")
+    for line in table.splitlines()[1:]:
+        cells = re.fullmatch(r" +(.*?) (\d\S+ \(.*?\)) +(.*)", line).groups()
+        assert re.search(r"\| {} \| {} \| [^|]+ \| {} \|".format(*map(re.escape, cells)), page)
+    assert f"**{' '.join(advice.split())}**" in page
+    runs = pd.read_csv(folder / "runs.csv")
+    frozen = runs.groupby("frozen_blocks")["shared_seconds"].max()
+    assert 5 < (runs["run_seconds"].sum() + frozen.sum()) / 60 < 6  # "six minutes"
+
+
+def test_the_sentences_of_the_readme_are_a_sample_of_rotten_tomatoes(tmp_path):
+    task = load_task("rotten-tomatoes")
+    rows = task.rows.sample(800, random_state=0)[["text", "label"]]
+    rows["label"] = [task.label_names[label] for label in rows["label"]]
+    rows.to_csv(path := tmp_path / "sentences.csv", index=False)
+    experiment = json.loads((RESULTS / "sentences" / "experiment.json").read_text())
+    assert load_task(str(path)).digest == experiment["digests"]["data digest"]
 
 
 # ---------------------------------------------------------------------------- sizes and words
