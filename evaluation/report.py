@@ -15,7 +15,7 @@ from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
 
 from . import answer, html, tables
-from .markdown import code, count, escape, percent, size, table, with_intervals
+from .markdown import code, count, escape, percent, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
 from .results import Results, runs_csv
@@ -143,7 +143,7 @@ def _named(results, methods):
 
 
 def _what(results):
-    """Methods, model, data, seeds, groups, shared time and machine; warnings of the data."""
+    """Methods, model, data, seeds, groups and machine; warnings of the data."""
     experiment, runs = results.experiment, results.runs
     constants, data, names = experiment["constants"], experiment["data"], experiment["label_names"]
     counts = np.bincount(results.predictions.labels, minlength=len(names))
@@ -169,15 +169,13 @@ def _what(results):
         f"data: {escape(experiment['data_set'])}.",
         f"{texts}; up to {constants['max_tokens']} tokens "
         f"({percent(data['test_share_truncated'])} % of the test texts are longer, and truncated "
-        f"at the {end}); {'folds' if results.is_folds else 'seeds'}: "
-        f"{', '.join(map(str, sorted(runs['seed'].unique())))}.",
+        f"at the {end}).",
     ]
+    if not results.is_folds:
+        lines.append(f"Seeds: {', '.join(map(str, sorted(runs['seed'].unique())))}.")
     if data["groups"]:
         splits = ", ".join(f"{number:,} {escape(name)}" for name, number in data["groups"].items())
         lines.append(f"Groups: {splits}; none is in two splits.")
-    for frozen, part in runs[runs["shared_seconds"] > 0].groupby("frozen_blocks"):
-        seconds, blocks = size(part["shared_seconds"].mean()), count(int(frozen), "frozen block")
-        lines.append(f"Running {blocks}: {seconds} s, for {count(len(part), 'run')}.")
     lines.append(f"Machine: {escape('; '.join(runs['device'].unique()))}.")
     return "\n\n".join(["\n".join(lines), *(f"**{escape(w)}**" for w in data["warnings"])])
 
