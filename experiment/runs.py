@@ -210,6 +210,8 @@ class Run:
                 raise
             if not self.is_finished:  # else only its line could not be printed
                 self._fail(line)
+        finally:
+            self.state, self.saved = None, {}  # the model's memory is the next run's
 
     def _fail(self, line):
         self.has_failed = True

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import weakref
 
 import pandas as pd
 import pytest
@@ -112,3 +113,16 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
     hardware.code.cache_clear()
     assert re.fullmatch("[0-9a-f]{40}", hardware.code(tmp_path.resolve()))
     assert hardware.code(inside.resolve()) is None
+
+
+def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):
+    models, train = [], finetuning.train
+
+    def watched(model, *others):
+        models.append(weakref.ref(model))
+        assert [kept() for kept in models if kept()] == [model]
+        train(model, *others)
+
+    monkeypatch.setattr(finetuning, "train", watched)
+    assert finetuning.main(command("--methods", "lora", "--seeds", "0", "1", "2")) == 0
+    assert len(models) == 3
