@@ -11,13 +11,23 @@ from pathlib import Path
 
 import torch
 
+from boundary import BadInput
+
 PROGRAM = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
 
 
 def choose_device() -> torch.device:
-    """CUDA, or Apple's MPS, or the CPU: the first that is there."""
+    """CUDA, or Apple's MPS, or the CPU: the first that is there.
+
+    Raises `BadInput` for a GPU that torch's build has no kernels for.
+    """
     if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        built = [name[3:] for name in torch.cuda.get_arch_list() if name.startswith("sm_")]
+        if built and 10 * major + minor < min(int(name.rstrip("af")) for name in built):
+            line = f"this torch has no kernels for the GPU {torch.cuda.get_device_name()}"
+            raise BadInput(f"{line}; install another, or set CUDA_VISIBLE_DEVICES= for the CPU")
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
@@ -47,6 +57,9 @@ def prepare_device(device: torch.device) -> None:
     """Settings of the whole process that make the device faster."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
+        # It would plan anew for each shape of a batch, and with a mask its gradient may be NaN
+        # (pytorch/pytorch#196678); the other fused kernels do neither.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     elif device.type == "cpu":
         keep_freed_memory()
 
@@ -167,7 +180,7 @@ def code(folder: Path = PROGRAM) -> str | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory, of the device or of the machine, was too small."""
-    words = "allocate memory", "not enough memory", "out of memory"
+    words = "allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )

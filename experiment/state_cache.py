@@ -12,8 +12,11 @@ has computed. Texts that are computed together are rounded together, so the valu
 encoder's to the rounding of the type computed in. Delete the folder to free the disk.
 """
 
+import errno
 import hashlib
+import os
 import secrets
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +190,8 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
                 size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
                 where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
                 print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
+                if size > shutil.disk_usage(stores[0].folder).free:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
             with clock, tqdm(**bar, disable=None) as bar:
                 for start in range(0, len(lacking), AT_ONCE):

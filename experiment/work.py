@@ -24,6 +24,8 @@ from .runs import Run
 from .settings import Settings
 from .training_state import best
 
+CPU = torch.device("cpu")
+
 
 def fine_tune(
     run: Run, data: Data, settings: Settings, train: Callable[..., None], evaluate: Callable
@@ -35,6 +37,7 @@ def fine_tune(
     frozen_before = data.seconds
     pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     for rate in run.rates():
+        run.state = model = None  # the last rate's, before memory is taken for another
         torch.manual_seed(run.seed)
         model, splits = data.build(run.method, pooling), data.splits(run)
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
@@ -101,7 +104,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
         if is_probe:
             pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
             inputs = [data.features(split, pooling) for split in (labelled, test)]
-    hardware.reset_peak_memory(data.device)
+    hardware.reset_peak_memory(CPU)
     fit = modeling.fit_probe if is_probe else modeling.fit_tfidf
     with fitting:
         classifier = fit(inputs[0], labels, labelled.groups, classes)
@@ -109,7 +112,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
         "pooling": pooling,
         "training_seconds": fitting.seconds,
         "evaluation_seconds": reading.seconds - (data.seconds - frozen_before),
-        "peak_memory_mib": hardware.peak_memory(data.device),
+        "peak_memory_mib": hardware.peak_memory(CPU),  # where it is fitted
         "scores": {"validation_loss": classifier.validation_loss},
     }
     if is_probe:

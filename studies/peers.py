@@ -29,9 +29,10 @@ def lora(pretrained: nn.Module, method: Method, **options) -> peft.PeftModel:
 
 
 def tuned(device: torch.device) -> dict:
-    """Trainer's options as someone who knows it would set them: bf16 only where it is faster."""
-    bf16 = hardware.compute_type(device) is torch.bfloat16
-    return {"bf16": bf16, "train_sampling_strategy": "group_by_length"}
+    """Trainer's options as someone who knows it would set them: bf16 or fp16 where it is faster."""
+    dtype = hardware.compute_type(device)
+    narrow = {"bf16": dtype is torch.bfloat16, "fp16": dtype is torch.float16}
+    return narrow | {"train_sampling_strategy": "group_by_length"}
 
 
 def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **options) -> None:
@@ -55,6 +56,7 @@ def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **o
             per_device_train_batch_size=data.settings.batch_size,
             **options,
         )
+        arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all that are visible
         Trainer(
             model,
             arguments,

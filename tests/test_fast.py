@@ -1,10 +1,12 @@
-"""Plain attention against the one that transformers chooses (PyTorch's fused one), and in bf16."""
+"""Plain attention against the one that transformers chooses, in bf16 too; GPUs that are refused."""
 
 import pytest
 import torch
 from conftest import randomised, tiny, tokens
 from torch.nn import functional as F
 
+import hardware
+from boundary import BadInput
 from modeling import METHODS, use_fast_attention
 from modeling.fast import PLAIN, plain_attention
 
@@ -58,3 +60,14 @@ def test_dropout_of_the_shares_keeps_their_mean():
     )
     assert outputs.mean() == pytest.approx(1, abs=0.02)
     assert outputs.std() > 0.2
+
+
+def test_a_gpu_that_torchs_build_has_no_kernels_for_is_refused(monkeypatch):
+    answers = {"is_available": True, "get_device_name": "P100", "get_arch_list": ["sm_75"]}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert hardware.choose_device().type == "cuda"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 0))
+    with pytest.raises(BadInput, match="no kernels for the GPU P100"):
+        hardware.choose_device()

@@ -1,9 +1,11 @@
 """The cached output of the frozen blocks: computed once for each text, exact, shared by all."""
 
 import multiprocessing
+import shutil
 import time
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -168,10 +170,16 @@ def test_two_processes_at_once_compute_each_text_once(cache, tmp_path):
     assert sum(map(int, log.read_text().split())) == 13
 
 
-def test_where_the_cache_cannot_be_written_runs_fail_in_one_line(command, tmp_path, cache, capsys):
+@pytest.mark.parametrize("is_full", [False, True])
+def test_where_the_cache_cannot_be_written_runs_fail_in_one_line(
+    command, cache, capsys, monkeypatch, is_full
+):
     given = ["--methods", "tfidf", "lora", "--blocks", "1", "--epochs", "1"]
-    cache.parent.mkdir()
-    cache.write_text("a file in the place of the folder")
+    if is_full:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    else:
+        cache.parent.mkdir()
+        cache.write_text("a file in the place of the folder")
     assert finetuning.main(command(*given)) == 1
     error = capsys.readouterr().err
     assert error.startswith("lora seed 0 failed") and error.count("\n") == 1
