@@ -4,6 +4,7 @@ What comes in from outside is read inside `reading`: whatever stops it, foreseen
 `BadInput` of one line. What goes out is written whole or not at all.
 """
 
+import argparse
 import errno
 import os
 import shutil
@@ -63,6 +64,19 @@ def short(text: str, most: int) -> str:
     return line if line != "…" else f"{text.strip()[: most - 1]}…"
 
 
+class Parser(argparse.ArgumentParser):
+    """Options of a program; what it cannot read is a `BadInput`."""
+
+    def error(self, message: str):
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def some(items: list[str], count: int) -> str:
+    """The first items, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(items[:count]) + more
+
+
 def refuse(error: BadInput, arguments: list[str]) -> int:
     """Print why the input is bad, and with --traceback where it was found; the exit status, 2."""
     if "--traceback" in arguments:
@@ -114,9 +128,8 @@ def writing(place: str | Path, remedy: str = "choose another folder") -> Iterato
     except OSError as error:
         if isinstance(error, ConnectionError):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        todo = "make room, or set RESULTS to another disk" if full else remedy
-        raise BadInput(f"{place} cannot be written ({reason(error)}); {todo}") from error
+        room = "make room, or " * (error.errno in (errno.ENOSPC, errno.EDQUOT))
+        raise BadInput(f"{place} cannot be written ({reason(error)}); {room}{remedy}") from error
 
 
 def plain_cell(text: str) -> str:

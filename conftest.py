@@ -29,7 +29,7 @@ from transformers import AutoModelForSequenceClassification as Classifier
 import finetuning
 import hardware
 from evaluation import report
-from experiment import Run, state_cache
+from experiment import Run
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
 
@@ -220,11 +220,9 @@ def reviews_csv(tmp_path):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path, monkeypatch, in_float32_on_the_cpu):
     """The folder of cached output, empty, and float32 as the type computed in."""
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    for module in (hardware, state_cache):
-        monkeypatch.setattr(module, "compute_type", lambda device: torch.float32)
     return tmp_path / "home" / "frozen_blocks"
 
 

@@ -109,8 +109,8 @@ def step(state: State, split: Split, index: np.ndarray, settings: Settings, most
     """
     model, device = state.model, split.labels.device
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for rows in split.micro_batches(index, most):
-        batch = split.batch(rows)
+    for places in split.micro_batches(index, most):
+        batch = split.batch(places)
         logits = logits_of(model, batch)  # (n, C)
         part = cross_entropy(logits, batch.labels, reduction="sum") / len(index)
         state.scaler.scale(part).backward()

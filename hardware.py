@@ -81,7 +81,7 @@ def environment(device: torch.device) -> dict:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
-        "code": code(),
+        "code": commit(),
     }
 
 
@@ -159,7 +159,7 @@ def peak_memory(device: torch.device) -> float | None:
 
 
 @cache
-def code(folder: Path = PROGRAM) -> str | None:
+def commit(folder: Path = PROGRAM) -> str | None:
     """The git commit of this program, with "+" where files differ from it.
 
     None without git, and where `folder` is not the top of a repository: inside another one, the
@@ -172,10 +172,10 @@ def code(folder: Path = PROGRAM) -> str | None:
         changed = subprocess.run((*git, "status", "--porcelain"), capture_output=True)
     except OSError:  # no git on this machine
         return None
-    top, _, commit = answer.stdout.strip().partition("\n")
+    top, _, head = answer.stdout.strip().partition("\n")
     if answer.returncode or Path(top).resolve() != folder:
         return None
-    return commit + "+" * bool(changed.stdout)
+    return head + "+" * bool(changed.stdout)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,4 +6,4 @@ from .cleaning import clean, raw_texts
 from .dividing import in_order
 from .files import READERS, read_chunks, read_frame
 from .loading import load_task
-from .task import Division, Task
+from .task import Division

@@ -51,7 +51,7 @@ class Split:
     truncated: np.ndarray  # (n,) whether the text was longer
     rows: np.ndarray  # (n,) the place of each text among all of the task's
     groups: list[str] | None = None  # (n,) of which film, patient or author each text is
-    frozen: Any = None  # output of frozen blocks: `.batch(rows, device, pinned)`, see `Batch`
+    frozen: Any = None  # output of frozen blocks: `.batch(rows, device)`, see `Batch`
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -88,15 +88,16 @@ class Split:
 
     def batch(self, index: np.ndarray) -> Batch:
         """The texts at `index` (N,), gathered on the split's device; nothing waits for it."""
-        device, pinned = self.token_ids.device, self.token_ids.device.type == "cuda"
+        device = self.token_ids.device
         places = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
-        places = places.pin_memory() if pinned else places  # its copy runs beside the computation
+        if device.type == "cuda":
+            places = places.pin_memory()  # its copy runs beside the computation
         numbers, starts, lengths = places.to(device, non_blocking=True)  # (N,) each
         places = torch.arange(self.lengths[index].max(), device=device)  # (T,)
         real = places < lengths[:, None]  # (N, T)
         ids = self.token_ids[torch.where(real, starts[:, None] + places, 0)].long()
         ids = torch.where(real, ids, self.pad_id)
-        frozen = self.frozen and self.frozen.batch(self.rows[index], device, pinned)
+        frozen = self.frozen and self.frozen.batch(self.rows[index], device)
         return Batch(ids, real.long(), self.labels[numbers], frozen)
 
     def micro_batches(self, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from boundary import BadInput
+from boundary import BadInput, some
 
-from .columns import is_missing, some
+from .columns import is_missing
 
 TWO_LABELS = "a text with two labels"
 NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?")  # of labels that may mean: none

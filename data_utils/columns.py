@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from boundary import BadInput, short
+from boundary import BadInput, short, some
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
@@ -80,12 +80,6 @@ def _listed(frame):
         cells = _values(frame[column][:1000]).map(lambda cell: short(str(cell), 25))
         parts.append(f"{column!r} ({', '.join(cells.unique()[:3]) or 'empty'})")
     return some(parts, 20)
-
-
-def some(items: list[str], count: int) -> str:
-    """The first items, and how many more there are."""
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return ", ".join(items[:count]) + more
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:

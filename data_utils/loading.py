@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from boundary import BadInput, expanded, reading
+from boundary import BadInput, expanded, reading, some
 
 from .bundled import TASKS, read_task
 from .cleaning import (
@@ -25,7 +25,7 @@ from .cleaning import (
     text_label,
     without_case_and_space,
 )
-from .columns import choose_columns, group_warnings, is_missing, some
+from .columns import choose_columns, group_warnings, is_missing
 from .files import READERS, read_frame
 from .task import Task
 

@@ -17,9 +17,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput
+from boundary import BadInput, some
 
-from .columns import some
 from .dividing import fold_of, in_order, sample, take
 
 TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds are asked for
@@ -49,7 +48,7 @@ class Task:
     group: str | None  # the column of groups
     text_column: str
     left_out: pd.DataFrame  # split, row (of the file), reason, text
-    folds: dict = field(default_factory=dict)  # by number and seed: with groups they take seconds
+    _folds: dict = field(default_factory=dict)  # made already, by number and seed: it takes seconds
 
     @property
     def has_test(self) -> bool:
@@ -123,9 +122,9 @@ class Task:
             return pool[~is_test], pool[is_test]
         if not 0 <= seed < folds:
             raise BadInput(f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}")
-        if (folds, split_seed) not in self.folds:
-            self.folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
-        fold = self.folds[folds, split_seed]
+        if (folds, split_seed) not in self._folds:
+            self._folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
+        fold = self._folds[folds, split_seed]
         notes.append(f"each text is tested once: {folds} folds{by}, stratified by label")
         return pool[fold != seed], pool[fold == seed]
 

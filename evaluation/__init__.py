@@ -1,1 +1,1 @@
-"""What happened, as CSV files and plots."""
+"""What an experiment's files say: statistics, the answer, tables, figures, and the page."""

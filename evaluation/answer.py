@@ -76,7 +76,7 @@ def advice(results: "Results") -> Advice:
     simpler = order[: order.index(method)]
     other = alternative if alternative != method else max(simpler, key=values.get, default=None)
     lead = other and _difference(results, method, other)
-    label, why = results.looks[method].label, f"the highest {name}, {_score(results, method)}"
+    label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
     if other is None:
         why += ", and the simplest method"
     elif lead is not None:
@@ -126,8 +126,8 @@ def _points(difference):
     return with_interval(*difference[["difference", "low", "high"]], " points")
 
 
-def _score(results, method):
-    """Such as "75.9 % (72.7 to 79.1)"."""
+def score(results: "Results", method: str) -> str:
+    """A method's, such as "75.9 % (72.7 to 79.1)"."""
     row, name = results.intervals.set_index("method").loc[method], results.metric
     return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
@@ -174,7 +174,7 @@ def more_labels(results: "Results") -> list[str]:
         elif gain["high"] < results.margin:
             verdict = f"more labels of this kind would add less than {results.margin_words}"
         sentences.append(
-            f"{results.looks[part].label} reaches {_score(results, part)}; all labels make a "
+            f"{results.looks[part].label} reaches {score(results, part)}; all labels make a "
             f"difference of {_points(gain)}: {verdict}."
         )
     return sentences

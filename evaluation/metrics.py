@@ -88,9 +88,10 @@ METRICS = {
 PLANNABLE = [name for name, metric in METRICS.items() if metric.is_plannable]  # of `METRIC`
 
 
-def scores(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    """Every metric of labels (n,) and logits (n, C)."""
-    return {name: float(np.mean(each.compute(labels, logits))) for name, each in METRICS.items()}
+def scores(labels: np.ndarray, logits: np.ndarray, before: str = "") -> dict[str, float]:
+    """Every metric of labels (n,) and logits (n, C), by its name after `before`: "test_loss"."""
+    values = {name: np.mean(each.compute(labels, logits)) for name, each in METRICS.items()}
+    return {f"{before}{name}": float(value) for name, value in values.items()}
 
 
 def is_collapsed(labels: np.ndarray, logits: np.ndarray) -> bool:

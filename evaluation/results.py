@@ -78,7 +78,7 @@ class Results:
         for record in self.finished:
             labels = predictions.labels[predictions.tested(record.seed)]
             logits = predictions.logits[record.method][record.seed]
-            row = {f"test_{name}": value for name, value in scores(labels, logits).items()}
+            row = scores(labels, logits, "test_")
             row |= {k: v for k, v in record.row().items() if k not in row or v is not None}
             rows.append(row | {"collapsed": is_collapsed(labels, logits)})
         table = pd.DataFrame(rows)

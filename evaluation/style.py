@@ -21,7 +21,7 @@ from matplotlib.colors import to_hex, to_rgb
 Look = namedtuple("Look", "label colour marker")
 
 # Okabe and Ito's and Tol's colours survive colour blindness; markers survive grey print.
-METHODS = {
+LOOKS = {
     "head": Look("head-only", "#E69F00", "o"),
     "adapter": Look("adapters", "#0072B2", "s"),
     "lora": Look("LoRA", "#009E73", "^"),
@@ -49,18 +49,18 @@ def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str,
 
     `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
     Variants of one method have its colour, from dark to light, and a marker each; a combination
-    has a dark shade of its first part's. A method that is not in `METHODS` goes by its own name, in
+    has a dark shade of its first part's. A method that is not in `LOOKS` goes by its own name, in
     one of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
         names = tuple(name for name, _ in parts_of(method))
         families.setdefault(names, []).append(method)
-    taken = {METHODS[name].marker for name, *rest in families if name in METHODS and not rest}
+    taken = {LOOKS[name].marker for name, *rest in families if name in LOOKS and not rest}
     markers = cycle([marker for marker in MARKERS if marker not in taken])
     others, drawn = cycle(OTHERS), {}
     for (name, *rest), variants in families.items():
-        known = METHODS.get(name) or Look(name, next(others), None)
+        known = LOOKS.get(name) or Look(name, next(others), None)
         colour = _mixed(known.colour, COMBINED) if rest else known.colour
         several = len(variants) > 1
         shades = np.linspace(DARKEST, LIGHTEST, len(variants)) if several else [0.0]
@@ -75,7 +75,7 @@ def _label(method, blocks):
     """Such as "LoRA (rank=4) + TF-IDF"; what trains the last k blocks is not full fine-tuning."""
     labels = []
     for name, given in parts_of(method):
-        label = METHODS[name].label if name in METHODS else name
+        label = LOOKS[name].label if name in LOOKS else name
         count = given.pop("blocks", blocks.get(text_of(name, given))) if name == "full" else None
         if count is not None:
             last = "block" if count == 1 else f"{count} blocks"

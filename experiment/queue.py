@@ -52,7 +52,7 @@ class RunQueue:
     def run(self, method: Method, seed: int) -> Run:
         """The run of a method with a seed."""
         names = {"experiment": self.settings.experiment} | self.data.names
-        facts = names | {"device": hardware.describe(self.data.device), "code": hardware.code()}
+        facts = names | {"device": hardware.describe(self.data.device), "code": hardware.commit()}
         depends_on = self.shared | {"method": method.name} | method.hyperparameters
         folder = self.folder / f"{method.file_name}-seed{seed}"
         return Run(folder, method, seed, facts, depends_on, self.data.task.label_names)
@@ -180,10 +180,10 @@ class RunQueue:
 
     def _list(self, run):
         """A process that started at the same moment may have written it without this run."""
-        if run.folder.name not in self.earlier().get("runs", ()):
+        if run.folder.name not in self.read_about().get("runs", ()):
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
 
-    def earlier(self) -> dict[str, Any]:
+    def read_about(self) -> dict[str, Any]:
         """What experiment.json says; empty without one. Raises `BadInput` where it is damaged."""
         path = self.folder / ABOUT
         if not path.exists():
@@ -196,7 +196,7 @@ class RunQueue:
     def about(self) -> dict[str, Any]:
         """What experiment.json will say: also of the runs of earlier starts, if there are any."""
         settings, constants = self.settings, self.settings.constants()
-        earlier = self.earlier() if self.begun() else {}
+        earlier = self.read_about() if self.begun() else {}
         runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}

@@ -65,7 +65,7 @@ class Run:
     depends_on: dict[str, Any]  # all that its numbers depend on
     label_names: list[str]
     started: str = ""  # UTC
-    start: float = 0.0  # on the clock of this process
+    began: float = 0.0  # on the clock of this process; 0: not here
     has_failed: bool = False  # in this process, whether or not that could be written
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
@@ -90,7 +90,7 @@ class Run:
 
         What an earlier start has left is resumed if it depends on the same.
         """
-        earlier, self.start, self.started = self.record(), time.perf_counter(), utc()
+        earlier, self.began, self.started = self.record(), time.perf_counter(), utc()
         if earlier is None or what_differs(earlier.depends_on, self.depends_on):
             self.start_over()
         elif (self.folder / STATE).exists():
@@ -168,7 +168,7 @@ class Run:
             if test.groups:
                 table["group"], _ = pd.factorize(np.array(test.groups, object))
             write(self.folder / "predictions.csv", table.to_csv(index=False))
-        facts["run_seconds"] = time.perf_counter() - self.start + sum(self.earlier)
+        facts["run_seconds"] = time.perf_counter() - self.began + sum(self.earlier)
         record = self._write_record("finished", facts)
         self.tidy()
         tqdm.write(self._in_one_line(record))
@@ -196,7 +196,7 @@ class Run:
         finite it starts it anew.
         """
         try:
-            with writing(self.folder):
+            with writing(self.folder, "set RESULTS to another folder or disk"):
                 yield
         except Exception as error:
             line = str(error)

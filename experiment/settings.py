@@ -15,7 +15,7 @@ import pydantic
 import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
-from boundary import BadInput, expanded
+from boundary import BadInput, Parser, expanded
 from data_utils import READERS, TASKS
 from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
@@ -133,7 +133,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
 
     def most_tokens(self, device: torch.device, training: bool) -> int:
         """How many tokens, padding included, are computed at once."""
-        return tokens_at_once(self.max_tokens, device, training, self.micro_batch_tokens)
+        return self.micro_batch_tokens or tokens_at_once(self.max_tokens, device, training)
 
     def of(self, model: PeftModel) -> "Settings":
         """With more epochs for what trains the head alone, so that it converges as a probe does."""
@@ -299,13 +299,9 @@ def _constant(method, hyperparameter):
 # ---------------------------------------------------------------------------- the command line
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise BadInput(f"{message}; see python finetuning.py --help")
-
-
 def _parser(constants):
-    parser = _Parser(
+    parser = Parser(
+        prog="python finetuning.py",
         allow_abbrev=False,
         description="Compare parameter-efficient fine-tuning methods on labelled texts. "
         "Every constant at the top of finetuning.py can be given here; its value there is shown.",

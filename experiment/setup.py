@@ -18,7 +18,6 @@ import hardware
 import modeling
 from boundary import BadInput, plain_cell, reading, write
 from evaluation import answer, report, tables
-from evaluation.markdown import with_interval
 from evaluation.metrics import METRICS
 from evaluation.results import Results
 from records import RunRecord, record_files
@@ -162,10 +161,9 @@ def _print_score(queue, method):
 
 
 def _score_of(method, results):
-    name, kind = results.metric, "folds" if results.is_folds else "seeds"
-    row = results.intervals.set_index("method").loc[method]
-    score = with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
-    return f"{len(results.predictions.logits[method])} {kind}: {METRICS[name].label} {score}"
+    runs, kind = results.predictions.logits[method], "folds" if results.is_folds else "seeds"
+    name = METRICS[results.metric].label
+    return f"{len(runs)} {kind}: {name} {answer.score(results, method)}"
 
 
 # ---------------------------------------------------------------------------- after
@@ -214,7 +212,7 @@ def _write_page(queue):
 def _account(queue, began, loaded):
     """The command's wall time up to its page, and where it went."""
     done, frozen = time.perf_counter(), queue.data.seconds
-    done_here = [(run.record(), run.earlier[0]) for run in queue.runs if run.start]
+    done_here = [(run.record(), run.earlier[0]) for run in queue.runs if run.began]
     training = sum(
         record.training_seconds - earlier
         for record, earlier in done_here

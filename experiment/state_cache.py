@@ -29,9 +29,9 @@ from huggingface_hub import constants
 from torch import Tensor
 from tqdm import tqdm
 
-from boundary import BadInput, clear, expanded, reading, reason, replacing
+import hardware
+from boundary import clear, expanded, reading, replacing, writing
 from data_utils import Split
-from hardware import Clock, autocast, compute_type
 from modeling import PeftModel
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
@@ -71,14 +71,14 @@ class Store:
         device: torch.device,
         folder: Path | None = None,
     ):
-        computed_in, L = compute_type(device), len(model.blocks)
+        computed_in, L = hardware.compute_type(device), len(model.blocks)
         depends_on = digest, depth, str(computed_in), device.type
         depends_on += torch.__version__, transformers.__version__
         name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
         folder = folder or expanded(constants.HF_HOME) / "frozen_blocks"
         self.folder, self.depth = folder / name, depth
         self.width, self.has_hidden = model.pretrained.config.hidden_size, depth < L
-        self.pooled = depth + 1 + (depth == L)  # the means, and the family's own vector at the end
+        self.vectors = depth + 1 + (depth == L)  # R: means, then the family's own
         # float16 has no room for the large values of a decoder's hidden states; vectors are few.
         self.dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
         self.places: dict[bytes, Place] = {}
@@ -100,7 +100,7 @@ class Store:
     def bytes_of(self, lengths: np.ndarray) -> int:
         """The disk that texts of these lengths take."""
         hidden = int(lengths.sum()) * self.dtype.itemsize * self.has_hidden
-        return (hidden + len(lengths) * self.pooled * 4) * self.width
+        return (hidden + len(lengths) * self.vectors * 4) * self.width
 
     def write(self, texts: list[tuple], seconds: float) -> None:
         """Write the key, length, hidden states and pooled vectors of texts; the index last."""
@@ -132,11 +132,11 @@ class Outputs:
         """What it took to compute them."""
         return sum(place.seconds for place in self.places.values())
 
-    def batch(self, rows, device: torch.device, pinned: bool) -> tuple[Tensor | None, Tensor]:
+    def batch(self, rows, device: torch.device) -> tuple[Tensor | None, Tensor]:
         """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
         and pooled vectors (N, R, d); on the device."""
         places, store = [self.places[row] for row in rows.tolist()], self.store
-        d, R, hidden = store.width, store.pooled, None
+        d, R, hidden, pinned = store.width, store.vectors, None, device.type == "cuda"
         pooled = torch.empty((len(places), R, d), pin_memory=pinned)
         for vectors, place in zip(pooled, places, strict=True):
             _read(place.path.with_suffix(".pooled"), vectors, place.number * R * d)
@@ -177,51 +177,48 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     cannot be written.
     """
     stores, keys = sorted(stores, key=lambda store: store.depth), text_keys(split)
-    clock = Clock(split.token_ids.device)
-    try:
-        with ExitStack() as locks:
-            for store in stores:  # in one order in all processes
-                store.folder.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(_locked(store.folder / ".lock"))
-                clear(store.folder)
-                store.look()
-            lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
-            if lacking:
-                size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
-                where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
-                print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
-                if size > shutil.disk_usage(stores[0].folder).free:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
-            with clock, tqdm(**bar, disable=None) as bar:
-                for start in range(0, len(lacking), AT_ONCE):
-                    part = split.take(np.array(lacking[start : start + AT_ONCE]))
-                    _compute(model, part, stores, most_tokens, bar)
-    except OSError as error:
-        line = f"the output of the frozen blocks cannot be kept ({reason(error)})"
-        raise BadInput(f"{line}; {REMEDY}") from error
+    clock = hardware.Clock(split.token_ids.device)
+    with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
+        for store in stores:  # in one order in all processes
+            store.folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(_locked(store.folder / ".lock"))
+            clear(store.folder)
+            store.look()
+        lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
+        if lacking:
+            size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
+            where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
+            print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
+            if size > shutil.disk_usage(stores[0].folder).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
+        with clock, tqdm(**bar, disable=None) as bar:
+            for start in range(0, len(lacking), AT_ONCE):
+                part = split.take(np.array(lacking[start : start + AT_ONCE]))
+                _compute(model, part, stores, most_tokens, bar)
     return clock.seconds
 
 
 @torch.no_grad()
 def _compute(model, split, stores, most_tokens, bar):
     device, blocks = split.token_ids.device, list(model.eval().blocks)
-    texts, keys, clock = {store: [] for store in stores}, text_keys(split), Clock(device)
+    texts, keys, clock = {store: [] for store in stores}, text_keys(split), hardware.Clock(device)
     after = {store: blocks[store.depth] for store in stores if store.has_hidden}
     with clock:
-        for rows in split.micro_batches(np.arange(len(split)), most_tokens):
-            batch = split.batch(rows)
+        for places in split.micro_batches(np.arange(len(split)), most_tokens):
+            batch = split.batch(places)
             entering = {}  # by block
-            with calling_with_inputs(after.values(), entering.__setitem__), autocast(device):
+            calling = calling_with_inputs(after.values(), entering.__setitem__)
+            with calling, hardware.autocast(device):
                 deepest = model.frozen_states(*batch.tokens)
             for store in stores:
                 hidden = entering[after[store]].to(store.dtype).cpu() if store.has_hidden else None
-                pooled = deepest.pooled[:, : store.pooled].float().cpu().contiguous()
-                for i, row in enumerate(rows):
-                    length = split.lengths[row]
+                pooled = deepest.pooled[:, : store.vectors].float().cpu().contiguous()
+                for i, place in enumerate(places):
+                    length = split.lengths[place]
                     states = None if hidden is None else hidden[i, :length].clone()
-                    texts[store].append((keys[row], length, states, pooled[i]))
-            bar.update(len(rows))
+                    texts[store].append((keys[place], length, states, pooled[i]))
+            bar.update(len(places))
     for store in stores:
         store.write(texts[store], clock.seconds)
         store.look()

@@ -1,8 +1,9 @@
 """What a run in training has come to: saved at every evaluation, so that a killed run resumes.
 
 The order of the data depends on seed and epoch alone, and early stopping on the history. The
-trained tensors of the best evaluation stand in a file of their own, trained.safetensors. The file
-is read with `weights_only`: no code can hide in it.
+trained tensors of its best evaluation stand in a file of their own, candidate.safetensors, which
+becomes trained.safetensors where this learning rate is the best so far (runs.py). The state is read
+with `weights_only`: no code can hide in it.
 """
 
 from dataclasses import dataclass, field

@@ -55,7 +55,7 @@ def fine_tune(
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
-    run.start += data.seconds - frozen_before  # the frozen blocks are of all runs
+    run.began += data.seconds - frozen_before  # the frozen blocks are of all runs
     save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
 
@@ -97,10 +97,10 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     """
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
-    reading, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
+    encoding, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
     is_probe, pooling, frozen_before = run.method.name == modeling.PROBE, None, data.seconds
     inputs = [labelled.texts, test.texts]
-    with reading:
+    with encoding:
         if is_probe:
             pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
             inputs = [data.features(split, pooling) for split in (labelled, test)]
@@ -111,7 +111,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     facts = {
         "pooling": pooling,
         "training_seconds": fitting.seconds,
-        "evaluation_seconds": reading.seconds - (data.seconds - frozen_before),
+        "evaluation_seconds": encoding.seconds - (data.seconds - frozen_before),
         "peak_memory_mib": hardware.peak_memory(CPU),  # where it is fitted
         "scores": {"validation_loss": classifier.validation_loss},
     }
@@ -119,14 +119,14 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
         depth = data.encoder.config.num_hidden_layers
         facts |= {"frozen_blocks": depth, "shared_seconds": data.frozen_seconds(labelled, depth)}
     logits = {}
-    for name, split, read in zip(("train", "test"), (labelled, test), inputs, strict=True):
+    for name, split, given in zip(("train", "test"), (labelled, test), inputs, strict=True):
         if len(split):  # a model for new texts has no test
-            logits[name] = classifier.log_probabilities(read)
-            values = scores(split.labels.cpu().numpy(), logits[name].numpy()).items()
-            facts["scores"] |= {f"{name}_{metric}": value for metric, value in values}
+            logits[name] = classifier.log_probabilities(given)
+            labels, values = split.labels.cpu().numpy(), logits[name].numpy()
+            facts["scores"] |= scores(labels, values, f"{name}_")
     save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
-    run.start += data.seconds - frozen_before
+    run.began += data.seconds - frozen_before
     run.finish(facts, test, logits.get("test"))
 
 
@@ -156,8 +156,7 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
                 raise BadInput(f"{part.folder}/predictions.csv has lost rows; {ANEW}")
         logits = sum(log_softmax(table.to_numpy(), axis=1) for table in tables)
         logits = torch.from_numpy(log_softmax(logits, axis=1)).float()
-        values = scores(test.labels.cpu().numpy(), logits.numpy()).items()
-        facts["scores"] = {f"test_{metric}": value for metric, value in values}
+        facts["scores"] = scores(test.labels.cpu().numpy(), logits.numpy(), "test_")
     records = [part.record() for part in parts]
     sums = ("training_seconds", "evaluation_seconds", "shared_seconds", "trainable_parameters")
     for name in sums:

@@ -6,22 +6,12 @@ boundary.before_libraries()  # for python -m modeling.predict, which imports thi
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel
-from .baseline import (
-    PROBE,
-    TFIDF,
-    ProbeClassifier,
-    TfidfClassifier,
-    choose_pooling,
-    fit_probe,
-    fit_tfidf,
-)
-from .bitfit import BitFitModel
-from .checkpoint import save_checkpoint, save_combination
+from .baseline import PROBE, choose_pooling, fit_probe, fit_tfidf
 from .fast import use_fast_attention
-from .finetuned import Finetuned, load_finetuned
+from .finetuned import load_finetuned
 from .full import FullModel
 from .head_only import HeadOnlyModel
-from .loading import Encoder, fresh_copy, load_encoder
+from .loading import fresh_copy, load_encoder
 from .lora import LoRALinear, LoRAModel
 from .merging import adapted_layers, merge
 from .methods import BASELINES, METHODS, Method

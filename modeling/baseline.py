@@ -28,7 +28,7 @@ INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
-PAIRS = {"ngram_range": (1, 2), "sublinear_tf": True}  # how a vectorizer reads texts
+VECTORIZER = {"ngram_range": (1, 2), "sublinear_tf": True}  # what it makes of texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def fit_tfidf(
 
     Raises `BadInput` where no word or pair of words occurs in two texts.
     """
-    words = TfidfVectorizer(**PAIRS, min_df=2)
+    words = TfidfVectorizer(**VECTORIZER, min_df=2)
     try:
         features = words.fit_transform(texts)
     except ValueError as error:  # scikit-learn's "after pruning, no terms remain"

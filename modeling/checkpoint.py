@@ -28,7 +28,7 @@ from data_utils import ENCODERS
 from records import DAMAGED
 
 from .base import PeftModel
-from .baseline import PAIRS, PROBE, TFIDF, ProbeClassifier, TfidfClassifier
+from .baseline import PROBE, TFIDF, VECTORIZER, ProbeClassifier, TfidfClassifier
 from .methods import Method, method_of
 
 TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
@@ -143,6 +143,6 @@ def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifi
         return ProbeClassifier(weight, bias)
     with reading(str(folder / WORDS), DAMAGED):
         vocabulary = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        words = TfidfVectorizer(**PAIRS, vocabulary=vocabulary)
+        words = TfidfVectorizer(**VECTORIZER, vocabulary=vocabulary)
         words.idf_ = arrays["idf"]
     return TfidfClassifier(words, weight, bias)

@@ -126,7 +126,7 @@ def _listed(texts) -> list[str]:
     if isinstance(texts, str):
         return [texts]
     if isinstance(texts, Sequence | pd.Series | np.ndarray):
-        texts = ["" if _is_none(text) else text for text in texts]
+        texts = ["" if pd.api.types.is_scalar(text) and pd.isna(text) else text for text in texts]
     else:
         texts = [texts]
     for place, text in enumerate(texts):
@@ -134,11 +134,6 @@ def _listed(texts) -> list[str]:
             expected = "expected a text, or a list, column or array of texts"
             raise BadInput(f"text {place} is {type(text).__name__}; {expected}")
     return texts
-
-
-def _is_none(text):
-    is_number = isinstance(text, float | np.floating)
-    return text is None or text is pd.NA or text is pd.NaT or (is_number and text != text)
 
 
 # ---------------------------------------------------------------------------- loading

@@ -1,6 +1,6 @@
 """The forward pass over a batch and over a whole split: in training, evaluation and prediction.
 
-    input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)  in bf16
+    input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)  in `compute_type`
     features --classify--> logits (N, C)                                             in float32
 
 Micro-batches change no number but by rounding, so their size is the device's choice.
@@ -59,16 +59,12 @@ def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tenso
     return ordered
 
 
-def tokens_at_once(
-    max_tokens: int, device: torch.device, training: bool, asked: int | None = None
-) -> int:
-    """How many tokens, padding included, are computed together: `asked`, or what is fastest.
+def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:
+    """How many tokens, padding included, are computed together: what is fastest.
 
     A GPU takes whole batches. A CPU does best where a block's attention scores, tokens x heads x
     T, stay in its caches; without gradients less else is held.
     """
-    if asked is not None:
-        return asked
     if device.type != "cpu":
         return GPU_TEXTS * max_tokens
     most = 2**20 // max_tokens

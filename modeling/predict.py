@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 import boundary
 import hardware
-from boundary import BadInput, expanded, plain_cell, reason, refuse, replacing
+from boundary import BadInput, Parser, expanded, plain_cell, reason, refuse, replacing
 from data_utils import raw_texts, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
@@ -57,19 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _refused(message):
-    raise BadInput(f"{message}; see python -m modeling.predict --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The options, which --help shows; errors are `BadInput`."""
-    options = argparse.ArgumentParser(
+    options = Parser(
         prog="python -m modeling.predict",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    options.error = _refused
     options.add_argument("folder", help="of a run, a final model, or an experiment that has one")
     options.add_argument("texts", type=expanded, help="a file with a column of texts")
     options.add_argument("--output", type=expanded, default=Path("predictions.csv"))

@@ -39,8 +39,7 @@ from boundary import replacing, write
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
-from modeling.baseline import INVERSE_PENALTIES
-from modeling.baseline import PAIRS as WORDS
+from modeling.baseline import INVERSE_PENALTIES, VECTORIZER
 from modeling.inference import features, tokens_at_once
 from modeling.regression import choose_penalty, standardise
 
@@ -66,7 +65,7 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
         with replacing(path) as part, part.open("wb") as file:
             np.save(file, features_of(pd.read_parquet(table), task.label_names))
     rows, features = pd.read_parquet(table), np.load(path)
-    counts = CountVectorizer(ngram_range=WORDS["ngram_range"]).fit_transform(rows["text"])
+    counts = CountVectorizer(ngram_range=VECTORIZER["ngram_range"]).fit_transform(rows["text"])
     return rows, {"tfidf": csr_array(counts), "probe": features.reshape(len(features), -1)}
 
 

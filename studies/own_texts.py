@@ -179,15 +179,10 @@ def main(arguments: list[str] | None = None) -> None:
     for seed, texts, task in product(range(asked.samples), asked.texts, asked.tasks):
         path = asked.folder / f"own-{task}-{texts}-{seed}.json"
         if not path.exists():
-            rows, label_names = pool_of(task, asked.folder)[0], names_of(task)
-            write(path, json.dumps(test_sample(rows, label_names, texts, seed)))
+            rows, _ = pool_of(task, asked.folder)
+            write(path, json.dumps(test_sample(rows, load_task(task).label_names, texts, seed)))
             print(path.name, flush=True)
     tell(asked.folder)
-
-
-def names_of(task: str) -> list[str]:
-    """The names of a bundled task's labels."""
-    return load_task(task).label_names
 
 
 if __name__ == "__main__":

@@ -44,8 +44,7 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
     for name, split in (("train", labelled), ("test", test)):
         with evaluation, hardware.autocast(data.device):
             logits = log_probabilities(model, split)
-        each = scores(split.labels.cpu().numpy(), logits.numpy()).items()
-        facts["scores"] |= {f"{name}_{metric}": value for metric, value in each}
+        facts["scores"] |= scores(split.labels.cpu().numpy(), logits.numpy(), f"{name}_")
     facts["evaluation_seconds"] = evaluation.seconds
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)

@@ -106,7 +106,7 @@ def where(setfit_python: str) -> dict[str, str]:
     done = subprocess.run([setfit_python, "-c", ask], capture_output=True, text=True)
     versions += [done.stdout.strip()] if done.returncode == 0 else []
     machine = hardware.describe(hardware.choose_device())
-    return {"machine": machine, "versions": ", ".join(versions), "code": hardware.code()}
+    return {"machine": machine, "versions": ", ".join(versions), "code": hardware.commit()}
 
 
 def measure(asked: argparse.Namespace) -> None:

@@ -1,9 +1,9 @@
 """Bad inputs, one by one, through the command itself.
 
-Each ends in the exit status that the README promises, with one line on standard error that names
-the value and what was expected, no traceback, and every earlier file as it was, `--fresh` or not.
-No code that comes with the input is run, and standard input is not read. Inputs that are merely
-odd work.
+Each ends in the exit status that docs/your-own.md promises, with one line on standard error that
+names the value and what was expected, no traceback, and every earlier file as it was, `--fresh` or
+not. No code that comes with the input is run, and standard input is not read. Inputs that are
+merely odd work.
 """
 
 import os

@@ -82,7 +82,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 class Frozen:
     """Output of frozen blocks that tells which of the task's texts it is of."""
 
-    def batch(self, rows, device, pinned):
+    def batch(self, rows, device):
         return None, torch.from_numpy(rows).to(device)
 
 

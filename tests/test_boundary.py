@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +19,6 @@ from boundary import (
     BadInput,
     before_libraries,
     clear,
-    expanded,
     interrupt_once,
     plain_cell,
     reading,
@@ -70,7 +68,7 @@ def start(earlier, tmp_path, capsys):
 LORA = ("--methods", "lora")
 NEW = ("--experiment", "new", *LORA)
 MODEL = "transformers.AutoModelForSequenceClassification"
-READERS = {  # what is patched, or a text file that cannot be read: the arguments, the line's words
+READERS = {  # what is patched: the arguments, and words of the line; files: test_bad_inputs.py
     "transformers.AutoConfig.from_pretrained": (NEW, "MODEL "),
     "transformers.AutoTokenizer.from_pretrained": (NEW, "MODEL "),
     f"{MODEL}.from_pretrained": (NEW, "MODEL "),
@@ -81,22 +79,12 @@ READERS = {  # what is patched, or a text file that cannot be read: the argument
     "data_utils.files.ParquetFile": ((*NEW, "--dataset", "{tmp}/reviews.parquet"), "s.parquet"),
     "data_utils.files.json.loads": ((*NEW, "--dataset", "{tmp}/reviews.jsonl"), "reviews.jsonl"),
     "experiment.queue.FileLock": (LORA, "RESULTS"),
-    "tiny/experiment.json": (LORA, "tiny/experiment.json"),
-    "lora-seed0/run.json": (LORA, "lora-seed0/run.json"),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_whatever_a_reader_raises_ends_in_one_line(reader, start, monkeypatch, tmp_path):
-    read_text = Path.read_text
-
-    def read(path, *given, **named):
-        return panic() if str(path).endswith(reader) else read_text(path, *given, **named)
-
-    if "/" in reader:
-        monkeypatch.setattr(Path, "read_text", read)
-    else:
-        monkeypatch.setattr(reader, panic)
+    monkeypatch.setattr(reader, panic)
     before = files_of(tmp_path / "results")
     status, lines = start(*READERS[reader][0])
     assert status == 2 and len(lines) == 1 and lines[0].startswith("error: ")
@@ -235,12 +223,6 @@ def test_threads_spin_a_short_time_unless_the_user_has_decided(given, monkeypatc
     before_libraries()
     chosen = os.environ.items() & {*given.items(), ("GOMP_SPINCOUNT", "10000")}
     assert dict(chosen) == (given or {"GOMP_SPINCOUNT": "10000"})
-
-
-def test_only_a_leading_tilde_is_the_users_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expanded("~/a") == Path("/home/me/a")
-    assert expanded("a~/~") == Path("a~/~")
 
 
 def test_a_text_is_cut_after_a_word_or_within_one_that_is_longer():

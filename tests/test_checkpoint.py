@@ -30,10 +30,9 @@ from modeling import (
     fit_tfidf,
     load_encoder,
     load_finetuned,
-    save_checkpoint,
     use_fast_attention,
 )
-from modeling.checkpoint import ABOUT, TENSORS, read_about, save_combination
+from modeling.checkpoint import ABOUT, TENSORS, read_about, save_checkpoint, save_combination
 from modeling.checkpoint import WORDS as VOCABULARY
 from modeling.finetuned import EncoderClassifier, Finetuned
 from modeling.inference import features, predict

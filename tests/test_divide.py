@@ -215,7 +215,7 @@ def test_what_cannot_be_divided_is_refused_in_one_line(make, name):
     frame, folds, line = REFUSED[name]
     task = make(frame, "who" if "who" in frame else None)
     with pytest.raises(BadInput, match=line):
-        [task.divide(seed, folds=folds) for seed in range((folds or 0) + 1)]
+        [task.divide(seed, folds=folds) for seed in range(folds + 1)]
 
 
 @pytest.mark.parametrize("size", [1, 3, 12])

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import tiny
 from test_runs import contents
-from test_training import run_of
+from test_training import in_training, run_of, settings
 from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
 from experiment import parse, runs, setup, work
 from experiment.runs import STATE
-from modeling import checkpoint
+from modeling import HeadOnlyModel, checkpoint
 from records import RECORD, RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -220,10 +221,4 @@ def test_a_full_disk_is_an_error_of_the_file_system_and_so_one_line(place, monke
         if place is checkpoint:
             checkpoint.save_tensors({"a": torch.ones(3)}, tmp_path / "t")
         else:
-            state = SimpleNamespace(
-                history=[{"epoch": 1.0}],
-                training=SimpleNamespace(seconds=1.0),
-                evaluation=SimpleNamespace(seconds=1.0),
-                state_dict=lambda: {"a": torch.ones(3)},
-            )
-            runs.Run.save(SimpleNamespace(folder=tmp_path), state)
+            run_of(tmp_path).save(in_training(HeadOnlyModel(tiny().float()), settings(), 6))

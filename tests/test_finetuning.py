@@ -107,12 +107,12 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
 
     inside = tmp_path / "package"
     inside.mkdir()
-    assert hardware.code(tmp_path) is None
+    assert hardware.commit(tmp_path) is None
     git("init")
     git("commit", "--allow-empty", "-m", "first")
-    hardware.code.cache_clear()
-    assert re.fullmatch("[0-9a-f]{40}", hardware.code(tmp_path.resolve()))
-    assert hardware.code(inside.resolve()) is None
+    hardware.commit.cache_clear()
+    assert re.fullmatch("[0-9a-f]{40}", hardware.commit(tmp_path.resolve()))
+    assert hardware.commit(inside.resolve()) is None
 
 
 def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):

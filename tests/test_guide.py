@@ -1,18 +1,25 @@
-"""The guide: its code runs and prints what it says; each chapter has what a lesson needs."""
+"""The guide: its code runs and prints what it says; each chapter has what a lesson needs.
+
+Its notebooks are made from its pages, and its script draws every figure.
+"""
 
 import re
+import runpy
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 
+import nbformat
 import pytest
-from test_notebook import BLOCK, blocks_of
+from test_docs import long_sentences
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide"
 CHAPTERS = [path.name for path in GUIDE.glob("[0-9]*.md")]
 CHAPTERS.sort(key=lambda name: int(name.partition("-")[0]))
+NOTEBOOKS = runpy.run_path(str(GUIDE / "notebooks.py"))
+BLOCK, blocks_of = NOTEBOOKS["BLOCK"], NOTEBOOKS["blocks_of"]
 QUOTED = re.compile(r"^From \[(\S+)\]\(../../\1\):\n```py\n(.*?)```$", re.DOTALL | re.MULTILINE)
 DECIMAL = re.compile(r"(?<![\w.,=])\d[\d,]*\.\d+(?!\w|\.\d)")
 # Code, mathematics, links and the like: what is no prose, and what stands in place of it.
@@ -80,9 +87,7 @@ def test_the_decimals_of_a_chapter_are_in_its_code_or_in_the_files_that_it_links
 
 @pytest.mark.parametrize("chapter", ["README.md", *CHAPTERS])
 def test_a_sentence_of_the_guide_has_at_most_25_words(chapter):
-    cells = re.split(r"\n\s*\n|\n(?=[-#]|\d+\. )|\|", prose_of(text_of(chapter)))
-    sentences = [s for cell in cells for s in re.split(r"(?<=[.!?:;])\W*\s+", cell)]
-    assert [s for s in sentences if len(s.split()) > 25] == []
+    assert long_sentences(prose_of(text_of(chapter))) == []
 
 
 def test_the_guide_has_at_most_7500_words_and_the_page_to_print_300():
@@ -102,3 +107,32 @@ def test_the_memory_in_the_figure_is_what_chapter_2_prints(monkeypatch):
     printed = re.findall(r"^(?:lora|full) +(\d[\d. ]+)$", text_of(CHAPTERS[1]), re.MULTILINE)
     rows = [tuple(map(float, row.split())) for row in printed]
     assert list(figures_of_models.MEMORY.values()) == rows
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapters_notebook_is_the_one_made_from_its_page(chapter):
+    stored = nbformat.read(GUIDE / chapter.replace(".md", ".ipynb"), as_version=4)
+    nbformat.validate(stored)
+    assert stored == NOTEBOOKS["notebook_of"](text_of(chapter))
+
+
+def test_formulas_have_the_dollar_signs_that_jupyter_reads():
+    given = "so $`r\\,d`$ is\n\n```math\nh = W\\,x\n```\n"
+    assert NOTEBOOKS["with_dollars"](given) == "so $r\\,d$ is\n\n$$h = W\\,x$$\n"
+
+
+def test_the_first_cell_finds_the_package_from_the_guides_folder(monkeypatch):
+    monkeypatch.chdir(GUIDE)
+    monkeypatch.syspath_prepend(str(GUIDE))
+    exec(NOTEBOOKS["SETUP"], {})
+    assert Path.cwd() == ROOT
+
+
+def test_the_script_draws_every_figure_that_the_chapters_show(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(GUIDE))
+    texts = map(text_of, ["README.md", *CHAPTERS])
+    shown = {name for text in texts for name in re.findall(r"\]\(figures/([^)\s]+)\)", text)}
+    drawn = runpy.run_path(str(GUIDE / "figures.py"))["draw"](tmp_path)
+    assert shown == {path.name for path in drawn} == {path.name for path in tmp_path.iterdir()}
+    assert shown == {path.name for path in (GUIDE / "figures").iterdir()}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)

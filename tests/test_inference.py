@@ -6,16 +6,11 @@ import torch
 from conftest import tiny
 from test_training import tokenised
 
-import hardware
 from modeling import METHODS
 from modeling.inference import features, features_of, logits_of, predict, tokens_at_once
 
+pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def in_float32(monkeypatch):
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean", "layers"])
@@ -32,12 +27,11 @@ def test_logits_and_features_of_each_text_are_those_of_the_text_alone(pooling):
         assert np.allclose(features_of(model, batch)[0].detach(), vectors[i], atol=1e-5)
 
 
-def test_micro_batches_depend_on_the_device_and_on_what_is_asked():
+def test_micro_batches_depend_on_the_device():
     assert tokens_at_once(128, CPU, training=True) == 2**20 // 128
     assert tokens_at_once(512, CPU, training=True) == 2048
     assert tokens_at_once(512, CPU, training=False) == 4096
     assert tokens_at_once(512, CUDA, training=True) == 32 * 512
-    assert tokens_at_once(512, CPU, training=True, asked=7) == 7
 
 
 def test_no_value_is_read_from_the_device_before_the_last_batch(monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics as sklearn
 
-from evaluation.metrics import METRICS, PLANNABLE, is_collapsed, scores
+from evaluation.metrics import METRICS, is_collapsed, scores
 
 
 @pytest.fixture
@@ -32,11 +32,6 @@ def test_macro_f1_is_over_all_labels_of_the_task():
         labels, logits.argmax(1), average="macro", labels=range(3), zero_division=0
     )
     assert scores(labels, logits)["macro_f1"] == pytest.approx(expected) == pytest.approx(2 / 3)
-
-
-def test_the_mean_over_texts_is_the_metric(rare):
-    for name in PLANNABLE:
-        assert METRICS[name].compute(*rare).mean() == pytest.approx(scores(*rare)[name], abs=1e-12)
 
 
 def test_the_spread_of_texts_is_that_of_a_bootstrap_of_scikit_learns_macro_f1(rare):

@@ -5,8 +5,6 @@ import json
 import pytest
 
 import finetuning
-from experiment import parse
-from experiment.setup import prepare
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -28,30 +26,12 @@ def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
     assert finetuning.main([*given, "--seeds", "1"]) == 0
 
 
-def test_a_run_that_is_at_work_and_has_evaluated_nothing_is_not_mixed_with_others(
-    arguments, capsys
-):
-    given = arguments("one", "--methods", "head")
-    runs = iter(prepare(parse(vars(finetuning), given)))
-    assert next(runs).method.name == "head"
-    assert finetuning.main(arguments("one", "--methods", "lora", "--max-tokens", "6")) == 2
-    assert "head-seed0 has MAX_TOKENS = 12, not 6" in capsys.readouterr().err
-
-
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
     for methods in (["head"], ["lora"], ["head"]):
         assert finetuning.main(arguments("one", "--methods", *methods)) == 0
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
     assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
     assert about["constants"]["methods"] == ["head", "lora"]
-
-
-def test_with_more_labels_than_there_are_nothing_is_drawn(arguments, tmp_path):
-    given = arguments("one", "--methods", "tfidf", "head", "--labels", "5000", "--epochs", "1")
-    assert finetuning.main([*given, "--seeds", "0", "1"]) == 0
-    names = [path.parent.name for path in (tmp_path / "one").glob("*/*/run.json")]
-    assert sorted(names) == ["head-seed0", "head-seed1", "tfidf-seed0"]
-    assert "another training sample" not in (tmp_path / "one" / "tiny" / "report.md").read_text()
 
 
 def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):

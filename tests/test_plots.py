@@ -92,7 +92,7 @@ def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
     looks = style.looks(VARIANTS, {})
     assert list(looks) == VARIANTS
     assert len({look.marker for look in looks.values()}) == len(VARIANTS)
-    hue = colorsys.rgb_to_hsv(*to_rgb(style.METHODS["lora"].colour))[0]
+    hue = colorsys.rgb_to_hsv(*to_rgb(style.LOOKS["lora"].colour))[0]
     lora = [look for method, look in looks.items() if method.startswith("lora")]
     for look in lora:
         assert colorsys.rgb_to_hsv(*to_rgb(look.colour))[0] == pytest.approx(hue, abs=0.02)
@@ -104,8 +104,8 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("], {})
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
     assert looks["lora(rank=1e+1)+tfidf"].label == "LoRA (rank=10) + TF-IDF"
-    assert looks["lora"] == style.METHODS["lora"] and looks["a+b("].label == "a+b("
-    dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.METHODS["probe"]))
+    assert looks["lora"] == style.LOOKS["lora"] and looks["a+b("].label == "a+b("
+    dark, light = (to_rgb(look.colour) for look in (looks["probe+tfidf"], style.LOOKS["probe"]))
     assert colorsys.rgb_to_hsv(*dark)[0] == pytest.approx(colorsys.rgb_to_hsv(*light)[0], abs=0.02)
     assert sum(dark) < sum(light)
 

@@ -93,19 +93,19 @@ SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "texts", "line"),
+    ("texts", "line"),
     [
-        ("new.csv", SHIFTED, "new.csv, row 9002: 3 fields, but the header has 2"),
-        ("new.csv", "title,text\na,b\n", "no column 'body'; it has 'title', 'text'; name it with"),
+        (SHIFTED, "new.csv, row 9002: 3 fields, but the header has 2"),
+        ("title,text\na,b\n", "no column 'body'; it has 'title', 'text'; name it with"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_before_anything_is_computed(
-    run, monkeypatch, name, texts, line
+    run, monkeypatch, texts, line
 ):
     monkeypatch.setattr(predict, "load_finetuned", None)
-    status, table, printed = run(name=name, texts=texts)
+    status, table, printed = run(texts=texts)
     assert status == 2 and table is False and line in printed and printed.startswith("error: ")
-    assert os.listdir() == ([] if texts is None else [name])
+    assert os.listdir() == ["new.csv"]
 
 
 def test_html_and_missing_texts_are_read_as_in_training(run):

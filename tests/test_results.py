@@ -112,7 +112,7 @@ def test_a_folder_without_finished_runs_is_said(tmp_path, only_failed):
         ("head-seed0/run.json", '{"status": 3}', r"run\.json cannot be read.*status"),
         ("head-seed0/history.csv", "step\n1\n", r"history\.csv cannot be read.*'epoch'"),
         ("head-seed0/history.csv", "step\nx\n", r"history\.csv cannot be read.*'?x'?"),
-        ("head-seed0/predictions.csv", "", r"predictions\.csv cannot be read"),
+        ("head-seed0/predictions.csv", "", r"predictions\.csv cannot be read.*make that run anew"),
         ("head-seed0/predictions.csv", None, r"No such file.*predictions"),
         ("misclassified.csv", "row\n1\n", r"misclassified\.csv .*'label'.*; delete that file"),
     ],

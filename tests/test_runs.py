@@ -159,7 +159,7 @@ def test_killed_before_any_file_is_in_its_place_it_ends_with_the_same_prediction
 
 
 def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arguments, tmp_path):
-    for results, seeds, labels in (("all", "01", "all"), ("all", "2", "all"), ("few", "3", "50")):
+    for results, seeds, labels in (("all", "01", "999"), ("all", "2", "999"), ("few", "3", "50")):
         given = ("--methods", "tfidf", "head", "--labels", labels, "--seeds", *seeds)
         assert finetuning.main(arguments(results, *given)) == 0
     for results, seeds in (("all", [0]), ("few", [3])):
@@ -175,17 +175,6 @@ def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_pa
     hostile.edit(record, started="2020-01-01T00:00:00+00:00")  # before its parts
     assert finetuning.main(given) == 0
     assert not RunRecord.read(record).started.startswith("2020")
-
-
-def test_predictions_that_are_gone_are_named_with_what_to_do(arguments, tmp_path, capsys):
-    given = arguments("one", "--methods", "tfidf", "head", "head+tfidf")
-    assert finetuning.main(given) == 0
-    (tmp_path / "one" / "tiny" / "tfidf-seed0" / "predictions.csv").unlink()
-    shutil.rmtree(tmp_path / "one" / "tiny" / "head+tfidf-seed0")
-    assert finetuning.main(given) == 2
-    error = capsys.readouterr().err
-    assert error.count("tfidf-seed0/predictions.csv cannot be read") == 2
-    assert error.count("delete its folder to make that run anew") == 2
 
 
 def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):

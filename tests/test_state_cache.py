@@ -92,8 +92,7 @@ def test_what_changes_the_output_has_files_of_its_own(cache, passes, monkeypatch
     filled(split, model_of("head"))
     filled(split, model_of("head"), digest="different encoder")
     filled(split, model_of("lora", blocks=1))
-    for module in (hardware, state_cache):
-        monkeypatch.setattr(module, "compute_type", lambda device: torch.bfloat16)
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
     (narrow,) = filled(split, model_of("lora", blocks=1))
     assert passes == {L: 18, L - 1: 18} and narrow.dtype is torch.bfloat16
     assert len(list(cache.iterdir())) == 4
@@ -138,10 +137,10 @@ def test_a_cached_file_that_is_truncated_or_missing_is_named_in_one_line(cache):
     line = f"{path} cannot be read .*; delete the folder {path.parent}"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadInput, match=line):
-        store.of(split).batch(np.arange(13), CPU, False)
+        store.of(split).batch(np.arange(13), CPU)
     path.unlink()
     with pytest.raises(BadInput, match=line) as error:
-        store.of(split).batch(np.arange(13), CPU, False)
+        store.of(split).batch(np.arange(13), CPU)
     assert "\n" not in str(error.value)
 
 

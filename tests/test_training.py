@@ -59,9 +59,8 @@ def a_step(state, split, index, options):
 
 
 @pytest.mark.parametrize("method", ["adapter", "lora", "full"])
-def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
+def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, in_float32_on_the_cpu):
     """Uneven lengths, and a batch that the micro-batches do not divide."""
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, index = tokenised(13), np.arange(13)
     gradients = {}
     for tokens in (13 * 12, 40):
@@ -70,6 +69,7 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
         for dropout in (m for m in model.modules() if isinstance(m, torch.nn.Dropout)):
             dropout.p = 0.0
         options = changed(settings("--micro-batch-tokens", str(tokens)), gradient_clip=float("inf"))
+        assert options.most_tokens(CPU, training=True) == tokens
         state = in_training(model, options, 13, rate=0.0)
         state.optimizer.zero_grad = lambda: None
         loss, correct = a_step(state, split, index, options)
@@ -82,9 +82,8 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, monkeypatch):
     assert (whole - parts).norm() < 1e-5 * whole.norm()
 
 
-def test_loss_is_the_mean_over_texts_with_an_uneven_last_batch(monkeypatch):
+def test_loss_is_the_mean_over_texts_with_an_uneven_last_batch(in_float32_on_the_cpu):
     """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, model = tokenised(5), HeadOnlyModel(tiny().float())
     model.pretrained.dropout.p = 0.0
     options = settings("--batch-size", "2", "--warmup", "0")
@@ -248,9 +247,8 @@ def test_on_a_gpu_steps_wait_for_nothing(method):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
+def test_float16_scales_the_loss_and_takes_the_same_steps(in_float32_on_the_cpu):
     """A scale of 2**16 is exact in float32, so the steps are those without it."""
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
     split, options = tokenised(12), settings("--batch-size", "6", "--warmup", "0")
     weights = []
     for enabled in (False, True):
@@ -265,8 +263,8 @@ def test_float16_scales_the_loss_and_takes_the_same_steps(monkeypatch):
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
 
 
-def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale(monkeypatch):
-    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
+@pytest.mark.usefixtures("in_float32_on_the_cpu")
+def test_float16_skips_a_step_whose_gradient_overflows_and_lowers_the_scale():
     split, options = tokenised(6), settings("--batch-size", "6", "--warmup", "0")
     state = in_training(METHODS["lora"](tiny().float()).eval(), options, 6)
     state.model.pretrained.classifier.weight.data *= 100  # a loss times 3e38 is infinite

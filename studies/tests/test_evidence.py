@@ -16,7 +16,7 @@ import pytest
 
 from evaluation import plots, statistics
 from evaluation.markdown import interval, percent
-from evaluation.style import METHODS
+from evaluation.style import LOOKS
 from studies import beside, compact, tasks
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
         text = {"significant": f"**{text}**", "not significant": text}.get(
             row.verdict, f"{text}, equivalent"
         )
-        assert told[METHODS[row.method_a].label][column + 1] == text
+        assert told[LOOKS[row.method_a].label][column + 1] == text
 
 
 def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():

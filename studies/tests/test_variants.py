@@ -20,7 +20,7 @@ def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(
     lines = {line.get_color(): line for line in figure.axes[0].lines if line.get_marker() in "^s"}
     accuracies = results.intervals.set_index("method")["accuracy"]
     for method in ("lora", "adapter"):
-        x, y = lines[style.METHODS[method].colour].get_xydata().T
+        x, y = lines[style.LOOKS[method].colour].get_xydata().T
         expected = [accuracies[f"{method}(blocks={n})"] for n in range(1, 7)]
         np.testing.assert_allclose(x, range(1, 7))
         np.testing.assert_allclose(y, 100 * np.array(expected))

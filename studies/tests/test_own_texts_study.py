@@ -1,4 +1,4 @@
-"""The study of the advice: what it counts, and one sample by the command that a user types."""
+"""studies/own_texts.py: what it counts, and one sample by the command that a user types."""
 
 import numpy as np
 import pandas as pd
