@@ -14,13 +14,8 @@ from safetensors.torch import load_file, save_file
 
 
 def given(*arguments):
-    """Arguments alone; {folder} in one stands for the case's own."""
-    return lambda folder, model, results: [str(a).format(folder=folder) for a in arguments]
-
-
-def both(*makers):
-    """What several makers make, with all their arguments."""
-    return lambda *places: [argument for make in makers for argument in make(*places)]
+    """Arguments alone."""
+    return lambda folder, model, results: arguments
 
 
 # ---------------------------------------------------------------------------- data
@@ -31,14 +26,14 @@ def csv(**columns):
     return reviews_frame(60).assign(**columns).to_csv(index=False)
 
 
-def data(files, name):
-    """Data files, content by name; the command gets the one called `name`."""
+def data(files, name, *more):
+    """Data files, content by name; the command gets the one called `name`, and more arguments."""
 
     def make(folder, model, results):
         for path, content in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(content, newline="")
-        return ["--dataset", folder / name]
+        return ["--dataset", folder / name, *more]
 
     return make
 
@@ -72,10 +67,6 @@ def model(change):
 
 def config(**changes):
     return model(lambda folder: edit(folder / "config.json", **changes))
-
-
-def weights(change):
-    return model(lambda folder: edit_tensors(folder, change))
 
 
 def edit_tensors(folder, change):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import hostile
 import pytest
 from conftest import files_of
-from hostile import both, config, csv, cut, data, given, model, record, weights, with_code
+from hostile import config, csv, cut, data, edit_tensors, given, model, record, with_code
 
 import finetuning
 from experiment import parse
@@ -61,7 +61,9 @@ OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, 
 
 MODELS = {
     "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "MODEL .*safet"),
-    "weights not finite": Case(weights(lambda t: t["classifier.bias"].div_(0)), "bias .* finite"),
+    "weights not finite": Case(
+        model(lambda f: edit_tensors(f, lambda t: t["classifier.bias"].div_(0))), "bias .* finite"
+    ),
     "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
     "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),
     "pickle that runs code": Case(model(hostile.malicious), "MODEL .* cannot be read"),
@@ -92,10 +94,8 @@ RECORDS = {
 ODD_TEXTS = [f"🎬👍🏽 good فيلم رائع \u202e good {i}" for i in range(59)] + ["a good film " * 90000]
 ODD_LABELS = [("$α_β,\"'; ", "سلبي 👎")[i % 2] for i in range(60)]
 ODD_FILE = "ré $a_b$ [1] *?#.csv"
-ODD_NAMES = both(
-    data({ODD_FILE: csv(text=ODD_TEXTS, label=ODD_LABELS)}, ODD_FILE),
-    given("--experiment", "🎬 $\\frac{{ عرض"),
-)
+ODD_DATA = {ODD_FILE: csv(text=ODD_TEXTS, label=ODD_LABELS)}
+ODD_NAMES = data(ODD_DATA, ODD_FILE, "--experiment", "🎬 $\\frac{ عرض")
 
 
 def at_home(folder, model, results):

@@ -3,17 +3,20 @@
 import json
 
 import pytest
+from conftest import files_of
 
 import finetuning
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
 
-def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, capsys):
+def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, tmp_path, capsys):
     given = arguments("one", "--methods", "head")
     assert finetuning.main(given) == 0
+    before = files_of(tmp_path / "one")
     reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
     assert finetuning.main([*given, "lora"]) == 2
+    assert files_of(tmp_path / "one") == before
     assert "head-seed0 has different data" in capsys.readouterr().err
 
 

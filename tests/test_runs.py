@@ -165,6 +165,8 @@ def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arg
     for results, seeds in (("all", [0]), ("few", [3])):
         runs = pd.read_csv(tmp_path / results / "tiny" / "runs.csv")
         assert runs.query("method == 'tfidf'")["seed"].tolist() == seeds
+        page = (tmp_path / results / "tiny" / "report.md").read_text()
+        assert ("another training sample" in page) == (results == "few")
 
 
 def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_path):
