@@ -23,13 +23,21 @@ def choose_device() -> torch.device:
     Raises `BadInput` for a GPU that torch's build has no kernels for.
     """
     if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        built = [name[3:] for name in torch.cuda.get_arch_list() if name.startswith("sm_")]
-        if built and 10 * major + minor < min(int(name.rstrip("af")) for name in built):
+        if not _has_kernels(*torch.cuda.get_device_capability()):
             line = f"this torch has no kernels for the GPU {torch.cuda.get_device_name()}"
             raise BadInput(f"{line}; install another, or set CUDA_VISIBLE_DEVICES= for the CPU")
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _has_kernels(major, minor):
+    """Whether torch's build suits a CUDA card: its own generation's kernels, or portable code."""
+    built = [name.partition("_") for name in torch.cuda.get_arch_list()]
+    built = [(kind, int(number.rstrip("af"))) for kind, _, number in built if number]
+    return not built or any(
+        number <= 10 * major + minor and (kind == "compute" or number // 10 == major)
+        for kind, number in built
+    )
 
 
 def compute_type(device: torch.device) -> torch.dtype:
@@ -58,7 +66,7 @@ def prepare_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
         # It would plan anew for each shape of a batch, and with a mask its gradient may be NaN
-        # (pytorch/pytorch#196678); the other fused kernels do neither.
+        # (pytorch/pytorch#196678).
         torch.backends.cuda.enable_cudnn_sdp(False)
     elif device.type == "cpu":
         keep_freed_memory()

@@ -30,8 +30,8 @@ from .files import READERS, read_frame
 from .task import Task
 
 EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
-HUB = "give --preset quick, which needs no network, or --dataset owner/name:configuration where "
-HUB += "there are several, or a local path, or one of "
+HUB = "--preset quick without --dataset needs no network; else give --dataset "
+HUB += "owner/name:configuration where there are several, or a local path, or one of "
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 

@@ -14,7 +14,6 @@ encoder's to the rounding of the type computed in. Delete the folder to free the
 
 import errno
 import hashlib
-import os
 import secrets
 import shutil
 from contextlib import ExitStack
@@ -190,7 +189,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
             where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
             print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             if size > shutil.disk_usage(stores[0].folder).free:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(errno.ENOSPC, f"no room for {where}")
         bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
         with clock, tqdm(**bar, disable=None) as bar:
             for start in range(0, len(lacking), AT_ONCE):

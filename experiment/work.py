@@ -112,7 +112,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
         "pooling": pooling,
         "training_seconds": fitting.seconds,
         "evaluation_seconds": encoding.seconds - (data.seconds - frozen_before),
-        "peak_memory_mib": hardware.peak_memory(CPU),  # where it is fitted
+        "peak_memory_mib": hardware.peak_memory(CPU) if data.device == CPU else None,
         "scores": {"validation_loss": classifier.validation_loss},
     }
     if is_probe:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -55,7 +56,10 @@ def run(name: str) -> dict:
             status = part.wait(LIMIT)
         except subprocess.TimeoutExpired:
             status = 124
-            os.killpg(part.pid, signal.SIGKILL)  # with its workers
+        finally:  # with its workers
+            with suppress(ProcessLookupError):
+                os.killpg(part.pid, signal.SIGKILL)
+            part.wait()
     return {"part": name, "status": status, "seconds": round(time.perf_counter() - start, 1)}
 
 

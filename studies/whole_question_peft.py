@@ -85,6 +85,7 @@ def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> T
         weight_decay=constants.WEIGHT_DECAY,
         warmup_steps=constants.WARMUP,  # below 1: a share of the steps
         bf16=hardware.compute_type(device) is torch.bfloat16,
+        fp16=hardware.compute_type(device) is torch.float16,
         use_cpu=device.type == "cpu",
         train_sampling_strategy="group_by_length",
         eval_strategy="epoch",
@@ -97,6 +98,7 @@ def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> T
         disable_tqdm=True,
         seed=0,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all that are visible
     return Trainer(
         lora(1 + max(row["labels"] for row in parts["train"])),
         arguments,

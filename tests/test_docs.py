@@ -175,8 +175,11 @@ def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():
 
 def test_the_regret_of_the_advice_is_that_of_its_samples():
     rules = pd.read_csv(RESULTS / "advice.csv").set_index("task").loc["all"]
-    rows = own_texts.summary(pd.read_csv(RESULTS / "own_texts.csv")).set_index("task")
+    samples = pd.read_csv(RESULTS / "own_texts.csv")
+    rows = own_texts.summary(samples).set_index("task")
     means = rows.mean()  # every task counts alike
+    taken = samples[samples["is_advised"]].groupby("task").mean(numeric_only=True)
+    luck = 100 * (taken["accuracy"] - taken["truth"]).mean()
     part = " ".join(text_of("docs/your-own.md").partition("**Is the advice good?**")[2].split())
     told = (
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
@@ -185,6 +188,7 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
         f"always LoRA + TF-IDF {means['regret_lora+tfidf']:.1f} (means of tasks).",
         f"In {rules['samples']:,.0f} samples without LoRA",
         f"the first two cost {rules['advice']:.1f} and {rules['simplest']:.1f}.",
+        f"on other texts that method has {luck:.1f} points less.",
     )
     assert len(rows) == 4 and [line for line in told if line not in part] == []
     predicted = text_of("docs/predictions.md")
@@ -204,13 +208,14 @@ def test_the_answer_in_the_readme_is_that_of_its_experiment():
     page, folder = text_of("docs/results/sentences/report.md"), RESULTS / "sentences"
     printed = re.search(r"^ +method  .*?(?=\n\n)", text_of(README), re.M | re.S)[0]
     table, advice = printed.split("    [...]\n")
+    assert table.count("\n") == 3
     for line in table.splitlines()[1:]:
         cells = re.fullmatch(r" +(.*?) (\d\S+ \(.*?\)) +(.*)", line).groups()
         assert re.search(r"\| {} \| {} \| [^|]+ \| {} \|".format(*map(re.escape, cells)), page)
     assert f"**{' '.join(advice.split())}**" in page
     runs = pd.read_csv(folder / "runs.csv")
     frozen = runs.groupby("frozen_blocks")["shared_seconds"].max()
-    assert 5 < (runs["run_seconds"].sum() + frozen.sum()) / 60 < 6  # "six minutes"
+    assert round((runs["run_seconds"].sum() + frozen.sum()) / 60) == 5
 
 
 def test_the_sentences_of_the_readme_are_a_sample_of_rotten_tomatoes(tmp_path):

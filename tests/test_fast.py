@@ -62,12 +62,26 @@ def test_dropout_of_the_shares_keeps_their_mean():
     assert outputs.std() > 0.2
 
 
-def test_a_gpu_that_torchs_build_has_no_kernels_for_is_refused(monkeypatch):
-    answers = {"is_available": True, "get_device_name": "P100", "get_arch_list": ["sm_75"]}
+@pytest.mark.parametrize(
+    ("capability", "built", "is_taken"),
+    [
+        ((7, 5), ["sm_75", "sm_90a"], True),
+        ((8, 9), ["sm_75", "sm_86"], True),
+        ((6, 0), ["sm_75", "sm_90"], False),
+        ((12, 0), ["sm_80", "sm_90a"], False),
+        ((12, 0), ["sm_90", "compute_90"], True),  # compiled when it is first used
+        ((9, 4), ["gfx90a", "gfx942"], True),  # AMD's
+    ],
+)
+def test_a_gpu_that_torchs_build_has_no_kernels_for_is_refused(
+    monkeypatch, capability, built, is_taken
+):
+    answers = {"is_available": True, "get_device_name": "P100", "get_arch_list": built}
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert hardware.choose_device().type == "cuda"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 0))
-    with pytest.raises(BadInput, match="no kernels for the GPU P100"):
-        hardware.choose_device()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    if is_taken:
+        assert hardware.choose_device().type == "cuda"
+    else:
+        with pytest.raises(BadInput, match="no kernels for the GPU P100"):
+            hardware.choose_device()

@@ -120,9 +120,10 @@ def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):
 
     def watched(model, *others):
         models.append(weakref.ref(model))
-        assert [kept() for kept in models if kept()] == [model]
+        assert [kept() for kept in models if kept()] == [model]  # no earlier run's, or rate's
         train(model, *others)
 
     monkeypatch.setattr(finetuning, "train", watched)
-    assert finetuning.main(command("--methods", "lora", "--seeds", "0", "1", "2")) == 0
-    assert len(models) == 3
+    given = command("--methods", "lora", "--seeds", "0", "1")
+    assert finetuning.main([*given, "--learning-rates", "lora=0.01,0.02"]) == 0
+    assert len(models) == 4

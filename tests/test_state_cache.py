@@ -182,7 +182,7 @@ def test_where_the_cache_cannot_be_written_runs_fail_in_one_line(
     assert finetuning.main(command(*given)) == 1
     error = capsys.readouterr().err
     assert error.startswith("lora seed 0 failed") and error.count("\n") == 1
-    assert "HF_HOME" in error and "CACHE" in error
+    assert "HF_HOME" in error and "CACHE" in error and ("no room for " in error) == is_full
     assert finetuning.main(command(*given, "--no-cache")) == 0
 
 

@@ -228,7 +228,7 @@ def test_steps_read_no_value_from_the_device(method, family):
     assert reads.count == 1
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and GPU_TESTS set")
 @pytest.mark.parametrize("method", ["head", "adapter", "lora", "full"])
 def test_on_a_gpu_steps_wait_for_nothing(method):
     device = torch.device("cuda")
