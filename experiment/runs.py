@@ -4,6 +4,7 @@ docs/your-own.md lists its files. An unfinished run also has its state, in unfin
 is the operating system's: a crash gives it back.
 """
 
+import gc
 import io
 import os
 import sys
@@ -212,6 +213,7 @@ class Run:
                 self._fail(line)
         finally:
             self.state, self.saved = None, {}  # the model's memory is the next run's
+            gc.collect()  # a model with hooks is in a cycle
 
     def _fail(self, line):
         self.has_failed = True

@@ -14,8 +14,6 @@ leaves out a mask that hides nothing, and to know that, it waits for the device 
 pass.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,20 +57,26 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     return output.transpose(1, 2), None
 
 
-def mpnet_attention(attention, hidden_states, attention_mask=None, position_bias=None, **options):
-    """MPNetSelfAttention's forward pass by `plain_attention`: (N, T, d) -> ((N, T, d),)."""
-    shape = (*hidden_states.shape[:-1], -1, attention.attention_head_size)
-    layers = attention.q, attention.k, attention.v
-    query, key, value = (layer(hidden_states).view(shape).transpose(1, 2) for layer in layers)
-    rate = attention.dropout.p if attention.training else 0.0
-    options = {"dropout": rate, "position_bias": position_bias}
-    output, _ = plain_attention(attention, query, key, value, attention_mask, **options)
-    return (attention.o(output.flatten(2)),)
+class PlainMPNetSelfAttention(MPNetSelfAttention):
+    """MPNet's attention by `plain_attention`."""
+
+    def forward(self, hidden_states, attention_mask=None, position_bias=None, **options):
+        """(N, T, d) -> ((N, T, d),)."""
+        shape = (*hidden_states.shape[:-1], -1, self.attention_head_size)
+        layers = self.q, self.k, self.v
+        query, key, value = (layer(hidden_states).view(shape).transpose(1, 2) for layer in layers)
+        rate = self.dropout.p if self.training else 0.0
+        options = {"dropout": rate, "position_bias": position_bias}
+        output, _ = plain_attention(self, query, key, value, attention_mask, **options)
+        return (self.o(output.flatten(2)),)
 
 
-def _one_position_bias(encoder, hidden_states):
-    """(1, H, T, T): the same for all texts, so it is not copied for each."""
-    return MPNetEncoder.compute_position_bias(encoder, hidden_states[:1])
+class PlainMPNetEncoder(MPNetEncoder):
+    """MPNet's blocks with one bias of positions, which is not copied for each text."""
+
+    def compute_position_bias(self, x, *others, **options):
+        """(1, H, T, T)."""
+        return super().compute_position_bias(x[:1], *others, **options)
 
 
 def _mask(*sizes, **options):
@@ -91,9 +95,9 @@ def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> Non
         pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
     for module in pretrained.modules() if device.type == "cpu" else ():
         if isinstance(module, MPNetSelfAttention):
-            module.forward = partial(mpnet_attention, module)
+            module.__class__ = PlainMPNetSelfAttention  # a method of its own would be a cycle
         if isinstance(module, MPNetEncoder):
-            module.compute_position_bias = partial(_one_position_bias, module)
+            module.__class__ = PlainMPNetEncoder
 
 
 AttentionInterface.register(PLAIN, plain_attention)

@@ -1,5 +1,7 @@
 """Plain attention against the one that transformers chooses, in bf16 too; GPUs that are refused."""
 
+import weakref
+
 import pytest
 import torch
 from conftest import randomised, tiny, tokens
@@ -85,3 +87,11 @@ def test_a_gpu_that_torchs_build_has_no_kernels_for_is_refused(
     else:
         with pytest.raises(BadInput, match="no kernels for the GPU P100"):
             hardware.choose_device()
+
+
+def test_an_mpnet_is_in_no_cycle_that_keeps_its_memory():
+    pretrained = tiny("mpnet")
+    use_fast_attention(pretrained, CPU)
+    blocks = weakref.ref(pretrained.base_model.encoder)
+    del pretrained
+    assert blocks() is None
