@@ -4,7 +4,6 @@ docs/your-own.md lists its files. An unfinished run also has its state, in unfin
 is the operating system's: a crash gives it back.
 """
 
-import gc
 import io
 import os
 import sys
@@ -213,7 +212,6 @@ class Run:
                 self._fail(line)
         finally:
             self.state, self.saved = None, {}  # the model's memory is the next run's
-            gc.collect()  # a model with hooks is in a cycle
 
     def _fail(self, line):
         self.has_failed = True
