@@ -5,7 +5,7 @@
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test text: label, predicted label, confidence
-                                    to four decimals, which halves the file, and its group's
+                                    to three decimals: it is most of the file; its group's
                                     number, if there are groups; with folds its place in the data
     report.md                       the page, made anew from these; with the figures that are there
 
@@ -55,7 +55,7 @@ def compact(source: Path, target: Path) -> list[Path]:
     runs = [(m, seed, x) for m, seeds in predictions.logits.items() for seed, x in seeds.items()]
     for method, seed, logits in runs:
         places = predictions.tested(seed)
-        confidence = softmax(logits, axis=1).max(axis=1).round(4)
+        confidence = softmax(logits, axis=1).max(axis=1).round(3)
         row = {"method": method, "seed": seed, "label": predictions.labels[places]}
         row |= {"predicted": logits.argmax(1), "confidence": confidence}
         row |= {"row": predictions.rows[places]} if results.is_folds else {}

@@ -45,7 +45,7 @@ def check_same(kept, results):
             found = softmax(kept.predictions.logits[method][seed], axis=1)
             exact = softmax(logits, axis=1)
             assert np.array_equal(found.argmax(1), exact.argmax(1))
-            assert np.abs(found.max(1) - exact.max(1)).max() < 5.1e-5
+            assert np.abs(found.max(1) - exact.max(1)).max() < 5.1e-4
 
 
 def test_it_says_the_same_and_makes_the_same_page_again(folder):
@@ -57,7 +57,7 @@ def test_it_says_the_same_and_makes_the_same_page_again(folder):
     }
     check_same(kept, results)
     confidence = pd.read_parquet(kept.folder / "predictions.parquet")["confidence"]
-    assert confidence.equals(confidence.round(4))
+    assert confidence.equals(confidence.round(3))
     page = (kept.folder / "report.md").read_bytes()
     assert compact.main([str(kept.folder)]) == 0
     assert (kept.folder / "report.md").read_bytes() == page
