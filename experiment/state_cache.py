@@ -172,26 +172,32 @@ def _locked(path):
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
     """Compute what the stores lack of the split's texts, in one pass; the seconds it took.
 
-    `model` has as many frozen blocks as the deepest store. Raises `BadInput` where the output
-    cannot be written.
+    Those of waiting for another process, too. `model` has as many frozen blocks as the deepest
+    store. Raises `BadInput` where the output cannot be written.
     """
     stores, keys = sorted(stores, key=lambda store: store.depth), text_keys(split)
     clock = hardware.Clock(split.token_ids.device)
-    with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
+
+    def look():
+        for store in stores:
+            store.look()
+        return [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
+
+    if not look():  # nobody is waited for
+        return 0.0
+    with clock, writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
             store.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(_locked(store.folder / ".lock"))
             clear(store.folder)
-            store.look()
-        lacking = [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
+        lacking = look()  # another process may have computed it
         if lacking:
             size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
             where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
             print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             if size > shutil.disk_usage(stores[0].folder).free:
                 raise OSError(errno.ENOSPC, f"no room for {where}")
-        bar = {"total": len(lacking), "desc": "frozen blocks", "unit": "text"}
-        with clock, tqdm(**bar, disable=None) as bar:
+        with tqdm(total=len(lacking), desc="frozen blocks", unit="text", disable=None) as bar:
             for start in range(0, len(lacking), AT_ONCE):
                 part = split.take(np.array(lacking[start : start + AT_ONCE]))
                 _compute(model, part, stores, most_tokens, bar)
