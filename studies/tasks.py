@@ -352,7 +352,7 @@ def _check_different(experiments):
     """Refuse a data set that a mean counts twice: its errors are not independent."""
     folders = {}
     for results in experiments:
-        digest = results.experiment["digests"].get("data")
+        digest = results.experiment["digests"].get("data digest")
         if digest and digest in folders:
             both = f"{folders[digest]} and {results.folder}"
             raise BadInput(f"{both} have the same data, which would count twice; give one of them")

@@ -22,7 +22,7 @@ EXPERIMENT = {
     "label_names": ["bad", "good"],
     "command": "python finetuning.py --experiment t",
     "code": "0123abcd+",
-    "digests": {"data": "d1", "encoder": "e1"},
+    "digests": {"data digest": "d1", "encoder digest": "e1"},
     "data": {"train": 10, "validation": 4, "test": TESTS, "test_share_truncated": 0.25}
     | {"labels_redrawn": False, "folds": None},
 }

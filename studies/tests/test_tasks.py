@@ -25,7 +25,8 @@ def experiments(tmp_path, names=("imdb", "r8"), contrasts=PLANNED, name="few", m
     for i, task in enumerate(names):
         own = {"experiment": f"{name}-{task}", "dataset": task, "contrasts": contrasts}
         own["equivalence_margin"] = margin
-        about = data | {"constants": EXPERIMENT["constants"] | own, "digests": {"data": task}}
+        about = data | {"constants": EXPERIMENT["constants"] | own}
+        about["digests"] = {"data digest": task}
         begin(tmp_path / f"{name}-{task}", **about)
         for method, right in (("head", 20), ("lora", 30 + i), ("adapter", 29)):
             for seed in (0, 1):
@@ -232,7 +233,8 @@ def test_a_mean_of_tasks_with_two_margins_is_refused(tmp_path, capsys):
 
 def test_one_data_set_by_two_paths_is_refused(tmp_path, capsys):
     folders = experiments(tmp_path, ("a.csv", "b.csv"))
-    begin(folders[1], **Results.read(folders[1]).experiment | {"digests": {"data": "a.csv"}})
+    same = {"digests": {"data digest": "a.csv"}}
+    begin(folders[1], **Results.read(folders[1]).experiment | same)
     assert tasks.main([*map(str, folders)]) == 2
     assert "have the same data" in capsys.readouterr().err
     more = experiments(tmp_path, ("a.csv",), name="many", train=900, validation=100)
