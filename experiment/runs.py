@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import BadInput, clear, replacing, write, writing
+from boundary import BadInput, clear, lock, replacing, write, writing
 from data_utils import Split
 from evaluation.markdown import size
 from modeling import Method, PeftModel
@@ -37,11 +37,11 @@ CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in 
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[bool]:
+def held(path: Path) -> Iterator[bool]:
     """Hold a lock file if no other process does; yields whether it could."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        held_lock = FileLock(lock, timeout=0).acquire()
+        held_lock = lock(path, timeout=0).acquire()
     except Timeout:
         yield False
         return

@@ -23,19 +23,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from huggingface_hub import constants
 from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import clear, expanded, reading, replacing, writing
+from boundary import clear, expanded, lock, reading, replacing, writing
 from data_utils import Split
 from modeling import PeftModel
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
-AT_ONCE = 2_000  # texts of a file: an interruption loses one
+AT_ONCE = 2**29  # bytes in memory, and then in a file: an interruption loses them
 REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
 
@@ -96,10 +96,21 @@ class Store:
                 place = Place(path, i, int(start), int(length), float(share * length))
                 self.places.setdefault(key.tobytes(), place)
 
+    def lacking(self, keys: list[bytes]) -> list[int]:
+        """Which of these texts are not there."""
+        return [i for i, key in enumerate(keys) if key not in self.places]
+
     def bytes_of(self, lengths: np.ndarray) -> int:
         """The disk that texts of these lengths take."""
         hidden = int(lengths.sum()) * self.dtype.itemsize * self.has_hidden
         return (hidden + len(lengths) * self.vectors * 4) * self.width
+
+    def clear(self) -> None:
+        """Delete what killed processes have left; the lock is held."""
+        clear(self.folder)
+        for path in [*self.folder.glob("*.hidden"), *self.folder.glob("*.pooled")]:
+            if not path.with_suffix(".npz").exists():
+                path.unlink()
 
     def write(self, texts: list[tuple], seconds: float) -> None:
         """Write the key, length, hidden states and pooled vectors of texts; the index last."""
@@ -163,10 +174,10 @@ def _read(file, values, start):
 
 def _locked(path):
     try:
-        return FileLock(path).acquire(timeout=0)
+        return lock(path, timeout=0).acquire()
     except Timeout:
         print("Waiting for another process, which runs the frozen blocks", flush=True)
-        return FileLock(path).acquire()
+        return lock(path).acquire()
 
 
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
@@ -181,7 +192,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     def look():
         for store in stores:
             store.look()
-        return [i for i, key in enumerate(keys) if any(key not in s.places for s in stores)]
+        return sorted({i for store in stores for i in store.lacking(keys)})
 
     if not look():  # nobody is waited for
         return 0.0
@@ -189,17 +200,18 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
         for store in stores:  # in one order in all processes
             store.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(_locked(store.folder / ".lock"))
-            clear(store.folder)
-        lacking = look()  # another process may have computed it
+            store.clear()
+        at_once, lacking = 1, look()  # another process may have computed it
         if lacking:
-            size = sum(store.bytes_of(split.lengths[lacking]) for store in stores)
+            size = sum(store.bytes_of(split.lengths[store.lacking(keys)]) for store in stores)
+            at_once = max(1, AT_ONCE * len(lacking) // size)
             where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
             print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             if size > shutil.disk_usage(stores[0].folder).free:
                 raise OSError(errno.ENOSPC, f"no room for {where}")
         with tqdm(total=len(lacking), desc="frozen blocks", unit="text", disable=None) as bar:
-            for start in range(0, len(lacking), AT_ONCE):
-                part = split.take(np.array(lacking[start : start + AT_ONCE]))
+            for start in range(0, len(lacking), at_once):
+                part = split.take(np.array(lacking[start : start + at_once]))
                 _compute(model, part, stores, most_tokens, bar)
     return clock.seconds
 
@@ -219,11 +231,12 @@ def _compute(model, split, stores, most_tokens, bar):
             for store in stores:
                 hidden = entering[after[store]].to(store.dtype).cpu() if store.has_hidden else None
                 pooled = deepest.pooled[:, : store.vectors].float().cpu().contiguous()
-                for i, place in enumerate(places):
-                    length = split.lengths[place]
+                for i in store.lacking([keys[place] for place in places]):
+                    place, length = places[i], split.lengths[places[i]]
                     states = None if hidden is None else hidden[i, :length].clone()
                     texts[store].append((keys[place], length, states, pooled[i]))
             bar.update(len(places))
     for store in stores:
-        store.write(texts[store], clock.seconds)
-        store.look()
+        if texts[store]:  # else another depth was lacking
+            store.write(texts[store], clock.seconds * store.depth / stores[-1].depth)
+            store.look()

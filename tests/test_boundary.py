@@ -45,6 +45,10 @@ def panic(*_, **__):
     raise PANIC
 
 
+def refused(*_):
+    raise OSError(errno.ENOSYS, "no such function")
+
+
 @pytest.fixture
 def start(earlier, tmp_path, capsys):
     """Start the command after the earlier experiment: its status, and its lines of error."""
@@ -78,7 +82,7 @@ READERS = {  # what is patched: the arguments, and words of the line; files: tes
     "data_utils.files.csv.reader": (NEW, "reviews.csv"),
     "data_utils.files.ParquetFile": ((*NEW, "--dataset", "{tmp}/reviews.parquet"), "s.parquet"),
     "data_utils.files.json.loads": ((*NEW, "--dataset", "{tmp}/reviews.jsonl"), "reviews.jsonl"),
-    "experiment.queue.FileLock": (LORA, "RESULTS"),
+    "experiment.queue.lock": (LORA, "RESULTS"),
 }
 
 
@@ -192,11 +196,20 @@ def test_what_is_written_is_there_whole_or_not_at_all_and_nothing_beside_it(erro
     assert (tmp_path / "a.part" / "mine").read_text() == "mine"
 
 
-def test_what_is_written_has_the_usual_rights(tmp_path):
+def test_what_is_written_has_the_usual_rights(tmp_path, monkeypatch):
     (tmp_path / "usual").touch()
     with replacing(tmp_path / "a") as part:
         part.touch(mode=0o600)
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    monkeypatch.setattr(boundary.Path, "chmod", refused)  # as where there are no such rights
+    with replacing(tmp_path / "a") as part:
+        part.touch()
+
+
+def test_a_file_system_without_locks_is_refused(start, monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refused)
+    status, lines = start(*LORA)
+    assert status == 2 and len(lines) == 1 and "RESULTS " in lines[0] and "no such" in lines[0]
 
 
 def test_an_error_of_the_file_system_is_named_and_only_a_full_disk_asks_for_room():

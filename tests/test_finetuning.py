@@ -23,9 +23,7 @@ def read(folder, name):
     return pd.read_csv(folder / name)
 
 
-def test_the_main_job_leaves_every_file_and_the_right_numbers(
-    command, tmp_path, capsys, monkeypatch
-):
+def test_the_main_job_leaves_every_file_and_right_numbers(command, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(report, "draw", plots.draw)
     methods = ["head", "lora", "lora(rank=2, targets=('q',))"]
     assert finetuning.main(command("--methods", *methods, "--evaluations-per-epoch", "2")) == 0
@@ -81,7 +79,7 @@ def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
     assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
 
 
-def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys):
+def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys, monkeypatch):
     assert finetuning.main(command("--methods", "lora")) == 0
     folder = tmp_path / "results" / "tiny"
     first = (folder / "lora-seed0" / "run.json").stat().st_mtime_ns
@@ -90,7 +88,9 @@ def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, cap
     assert read(folder, "runs.csv")["method"].tolist() == ["lora", "tfidf"]
     page = (folder / "report.md").read_text()  # it tells the runs' own constants
     assert '"rank": 16' in page and '"rank": 2' not in page and "LORA_RANK" not in page
+    monkeypatch.setattr(hardware.platform, "platform", lambda: "another machine")
     assert finetuning.main(command("--methods", "lora", "tfidf")) == 0
+    assert "another machine" not in (folder / "experiment.json").read_text()
     assert "Runs to do: 0; finished already: 2 (--fresh" in capsys.readouterr().out
     for wrong in (["--epochs", "1"], ["--lora-rank", "2"]):
         assert finetuning.main(command("--methods", "lora", *wrong)) == 2

@@ -79,9 +79,11 @@ def test_a_text_is_computed_once_whatever_split_it_is_in(cache, passes, monkeypa
 
 def test_files_hold_no_padding_and_their_size_is_known_before(cache):
     split = tokenised(13)
+    (filled(split, model_of("lora", blocks=1))[0].folder / "0.hidden").touch()  # a kill left it
     stores = filled(split, model_of("lora", blocks=1), model_of("head"))
     for store, vectors in zip(stores, (3, 5), strict=True):  # x_0 to x_k, and the family's own
         files = {path.suffix: path.stat().st_size for path in store.folder.iterdir()}
+        assert len(files) == len(list(store.folder.iterdir()))  # none is written twice
         assert files[".pooled"] == 13 * vectors * d * 4
         hidden = split.lengths.sum() * d * 4 if store.has_hidden else 0
         assert files.get(".hidden", 0) == hidden
@@ -123,7 +125,7 @@ def test_a_pass_that_is_stopped_half_way_keeps_its_finished_parts(cache, passes,
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(state_cache, "AT_ONCE", 5)
+    monkeypatch.setattr(state_cache, "AT_ONCE", 5 * 5 * d * 4)  # bytes of five texts
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Store, "write", stopping)
         filled(split, model_of("head"))
@@ -171,9 +173,7 @@ def test_two_processes_at_once_compute_each_text_once(cache, tmp_path):
 
 
 @pytest.mark.parametrize("is_full", [False, True])
-def test_where_the_cache_cannot_be_written_runs_fail_in_one_line(
-    command, cache, capsys, monkeypatch, is_full
-):
+def test_a_cache_that_cannot_be_written_is_one_line(command, cache, capsys, monkeypatch, is_full):
     given = ["--methods", "tfidf", "lora", "--blocks", "1", "--epochs", "1"]
     if is_full:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
