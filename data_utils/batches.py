@@ -21,7 +21,7 @@ from tqdm import tqdm
 from boundary import reading
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
-AT_ONCE = 1000  # texts that are tokenised together
+AT_ONCE, LETTERS = 1000, 10**7  # texts and letters that are tokenised together, at most
 
 
 class Batch(NamedTuple):
@@ -122,10 +122,15 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
     """
     texts, ids, truncated = list(texts), [np.empty(0, np.int32)], []
     with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "give another --model"):
-        for start in tqdm(range(0, len(texts), AT_ONCE), "tokenising", leave=False, disable=None):
-            encoded = tokenizer(texts[start : start + AT_ONCE], truncation=True)
+        ends = np.cumsum([0, *map(len, texts)])
+        bar = tqdm(total=len(texts), desc="tokenising", leave=False, disable=None)
+        while (start := len(truncated)) < len(texts):
+            count = np.searchsorted(ends, ends[start] + LETTERS, "right") - 1 - start
+            encoded = tokenizer(texts[start : start + max(1, min(count, AT_ONCE))], truncation=True)
             ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
             truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
+            bar.update(len(encoded.encodings))
+        bar.close()
     return Split(
         texts=texts,
         labels=torch.tensor([-100] * len(texts) if labels is None else [*labels]).long(),

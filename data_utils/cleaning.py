@@ -24,10 +24,14 @@ def clean(text: str) -> str:
 def raw_texts(column: pd.Series, name: object) -> list[str]:
     """The texts as they are; a missing one is empty. Raises `BadInput` with the row of another."""
     for row, text in column[column.notna()].items():
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise BadInput(f"{name}, row {row}: {column.name} holds {kind}, not text")
+        check_text(text, f"{name}, row {row}: {column.name}")
     return column.where(column.notna(), "").tolist()
+
+
+def check_text(cell: Any, place: str) -> None:
+    """Raise `BadInput` for what is neither text nor missing."""
+    if not isinstance(cell, str) and not is_missing(cell):
+        raise BadInput(f"{place} holds {type(cell).__name__}, not text")
 
 
 def text_label(label: Any, name: str) -> str | None:

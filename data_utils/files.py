@@ -23,6 +23,8 @@ from pyarrow.parquet import ParquetFile
 
 from boundary import BadInput, expanded, reading
 
+from .cleaning import check_text
+
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx and .xls begin
@@ -35,11 +37,14 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     return next(read_chunks(path, rows=None))
 
 
-def read_chunks(path: str | Path, rows: int | None = 10_000) -> Iterator[pd.DataFrame]:
+def read_chunks(
+    path: str | Path, rows: int | None = 10_000, text: str | None = None
+) -> Iterator[pd.DataFrame]:
     """The same, some `rows` at a time; `attrs["rows"]` counts those of the whole file.
 
     Every row is checked before the first is returned, so that nothing is computed for a file that
-    is then refused. A list in JSON is held in memory; of the others only a chunk is.
+    is then refused: also that the column `text` holds text, or nothing. A list in JSON is held in
+    memory; of the others only a chunk is.
     """
     path = expanded(path)
     if not path.exists():
@@ -53,6 +58,7 @@ def read_chunks(path: str | Path, rows: int | None = 10_000) -> Iterator[pd.Data
         for number, row in records():
             if not isinstance(row, dict):
                 raise BadInput(f"{path}, row {number}: no object; expected {expected}")
+            check_text(row.get(text), f"{path}, row {number}: {text}")
             columns.update(row)
             count += 1
         if not count:

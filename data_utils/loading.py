@@ -96,7 +96,8 @@ def _joined(frames, columns, name, notes):
         else:
             joined.append(part.assign(split=split, file_row=frame.index))
     rows = pd.concat(joined, ignore_index=True)
-    texts = [clean(text) for text in raw_texts(rows.set_index("file_row")["text"], name)]
+    texts = rows.set_index("file_row")["text"].rename(columns["text"])
+    texts = [clean(text) for text in raw_texts(texts, name)]
     rows["text"] = pd.Series(texts, dtype=object)
     # Those of the published results were compared exactly: imdb has one pair that differs by space.
     rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)

@@ -78,9 +78,9 @@ def predict_file(asked: argparse.Namespace) -> None:
     """Classify the texts of a file, a chunk at a time. Raises `BadInput`."""
     folder = checkpoint_folder(expanded(asked.folder))
     about = read_about(folder)
-    chunks = read_chunks(asked.texts, ROWS)  # it has checked all rows
-    first = next(chunks)
     column = asked.text_column or about.text_column or "text"
+    chunks = read_chunks(asked.texts, ROWS, column)  # it has checked all rows
+    first = next(chunks)
     if column not in first:
         columns = ", ".join(map(repr, first))
         raise BadInput(
@@ -105,7 +105,7 @@ def predict_file(asked: argparse.Namespace) -> None:
                 table = labelled(chunk, classify, probabilities, names)
                 file.write(table.to_csv(header=chunk is first, **layout))
     unlabelled = f"; empty, without a label: {empty:,}" if empty else ""
-    print(f"{total:,} texts: {asked.output}{unlabelled}")
+    print(f"{total:,} texts, by {about.method}: {asked.output}{unlabelled}")
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
 

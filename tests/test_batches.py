@@ -8,7 +8,7 @@ import torch
 from conftest import reviews_frame
 from transformers import AutoTokenizer
 
-from data_utils import Split, tokenise, training_batches
+from data_utils import Split, batches, tokenise, training_batches
 
 TEXTS, LABELS = reviews_frame(50)["text"].tolist(), reviews_frame(50)["label"].tolist()
 
@@ -119,8 +119,10 @@ def test_texts_are_truncated_and_padded_as_the_tokenizer_does(tokenizer, side):
     assert 0 < split.truncated_share < 1
 
 
-def test_new_texts_need_no_labels_and_may_be_none(tokenizer):
+def test_new_texts_need_no_labels_and_may_be_none(tokenizer, monkeypatch):
     split = tokenise(TEXTS, None, tokenizer(9))
     assert split.texts == TEXTS and split.rows.tolist() == list(range(50))
     assert set(split.labels.tolist()) == {torch.nn.CrossEntropyLoss().ignore_index}
     assert len(tokenise([], [], tokenizer(9))) == 0
+    monkeypatch.setattr(batches, "LETTERS", len(TEXTS[0]) + 1)  # a text or two at once
+    assert torch.equal(tokenise(TEXTS, None, tokenizer(9)).token_ids, split.token_ids)

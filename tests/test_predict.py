@@ -54,7 +54,7 @@ def test_the_output_is_the_file_with_a_label_and_probabilities(run):
     found = table[ADDED[1:]].astype(float).to_numpy()
     assert found == pytest.approx(classify.probabilities(table["body"]).numpy(), abs=1e-6)
     assert "new.csv: commas, UTF-8; 2 texts in 'body'" in printed
-    assert "2 texts: predictions.csv" in printed
+    assert "2 texts, by lora: predictions.csv" in printed
     assert sorted(os.listdir()) == ["new.csv", "predictions.csv"]
 
 
@@ -99,16 +99,14 @@ SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
         ("title,text\na,b\n", "no column 'body'; it has 'title', 'text'; name it with"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_before_anything_is_computed(
-    run, monkeypatch, texts, line
-):
+def test_a_file_that_cannot_be_used_is_refused_before_computing(run, monkeypatch, texts, line):
     monkeypatch.setattr(predict, "load_finetuned", None)
     status, table, printed = run(texts=texts)
     assert status == 2 and table is False and line in printed and printed.startswith("error: ")
     assert os.listdir() == ["new.csv"]
 
 
-def test_html_and_missing_texts_are_read_as_in_training(run):
+def test_html_and_missing_texts_are_read_as_in_training(run, monkeypatch):
     texts = ["dull<br<br>>plot", " good<br />film", "<br />", None]
     frame = pd.DataFrame({"body": texts, "more": [{"a": "ü"}, [1], None, "=1"]})
     frame.to_json("new.jsonl", orient="records", lines=True)
@@ -120,6 +118,7 @@ def test_html_and_missing_texts_are_read_as_in_training(run):
     told = table[ADDED[1:]][:2].astype(float).to_numpy()
     assert told == pytest.approx(expected.numpy(), abs=1e-6)
     os.remove("predictions.csv")
+    monkeypatch.setattr(predict, "load_finetuned", None)  # nothing is computed
     pd.DataFrame({"body": ["good", 3]}).to_json("new.jsonl", orient="records", lines=True)
     status, table, printed = run(name="new.jsonl")
     assert status == 2 and "new.jsonl, row 2: body holds int, not text" in printed and not table
