@@ -56,9 +56,10 @@ def subtitle(results: Results) -> str:
     """What every figure was measured on."""
     experiment, data = results.experiment, results.experiment["data"]
     seeds = count(results.runs["seed"].nunique(), "fold" if results.is_folds else "seed")
-    labelled = f"{data['train'] + data['validation']:,} labelled and "
+    has_all = results.is_folds and not data["labels_redrawn"]  # but the fold that is tested
+    labelled = "" if has_all else f"{data['train'] + data['validation']:,} labelled and "
     return (
         f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}; {labelled * (not results.is_folds)}"
+        f"{experiment['data_set']}; {labelled}"
         f"{len(results.predictions.labels):,} test texts, {seeds}"
     )

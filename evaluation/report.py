@@ -159,9 +159,10 @@ def _what(results):
         f"{data['test']:,} test texts ({labels})"
     )
     if folds := data["folds"]:
+        learnt = f"{labelled:,} of the others" if data["labels_redrawn"] else "the others"
         texts = (
             f"{data['texts']:,} texts, each tested in one of {folds} folds by models that are "
-            f"trained on the others; tested: {labels}"
+            f"trained on {learnt}; tested: {labels}"
         )
     end = "beginning" if constants.get("truncation") == "left" else "end"
     lines = [

@@ -227,7 +227,9 @@ def _command(arguments, preset, program):
     options = [argument for argument in arguments if argument != "--fresh"]
     if not any(option.split("=")[0] == "--preset" for option in options):
         options = ["--preset", preset, *options]
-    return shlex.join(["python", *(program or (os.path.relpath(COMMAND),)), *options])
+    here = Path.cwd().resolve()
+    file = Path(os.path.relpath(COMMAND)) if here.drive == COMMAND.drive else COMMAND
+    return shlex.join(["python", *(program or (file.as_posix(),)), *options])
 
 
 def _plain(value):

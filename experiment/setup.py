@@ -195,12 +195,12 @@ def _write_page(queue):
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     results = Results.read(folder, task.rows.set_index("file_row")["text"])
+    print(tables.terminal(results))  # before what a full disk may refuse
     written = report.write(results)
     (folder / "left_out.csv").unlink(missing_ok=True)  # an earlier start's
     if len(task.left_out):
         left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
         written.append(write(folder / "left_out.csv", left_out.to_csv(index=False)))
-    print(tables.terminal(results))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
@@ -212,12 +212,12 @@ def _write_page(queue):
 def _account(queue, began, loaded):
     """The command's wall time up to its page, and where it went."""
     done, frozen = time.perf_counter(), queue.data.seconds
-    done_here = [(run.record(), run.earlier[0]) for run in queue.runs if run.began]
-    training = sum(
-        record.training_seconds - earlier
-        for record, earlier in done_here
-        if record and record.training_seconds
-    )
+    training = 0.0
+    for run in queue.runs:
+        if run.began:  # here; it may have been interrupted
+            record = run.record()
+            seconds = record and record.training_seconds
+            training += (seconds or run.seconds[0]) - run.earlier[0]
     evaluation = done - loaded - frozen - training
     parts = f"loading {loaded - began:.0f}, frozen blocks {frozen:.0f}, training {training:.0f}"
     return f"{done - began:.0f} s: {parts}, evaluation and files {evaluation:.0f}"

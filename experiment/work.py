@@ -100,10 +100,12 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     encoding, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
     is_probe, pooling, frozen_before = run.method.name == modeling.PROBE, None, data.seconds
     inputs = [labelled.texts, test.texts]
-    with encoding:
-        if is_probe:
-            pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
+    if is_probe:
+        pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
+        frozen = data.seconds
+        with encoding:
             inputs = [data.features(split, pooling) for split in (labelled, test)]
+        encoding.seconds -= data.seconds - frozen
     hardware.reset_peak_memory(CPU)
     fit = modeling.fit_probe if is_probe else modeling.fit_tfidf
     with fitting:
@@ -111,7 +113,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     facts = {
         "pooling": pooling,
         "training_seconds": fitting.seconds,
-        "evaluation_seconds": encoding.seconds - (data.seconds - frozen_before),
+        "evaluation_seconds": encoding.seconds,
         "peak_memory_mib": hardware.peak_memory(CPU) if data.device == CPU else None,
         "scores": {"validation_loss": classifier.validation_loss},
     }
@@ -178,6 +180,6 @@ def save_final(queue: RunQueue) -> None:
     print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")
     print("New texts, from a file, are classified by")
     is_here = Path.cwd() == hardware.PROGRAM
-    place = shlex.quote(str(folder if is_here else folder.resolve()))
-    start = "" if is_here else f"cd {shlex.quote(str(hardware.PROGRAM))} && "
+    place = shlex.quote((folder if is_here else folder.resolve()).as_posix())
+    start = "" if is_here else f"cd {shlex.quote(hardware.PROGRAM.as_posix())} && "
     print(f"  {start}python -m modeling.predict {place} FILE.csv")

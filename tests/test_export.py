@@ -179,9 +179,7 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
 
 
 @pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])
-def test_pipeline_loads_an_exported_folder_and_truncates_as_in_training(
-    checkpoint, tmp_path, method, truncation
-):
+def test_pipeline_loads_an_export_and_truncates_alike(checkpoint, tmp_path, method, truncation):
     folder, finetuned = checkpoint(method, truncation)
     before = finetuned(TEXTS)
     load_finetuned(folder).export(tmp_path / "unused", format="transformers")

@@ -98,11 +98,12 @@ def test_the_seconds_of_an_earlier_start_are_the_runs_and_not_this_commands(
     assert record.training_seconds > 200 and record.evaluation_seconds > 100
     assert record.run_seconds > 300
     assert re.search(r"training \d, evaluation and files \d", capsys.readouterr().out)
+    run = SimpleNamespace(began=1, record=lambda: None, seconds=(500, 0), earlier=(200, 0))
+    queue = SimpleNamespace(runs=[run], data=SimpleNamespace(seconds=0))
+    assert "training 300, " in setup._account(queue, 0, 0)  # of one that was interrupted
 
 
-def test_a_finished_run_whose_line_cannot_be_printed_stays_finished(
-    arguments, monkeypatch, tmp_path
-):
+def test_a_finished_run_whose_line_cannot_be_printed_is_finished(arguments, monkeypatch, tmp_path):
     monkeypatch.setattr(tqdm, "write", raising(FULL))
     finetuning.main(arguments("one", "--methods", "tfidf"))
     assert RunRecord.read(tmp_path / "one" / "tiny" / "tfidf-seed0" / RECORD).is_finished
@@ -133,9 +134,7 @@ def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, mon
     assert [run.method.name for run in todo] == ["lora"]
 
 
-def test_a_learning_rate_that_diverges_is_left_out_and_the_others_are_tried(
-    arguments, tmp_path, capsys
-):
+def test_a_rate_that_diverges_is_left_out_and_the_others_are_tried(arguments, tmp_path, capsys):
     rates = ["--learning-rates", "head=1e15,0.01,0.1"]
     assert finetuning.main(arguments("one", "--methods", "head", *rates)) == 0
     record = RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD)
@@ -188,9 +187,7 @@ def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeyp
     assert "cannot be read (FileNotFoundError" in line and "it is then computed anew" in line
 
 
-def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(
-    arguments, monkeypatch, tmp_path, capsys
-):
+def test_without_any_finite_loss_a_run_starts_anew(arguments, monkeypatch, tmp_path, capsys):
     given = arguments("one", "--methods", "lora", "tfidf", "--epochs", "1")
     assert failing(monkeypatch, given, FloatingPointError("the loss is nan at step 9")) == 1
     assert "lora seed 0: the loss is nan at step 9 at learning rate" in capsys.readouterr().out
@@ -202,9 +199,7 @@ def test_where_no_learning_rate_has_a_finite_loss_the_run_fails_and_starts_anew(
     assert finetuning.main(given) == 0
 
 
-def test_a_failure_whose_record_cannot_be_written_still_is_the_exit_status(
-    arguments, monkeypatch, capsys
-):
+def test_a_failure_that_cannot_be_recorded_is_the_exit_status(arguments, monkeypatch, capsys):
     monkeypatch.setattr(finetuning, "train", raising(FULL))
     monkeypatch.setattr(RunRecord, "write", raising(FULL))
     assert finetuning.main(arguments("one", "--methods", "head")) == 1

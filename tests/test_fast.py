@@ -75,9 +75,7 @@ def test_dropout_of_the_shares_keeps_their_mean():
         ((9, 4), ["gfx90a", "gfx942"], True),  # AMD's
     ],
 )
-def test_a_gpu_that_torchs_build_has_no_kernels_for_is_refused(
-    monkeypatch, capability, built, is_taken
-):
+def test_a_gpu_that_torch_has_no_kernels_for_is_refused(monkeypatch, capability, built, is_taken):
     answers = {"is_available": True, "get_device_name": "P100", "get_arch_list": built}
     for name, answer in answers.items():
         monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)

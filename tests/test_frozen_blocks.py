@@ -101,9 +101,7 @@ def test_no_block_is_frozen_where_embeddings_or_shared_positions_are_trained():
 
 
 @pytest.mark.usefixtures("without_figures", "on_the_cpu")
-def test_training_from_cached_output_ends_as_training_without_which_writes_none(
-    command, tmp_path, cache
-):
+def test_training_from_cached_output_ends_as_without_which_writes_none(command, tmp_path, cache):
     methods = ["probe", "head", "adapter", "lora", "bitfit(learning_rate=0.01)", "full"]
     given = ["--methods", *methods, "--blocks", "1", "--lora-dropout", "0.1", "--patience", "1"]
     given += ["--epochs", "4", "--evaluations-per-epoch", "2"]

@@ -93,9 +93,7 @@ def test_a_combination_costs_what_its_parts_cost_their_frozen_blocks_too(tickets
 
 
 @pytest.mark.parametrize("method", ["probe", "lora+tfidf"])
-def test_the_final_model_is_trained_on_all_texts_and_classifies_new_ones(
-    method, tickets, tmp_path, capsys
-):
+def test_the_final_model_sees_all_texts_and_classifies_new_ones(method, tickets, tmp_path, capsys):
     root, given = tickets
     results = tmp_path / "results"
     assert finetuning.main([*given, "--results", str(results), "--final", method]) == 0
@@ -125,9 +123,7 @@ def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(ticket
     assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
 
 
-def test_a_final_model_of_other_data_or_constants_is_refused_or_set_aside(
-    tickets, tmp_path, capsys
-):
+def test_a_final_model_of_other_data_or_constants_is_refused_or_moved(tickets, tmp_path, capsys):
     given = [*tickets[1], "--results", str(tmp_path), "--final", "tfidf"]
     final = tmp_path / "tickets" / "final"
     assert finetuning.main(given) == 0

@@ -47,9 +47,7 @@ def test_every_figure_is_drawn_in_less_than_a_second_and_failed_runs_are_left_ou
 
 
 @pytest.mark.parametrize(("method", "figures"), [("head", LEARNT), ("tfidf", set())])
-def test_one_run_is_compared_with_nothing_and_a_baseline_does_not_learn(
-    tmp_path, drawn, method, figures
-):
+def test_one_run_is_compared_with_none_and_baselines_do_not_learn(tmp_path, drawn, method, figures):
     begin(tmp_path)
     add(tmp_path, method, 0)
     assert drawn(tmp_path) == SCORES | figures

@@ -265,8 +265,13 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     assert list(rows_of(inside))[:5] == ["method", "---", "probe + TF-IDF", "probe", "TF-IDF"]
     assert "40 texts, each tested in one of 5 folds by models" in text
     assert "on the others; tested: bad 20, good 20; up to" in text
+    whole = Results.read(answered)
+    data = {"data": whole.experiment["data"] | {"labels_redrawn": True}}
+    sampled = replace(whole, experiment=whole.experiment | data)
+    assert "models that are trained on 14 of the others" in report.page(sampled, {})
+    assert "14 labelled and 40 test texts" in plots.subtitle(sampled)
     assert "<summary>All results</summary>" in rest
-    said = tables.terminal(Results.read(answered))
+    said = tables.terminal(whole)
     assert "\nUse probe + TF-IDF: " in said and "seed" not in said
 
 
