@@ -15,7 +15,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -118,9 +118,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def lock(path: str | Path, timeout: float = -1) -> FileLock:
-    """A lock that the system gives back after a crash; an `OSError` where it has none."""
-    return FileLock(path, timeout, fallback_to_soft=False)
+def lock(path: str | Path, timeout: float = -1) -> AbstractContextManager:
+    """Acquire a lock that the system gives back after a crash; an `OSError` where it has none."""
+    try:
+        return FileLock(path, timeout, fallback_to_soft=False).acquire()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise OSError(error.errno, "its file system has no locks", str(path)) from error
 
 
 def clear(folder: Path) -> None:

@@ -115,7 +115,7 @@ class Split:
 
 
 def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, groups=None) -> Split:
-    """Tokenise clean texts, all at once and in their order, with a fast tokenizer.
+    """Tokenise clean texts, in their order, with a fast tokenizer.
 
     A text of more than `tokenizer.model_max_length` tokens is truncated on its `truncation_side`.
     Without `labels` each is -100, which no loss counts. Raises `BadInput`.
@@ -123,14 +123,14 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
     texts, ids, truncated = list(texts), [np.empty(0, np.int32)], []
     with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "give another --model"):
         ends = np.cumsum([0, *map(len, texts)])
-        bar = tqdm(total=len(texts), desc="tokenising", leave=False, disable=None)
-        while (start := len(truncated)) < len(texts):
-            count = np.searchsorted(ends, ends[start] + LETTERS, "right") - 1 - start
-            encoded = tokenizer(texts[start : start + max(1, min(count, AT_ONCE))], truncation=True)
-            ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
-            truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
-            bar.update(len(encoded.encodings))
-        bar.close()
+        with tqdm(total=len(texts), desc="tokenising", leave=False, disable=None) as bar:
+            while (start := len(truncated)) < len(texts):
+                count = np.searchsorted(ends, ends[start] + LETTERS, "right") - 1 - start
+                part = texts[start : start + max(1, min(count, AT_ONCE))]
+                encoded = tokenizer(part, truncation=True)
+                ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
+                truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
+                bar.update(len(part))
     return Split(
         texts=texts,
         labels=torch.tensor([-100] * len(texts) if labels is None else [*labels]).long(),

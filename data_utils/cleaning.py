@@ -23,7 +23,7 @@ def clean(text: str) -> str:
 
 def raw_texts(column: pd.Series, name: object) -> list[str]:
     """The texts as they are; a missing one is empty. Raises `BadInput` with the row of another."""
-    for row, text in column[column.notna()].items():
+    for row, text in column.items():
         check_text(text, f"{name}, row {row}: {column.name}")
     return column.where(column.notna(), "").tolist()
 

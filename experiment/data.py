@@ -40,7 +40,7 @@ class Data:
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.seconds = 0.0  # of running the frozen blocks in this process
+        self.seconds = 0.0  # of running the frozen blocks, or waiting for them, in this process
         self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
 
     # ------------------------------------------------------------------------ splits

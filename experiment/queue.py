@@ -38,7 +38,7 @@ class RunQueue:
         remedy = "set it to a folder that can be written"
         with reading(f"RESULTS {self.folder}", remedy, "written"):  # locks may be unknown there
             self.folder.mkdir(parents=True, exist_ok=True)
-            return lock(self.folder / LOCK).acquire()
+            return lock(self.folder / LOCK)
 
     # ------------------------------------------------------------------------ which runs
 
@@ -220,7 +220,7 @@ def is_held(path: Path) -> bool:
 def at_work(folder: Path) -> list[str]:
     """The names of the runs in an experiment's folder that other processes hold."""
     locks = sorted(folder.glob(f"*-seed*/{LOCK}"))
-    return [lock.parent.name for lock in locks if is_held(lock)]
+    return [path.parent.name for path in locks if is_held(path)]
 
 
 def _union(before, now):

@@ -41,7 +41,7 @@ def held(path: Path) -> Iterator[bool]:
     """Hold a lock file if no other process does; yields whether it could."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        held_lock = lock(path, timeout=0).acquire()
+        held_lock = lock(path, timeout=0)
     except Timeout:
         yield False
         return
@@ -142,7 +142,7 @@ class Run:
 
     def start_over(self) -> None:
         """Forget what its training has come to."""
-        self.history, self.seconds = [], (0.0, 0.0)
+        self.history, self.seconds, self.earlier = [], (0.0, 0.0), (0.0, 0.0)
         self.delete(STATE, CANDIDATE, TENSORS)
 
     def load_best(self, model: PeftModel) -> None:

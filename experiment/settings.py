@@ -227,8 +227,8 @@ def _command(arguments, preset, program):
     options = [argument for argument in arguments if argument != "--fresh"]
     if not any(option.split("=")[0] == "--preset" for option in options):
         options = ["--preset", preset, *options]
-    here = Path.cwd().resolve()
-    file = Path(os.path.relpath(COMMAND)) if here.drive == COMMAND.drive else COMMAND
+    is_near = Path.cwd().drive == COMMAND.drive  # else there is no relative path
+    file = Path(os.path.relpath(COMMAND)) if is_near else COMMAND
     return shlex.join(["python", *(program or (file.as_posix(),)), *options])
 
 

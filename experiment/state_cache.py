@@ -35,7 +35,7 @@ from modeling import PeftModel
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
-AT_ONCE = 2**29  # bytes in memory, and then in a file: an interruption loses them
+AT_ONCE, BYTES = 2_000, 2**29  # texts of a file, and in memory: an interruption loses them
 REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
 
@@ -174,10 +174,10 @@ def _read(file, values, start):
 
 def _locked(path):
     try:
-        return lock(path, timeout=0).acquire()
+        return lock(path, timeout=0)
     except Timeout:
         print("Waiting for another process, which runs the frozen blocks", flush=True)
-        return lock(path).acquire()
+        return lock(path)
 
 
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
@@ -192,19 +192,20 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     def look():
         for store in stores:
             store.look()
-        return sorted({i for store in stores for i in store.lacking(keys)})
+        return [store for store in stores if store.lacking(keys)]
 
-    if not look():  # nobody is waited for
+    if not (stores := look()):  # nobody is waited for
         return 0.0
     with clock, writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
             store.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(_locked(store.folder / ".lock"))
             store.clear()
-        at_once, lacking = 1, look()  # another process may have computed it
+        look()  # another process may have computed it
+        lacking, at_once = sorted({i for store in stores for i in store.lacking(keys)}), AT_ONCE
         if lacking:
             size = sum(store.bytes_of(split.lengths[store.lacking(keys)]) for store in stores)
-            at_once = max(1, AT_ONCE * len(lacking) // size)
+            at_once = max(1, min(AT_ONCE, BYTES * len(lacking) // size))
             where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
             print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
             if size > shutil.disk_usage(stores[0].folder).free:
@@ -238,5 +239,7 @@ def _compute(model, split, stores, most_tokens, bar):
             bar.update(len(places))
     for store in stores:
         if texts[store]:  # else another depth was lacking
-            store.write(texts[store], clock.seconds * store.depth / stores[-1].depth)
+            share = sum(length for _, length, *_ in texts[store]) / split.lengths.sum()
+            share *= store.depth / model.frozen_blocks
+            store.write(texts[store], share * clock.seconds)
             store.look()

@@ -5,7 +5,7 @@
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
     predictions.parquet             of each run and test text: label, predicted label, confidence
-                                    to three decimals: it is most of the file; its group's
+                                    to three decimals (it is most of the file), and its group's
                                     number, if there are groups; with folds its place in the data
     report.md                       the page, made anew from these; with the figures that are there
 

@@ -352,7 +352,8 @@ def _check_different(experiments):
     """Refuse a data set that a mean counts twice: its errors are not independent."""
     folders = {}
     for results in experiments:
-        digest = results.experiment["digests"].get("data digest")
+        digests = results.experiment["digests"]
+        digest = digests.get("data digest") or digests.get("data")  # of earlier versions
         if digest and digest in folders:
             both = f"{folders[digest]} and {results.folder}"
             raise BadInput(f"{both} have the same data, which would count twice; give one of them")

@@ -152,10 +152,9 @@ def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, valu
         parse(vars(finetuning) | {name: value}, [])
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_ends_as_promised(
-    name, earlier, model_folder, tmp_path, monkeypatch, capfd, without_figures
-):
+def test_bad_input_ends_as_promised(name, earlier, model_folder, tmp_path, monkeypatch, capfd):
     case, results = CASES[name], tmp_path / "results"
     shutil.copytree(earlier[0] / "results", results)
     arguments = [*earlier[1], "--methods", "head", "--results", results]

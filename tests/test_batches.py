@@ -124,5 +124,8 @@ def test_new_texts_need_no_labels_and_may_be_none(tokenizer, monkeypatch):
     assert split.texts == TEXTS and split.rows.tolist() == list(range(50))
     assert set(split.labels.tolist()) == {torch.nn.CrossEntropyLoss().ignore_index}
     assert len(tokenise([], [], tokenizer(9))) == 0
-    monkeypatch.setattr(batches, "LETTERS", len(TEXTS[0]) + 1)  # a text or two at once
+    sizes, kind, call = [], type(tokenizer()), type(tokenizer()).__call__
+    monkeypatch.setattr(kind, "__call__", lambda *a, **k: sizes.append(a[1]) or call(*a, **k))
+    monkeypatch.setattr(batches, "LETTERS", most := max(map(len, TEXTS)))
     assert torch.equal(tokenise(TEXTS, None, tokenizer(9)).token_ids, split.token_ids)
+    assert sum(sizes, []) == TEXTS and max(sum(map(len, part)) for part in sizes) == most

@@ -96,9 +96,7 @@ def code_of(folder):
 @pytest.mark.parametrize(
     ("kind", "truncation"), [("lora", "left"), ("lora", "right"), ("probe", "left")]
 )
-def test_the_readmes_code_gives_our_labels_and_probabilities(
-    checkpoint, baseline, tmp_path, monkeypatch, kind, truncation
-):
+def test_the_readmes_code_is_right(checkpoint, baseline, tmp_path, monkeypatch, kind, truncation):
     with_onnx()
     folder = baseline(kind) if kind == "probe" else checkpoint(kind, truncation)[0]
     classify = load_finetuned(folder)

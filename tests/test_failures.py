@@ -85,9 +85,7 @@ def test_a_failed_run_is_resumed_and_costs_no_other(arguments, monkeypatch, tmp_
     assert contents(tmp_path / "one" / "tiny") == contents(folder)
 
 
-def test_the_seconds_of_an_earlier_start_are_the_runs_and_not_this_commands(
-    arguments, monkeypatch, tmp_path, capsys
-):
+def test_the_seconds_of_an_earlier_start_are_the_runs(arguments, monkeypatch, tmp_path, capsys):
     given, folder = arguments("one", "--methods", "lora"), tmp_path / "one" / "tiny" / "lora-seed0"
     assert failing(monkeypatch, given, FULL) == 1
     saved = torch.load(folder / STATE)
@@ -109,9 +107,7 @@ def test_a_finished_run_whose_line_cannot_be_printed_is_finished(arguments, monk
     assert RunRecord.read(tmp_path / "one" / "tiny" / "tfidf-seed0" / RECORD).is_finished
 
 
-def test_a_failed_run_may_be_tried_with_other_constants_and_an_unfinished_one_not(
-    arguments, monkeypatch, tmp_path, capsys
-):
+def test_only_failed_runs_may_have_other_constants(arguments, monkeypatch, tmp_path, capsys):
     given = arguments("one", "--methods", "lora", "--epochs", "1")
     assert failing(monkeypatch, given, torch.OutOfMemoryError("out of memory")) == 1
     other = [*given, "--batch-size", "8"]

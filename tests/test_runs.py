@@ -129,9 +129,7 @@ def test_two_processes_share_the_runs_and_end_with_the_files_of_one(arguments, s
     assert contents(tmp_path / "one" / "tiny") == contents(tmp_path / "two" / "tiny")
 
 
-def test_killed_before_any_file_is_in_its_place_it_ends_with_the_same_predictions(
-    arguments, monkeypatch, tmp_path
-):
+def test_killed_before_any_file_is_written_it_ends_the_same(arguments, monkeypatch, tmp_path):
     """The first of two learning rates is the better one: its weights must stay."""
     monkeypatch.setattr(setup, "summarise", lambda _: 0)
     given = ("--methods", "lora", "--epochs", "1", "--learning-rates", "lora=0.03,0.00001")
@@ -211,9 +209,7 @@ def test_a_run_killed_at_its_end_is_not_trained_again(arguments, monkeypatch, mo
     assert (folder / RECORD).exists() and not (folder / STATE).exists()
 
 
-def test_a_run_that_another_process_holds_is_left_alone_and_kept_when_that_is_terminated(
-    arguments, start, tmp_path, capsys
-):
+def test_a_run_that_another_process_holds_is_left_and_kept(arguments, start, tmp_path, capsys):
     given = arguments("one", "--methods", "tfidf", "full", "--epochs", "500", "--patience", "500")
     process, folder = start(given), tmp_path / "one" / "tiny"
     waiting((folder / "full-seed0" / STATE).exists, process)

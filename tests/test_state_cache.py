@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def test_a_text_is_computed_once_whatever_split_it_is_in(cache, passes, monkeypa
 
 def test_files_hold_no_padding_and_their_size_is_known_before(cache):
     split = tokenised(13)
-    (filled(split, model_of("lora", blocks=1))[0].folder / "0.hidden").touch()  # a kill left it
+    filled(split, model_of("lora", blocks=1))
     stores = filled(split, model_of("lora", blocks=1), model_of("head"))
     for store, vectors in zip(stores, (3, 5), strict=True):  # x_0 to x_k, and the family's own
         files = {path.suffix: path.stat().st_size for path in store.folder.iterdir()}
@@ -88,6 +89,18 @@ def test_files_hold_no_padding_and_their_size_is_known_before(cache):
         hidden = split.lengths.sum() * d * 4 if store.has_hidden else 0
         assert files.get(".hidden", 0) == hidden
         assert store.bytes_of(split.lengths) == files[".pooled"] + hidden
+
+
+def test_a_texts_seconds_are_its_share_of_a_pass_and_orphans_go(cache, monkeypatch):
+    split = tokenised(13)
+    monkeypatch.setattr(hardware, "Clock", lambda _: MagicMock(seconds=12.0))
+    (store,) = filled(split.take(np.arange(5)), model_of("head"))
+    (store.folder / "0.pooled").touch()  # a killed process has left it
+    first, second = filled(split, model_of("lora", blocks=1), model_of("head"))
+    assert first.of(split).seconds == pytest.approx(12 * (L - 1) / L)
+    rest = split.lengths[5:].sum() / split.lengths.sum()  # of the second pass
+    assert second.of(split).seconds == pytest.approx(12 + 12 * rest)
+    assert len(list(store.folder.glob("*.pooled"))) == 2
 
 
 def test_what_changes_the_output_has_files_of_its_own(cache, passes, monkeypatch):
@@ -101,9 +114,7 @@ def test_what_changes_the_output_has_files_of_its_own(cache, passes, monkeypatch
     assert len(list(cache.iterdir())) == 4
 
 
-def test_folds_methods_seeds_rates_and_experiments_compute_each_text_once(
-    command, tmp_path, cache, passes, reviews_csv
-):
+def test_runs_and_experiments_compute_a_text_once(command, tmp_path, cache, passes, reviews_csv):
     methods = ["lora", "lora(rank=2, learning_rate=0.1)", "probe", "head"]
     given = ["--methods", *methods, "--blocks", "1", "--epochs", "1", "--pooling", "auto"]
     given += ["--labels", "all", "--folds", "2", "--seeds", "0", "1"]
@@ -125,7 +136,7 @@ def test_a_pass_that_is_stopped_half_way_keeps_its_finished_parts(cache, passes,
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(state_cache, "AT_ONCE", 5 * 5 * d * 4)  # bytes of five texts
+    monkeypatch.setattr(state_cache, "BYTES", 5 * 5 * d * 4)  # of five texts
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Store, "write", stopping)
         filled(split, model_of("head"))
