@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
@@ -201,8 +201,9 @@ class _Errors(NamedTuple):
         """The share of errors that are `x` or more."""
         if not self.seeds:
             return stats.t.sf(x / self.texts**0.5, self.of_texts)
-        of_texts = self.texts**0.5 * _quantiles(self.of_texts)
-        return stats.t.sf((x - of_texts) / self.seeds**0.5, self.of_seeds).mean()
+        quantiles, weights = _quantiles(self.of_texts)
+        of_texts = self.texts**0.5 * quantiles
+        return stats.t.sf((x - of_texts) / self.seeds**0.5, self.of_seeds) @ weights
 
     def half_width(self) -> float:
         """As far from 0, on either side, lie all errors but a share of `LEVEL`."""
@@ -214,8 +215,10 @@ class _Errors(NamedTuple):
 
 @lru_cache
 def _quantiles(degrees):
-    """Of Student's t, at the middles of `POINTS` equal parts of probability."""
-    return stats.t.ppf((np.arange(POINTS) + 0.5) / POINTS, degrees)
+    """Of Student's t, and their weights: `POINTS` shares of probability, dense at both ends."""
+    shares = special.expit(np.linspace(-25, 25, POINTS))
+    weights = shares * (1 - shares)
+    return stats.t.isf(shares, degrees), weights / weights.sum()
 
 
 def _of_mean(variances):
