@@ -31,6 +31,7 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # texts that are listed
+LEAST = 0.0005  # a lead that is shown as 0.1 points
 PAIRS = 5  # of labels that are taken for one another
 
 
@@ -43,15 +44,15 @@ class Advice(NamedTuple):
 
 
 def compared(results: "Results") -> list[str]:
-    """The methods that are: with all labels and, after an interruption, in the most folds.
+    """The methods that are: with all labels and, after an interruption, on the same, most folds.
 
     lora(labels=0.5) is not, unless there is no other. A method that has tested other texts than the
     rest would lead by chance.
     """
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
-    most = max(len(runs[method]) for method in methods)
-    return [m for m in methods if len(runs[m]) == most or not results.is_folds]
+    most = set(max((runs[method] for method in methods), key=len))
+    return [m for m in methods if set(runs[m]) == most or not results.is_folds]
 
 
 def by_simplicity(results: "Results") -> list[str]:
@@ -76,16 +77,18 @@ def advice(results: "Results") -> Advice:
     simpler = order[: order.index(method)]
     other = alternative if alternative != method else max(simpler, key=values.get, default=None)
     lead = other and _difference(results, method, other)
+    leads = lead is not None and lead["difference"] > LEAST
     label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
     if other is None:
         why += ", and the simplest method"
     elif lead is not None:
         kind = "the best of the simpler methods"
         kind = kind if alternative == method else "the simplest method within a standard error"
-        why += f". It leads {results.looks[other].label}, {kind}, by {_points(lead)}"
+        verb = "It leads" if leads else "Where both were tested it does not lead"
+        why += f". {verb} {results.looks[other].label}, {kind}, by {_points(lead)}"
     runs = results.scores[results.metric].values
     are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
-    if lead is not None and are_one and lead["p"] >= statistics.LEVEL and lead["difference"]:
+    if leads and are_one and lead["p"] >= statistics.LEVEL:
         half = (lead["high"] - lead["low"]) / 2
         needed = np.isfinite(runs[method][0]).sum() * (half / lead["difference"]) ** 2
         digit = 10 ** math.floor(math.log10(needed))
@@ -104,9 +107,15 @@ def final_command(results: "Results") -> str:
     """
     method = without("labels", advice(results).method)
     starts = results.experiment["command"].split(" && ")
-    words = {start: shlex.split(start) for start in starts}
-    own = [start for start in starts if method in words[start] or "--methods" not in words[start]]
+    own = [start for start in starts if _has(shlex.split(start), method)]
     return f"{(own or starts)[-1]} --final {shlex.quote(method)}"
+
+
+def _has(words, method):
+    """Whether a command has a method, or as parts of combinations all that it is made of."""
+    typed = [part for word in words for part in word.removeprefix("--methods=").split("+")]
+    are_all = not any(word.split("=")[0] == "--methods" for word in words)
+    return are_all or set(method.split("+")) <= set(typed)
 
 
 def simplest(order: list[str], leads: pd.DataFrame) -> str:

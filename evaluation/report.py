@@ -57,7 +57,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         return [f"![{figures[name]}]({name}.png)" for name in names if name in figures]
 
     asked = len(results.experiment["constants"]["contrasts"]) - len(results.contrasts)
-    missing = f"{count(asked, 'planned contrast')} without finished runs." * (asked > 0)
+    missing = f"{count(asked, 'planned contrast')} without finished runs that pair." * (asked > 0)
     planned, others = (
         tables.comparisons(results, p) for p in (results.contrasts, results.comparisons)
     )

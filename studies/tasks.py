@@ -73,7 +73,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
             results.runs.groupby("method")["collapsed"].sum()
         )
         best = points.loc[points["accuracy"].idxmax(), "method"]
-        pairs = results.pairs
+        pairs = results.pairs if results.metric == "accuracy" else results.pairs[:0]  # no marks
         for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
             two = points["method"].isin([pair.method_a, pair.method_b])
             points.loc[two, "place"] = PLACES[pair.verdict]

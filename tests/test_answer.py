@@ -73,6 +73,9 @@ def test_more_texts_are_not_said_to_decide_what_seeds_leave_open(tmp_path):
         add(tmp_path, "probe", seed, 28), add(tmp_path, "lora", seed, right)
     sentence = answer.advice(Results.read(tmp_path)).sentence
     assert "by " in sentence and "tested texts" not in sentence
+    shutil.rmtree(tmp_path / "lora-seed0")
+    add(tmp_path, "probe", 1, 36), add(tmp_path, "probe", 2, 40)  # better where both have runs
+    assert "tested it does not lead probe" in answer.advice(Results.read(tmp_path)).sentence
 
 
 def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_path):
@@ -81,6 +84,8 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     results = Results.read(tmp_path)
     assert results.advised == "tfidf" and list(answer.methods(results)["method"]) == ["tfidf"]
     assert "Left out, since not all folds are finished: LoRA." in answer.terminal(results)
+    shutil.rmtree(tmp_path / "tfidf-seed0")  # none has tested what the other has
+    assert len(answer.compared(Results.read(tmp_path))) == 1
 
 
 def test_folds_that_no_method_has_finished_are_said(tmp_path):
@@ -213,7 +218,7 @@ def test_methods_on_a_part_of_the_labels_are_compared_where_there_are_no_others(
 
 
 def test_the_final_models_command_is_the_one_that_the_method_was_compared_by(tmp_path):
-    first = "python finetuning.py --methods tfidf lora --lora-rank 2"
+    first = "python finetuning.py --methods tfidf probe+lora --lora-rank 2"
     second = "python f.py --methods head"
     results = of_right(tmp_path, 40, lora=slice(30))
     results.experiment["command"] = f"{first} && {second}"

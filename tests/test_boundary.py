@@ -200,8 +200,7 @@ def test_what_is_written_has_the_usual_rights(tmp_path, monkeypatch):
         part.touch(mode=0o600)
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
     monkeypatch.setattr(boundary.Path, "chmod", refused)  # as where there are no such rights
-    with replacing(tmp_path / "a") as part:
-        part.touch()
+    boundary.write(tmp_path / "a", "")
 
 
 def test_a_file_system_without_locks_is_refused(start, monkeypatch):

@@ -114,7 +114,7 @@ def test_planned_contrasts_come_first_with_holm_over_those_alone(folder):
         "head-only − LoRA": "LoRA better",
         "adapters − LoRA": "equivalent within 30 points",
     }
-    assert "−52.5" in planned and "1 planned contrast without finished runs." in planned
+    assert "−52.5" in planned and "1 planned contrast without finished runs that pair." in planned
     results = Results.read(folder)
     p = results.contrasts.sort_values("p")[["p", "p_holm"]].to_numpy()
     assert p[0, 1] == pytest.approx(2 * p[0, 0])
