@@ -84,8 +84,9 @@ def advice(results: "Results") -> Advice:
     elif lead is not None:
         kind = "the best of the simpler methods"
         kind = kind if alternative == method else "the simplest method within a standard error"
-        verb = "It leads" if leads else "Where both were tested it does not lead"
-        why += f". {verb} {results.looks[other].label}, {kind}, by {_points(lead)}"
+        rival, points = f"{results.looks[other].label}, {kind}", _points(lead)
+        on_both = f"Where both were tested its lead over {rival}, is {points}"
+        why += f". It leads {rival}, by {points}" if leads else f". {on_both}"
     runs = results.scores[results.metric].values
     are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
     if leads and are_one and lead["p"] >= statistics.LEVEL:

@@ -75,7 +75,7 @@ def test_more_texts_are_not_said_to_decide_what_seeds_leave_open(tmp_path):
     assert "by " in sentence and "tested texts" not in sentence
     shutil.rmtree(tmp_path / "lora-seed0")
     add(tmp_path, "probe", 1, 36), add(tmp_path, "probe", 2, 40)  # better where both have runs
-    assert "tested it does not lead probe" in answer.advice(Results.read(tmp_path)).sentence
+    assert "tested its lead over probe, the" in answer.advice(Results.read(tmp_path)).sentence
 
 
 def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_path):
