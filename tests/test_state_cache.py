@@ -127,7 +127,8 @@ def test_runs_and_experiments_compute_a_text_once(command, tmp_path, cache, pass
     assert len(passes) == 1
 
 
-def test_a_pass_that_is_stopped_half_way_keeps_its_finished_parts(cache, passes, monkeypatch):
+@pytest.mark.parametrize("bound", [("AT_ONCE", 5), ("BYTES", 5 * 5 * d * 4)])  # of five texts
+def test_a_stopped_pass_keeps_its_finished_parts(cache, passes, monkeypatch, bound):
     split, write, calls = tokenised(13), Store.write, []
 
     def stopping(*arguments):
@@ -136,7 +137,7 @@ def test_a_pass_that_is_stopped_half_way_keeps_its_finished_parts(cache, passes,
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(state_cache, "BYTES", 5 * 5 * d * 4)  # of five texts
+    monkeypatch.setattr(state_cache, *bound)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Store, "write", stopping)
         filled(split, model_of("head"))

@@ -50,6 +50,16 @@ def test_one_run_has_the_interval_of_a_share_with_a_right_and_a_wrong_text_added
     assert table.loc["b", "high"] == 1.0 and 0.9 < table.loc["b", "low"] < 0.99  # all right
 
 
+def test_the_interval_of_one_run_holds_the_truth_as_often_as_it_claims():
+    rng, n = np.random.default_rng(0), 100
+    right = {str(count): np.arange(n)[None] < count for count in range(n // 2, n + 1)}
+    table = statistics.by_method(scores(right))
+    truth = rng.uniform(0.7, 0.97, 20_000)  # for a single truth it swings: counts are whole
+    row = table.iloc[rng.binomial(n, truth) - n // 2]
+    held = (row["low"] <= truth) & (truth <= row["high"])
+    assert held.mean() == pytest.approx(0.955, abs=0.006)
+
+
 def test_the_interval_of_several_seeds_covers_other_seeds_and_other_texts():
     rng, held = np.random.default_rng(1), []
     for _ in range(SIMULATIONS):
@@ -97,9 +107,11 @@ def test_errors_have_the_variance_of_the_crossed_analysis_of_variance():
     interaction = (ss_total - ss_seeds - ss_texts) / ((s - 1) * (n - 1)) / (s * n)
     of_texts = np.var(x.mean(0), ddof=1) / n - interaction
     of_seeds = ss_seeds / (s - 1) / (s * n)  # mean square, of a mean over S x n
-    errors, row = statistics._Errors(of_texts, n - 1, of_seeds, s - 1), compare(right).iloc[0]
-    assert (row["high"] - row["low"]) / 2 == pytest.approx(errors.half_width(), rel=0.02)
-    assert row["p"] == pytest.approx(2 * errors.beyond(abs(row["difference"])), abs=0.01)
+    sums = of_texts**0.5 * rng.normal(size=400_000)
+    sums += of_seeds**0.5 * stats.t(s - 1).rvs(400_000, random_state=rng)
+    row = compare(right, [("0", "1")]).iloc[0]
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(np.quantile(abs(sums), 0.95), rel=0.02)
+    assert row["p"] == pytest.approx((abs(sums) >= abs(row["difference"])).mean(), abs=0.01)
 
     def density(z):
         return stats.t.pdf(z, 4999) * stats.t.sf((0.04 - 0.01 * z) / 3e-4, 2)

@@ -231,14 +231,24 @@ def test_a_mean_of_tasks_with_two_margins_is_refused(tmp_path, capsys):
     assert "EQUIVALENCE_MARGIN is 0.01 and 0.02" in capsys.readouterr().err
 
 
-def test_one_data_set_by_two_paths_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["data digest", "data"])  # of this version, and of earlier ones
+def test_one_data_set_by_two_paths_is_refused(tmp_path, capsys, name):
     folders = experiments(tmp_path, ("a.csv", "b.csv"))
-    same = {"digests": {"data digest": "a.csv"}}
-    begin(folders[1], **Results.read(folders[1]).experiment | same)
+    for folder in folders:
+        begin(folder, **Results.read(folder).experiment | {"digests": {name: "a.csv"}})
     assert tasks.main([*map(str, folders)]) == 2
     assert "have the same data" in capsys.readouterr().err
     more = experiments(tmp_path, ("a.csv",), name="many", train=900, validation=100)
     assert tasks.main([*map(str, folders[:1] + more)]) == 0  # with more labels it is no other
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_accuracies_have_no_marks_of_another_metrics_tests(tmp_path, metric):
+    (folder,) = experiments(tmp_path, ("imdb",))
+    about = Results.read(folder).experiment
+    begin(folder, **about | {"constants": about["constants"] | {"metric": metric}})
+    places = set(tasks.accuracies([Results.read(folder)])["place"])
+    assert "best" in places and ("worse" in places) == (metric == "accuracy")
 
 
 def test_nothing_but_the_same_commands_page_is_overwritten(tmp_path, capsys, monkeypatch):
