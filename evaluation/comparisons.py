@@ -3,7 +3,7 @@
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from . import answer
+from . import answer, errors
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
@@ -107,7 +107,7 @@ def confusion_matrix(results: Results):
     names = [n if len(n) <= NAME else f"{n[: NAME // 2]}…{n[1 - NAME // 2 :]}" for n in names]
     side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(max(5.5, side), side))
-    counts = answer.confusion(results, results.advised)
+    counts = errors.confusion(results, results.advised)
     shown = {"cmap": "Blues", "values_format": ",.0f", "colorbar": False}
     shown["xticks_rotation"] = 90 if len(names) * max(map(len, names)) > WIDE else 0
     ConfusionMatrixDisplay(counts, display_labels=names).plot(ax=axes, **shown)

@@ -14,7 +14,7 @@ import numpy as np
 from boundary import BadInput, expanded, reading, refuse
 from boundary import write as write_file
 
-from . import answer, html, tables
+from . import answer, errors, html, tables
 from .markdown import code, count, escape, percent, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
@@ -105,10 +105,10 @@ def _answer(results, shown):
         escape(" ".join(answer.notes(results))),
         *shown("accuracies"),
         f"### How {escape(label)} errs",
-        table(answer.label_columns(results, advice.method)),
+        table(errors.label_columns(results, advice.method)),
         *shown("confusion_matrix"),
-        *map(escape, answer.frequent_errors(results, advice.method)),
-        escape(answer.referral(results, advice.method)),
+        *map(escape, errors.frequent_errors(results, advice.method)),
+        escape(errors.referral(results, advice.method)),
         tables.misclassified(results),
         "### A classifier of new texts",
         f"This trains {escape(label)} on all texts:",

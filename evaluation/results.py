@@ -12,7 +12,7 @@ import pandas as pd
 from boundary import BadInput, plain_cell, short
 from records import RunRecord
 
-from . import answer, statistics, stored, style
+from . import answer, errors, statistics, stored, style
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 
 FIELDS = RunRecord.model_fields.items()
@@ -169,7 +169,7 @@ class Results:
         path = self.folder / "misclassified.csv"
         if self.texts is None and not path.exists():
             return None
-        table = answer.confident_errors(self, self.advised or self.best)
+        table = errors.confident_errors(self, self.advised or self.best)
         if self.texts is None:
             earlier = stored.read_table(path, MISCLASSIFIED, "delete that file")
             sure = earlier["confidence"], table["confidence"]  # else they are another method's

@@ -10,7 +10,7 @@ from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from evaluation import answer, comparisons, statistics, tables
+from evaluation import answer, comparisons, errors, statistics, tables
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -131,8 +131,8 @@ def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, 
     add(tmp_path, "head", 0, right=20), add(tmp_path, "head", 1, right=30)
     results = Results.read(tmp_path)
     assert (results.advised == "head") == is_advised
-    assert answer.confusion(results, "head").diagonal().sum() == 25  # the mean over seeds
-    assert answer.label_columns(results, "head")["texts"] == [str(TESTS // 2)] * 2
+    assert errors.confusion(results, "head").diagonal().sum() == 25  # the mean over seeds
+    assert errors.label_columns(results, "head")["texts"] == [str(TESTS // 2)] * 2
 
 
 def test_rows_are_sorted_with_differences_from_the_probe(tmp_path):
@@ -157,15 +157,15 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
         "recall, %": right / texts,
         "F1, %": 2 * right / (given + texts),
     }
-    table = answer.label_columns(results, "head")
+    table = errors.label_columns(results, "head")
     for column, values in expected.items():
         assert table[column] == [f"{100 * value:.1f}" for value in values]
     assert table["texts"] == [str(count) for count in texts]
-    counts = answer.confusion(results, "head")
+    counts = errors.confusion(results, "head")
     assert counts[1, 2] == ((truth == 1) & (predicted == 2)).sum() != counts[2, 1]
     assert counts.sum(axis=0).tolist() == given.tolist()
     assert answer.majority(results) == ("billing", (truth == 0).mean())
-    (sentence,) = answer.frequent_errors(results, "head")
+    (sentence,) = errors.frequent_errors(results, "head")
     pairs = [(counts[i, j], i, j) for i in range(3) for j in range(3) if i != j]
     told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
     assert [int(count) for *_, count in told] == sorted([c for c, *_ in pairs])[::-1][:5]
@@ -176,8 +176,8 @@ def test_the_least_confident_texts_go_to_a_person(errs):
     results, truth, logits = errs
     order = np.argsort(softmax(logits, axis=1).max(axis=1))  # least confident first
     right = (logits.argmax(1) == truth)[order]
-    expected = [f"{share} %: {100 * right[2 * share :].mean():.1f} %" for share in answer.SHARES]
-    assert "; ".join(expected) in answer.referral(results, "head")
+    expected = [f"{share} %: {100 * right[2 * share :].mean():.1f} %" for share in errors.SHARES]
+    assert "; ".join(expected) in errors.referral(results, "head")
     assert right[100:].mean() > right.mean()
 
 
@@ -186,7 +186,7 @@ def test_the_most_confident_errors_are_listed_with_their_rows(errs):
     shares = softmax(logits, axis=1)
     wrong = np.flatnonzero(logits.argmax(1) != truth)
     expected = wrong[np.argsort(-shares.max(axis=1)[wrong])][:20]
-    table = answer.confident_errors(results, "head")
+    table = errors.confident_errors(results, "head")
     assert table["row"].tolist() == expected.tolist()
     assert table["label"].tolist() == [NAMES[i] for i in truth[expected]]
     assert table["predicted"].tolist() == [NAMES[i] for i in logits.argmax(1)[expected]]

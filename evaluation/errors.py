@@ -1,0 +1,82 @@
+"""How a method errs on one's own texts: which labels, how sure it was, and which texts."""
+
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from .markdown import percent
+
+if TYPE_CHECKING:
+    from .results import Results
+
+SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
+WRONG = 20  # texts that are listed
+PAIRS = 5  # of labels that are taken for one another
+
+
+def tested(results: "Results", method: str) -> pd.DataFrame:
+    """A row for each text that each run of a method has tested, the most confident first.
+
+    row (the text's place in the task's rows), label and predicted (numbers), and confidence.
+    """
+    places, logits = map(np.concatenate, zip(*results.predictions.by_run(method), strict=True))
+    table = pd.DataFrame({"row": results.predictions.rows[places]})
+    table["label"], table["predicted"] = results.predictions.labels[places], logits.argmax(1)
+    table["confidence"] = softmax(logits.astype(float), axis=1).max(axis=1)
+    return table.sort_values("confidence", ascending=False, kind="stable")
+
+
+def confusion(results: "Results", method: str) -> np.ndarray:
+    """(C, C) test texts by label (rows) and label given (columns), the mean over seeds."""
+    table, classes = tested(results, method), range(len(results.experiment["label_names"]))
+    counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
+    return counts * (table["row"].nunique() / len(table))
+
+
+def referral(results: "Results", method: str) -> str:
+    """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
+    table = tested(results, method)
+    right, steps = table["label"] == table["predicted"], []
+    for share in SHARES:
+        kept = right[: max(1, round(len(right) * (1 - share / 100)))]
+        steps.append(f"{share} %: {percent(kept.mean())} %")
+    return f"If a person takes the least certain texts, accuracy on the others: {'; '.join(steps)}."
+
+
+def frequent_errors(results: "Results", method: str) -> list[str]:
+    """Which labels are most often taken for which, in a sentence; none of two labels."""
+    counts, names = confusion(results, method), results.experiment["label_names"]
+    if len(names) == 2:
+        return []
+    pairs = sorted(permutations(range(len(names)), 2), key=lambda pair: -counts[pair])[:PAIRS]
+    told = [f"“{names[i]}” for “{names[j]}” {counts[i, j]:,.0f}" for i, j in pairs if counts[i, j]]
+    return [f"Texts most often taken for another label: {'; '.join(told)}."] if told else []
+
+
+def confident_errors(results: "Results", method: str) -> pd.DataFrame:
+    """The texts that a method gets most confidently wrong: they are often wrongly labelled.
+
+    As of `tested`, with the labels' names. Of several seeds, the most confident one speaks for a
+    text.
+    """
+    table = tested(results, method)
+    table = table[table["label"] != table["predicted"]].drop_duplicates("row").head(WRONG)
+    names = np.array(results.experiment["label_names"], object)
+    table = table.assign(label=names[table["label"]], predicted=names[table["predicted"]])
+    return table.reset_index(drop=True)
+
+
+def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
+    """Precision, recall, F1 and texts of each label; a label never given has precision 0."""
+    table, names = tested(results, method), results.experiment["label_names"]
+    options = {"labels": range(len(names)), "zero_division": 0}
+    *shares, texts = precision_recall_fscore_support(table["label"], table["predicted"], **options)
+    columns = {"label": names}
+    for heading, values in zip(("precision, %", "recall, %", "F1, %"), shares, strict=True):
+        columns[heading] = list(map(percent, values))
+    each = table["row"].nunique() / len(table)  # of several seeds, the mean
+    return columns | {"texts": [f"{each * count:,.0f}" for count in texts]}
