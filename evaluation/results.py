@@ -217,7 +217,9 @@ class Results:
     @property
     def fixed(self) -> set[str]:
         """The methods that no seed changes: without randomness, on the same labels."""
-        return set() if self.experiment["data"]["labels_redrawn"] else self.baselines
+        if self.experiment["data"]["labels_redrawn"]:
+            return set()
+        return {method for method in self.baselines if "labels=" not in method}
 
     def labels(self, methods: Iterable[str]) -> list[str]:
         """What figures and tables call these methods."""

@@ -59,7 +59,8 @@ class RunQueue:
     def runs(self) -> list[Run]:
         """Every run, the methods in their order; combinations come from their parts' runs.
 
-        A baseline has no randomness: where no seed has labels of its own it runs once, as seed 0.
+        A baseline has no randomness: where no seed has labels of its own it runs once, as seed 0,
+        unless it has a share of them, which each seed draws anew.
         """
         methods = {}
         for method in self.settings.methods:
@@ -68,7 +69,7 @@ class RunQueue:
         return [
             self.run(method, seed)
             for method in methods.values()
-            for seed in (once if once and method.is_baseline else seeds)
+            for seed in (once if once and method.is_baseline and method.labels == 1 else seeds)
         ]
 
     @cached_property
