@@ -173,10 +173,10 @@ def more_labels(results: "Results") -> list[str]:
         if gain is None:
             continue
         verdict = "these texts cannot tell whether more labels are worth it"
-        if gain["low"] > 0:
-            verdict = "more labels are worth it"
-        elif gain["high"] < results.margin:
+        if gain["high"] < results.margin:
             verdict = f"more labels of this kind would add less than {results.margin_words}"
+        elif gain["low"] > 0:
+            verdict = "more labels are worth it"
         sentences.append(
             f"{results.looks[part].label} reaches {score(results, part)}; all labels make a "
             f"difference of {_points(gain)}: {verdict}."
@@ -194,7 +194,10 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
     columns |= {METRICS[name].heading: with_intervals(rows, name) for name in PLANNABLE}
     if "difference" in rows:
         leads = zip(with_intervals(rows, "difference"), rows["verdict"], strict=True)
-        columns["− probe, points"] = ["" if pd.isna(v) else f"{lead} {v}" for lead, v in leads]
+        metric = f", {METRICS[results.metric].label}" * (results.metric != "accuracy")
+        columns[f"− probe, points{metric}"] = [
+            "" if pd.isna(v) else f"{lead} {v}" for lead, v in leads
+        ]
     columns["parameters"] = [number(n, "{:,.0f}") for n in rows["trainable_parameters"]]
     columns["seconds"] = list(map(size, rows["seconds"]))
     return columns

@@ -66,7 +66,7 @@ def accuracies(results: Results):
 
 def overview(results: Results):
     """A panel of bars for each number that the methods are compared on: the means over the runs."""
-    means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
+    means = results.means
     panels = [
         (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
         for name, metric in METRICS.items()

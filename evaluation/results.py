@@ -89,6 +89,20 @@ class Results:
         return table.assign(total_seconds=total)
 
     @cached_property
+    def means(self) -> pd.DataFrame:
+        """The means over the runs, by method; with folds some scores are of all texts together.
+
+        A fold may lack a rare label, and few texts have a calibration error by chance.
+        """
+        means = self.runs.groupby("method", sort=False).mean(numeric_only=True)
+        for method in means.index if self.is_folds else ():
+            ((places, logits),) = self.predictions.by_run(method)
+            for name in (*PLANNABLE, "calibration_error"):
+                value = METRICS[name].compute(self.predictions.labels[places], logits)
+                means.loc[method, f"test_{name}"] = np.mean(value)
+        return means
+
+    @cached_property
     def looks(self) -> dict[str, style.Look]:
         """The label and look of each method."""
         return style.looks([record.method for record in self.records], blocks_of(self.records))

@@ -10,11 +10,13 @@ Seeds: both methods of a pair have the same training texts and their order for a
 mean of S independent differences, one a seed: sqrt(V) t, V their variance / S, with S - 1 degrees
 of freedom. A method with one run is taken as that one model. Texts: a mean over n texts is nearly
 normal; its variance is that of the texts' mean differences / n, or, where texts are in groups (of a
-film, a patient), of the groups' sums (Cochran 1977, chapter 6). It holds, besides, the share of the
-seeds by texts interaction that the first part counts already, MS(seeds x texts) / (n S), which is
-subtracted (the crossed analysis of variance). Two texts are added, one that each method alone gets
-right (Bonett and Price 2012): methods that agree on all n may still differ on others. The score of
-a single method is its difference from 0, with the same errors.
+film, a patient), that of leaving each group out (the jackknife: Cochran 1977, chapter 6). It has
+sum(sizes)^2 / sum(sizes^2) - 1 degrees of freedom, the number of groups less 1 where they are
+equal. It holds, besides, the share of the seeds by texts interaction that the first part counts
+already, MS(seeds x texts) / (n S), which is subtracted (the crossed analysis of variance). Two
+texts are added, one that each method alone gets right (Bonett and Price 2012): methods that agree
+on all n may still differ on others. For macro-F1 the same is done within each label, to the
+variance alone. The score of a single method is its difference from 0, with the same errors.
 
 With folds, each text is tested once, by the model of its fold: D is one mean over all texts, and
 there are no seeds. That it is nearly normal about the mean test error of these models is the
@@ -23,9 +25,10 @@ all-pairs estimate of the variance. `docs/statistics.md` says how well all this 
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -47,13 +50,15 @@ class Scores(NamedTuple):
 
     `values[method]` is (S, n), a row for each of its `seeds`. With folds it is (1, n), and NaN for
     the texts of folds that have not been tested. `groups` (n,) are numbers from 0, the same for the
-    texts of one group; None: all are independent.
+    texts of one group; None: all are independent. `unseen[method]` (2, C), of macro-F1, is by how
+    much one more text of each label would move the metric, a right one and a missed one.
     """
 
     values: dict[str, np.ndarray]
     seeds: dict[str, list[int]]
     groups: np.ndarray | None = None
     is_folds: bool = False
+    unseen: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
@@ -66,7 +71,11 @@ def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
     rows, most = [], max(map(len, scores.values.values()))
     for method, values in scores.values.items():
         row = {"method": method, "seeds": len(scores.seeds[method])}
-        difference = _estimate([_sample(scores, values)])
+        unseen = 0.0
+        if method in scores.unseen:  # half a text each; a missed one counts against two labels
+            right, missed = scores.unseen[method]
+            unseen = (right**2 + 2 * missed**2).sum() / 2
+        difference = _estimate([_sample(scores, values)._replace(unseen=unseen)])
         if len(values) == 1 < most and method not in fixed:
             difference |= {"low": math.nan, "high": math.nan}
         row |= {"mean": difference["difference"]}
@@ -133,6 +142,7 @@ class _Sample(NamedTuple):
     extra: tuple[float, float]  # the two texts that are added
     factor: float  # by which errors of texts are larger than computed
     design: str  # in words
+    unseen: float = 0.0  # variance: of texts of labels that have few
 
 
 def _sample(scores, values):
@@ -160,8 +170,12 @@ def _paired(scores, a, b):
         design = f"{kinds} and {len(both)} seeds, paired by seed"
     else:
         return None
-    sample = _sample(scores, values[0] - values[1])
-    return sample._replace(extra=(1.0, -1.0), design=design) if sample.values.size else None
+    sample, unseen = _sample(scores, values[0] - values[1]), 0.0
+    if scores.unseen:  # a quarter of a text that a alone gets right, and of one that b alone does
+        (a_right, a_missed), (b_right, b_missed) = scores.unseen[a], scores.unseen[b]
+        unseen = ((a_right + b_missed) ** 2 + (b_right + a_missed) ** 2).sum() / 4
+    sample = sample._replace(extra=(1.0, -1.0), design=design, unseen=unseen)
+    return sample if sample.values.size else None
 
 
 def _test(samples):
@@ -240,8 +254,8 @@ def _errors(sample):
     sums = np.append(values.mean(axis=0), sample.extra)
     numbers = np.append(sizes, [1, 1])
     middle, count = sums.sum() / numbers.sum(), len(sums)
-    rest = sums - middle * numbers
-    of_texts = (rest**2).sum() * count / (count - 1) / numbers.sum() ** 2
+    rest = (sums - middle * numbers) / (numbers.sum() - numbers)  # what leaving it out changes
+    of_texts = (rest**2).sum() * (count - 1) / count
     means = values.sum(axis=1) / sizes.sum()  # (S,)
     of_seeds = means.var(ddof=1) / seeds if seeds > 1 else 0.0
     if of_seeds:  # else no seed makes a difference
@@ -249,5 +263,6 @@ def _errors(sample):
         mean_square = (rest**2).sum() / ((seeds - 1) * max(1, len(sizes) - 1))
         interaction = mean_square * len(sizes) / sizes.sum() ** 2 / seeds
         of_texts = max(0.0, of_texts - interaction)
-    degrees = max(1, len(sizes) - 1)  # the two that are added tell nothing of the spread
-    return middle, (of_texts * sample.factor**2, degrees), (of_seeds, max(1, seeds - 1))
+    degrees = max(1, sizes.sum() ** 2 / (sizes**2).sum() - 1)  # the two that are added tell nothing
+    of_texts = (of_texts + sample.unseen) * sample.factor**2
+    return middle, (of_texts, degrees), (of_seeds, max(1, seeds - 1))

@@ -69,14 +69,16 @@ class Predictions(NamedTuple):
 
     def scores(self, metric: str) -> Scores:
         """The values of all texts by method, for comparisons."""
-        values, compute = {}, METRICS[metric].compute
+        values, unseen, (compute, move) = {}, {}, (METRICS[metric].compute, METRICS[metric].unseen)
         for method in self.logits:
             runs = self.by_run(method)
             values[method] = np.full((len(runs), len(self.labels)), np.nan)
             for row, (places, logits) in zip(values[method], runs, strict=True):
                 row[places] = compute(self.labels[places], logits)
+            if move:
+                unseen[method] = np.mean([move(self.labels[p], logits) for p, logits in runs], 0)
         seeds = {method: list(runs) for method, runs in self.logits.items()}
-        return Scores(values, seeds, self.groups, self.folds is not None)
+        return Scores(values, seeds, self.groups, self.folds is not None, unseen)
 
 
 # ---------------------------------------------------------------------------- the files

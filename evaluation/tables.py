@@ -74,8 +74,7 @@ def _cells(rows, *names):
 
 def accuracies(results: Results) -> str:
     """The finished runs by method, with their intervals."""
-    means = results.runs.groupby("method", sort=False).mean(numeric_only=True)
-    rows = results.intervals
+    means, rows = results.means, results.intervals
     columns = {"method": results.labels(rows["method"]), "seeds": rows["seeds"].map(str)}
     for name, metric in METRICS.items():
         if metric.is_plannable:
@@ -92,7 +91,7 @@ def accuracies(results: Results) -> str:
     busy = (results.runs["other_load"] > BUSY).sum()
     notes = [
         f"Means over the runs. Intervals: of {results.covers}. Macro-F1: over all labels.",
-        f"Calibration error: expected, over {BINS} equal bins of confidence.",
+        f"Calibration error: expected, over {BINS} equal bins of confidence; by chance above 0.",
         "Collapsed: runs that give every text one label." * ("collapsed" in columns),
         WHAT_SECONDS * ("frozen blocks, s" in columns),
         "A dash: not measured, or not defined.",

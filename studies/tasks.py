@@ -68,7 +68,7 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     for results in experiments:
         points = results.intervals.assign(**_where(results), place="")
         points["label"] = results.labels(points["method"])
-        points = points.join(results.runs.groupby("method")[scores].mean(), on="method")
+        points = points.join(results.means[scores], on="method")
         points["collapsed"] = points["method"].map(
             results.runs.groupby("method")["collapsed"].sum()
         )
@@ -131,9 +131,11 @@ def _section(experiments, points, pairs):
     if len(means):
         parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
     parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy)]
+    marks = "; ≈: equivalent to that, †: significantly worse, on its page"
+    tested = experiments[0].metric
     parts.append(
         f"Means over the seeds; in brackets 95 % intervals, of {_covers(experiments)}. Bold: "
-        "the highest of its task; ≈: equivalent to that, †: significantly worse, on its page."
+        f"the highest of its task{marks * (tested == 'accuracy')}."
     )
     for name, metric in METRICS.items():
         column = name if name in PLANNABLE else f"test_{name}"
@@ -145,7 +147,9 @@ def _section(experiments, points, pairs):
         parts += ["### Runs that give every text one label", runs]
     if len(pairs):
         alone = pairs[pairs["task"] != MEAN]
-        parts += ["### Planned contrasts of each task", grid(alone, "difference_of", _difference)]
+        of = f", {METRICS[tested].label}" * (tested != "accuracy")
+        rows = grid(alone, "difference_of", _difference)
+        parts += [f"### Planned contrasts of each task{of}", rows]
     return parts
 
 

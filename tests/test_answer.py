@@ -112,6 +112,8 @@ def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
     low = results.intervals["macro_f1_low"][0]
     assert ("not shown to beat" in answer.advice(results).sentence) == (low <= score)
     assert low > score
+    add_folds(tmp_path, "probe", 2, truth, np.eye(2)[truth])
+    assert "− probe, points, macro-F1" in answer.method_columns(Results.read(tmp_path))
 
 
 def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_path):
@@ -203,6 +205,9 @@ def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path,
     results = of_right(tmp_path, 400, **right)
     (sentence,) = answer.more_labels(results)
     assert words in sentence
+    results.experiment["constants"]["equivalence_margin"] = 0.3  # a sure gain that does not matter
+    assert "would add less than 30 points" in answer.more_labels(results)[0]
+    results.experiment["constants"]["equivalence_margin"] = 0.01
     assert sentence.startswith(f"probe (labels=0.5) reaches {half / 4:.1f} % (")
     assert f"all labels make a difference of {80 - half / 4:.1f} points (" in sentence
     assert sentence in tables.terminal(results)

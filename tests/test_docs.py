@@ -145,9 +145,9 @@ def marked(text, verdict):
 
 
 def test_the_planned_contrasts_are_those_of_their_pages():
-    for page, first in (("tasks", "points | MPNet"), ("main", "points | 300 labels")):
-        found = {
-            pair: [marked(text, verdict) for _, text, verdict in of_groups]
+    for page, first, some in (("tasks", "points | MPNet", 1), ("main", "points | 300 labels", 0)):
+        found = {  # of the earlier comparison that of 2,000 labels alone
+            pair: [marked(text, verdict) for _, text, verdict in of_groups[some:]]
             for pair, of_groups in planned(f"docs/results/{page}.md").items()
         }
         assert table_of(FINDINGS, first) == found

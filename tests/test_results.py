@@ -10,7 +10,8 @@ from made_up import EXPERIMENT, TESTS, add, add_folds, add_run, begin, begin_fol
 from sklearn.metrics import f1_score
 
 from boundary import BadInput
-from evaluation import answer, report
+from evaluation import errors, report
+from evaluation.metrics import calibration_error
 from evaluation.results import Results
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -70,6 +71,9 @@ def test_with_folds_a_methods_score_is_that_of_all_texts_each_tested_once(tmp_pa
         guess = each[row.method].astype(np.float32).argmax(1)
         assert row.accuracy == pytest.approx((guess == truth).mean())
         assert row.macro_f1 == pytest.approx(f1_score(truth, guess, average="macro"))
+        mean, logits = results.means.loc[row.method], each[row.method].astype(np.float32)
+        assert mean["test_macro_f1"] == pytest.approx(row.macro_f1)
+        assert mean["test_calibration_error"] == pytest.approx(calibration_error(truth, logits))
     assert "groups of texts, each tested once" in results.comparisons["test"][0]
     assert "each text tested once" in results.covers
     (tmp_path / "lora-seed1" / "run.json").unlink()  # an unfinished experiment
@@ -143,7 +147,7 @@ def test_predictions_of_other_texts_are_refused(tmp_path, is_folds, fault):
 
 
 def test_texts_that_look_like_nothing_stay_texts(tmp_path, monkeypatch):
-    monkeypatch.setattr(answer, "WRONG", TESTS)
+    monkeypatch.setattr(errors, "WRONG", TESTS)
     names = ["NA", "None", "nan", "null", ""]
     constants = EXPERIMENT["constants"] | {"methods": ["None", "nan", "lora"]}
     begin(tmp_path, label_names=names, constants=constants)

@@ -11,6 +11,7 @@ from scipy import integrate, stats
 
 from evaluation import statistics
 from evaluation.statistics import Scores
+from evaluation.stored import Predictions
 from studies.statistics import Setting, experiment, measure
 
 SIMULATIONS = 400
@@ -162,16 +163,23 @@ def test_copies_of_a_text_in_a_group_are_worth_one(seeds):
         assert free["high"] - free["low"] < 0.5 * (grouped["high"] - grouped["low"])
 
 
-def test_errors_of_groups_have_the_variance_of_a_ratio():
-    """Of sums to numbers of texts (Cochran 1977, chapter 6): a large group has a large sum."""
+def test_errors_of_groups_are_those_of_leaving_each_of_them_out():
+    """The jackknife; of equal groups this is the variance of their means."""
     rng = np.random.default_rng(9)
-    groups = np.arange(200).repeat(rng.integers(1, 30, 200))
+    groups = np.arange(200).repeat(sizes := rng.integers(1, 30, 200))
     a = (rng.random(200) < 0.6)[groups]  # in most groups, in every text
     row = compare({"a": a[None], "b": np.zeros_like(a)[None]}, [("a", "b")], groups=groups).iloc[0]
-    sums, sizes = np.append(np.bincount(groups, a), [1, -1]), np.append(np.bincount(groups), [1, 1])
-    rest = sums - sizes * sums.sum() / sizes.sum()
-    half = stats.t.ppf(0.975, 199) * (rest.var(ddof=1) * 202) ** 0.5 / sizes.sum()
+    values, places = np.append(a, [1, -1]), np.append(groups, [200, 201])
+    means = [values[places != group].mean() for group in range(202)]
+    variance = ((np.array(means) - values.mean()) ** 2).sum() * 201 / 202
+    half = stats.t.ppf(0.975, sizes.sum() ** 2 / (sizes**2).sum() - 1) * variance**0.5
     assert (row["high"] - row["low"]) / 2 == pytest.approx(half)
+
+
+def test_one_group_says_nothing_of_others():
+    right, one = np.arange(500)[None] < 400, np.zeros(500, int)
+    row = statistics.by_method(scores({"a": right}, groups=one)).iloc[0]
+    assert (row["low"], row["high"]) == (0, 1)
 
 
 def test_with_folds_a_text_that_one_method_has_not_been_tested_on_is_left_out():
@@ -263,6 +271,43 @@ def test_intervals_of_differences_hold_the_truth(setting, most):
     got = measure(rng, setting._replace(accuracies=(0.82, 0.80)), SIMULATIONS)
     assert got["coverage"] >= 0.95 - error(0.05, SIMULATIONS)
     assert got["coverage"] <= most + error(1 - most, SIMULATIONS)
+
+
+def test_intervals_of_uneven_groups_hold_the_truth():
+    rng, held = np.random.default_rng(3), []
+    for _ in range(SIMULATIONS):
+        groups = np.arange(30).repeat(np.ceil(10 * rng.lognormal(0, 1.5, 30)).astype(int))
+        right = rng.random(len(groups)) < rng.beta(7.2, 1.8, 30)[groups]  # 0.8 in the mean
+        row = statistics.by_method(scores({"a": right[None]}, groups=groups)).iloc[0]
+        held.append(row["low"] <= 0.8 <= row["high"])
+    assert np.mean(held) >= 0.95 - error(0.05, SIMULATIONS)
+
+
+@pytest.mark.parametrize("texts", [(97, 3), (99, 99, 2)])
+def test_intervals_of_macro_f1_hold_the_truth_where_a_label_has_few_texts(texts):
+    """Of the others 2 % are wrong, of the rare label 90 % (lora) or 70 % (probe)."""
+    rng, labels, held = np.random.default_rng(4), np.arange(len(texts)).repeat(texts), []
+    recall = {
+        m: np.append([0.98] * (len(texts) - 1), r) for m, r in (("lora", 0.1), ("probe", 0.3))
+    }
+    truth = {}
+    for method, rates in recall.items():  # the F1 of the expected counts
+        right, wrong = texts * rates, texts * (1 - rates)
+        called = right + np.roll(wrong, 1)
+        truth[method] = (2 * right / (texts + called)).mean()
+    for _ in range(SIMULATIONS):
+        logits = {}
+        for method, rates in recall.items():
+            wrong = rng.random(len(labels)) > rates[labels]  # is called the next label
+            logits[method] = {0: np.eye(len(texts))[(labels + wrong) % len(texts)]}
+        both = Predictions(labels, logits, np.arange(len(labels))).scores("macro_f1")
+        own = statistics.by_method(both).set_index("method").loc["lora"]
+        row = statistics.compare([both], [("probe", "lora")]).iloc[0]
+        difference = truth["probe"] - truth["lora"]
+        held.append(
+            [own["low"] <= truth["lora"] <= own["high"], row["low"] <= difference <= row["high"]]
+        )
+    assert (np.mean(held, axis=0) >= 0.95 - error(0.05, SIMULATIONS)).all(), np.mean(held, axis=0)
 
 
 def test_no_difference_is_claimed_among_four_equal_methods_too_often():
