@@ -25,10 +25,7 @@ from evaluation.results import Results
 from . import compact
 
 RESULTS = Path("docs/results")
-FOLDERS = (
-    *("main-2000-imdb", "long-imdb", "more-base-imdb", "long-base-imdb", "more-base-rotten"),
-    *("few-base-imdb", "few-base-rotten"),
-)
+FOLDERS = "main-2000-imdb", "long-imdb", "more-base-imdb", "long-base-imdb", "more-base-rotten"
 TOPICS = ("main-2000-20newsgroups", "long-20newsgroups", "more-base-20newsgroups")
 METHODS = {"lora": "LoRA, %", "tfidf": "TF-IDF, %", "lora+tfidf": "LoRA + TF-IDF, %"}
 TITLE = "# What does TF-IDF add beside an encoder that reads more?"
