@@ -80,6 +80,9 @@ def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path)
         table.to_csv(tmp_path / "t.csv", index=False, header=False)
         with pytest.raises(BadInput, match="t.csv has no header, .* a row such as text,label ab"):
             load_task(str(tmp_path / "t.csv"))
+    named = reviews_frame(40).rename(columns={"text": "message", "label": "spam"})
+    named["spam"] = ["spam", "ham"] * 20  # other files have names for their columns
+    assert load_task(save(named, tmp_path / "t.jsonl")).label_names == ["ham", "spam"]
 
 
 def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_of(tmp_path):
