@@ -38,12 +38,16 @@ def text_label(label: Any, name: str) -> str | None:
     """A label as text, None where there is none. Raises `BadInput` for what is no name."""
     if is_missing(label):
         return None
-    if isinstance(label, float) and label % 1 == 0:
-        label = int(label)
+    label = whole(label)
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = "expected whole numbers, booleans, or texts of one line"
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
     return str(label)
+
+
+def whole(value: Any) -> Any:
+    """12 for 12.0: a gap in a column of whole numbers makes floats of them."""
+    return int(value) if isinstance(value, float) and value % 1 == 0 else value
 
 
 def without_case_and_space(text: str) -> str:

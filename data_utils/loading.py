@@ -23,6 +23,7 @@ from .cleaning import (
     reasons,
     sorted_names,
     text_label,
+    whole,
     without_case_and_space,
 )
 from .columns import choose_columns, group_warnings, is_missing
@@ -105,7 +106,8 @@ def _joined(frames, columns, name, notes):
     rows["label"] = [text_label(label, f"{name}, row {row},") for row, label in places]
     if "group" in rows:
         is_alone = rows["group"].map(is_missing)
-        rows["group"] = rows["group"].map(str).where(~is_alone, [f"\0{n}" for n in rows.index])
+        names = rows["group"].map(lambda group: str(whole(group)))
+        rows["group"] = names.where(~is_alone, [f"\0{n}" for n in rows.index])
         if (count := sum(is_alone)) == len(rows):
             group = f"the column {columns['group']!r} of {name} is empty"
             raise BadInput(f"{group}; give another --group-column")

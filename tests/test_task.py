@@ -199,6 +199,13 @@ def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(t
     assert texts(task, "train") == set(frame["text"][:85])
     expected = "left out of train: 3 × its patient is in another split, 2 × a repeated text"
     assert expected in task.notes and list(task.left_out["row"]) == [*range(87, 92)]
+    gap = frame[:90].assign(patient=[None, *(i // 5 for i in range(1, 90))])  # and so floats
+    whole = frame[88:].assign(patient=[i // 5 for i in range(88, 120)])
+    for split, part in (("train", gap), ("test", whole)):
+        (tmp_path / f"{split}.csv").unlink()
+        save(part, tmp_path / f"{split}.parquet")
+    task = load_task(str(tmp_path), group_column="patient")
+    assert texts(task, "train") == set(frame["text"][:85])
 
 
 def test_a_test_file_beside_the_file_of_training_is_named(tmp_path):
