@@ -118,7 +118,7 @@ def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
         lines.append(f"{line}; if they are wrong, save the file as UTF-8")
     place = list(frame).index(columns["label"])
     for row, text in texts.items():
-        inner = [line.split(sign) for line in text.split("\n")[:-1]]
+        inner = [line.split(sign) for line in re.split(r"\r\n|\r|\n", text)[:-1]]
         if any(len(cells) == frame.shape[1] and cells[place] in labels for cells in inner):
             line = f"the text of row {row} holds other rows of the file, since a quote before them"
             lines.append(f"{line} is not closed; write a quote within a text twice")

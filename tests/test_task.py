@@ -92,10 +92,15 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
     ]
     lines[10], lines[31] = '"He came in.\tgood', 'and then he left."\tbad'
     path = tmp_path / "t.tsv"
-    path.write_text("\n".join(["text\tlabel", *lines]))
-    task = load_task(str(path))
-    assert len(task.rows) == 40 - 21
-    assert "the text of row 12 holds other rows of the file" in task.warnings[0]
+    for end in ("\n", "\r\n", "\r"):
+        path.write_text(end.join(["text\tlabel", *lines]), newline="")
+        task = load_task(str(path))
+        assert len(task.rows) == 40 - 21
+        assert task.warnings[0].startswith("the text of row 12 holds other rows of the file")
+    path.rename(tmp_path / "test.tsv")
+    save(reviews_frame(60).assign(label=["bad", "good"] * 30), tmp_path / "train.csv")
+    (warning,) = load_task(str(tmp_path)).warnings
+    assert warning.startswith("test: the text of row 12 holds other rows of the file")
     path.write_text("\n".join(["text\tlabel", *lines[:10], "плохо: нет\tbad"]), "cp1251")
     assert (
         "perhaps Windows-1252, with such words as 'ïëîõî', 'íåò';"
@@ -310,16 +315,19 @@ def test_a_missing_configuration_is_asked_for_by_name(monkeypatch):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_test_of_minus_ones_or_without_the_column_is_not_used(tmp_path, suffix):
     frame = reviews_frame(60)
-    for train, test, is_used in (
-        (frame[:40], frame[40:].assign(label=-1), False),
-        (frame[:40], frame[40:].drop(columns="label"), False),
-        (frame[:40].assign(label=frame["label"] - 1), frame[40:].assign(label=-1), True),
+    hidden, absent = "test has no labels, and is not used", "test has no column 'label', and is not"
+    for train, test, said in (
+        (frame[:40], frame[40:].assign(label=-1), hidden),
+        (frame[:40], frame[40:].rename(columns={"label": "Label"}), absent),
+        (frame[:40].assign(label=frame["label"] - 1), frame[40:].assign(label=-1), None),
     ):
         save(train, tmp_path / f"train{suffix}")
         save(test, tmp_path / f"test{suffix}")
         task = load_task(str(tmp_path))
-        assert task.has_test == is_used  # where train has it, -1 is a label
-        assert ("test has no labels, and is not used" in task.notes) != is_used
+        assert task.has_test == (said is None)  # where train has it, -1 is a label
+        assert (hidden in task.notes) == (said == hidden)
+        expected = [f"{absent} used; it has 'text', 'Label'"] if said == absent else []
+        assert task.warnings == expected
 
 
 BUNDLED = {  # name: training texts, test texts, labels, and the digest of texts and divisions
