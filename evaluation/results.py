@@ -216,10 +216,12 @@ class Results:
 
     @property
     def fixed(self) -> set[str]:
-        """The methods that no seed changes: without randomness, on the same labels."""
+        """The methods that no seed changes: baselines, and combinations of them, on all labels."""
         if self.experiment["data"]["labels_redrawn"]:
             return set()
-        return {method for method in self.baselines if "labels=" not in method}
+        names = {record.name for record in self.finished if record.baseline}
+        records = [record for record in self.finished if "labels=" not in record.method]
+        return {record.method for record in records if names.issuperset(record.name.split("+"))}
 
     def labels(self, methods: Iterable[str]) -> list[str]:
         """What figures and tables call these methods."""

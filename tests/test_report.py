@@ -130,10 +130,13 @@ def test_one_seed_claims_nothing_of_other_seeds_and_one_method_is_compared_with_
     text = page(tmp_path)
     assert "**Seeds were not varied for head-only, LoRA**: intervals and tests speak of" in text
     assert "paired by text; of other texts, one run." in text
-    add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
+    add(tmp_path, "lora", 1, right=37)
+    for method in ("tfidf", "probe", "probe+tfidf"):
+        add(tmp_path, method, 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
     begin(tmp_path, data=EXPERIMENT["data"] | {"labels_redrawn": True})
-    assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
+    varied = "**Seeds were not varied for head-only, probe, probe + TF-IDF, TF-IDF**"
+    assert varied in page(tmp_path)
 
 
 @pytest.mark.parametrize("labels", [["bad", "good"], ["a", "b", "c"]])

@@ -158,12 +158,14 @@ def test_killed_before_any_file_is_written_it_ends_the_same(arguments, monkeypat
 
 def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arguments, tmp_path):
     for results, seeds, labels in (("all", "01", "999"), ("all", "2", "999"), ("few", "3", "50")):
-        methods = ("tfidf", "tfidf(labels=0.5)", "head")  # the seed decides which half
+        methods = ("probe", "tfidf", "probe+tfidf", "tfidf(labels=0.5)", "head")
         given = ("--methods", *methods, "--labels", labels, "--seeds", *seeds)
         assert finetuning.main(arguments(results, *given)) == 0
+    # The seed decides which half.
     for results, seeds, halves in (("all", [0], [0, 1, 2]), ("few", [3], [3])):
         runs = pd.read_csv(tmp_path / results / "tiny" / "runs.csv")
-        assert runs.query("method == 'tfidf'")["seed"].tolist() == seeds
+        for method in ("tfidf", "probe+tfidf"):
+            assert runs.loc[runs["method"] == method, "seed"].tolist() == seeds
         assert runs.query("method == 'tfidf(labels=0.5)'")["seed"].tolist() == halves
         page = (tmp_path / results / "tiny" / "report.md").read_text()
         assert ("another training sample" in page) == (results == "few")
