@@ -190,15 +190,21 @@ class Data:
         return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
     def about(self) -> dict[str, Any]:
-        """What experiment.json says of the data: counts are of the first seed's splits."""
-        task, division = self.task, next(iter(self.divisions.values()))
+        """What experiment.json says of the data: counts are of the first seed's splits.
+
+        With folds, `texts` are those that all of them test, whatever seeds this start has.
+        """
+        task, division, settings = self.task, next(iter(self.divisions.values())), self.settings
+        folds, texts = None if task.has_test else settings.folds, len(self.texts)
+        if folds and not settings.final:
+            texts = task.tested(folds, settings.test_examples, settings.split_seed)
         names = "train", "validation", "test"
         splits = {name: self._take(getattr(division, name)) for name in names}
         return {
             **{name: len(split) for name, split in splits.items()},
             "test_share_truncated": splits["test"].truncated_share,
-            "texts": len(self.texts),
-            "folds": None if task.has_test else self.settings.folds,
+            "texts": texts,
+            "folds": folds,
             "labels_redrawn": division.is_sample,
             "groups": task.group and {n: len(set(s.groups)) for n, s in splits.items()},
             "notes": [*task.notes, *division.notes],

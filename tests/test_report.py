@@ -273,6 +273,10 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     sampled = replace(whole, experiment=whole.experiment | data)
     assert "models that are trained on 14 of the others" in report.page(sampled, {})
     assert "14 labelled and 40 test texts" in plots.subtitle(sampled)
+    cut = {"constants": whole.experiment["constants"] | {"test_examples": 8}}
+    said = report.page(replace(whole, experiment=whole.experiment | cut), {})
+    assert "40 texts, at most 8 of each of 5 folds, are tested by models" in said
+    assert "trained on the texts of other folds; tested: bad 20" in said
     assert "<summary>All results</summary>" in rest
     said = tables.terminal(whole)
     assert "\nUse probe + TF-IDF: " in said and "seed" not in said

@@ -274,6 +274,13 @@ def prepared(arguments):
     return setup.prepare(parse(vars(finetuning), arguments))
 
 
+def test_with_folds_the_texts_are_those_that_all_of_them_test_whatever_the_seeds(arguments):
+    given = arguments("one", "--methods", "tfidf", "--folds", "5", "--labels", "20", "--seeds", "3")
+    for most, texts, told in (("all", 120, "each text is tested once"), ("7", 35, "at most 7")):
+        about = prepared([*given, "--test-examples", most]).data.about()
+        assert about["texts"] == texts and any(told in note for note in about["notes"])
+
+
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(arguments):
     left = iter(prepared(arguments("one", "--methods", "head", "tfidf")))
     assert next(left).method.name == "head"
