@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import data_utils
+import hardware
 import modeling
 from boundary import BadInput
 from data_utils import ENCODERS, TASKS, Division, Split
@@ -40,7 +41,7 @@ class Data:
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.seconds = 0.0  # of running the frozen blocks, or waiting for them, in this process
+        self.clock = hardware.Clock(device)  # of running the frozen blocks, or waiting for them
         self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
 
     # ------------------------------------------------------------------------ splits
@@ -162,6 +163,11 @@ class Data:
         """What it took to run a split's texts through the first `depth` blocks; 0 without cache."""
         return self.stores[depth].of(split).seconds if depth in self.stores else 0.0
 
+    @property
+    def seconds(self) -> float:
+        """What running the frozen blocks, or waiting for them, took in this process."""
+        return self.clock.seconds
+
     def fill(self, depths: set[int]) -> None:
         """Run all texts through the frozen blocks, for those of `depths` that lack any."""
         if depths <= self.stores.keys():
@@ -172,8 +178,9 @@ class Data:
             model = self.build(deepest, "mean")
         where = self.device, self.cache_folder
         stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
-        most_tokens = self.settings.most_tokens(self.device, training=False)
-        self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
+        texts, most_tokens = self.texts, self.settings.most_tokens(self.device, training=False)
+        with self.clock:  # of what is interrupted, too
+            compute(model, texts, list(stores.values()), most_tokens)
         self.stores |= stores
 
     # ------------------------------------------------------------------------ in words
