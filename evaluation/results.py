@@ -17,7 +17,7 @@ from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 
 FIELDS = RunRecord.model_fields.items()
 NUMBERS = [name for name, field in FIELDS if field.annotation in (float | None, int | None)]
-MISCLASSIFIED = {"row": int, "label": str, "predicted": str, "confidence": float, "text": str}
+MISCLASSIFIED = {"row": str, "label": str, "predicted": str, "confidence": float, "text": str}
 LETTERS = 200  # of a misclassified text that files and pages show
 
 
