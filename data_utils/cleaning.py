@@ -38,12 +38,16 @@ def text_label(label: Any, name: str) -> str | None:
     """A label as text, None where there is none. Raises `BadInput` for what is no name."""
     if is_missing(label):
         return None
-    if isinstance(label, float) and label % 1 == 0:
-        label = int(label)
+    label = whole(label)
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = "expected whole numbers, booleans, or texts of one line"
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
     return str(label)
+
+
+def whole(value: Any) -> Any:
+    """12 for 12.0: a gap in a column of whole numbers makes floats of them."""
+    return int(value) if isinstance(value, float) and value % 1 == 0 else value
 
 
 def without_case_and_space(text: str) -> str:
@@ -114,7 +118,7 @@ def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
         lines.append(f"{line}; if they are wrong, save the file as UTF-8")
     place = list(frame).index(columns["label"])
     for row, text in texts.items():
-        inner = [line.split(sign) for line in text.split("\n")[:-1]]
+        inner = [line.split(sign) for line in re.split(r"\r\n|\r|\n", text)[:-1]]
         if any(len(cells) == frame.shape[1] and cells[place] in labels for cells in inner):
             line = f"the text of row {row} holds other rows of the file, since a quote before them"
             lines.append(f"{line} is not closed; write a quote within a text twice")

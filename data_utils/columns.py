@@ -44,7 +44,7 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
         options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())
         raise BadInput(f"{options}: expected different columns")
     label, is_found = columns["label"], not asked["label"] and "text" not in frame
-    if is_found and label in frame[label].tolist():
+    if is_found and "separator" in frame.attrs and label in frame[label].tolist():
         line = f"{name} has no header, since {label!r} is one of the labels"
         raise BadInput(f"{line}; put a row such as text,label above it, or give --label-column")
     return {role: columns[role] for role in ("text", "label", "group") if role in columns}

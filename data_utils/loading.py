@@ -23,6 +23,7 @@ from .cleaning import (
     reasons,
     sorted_names,
     text_label,
+    whole,
     without_case_and_space,
 )
 from .columns import choose_columns, group_warnings, is_missing
@@ -57,9 +58,9 @@ def load_task(
     if read_as := train.attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = [*_beside(expanded(name)), *doubts(train, columns)]
+    warnings = _beside(expanded(name))
+    rows = _joined(frames, columns, name, notes, warnings)
     warnings += [] if group_column else group_warnings(train, columns)
-    rows = _joined(frames, columns, name, notes)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes)
     if doubted := sum(left_out["reason"] == TWO_LABELS):
@@ -79,39 +80,49 @@ def load_task(
     return task
 
 
-def _joined(frames, columns, name, notes):
+def _joined(frames, columns, name, notes, warnings):
     """All splits in one frame: text, label, perhaps group, split and file_row."""
-    joined = []
+    joined, label = [], columns["label"]
+    hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
     for split in ("test", "validation", "train"):  # a text or group of two stays in the first
         if split not in frames:
             continue
-        frame, label = frames[split], columns["label"]
-        part = frame.reindex(columns=columns.values()).set_axis([*columns], axis=1)
-        hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
+        frame, several = frames[split], len(frames) > 1
         absent = [column for column in columns.values() if column not in frame]
-        if split != "train" and all(is_missing(v) or v in hidden for v in part["label"]):
+        is_hidden = label in frame and all(is_missing(v) or v in hidden for v in frame[label])
+        if absent[:1] == [label]:  # it has texts
+            found = some(list(map(repr, frame)), 20)
+            line = f"{split} has no column {label!r}, and is not used"
+            warnings.append(f"{line}; it has {found}")
+        elif is_hidden and split != "train":
             notes.append(f"{split} has no labels, and is not used")
         elif absent:
             raise BadInput(f"the {split} texts of {name} have no column {absent[0]!r}")
         else:
+            warnings += [f"{split}: {line}" if several else line for line in doubts(frame, columns)]
+            part = _part(frame, columns, f"{name}, {split}" if several else name)
             joined.append(part.assign(split=split, file_row=frame.index))
     rows = pd.concat(joined, ignore_index=True)
-    texts = rows.set_index("file_row")["text"].rename(columns["text"])
-    texts = [clean(text) for text in raw_texts(texts, name)]
-    rows["text"] = pd.Series(texts, dtype=object)
     # Those of the published results were compared exactly: imdb has one pair that differs by space.
     rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)
-    places = zip(rows["file_row"], rows["label"], strict=True)
-    rows["label"] = [text_label(label, f"{name}, row {row},") for row, label in places]
     if "group" in rows:
         is_alone = rows["group"].map(is_missing)
-        rows["group"] = rows["group"].map(str).where(~is_alone, [f"\0{n}" for n in rows.index])
+        names = rows["group"].map(lambda group: str(whole(group)))
+        rows["group"] = names.where(~is_alone, [f"\0{n}" for n in rows.index])
         if (count := sum(is_alone)) == len(rows):
             group = f"the column {columns['group']!r} of {name} is empty"
             raise BadInput(f"{group}; give another --group-column")
         if count:
             notes.append(f"texts without {columns['group']}: {count:,}, each a group of its own")
     return rows
+
+
+def _part(frame, columns, place):
+    """The text, label and perhaps group of a split. Raises `BadInput` that names place and row."""
+    part = frame[list(columns.values())].set_axis([*columns], axis=1)
+    texts = [clean(text) for text in raw_texts(frame[columns["text"]], place)]
+    labels = [text_label(label, f"{place}, row {row},") for row, label in part["label"].items()]
+    return part.assign(text=pd.Series(texts, part.index, dtype=object), label=labels)
 
 
 def _kept(rows, group, name, notes):

@@ -80,10 +80,10 @@ class Task:
         if folds and len(test):
             notes.append("the data has its own test, which all seeds share: no folds")
         elif folds and len(validation):
-            notes.append("the data's validation texts join the others: each is tested once")
+            notes.append("the data's validation texts join the others in the folds")
             pool, validation = np.flatnonzero(split != "test"), validation[:0]
         if not len(test):
-            pool, test = self._divide_test(pool, folds, seeds, notes)
+            pool, test = self._divide_test(pool, (folds, test_examples), seeds, notes)
         most = len(pool) + len(validation)
         if labels is not None and labels > most:
             notes.append(f"{labels:,} labels asked for, all {most:,} used")
@@ -113,19 +113,35 @@ class Task:
         groups = pd.factorize(self.rows["group"], sort=True)[0][index] if self.group else None
         return self.rows["label"].to_numpy()[index], groups
 
-    def _divide_test(self, pool, folds, seeds, notes):
-        """The pool without its test, and the test: a fold, or a tenth."""
+    def tested(self, folds: int, test_examples: int | None = None, split_seed: int = 0) -> int:
+        """How many texts all folds together test, of data without a test of its own."""
+        sizes = np.bincount(self._fold_of(np.arange(len(self.rows)), folds, split_seed))
+        return int(np.minimum(sizes, test_examples or len(self.rows)).sum())
+
+    def _fold_of(self, pool, folds, split_seed):
+        """The fold of each text of the pool."""
+        if (folds, split_seed) not in self._folds:
+            self._folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
+        return self._folds[folds, split_seed]
+
+    def _divide_test(self, pool, sizes, seeds, notes):
+        """The pool without its test, and the test: a fold, or a tenth.
+
+        `sizes` are the number of folds, and how many texts of each are tested at most.
+        """
         by, (split_seed, seed) = f" by {self.group}" if self.group else "", seeds
+        folds, most = sizes
         if folds is None:
             is_test = take(*self._of(pool), TEST_SHARE, [split_seed])
             notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
             return pool[~is_test], pool[is_test]
         if not 0 <= seed < folds:
-            raise BadInput(f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}")
-        if (folds, split_seed) not in self._folds:
-            self._folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
-        fold = self._folds[folds, split_seed]
-        notes.append(f"each text is tested once: {folds} folds{by}, stratified by label")
+            line = f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}"
+            raise BadInput(f"{line}; give --seeds {' '.join(map(str, range(folds)))}")
+        fold = self._fold_of(pool, folds, split_seed)
+        once = "each text is tested once"
+        once = once if most is None else f"at most {most:,} texts of a fold are tested"
+        notes.append(f"{once}: {folds} folds{by}, stratified by label")
         return pool[fold != seed], pool[fold == seed]
 
     def _sample(self, train, validation, sizes, seeds, notes):

@@ -159,10 +159,14 @@ def _what(results):
         f"{data['test']:,} test texts ({labels})"
     )
     if folds := data["folds"]:
-        learnt = f"{labelled:,} of the others" if data["labels_redrawn"] else "the others"
+        tested, others = f"each tested in one of {folds} folds", "others"
+        if most := constants.get("test_examples"):
+            tested = f"at most {most:,} of each of {folds} folds, are tested"
+            others = "texts of other folds"
+        learnt = f"{labelled:,} of the {others}" if data["labels_redrawn"] else f"the {others}"
         texts = (
-            f"{data['texts']:,} texts, each tested in one of {folds} folds by models that are "
-            f"trained on {learnt}; tested: {labels}"
+            f"{data['texts']:,} texts, {tested} by models that are trained on {learnt}; "
+            f"tested: {labels}"
         )
     end = "beginning" if constants.get("truncation") == "left" else "end"
     lines = [

@@ -17,7 +17,7 @@ from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 
 FIELDS = RunRecord.model_fields.items()
 NUMBERS = [name for name, field in FIELDS if field.annotation in (float | None, int | None)]
-MISCLASSIFIED = {"row": int, "label": str, "predicted": str, "confidence": float, "text": str}
+MISCLASSIFIED = {"row": str, "label": str, "predicted": str, "confidence": float, "text": str}
 LETTERS = 200  # of a misclassified text that files and pages show
 
 
@@ -230,10 +230,12 @@ class Results:
 
     @property
     def fixed(self) -> set[str]:
-        """The methods that no seed changes: without randomness, on the same labels."""
+        """The methods that no seed changes: baselines, and combinations of them, on all labels."""
         if self.experiment["data"]["labels_redrawn"]:
             return set()
-        return {method for method in self.baselines if "labels=" not in method}
+        names = {record.name for record in self.finished if record.baseline}
+        records = [record for record in self.finished if "labels=" not in record.method]
+        return {record.method for record in records if names.issuperset(record.name.split("+"))}
 
     def labels(self, methods: Iterable[str]) -> list[str]:
         """What figures and tables call these methods."""

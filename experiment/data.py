@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import data_utils
+import hardware
 import modeling
 from boundary import BadInput
 from data_utils import ENCODERS, TASKS, Division, Split
@@ -40,7 +41,7 @@ class Data:
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.seconds = 0.0  # of running the frozen blocks, or waiting for them, in this process
+        self.clock = hardware.Clock(device)  # of running the frozen blocks, or waiting for them
         self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
 
     # ------------------------------------------------------------------------ splits
@@ -162,6 +163,11 @@ class Data:
         """What it took to run a split's texts through the first `depth` blocks; 0 without cache."""
         return self.stores[depth].of(split).seconds if depth in self.stores else 0.0
 
+    @property
+    def seconds(self) -> float:
+        """What running the frozen blocks, or waiting for them, took in this process."""
+        return self.clock.seconds
+
     def fill(self, depths: set[int]) -> None:
         """Run all texts through the frozen blocks, for those of `depths` that lack any."""
         if depths <= self.stores.keys():
@@ -172,8 +178,9 @@ class Data:
             model = self.build(deepest, "mean")
         where = self.device, self.cache_folder
         stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
-        most_tokens = self.settings.most_tokens(self.device, training=False)
-        self.seconds += compute(model, self.texts, list(stores.values()), most_tokens)
+        texts, most_tokens = self.texts, self.settings.most_tokens(self.device, training=False)
+        with self.clock:  # of what is interrupted, too
+            compute(model, texts, list(stores.values()), most_tokens)
         self.stores |= stores
 
     # ------------------------------------------------------------------------ in words
@@ -190,15 +197,21 @@ class Data:
         return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
     def about(self) -> dict[str, Any]:
-        """What experiment.json says of the data: counts are of the first seed's splits."""
-        task, division = self.task, next(iter(self.divisions.values()))
+        """What experiment.json says of the data: counts are of the first seed's splits.
+
+        With folds, `texts` are those that all of them test, whatever seeds this start has.
+        """
+        task, division, settings = self.task, next(iter(self.divisions.values())), self.settings
+        folds, texts = None if task.has_test else settings.folds, len(self.texts)
+        if folds and not settings.final:
+            texts = task.tested(folds, settings.test_examples, settings.split_seed)
         names = "train", "validation", "test"
         splits = {name: self._take(getattr(division, name)) for name in names}
         return {
             **{name: len(split) for name, split in splits.items()},
             "test_share_truncated": splits["test"].truncated_share,
-            "texts": len(self.texts),
-            "folds": None if task.has_test else self.settings.folds,
+            "texts": texts,
+            "folds": folds,
             "labels_redrawn": division.is_sample,
             "groups": task.group and {n: len(set(s.groups)) for n, s in splits.items()},
             "notes": [*task.notes, *division.notes],

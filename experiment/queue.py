@@ -57,26 +57,29 @@ class RunQueue:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Every run, the methods in their order; combinations come from their parts' runs.
-
-        A baseline has no randomness: where no seed has labels of its own it runs once, as seed 0,
-        unless it has a share of them, which each seed draws anew.
-        """
+        """Every run, the methods in their order; combinations come from their parts' runs."""
         methods = {}
         for method in self.settings.methods:
             methods |= {part.text: part for part in method.parts or (method,)}
-        seeds, once = self.settings.seeds, () if self.data.seeds_have_own_labels else (0,)
-        return [
-            self.run(method, seed)
-            for method in methods.values()
-            for seed in (once if once and method.is_baseline and method.labels == 1 else seeds)
-        ]
+        return [self.run(each, seed) for each in methods.values() for seed in self._seeds(each)]
 
     @cached_property
     def combinations(self) -> list[Run]:
         """The runs that are made of the predictions of others."""
         methods = [method for method in self.settings.methods if method.parts]
-        return [self.run(method, seed) for method in methods for seed in self.settings.seeds]
+        return [self.run(method, seed) for method in methods for seed in self._seeds(method)]
+
+    def _seeds(self, method):
+        """The seeds that a method runs with.
+
+        A baseline has no randomness, nor has a combination of baselines: where no seed has labels
+        of its own it runs once, as seed 0, unless it has a share of them, which each seed draws
+        anew.
+        """
+        parts = method.parts or (method,)
+        is_fixed = all(part.is_baseline and part.labels == 1 for part in parts)
+        once = is_fixed and not self.data.seeds_have_own_labels
+        return (0,) if once else self.settings.seeds
 
     def part(self, method: Method, seed: int) -> Run:
         """The run of a combination's part; a baseline may have run once for all seeds."""

@@ -194,19 +194,21 @@ def parse(
     final = given.pop("final")
     values |= given | {"preset": preset, "final": final is not None}
     is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
-    if is_own and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
+    if not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
         values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:
         values["experiment"] = _name_of(dataset) or "own" if is_own else preset
     if final is not None:
-        if "labels=" in final:
-            raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
         values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
     values["command"] = _command(arguments, preset, program)
     try:
-        return Settings(**_plain(values))
+        settings = Settings(**_plain(values))
     except pydantic.ValidationError as error:
         raise BadInput(_in_words(error, options=given)) from None
+    parts = [part for method in settings.methods for part in method.parts or (method,)]
+    if settings.final and any(part.labels < 1 for part in parts):
+        raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
+    return settings
 
 
 def _is_local(dataset):

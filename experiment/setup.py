@@ -128,11 +128,13 @@ def _print_title(settings, device):
 
 def _print_data(data):
     division, task = next(iter(data.divisions.values())), data.task
-    counts = ", ".join(
-        f"{len(getattr(division, n)):,} {n}" for n in ("train", "validation", "test")
-    )
+    told = []
+    for name in ("train", "validation", "test"):
+        counts = [len(getattr(each, name)) for each in data.divisions.values()]
+        most = f" to {max(counts):,}" * (min(counts) < max(counts))
+        told.append(f"{min(counts):,}{most} {name}")
     each = "in each of the runs' splits: " if len(data.divisions) > 1 else ""
-    print(f"Texts: {len(data.texts):,} used; {each}{counts}")
+    print(f"Texts: {len(data.texts):,} used; {each}{', '.join(told)}")
     print(*(f"  {note}" for note in [*task.notes, *division.notes]), sep="\n")
     share, side = data.texts.truncated_share, data.settings.truncation
     end = {"left": "last", "right": "first"}[side]
@@ -194,7 +196,10 @@ def _write_page(queue):
     folder, task = queue.folder, queue.data.task
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
-    results = Results.read(folder, task.rows.set_index("file_row")["text"])
+    texts = task.rows.set_index("file_row")["text"]
+    if not task.has_test and task.rows["split"].nunique() > 1:  # the folds are of several files
+        texts.index = task.rows["split"] + " " + task.rows["file_row"].map(str)
+    results = Results.read(folder, texts)
     print(tables.terminal(results))  # before what a full disk may refuse
     written = report.write(results)
     (folder / "left_out.csv").unlink(missing_ok=True)  # an earlier start's

@@ -180,14 +180,13 @@ def _locked(path):
         return lock(path)
 
 
-def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> float:
-    """Compute what the stores lack of the split's texts, in one pass; the seconds it took.
+def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> None:
+    """Compute what the stores lack of the split's texts, in one pass.
 
-    Those of waiting for another process, too. `model` has as many frozen blocks as the deepest
-    store. Raises `BadInput` where the output cannot be written.
+    `model` has as many frozen blocks as the deepest store. Raises `BadInput` where the output
+    cannot be written.
     """
     stores, keys = sorted(stores, key=lambda store: store.depth), text_keys(split)
-    clock = hardware.Clock(split.token_ids.device)
 
     def look():
         for store in stores:
@@ -195,8 +194,8 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
         return [store for store in stores if store.lacking(keys)]
 
     if not (stores := look()):  # nobody is waited for
-        return 0.0
-    with clock, writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
+        return
+    with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
             store.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(_locked(store.folder / ".lock"))
@@ -214,7 +213,6 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
             for start in range(0, len(lacking), at_once):
                 part = split.take(np.array(lacking[start : start + at_once]))
                 _compute(model, part, stores, most_tokens, bar)
-    return clock.seconds
 
 
 @torch.no_grad()

@@ -64,6 +64,14 @@ BAD = {
         folder_of(train=ROWS[:40], test=ROWS[40:].rename(columns={"text": "body"})),
         "have no column 'text'",
     ),
+    "neither column": (
+        folder_of(train=ROWS[:40], test=ROWS[40:].rename(columns=str.title)),
+        "the test texts of ",
+    ),
+    "a label of one of two files": (
+        folder_of(train=ROWS[:40], test=ROWS[40:].assign(label="\x1b")),
+        r", test, row 2, has the label '\x1b'" + KIND,
+    ),
 }
 
 

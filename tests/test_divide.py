@@ -79,7 +79,9 @@ def test_random_tasks_are_divided_without_leaks(make, trial):
         whole = task.divide_all(seed)
         check(task, whole)
         assert len(whole.train) + len(whole.validation) == n and not len(whole.test)
-    assert sorted(tested) == list(range(n))
+    assert sorted(tested) == list(range(n)) and task.tested(5, split_seed=trial) == n
+    few = [task.divide(seed, test_examples=20, folds=5, split_seed=trial) for seed in range(5)]
+    assert sum(len(parts.test) for parts in few) == task.tested(5, 20, trial)
 
 
 def test_a_division_depends_on_its_seeds_alone(make):
@@ -195,7 +197,7 @@ def test_a_label_that_would_be_tested_and_not_learnt_is_left_out(make):
 
 FOUR = labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10)
 REFUSED = {  # the task, its folds, and what is said
-    "a seed too many": (labelled(20, 20), 3, "no fold for seed 3: 3 folds have 0 to 2"),
+    "a seed too many": (labelled(20, 20), 3, "no fold for seed 3: .* 0 to 2; give --seeds 0 1 2$"),
     "one fold": (labelled(20, 20), 1, "1 folds cannot be made .*; give other --folds"),
     "more folds than texts": (labelled(20, 20), 50, "50 folds cannot be made"),
     "fewer groups than folds": (FOUR, 5, "5 folds cannot be made .* number of groups"),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny
+from conftest import interrupt, tiny
 from test_runs import contents
 from test_training import in_training, run_of, settings
 from tqdm import tqdm
@@ -102,6 +102,11 @@ def test_the_seconds_of_an_earlier_start_are_the_runs(arguments, monkeypatch, tm
     run = SimpleNamespace(began=1, record=lambda: None, seconds=(500, 0), earlier=(200, 0))
     queue = SimpleNamespace(runs=[run], data=SimpleNamespace(seconds=0))
     assert "training 300, " in setup._account(queue, 0, 0)  # of one that was interrupted
+    monkeypatch.setattr("experiment.data.compute", interrupt)
+    data = setup.prepare(parse(vars(finetuning), arguments("two", "--methods", "head"))).data
+    with pytest.raises(KeyboardInterrupt):
+        data.fill({1})
+    assert data.seconds > 0
 
 
 def test_a_finished_run_whose_line_cannot_be_printed_is_finished(arguments, monkeypatch, tmp_path):

@@ -137,6 +137,21 @@ def test_a_final_model_of_other_data_or_constants_is_refused_or_moved(tickets, t
     assert (final / "earlier-1" / "mine" / "run.json").read_text() == "mine"
 
 
+def test_texts_of_a_folders_files_are_told_apart(tickets, tmp_path, capsys):
+    frame = pd.read_csv(tickets[0] / "tickets.csv", dtype=str)
+    parts = {"train": frame[:40], "validation": frame[40:].assign(queue="1")}  # and so errors
+    for name, part in parts.items():
+        part.to_csv(tmp_path / f"{name}.csv", index=False)
+    given = [*tickets[1], "--dataset", str(tmp_path), "--results", str(tmp_path / "results")]
+    assert finetuning.main([*given, "--folds", "4", "--methods", "tfidf"]) == 0
+    assert re.search(r"\d+ to \d+ train, .*, 14 to 16 test\n", capsys.readouterr().out)
+    (path,) = tmp_path.rglob("misclassified.csv")
+    found = pd.read_csv(path)
+    assert found["row"].str.startswith("validation ").any()
+    for row, text in zip(found["row"].str.split(), found["text"], strict=True):
+        assert text in parts[row[0]]["message"].iloc[int(row[1]) - 2]
+
+
 def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
     given = [*tickets[1], "--results", str(tmp_path)]
     assert finetuning.main([*given, "--final", "tfidf"]) == 0

@@ -130,10 +130,13 @@ def test_one_seed_claims_nothing_of_other_seeds_and_one_method_is_compared_with_
     text = page(tmp_path)
     assert "**Seeds were not varied for head-only, LoRA**: intervals and tests speak of" in text
     assert "paired by text; of other texts, one run." in text
-    add(tmp_path, "lora", 1, right=37), add(tmp_path, "tfidf", 0, right=10)
+    add(tmp_path, "lora", 1, right=37)
+    for method in ("tfidf", "probe", "probe+tfidf"):
+        add(tmp_path, method, 0, right=10)
     assert "**Seeds were not varied for head-only**" in page(tmp_path)
     begin(tmp_path, data=EXPERIMENT["data"] | {"labels_redrawn": True})
-    assert "**Seeds were not varied for head-only, TF-IDF**" in page(tmp_path)
+    varied = "**Seeds were not varied for head-only, probe, probe + TF-IDF, TF-IDF**"
+    assert varied in page(tmp_path)
 
 
 @pytest.mark.parametrize("labels", [["bad", "good"], ["a", "b", "c"]])
@@ -270,6 +273,10 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     sampled = replace(whole, experiment=whole.experiment | data)
     assert "models that are trained on 14 of the others" in report.page(sampled, {})
     assert "14 labelled and 40 test texts" in plots.subtitle(sampled)
+    cut = {"constants": whole.experiment["constants"] | {"test_examples": 8}}
+    said = report.page(replace(whole, experiment=whole.experiment | cut), {})
+    assert "40 texts, at most 8 of each of 5 folds, are tested by models" in said
+    assert "trained on the texts of other folds; tested: bad 20" in said
     assert "<summary>All results</summary>" in rest
     said = tables.terminal(whole)
     assert "\nUse probe + TF-IDF: " in said and "seed" not in said

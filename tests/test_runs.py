@@ -158,12 +158,14 @@ def test_killed_before_any_file_is_written_it_ends_the_same(arguments, monkeypat
 
 def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arguments, tmp_path):
     for results, seeds, labels in (("all", "01", "999"), ("all", "2", "999"), ("few", "3", "50")):
-        methods = ("tfidf", "tfidf(labels=0.5)", "head")  # the seed decides which half
+        methods = ("probe", "tfidf", "probe+tfidf", "tfidf(labels=0.5)", "head")
         given = ("--methods", *methods, "--labels", labels, "--seeds", *seeds)
         assert finetuning.main(arguments(results, *given)) == 0
+    # The seed decides which half.
     for results, seeds, halves in (("all", [0], [0, 1, 2]), ("few", [3], [3])):
         runs = pd.read_csv(tmp_path / results / "tiny" / "runs.csv")
-        assert runs.query("method == 'tfidf'")["seed"].tolist() == seeds
+        for method in ("tfidf", "probe+tfidf"):
+            assert runs.loc[runs["method"] == method, "seed"].tolist() == seeds
         assert runs.query("method == 'tfidf(labels=0.5)'")["seed"].tolist() == halves
         page = (tmp_path / results / "tiny" / "report.md").read_text()
         assert ("another training sample" in page) == (results == "few")
@@ -270,6 +272,13 @@ def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_pa
 
 def prepared(arguments):
     return setup.prepare(parse(vars(finetuning), arguments))
+
+
+def test_with_folds_the_texts_are_those_that_all_of_them_test_whatever_the_seeds(arguments):
+    given = arguments("one", "--methods", "tfidf", "--folds", "5", "--labels", "20", "--seeds", "3")
+    for most, texts, told in (("all", 120, "each text is tested once"), ("7", 35, "at most 7")):
+        about = prepared([*given, "--test-examples", most]).data.about()
+        assert about["texts"] == texts and any(told in note for note in about["notes"])
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(arguments):

@@ -76,6 +76,8 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     hub = settings("--dataset", "owner/data-v1.1", "--preset", "base")
     assert (hub.experiment, hub.labels, hub.folds) == ("data-v1.1", None, 5)
     assert settings("--dataset", "owner/data").preset == "own"
+    for given in (["--preset", "own"], []):  # a task in folds, too
+        assert settings("--dataset", "imdb", *given, "--folds", "7").seeds == (*range(7),)
     for name in ("imdb", "stanfordnlp/imdb"):  # a task, and a preset's
         assert settings("--dataset", name).preset != "own"
 
@@ -234,6 +236,7 @@ def test_the_command_that_resumes_does_not_start_over_and_finds_the_program(monk
     assert program.resolve() == Path(finetuning.__file__).resolve()
 
 
-def test_a_final_model_has_all_labels():
+@pytest.mark.parametrize("method", ["lora(labels=0.5)", "probe+tfidf(labels = 0.5)"])
+def test_a_final_model_has_all_labels(method):
     with pytest.raises(BadInput, match="a final model learns all texts; leave labels= out"):
-        settings("--dataset", "tickets.csv", "--final", "lora(labels=0.5)")
+        settings("--dataset", "tickets.csv", "--final", method)

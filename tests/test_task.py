@@ -80,6 +80,9 @@ def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path)
         table.to_csv(tmp_path / "t.csv", index=False, header=False)
         with pytest.raises(BadInput, match="t.csv has no header, .* a row such as text,label ab"):
             load_task(str(tmp_path / "t.csv"))
+    named = reviews_frame(40).rename(columns={"text": "message", "label": "spam"})
+    named["spam"] = ["spam", "ham"] * 20  # other files have names for their columns
+    assert load_task(save(named, tmp_path / "t.jsonl")).label_names == ["ham", "spam"]
 
 
 def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_of(tmp_path):
@@ -89,10 +92,15 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
     ]
     lines[10], lines[31] = '"He came in.\tgood', 'and then he left."\tbad'
     path = tmp_path / "t.tsv"
-    path.write_text("\n".join(["text\tlabel", *lines]))
-    task = load_task(str(path))
-    assert len(task.rows) == 40 - 21
-    assert "the text of row 12 holds other rows of the file" in task.warnings[0]
+    for end in ("\n", "\r\n", "\r"):
+        path.write_text(end.join(["text\tlabel", *lines]), newline="")
+        task = load_task(str(path))
+        assert len(task.rows) == 40 - 21
+        assert task.warnings[0].startswith("the text of row 12 holds other rows of the file")
+    path.rename(tmp_path / "test.tsv")
+    save(reviews_frame(60).assign(label=["bad", "good"] * 30), tmp_path / "train.csv")
+    (warning,) = load_task(str(tmp_path)).warnings
+    assert warning.startswith("test: the text of row 12 holds other rows of the file")
     path.write_text("\n".join(["text\tlabel", *lines[:10], "плохо: нет\tbad"]), "cp1251")
     assert (
         "perhaps Windows-1252, with such words as 'ïëîõî', 'íåò';"
@@ -196,6 +204,13 @@ def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(t
     assert texts(task, "train") == set(frame["text"][:85])
     expected = "left out of train: 3 × its patient is in another split, 2 × a repeated text"
     assert expected in task.notes and list(task.left_out["row"]) == [*range(87, 92)]
+    gap = frame[:90].assign(patient=[None, *(i // 5 for i in range(1, 90))])  # and so floats
+    whole = frame[88:].assign(patient=[i // 5 for i in range(88, 120)])
+    for split, part in (("train", gap), ("test", whole)):
+        (tmp_path / f"{split}.csv").unlink()
+        save(part, tmp_path / f"{split}.parquet")
+    task = load_task(str(tmp_path), group_column="patient")
+    assert texts(task, "train") == set(frame["text"][:85])
 
 
 def test_a_test_file_beside_the_file_of_training_is_named(tmp_path):
@@ -300,16 +315,19 @@ def test_a_missing_configuration_is_asked_for_by_name(monkeypatch):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_test_of_minus_ones_or_without_the_column_is_not_used(tmp_path, suffix):
     frame = reviews_frame(60)
-    for train, test, is_used in (
-        (frame[:40], frame[40:].assign(label=-1), False),
-        (frame[:40], frame[40:].drop(columns="label"), False),
-        (frame[:40].assign(label=frame["label"] - 1), frame[40:].assign(label=-1), True),
+    hidden, absent = "test has no labels, and is not used", "test has no column 'label', and is not"
+    for train, test, said in (
+        (frame[:40], frame[40:].assign(label=-1), hidden),
+        (frame[:40], frame[40:].rename(columns={"label": "Label"}), absent),
+        (frame[:40].assign(label=frame["label"] - 1), frame[40:].assign(label=-1), None),
     ):
         save(train, tmp_path / f"train{suffix}")
         save(test, tmp_path / f"test{suffix}")
         task = load_task(str(tmp_path))
-        assert task.has_test == is_used  # where train has it, -1 is a label
-        assert ("test has no labels, and is not used" in task.notes) != is_used
+        assert task.has_test == (said is None)  # where train has it, -1 is a label
+        assert (hidden in task.notes) == (said == hidden)
+        expected = [f"{absent} used; it has 'text', 'Label'"] if said == absent else []
+        assert task.warnings == expected
 
 
 BUNDLED = {  # name: training texts, test texts, labels, and the digest of texts and divisions
