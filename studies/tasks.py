@@ -230,7 +230,7 @@ def differences(pairs: pd.DataFrame, margin: float):
         width = -(-len(names) // parts)
         lines += [(group, table, names[i : i + width]) for i in range(0, len(names), width)]
     columns = max(len(part) for *_, part in lines)
-    heights = [0.6 + 0.42 * table["task"].nunique() for _, table, _ in lines]
+    heights = [max(1.6, 0.6 + 0.42 * table["task"].nunique()) for _, table, _ in lines]
     image, panels = plt.subplots(
         nrows=len(lines),
         ncols=columns,

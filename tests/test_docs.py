@@ -127,6 +127,21 @@ def test_the_earlier_table_is_that_of_its_page():
         assert f"\n| {line} |\n" in earlier, method
 
 
+def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page():
+    points = pd.read_csv(RESULTS / "main-mpnet.csv").set_index(["method", "labels"])
+    methods = ["probe", "adapter", "lora", "full", "lora+tfidf"]
+    for name, cells in table_of(FINDINGS, "MPNet | probe").items():
+        rows = [points.loc[method, int(name.split()[0].replace(",", ""))] for method in methods]
+        assert cells == list(map(accuracy, rows))
+    page = text_of("docs/results/main-mpnet.md").replace(" of the last 3 blocks", "")
+    told = text_of("docs/predictions.md").partition("## MPNet on one task")[2].partition("##")[0]
+    lines = re.findall(r"^- (.*): .*?, (?:found )?(\S+); .*?, (?:found )?(\S+)$", told, re.M)
+    assert len(lines) == 5
+    for pair, *numbers in lines:
+        found = re.findall(rf"^\| {re.escape(pair)} \| (\S+) \(", page, re.M)
+        assert numbers == found, pair
+
+
 def planned(page):
     """The planned contrasts of the means: {pair: [(points, interval, verdict) of each group]}."""
     told = {}
