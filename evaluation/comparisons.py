@@ -91,7 +91,7 @@ def overview(results: Results):
         axis.grid(visible=False)
         axis.set_xlabel(label, fontsize=10)
     axes[0, 0].invert_yaxis()
-    return figure, "bars: means over the runs; a dash: not measured", ()
+    return figure, f"bars: {results.of_means}; a dash: not measured", ()
 
 
 def interval_note(results: Results) -> str:

@@ -209,6 +209,12 @@ class Results:
         return f"{100 * self.margin:g} point{'s' * (self.margin != 0.01)}"
 
     @property
+    def of_means(self) -> str:
+        """What `means` are of."""
+        pooled = "; test accuracy, macro-F1 and calibration error are of all texts together"
+        return "means over the runs" + pooled * self.is_folds
+
+    @property
     def covers(self) -> str:
         """What the intervals of the methods' scores cover."""
         if self.is_folds:

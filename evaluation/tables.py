@@ -90,7 +90,7 @@ def accuracies(results: Results) -> str:
     columns |= _cells(means, "peak_memory_mib")
     busy = (results.runs["other_load"] > BUSY).sum()
     notes = [
-        f"Means over the runs. Intervals: of {results.covers}. Macro-F1: over all labels.",
+        f"M{results.of_means[1:]}. Intervals: of {results.covers}. Macro-F1: over all labels.",
         f"Calibration error: expected, over {BINS} equal bins of confidence; by chance above 0.",
         "Collapsed: runs that give every text one label." * ("collapsed" in columns),
         WHAT_SECONDS * ("frozen blocks, s" in columns),
