@@ -1,7 +1,7 @@
 """Labelled texts in, batches out."""
 
 from .batches import Batch, Split, tokenise, training_batches
-from .bundled import ENCODERS, TASKS, encoder_folder, reviews_file
+from .bundled import ENCODERS, TASKS, WITHOUT_TEST, encoder_folder, reviews_file
 from .cleaning import clean, raw_texts
 from .dividing import in_order
 from .files import READERS, read_chunks, read_frame

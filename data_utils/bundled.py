@@ -34,6 +34,7 @@ TASKS = {
     "r8": "Reuters R8",
     "20newsgroups": "20 Newsgroups",
 }
+WITHOUT_TEST = ("imdb", "rotten-tomatoes")  # of their own: a tenth, or folds
 DIGESTS = json.loads(Path(__file__).with_name("sha256.json").read_text())
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

@@ -84,7 +84,9 @@ def advice(results: "Results") -> Advice:
     runs = results.scores[results.metric].values
     are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
     if leads and are_one and lead["p"] >= statistics.LEVEL:
-        half = (lead["high"] - lead["low"]) / 2
+        scores = results.scores[results.metric]._replace(unseen={})  # more texts show the others
+        row = statistics.compare([scores], [(method, other)]).iloc[0]
+        half = (row["high"] - row["low"]) / 2
         needed = np.isfinite(runs[method][0]).sum() * (half / lead["difference"]) ** 2
         digit = 10 ** math.floor(math.log10(needed))
         needed = digit * math.ceil(needed / digit)  # one digit that counts

@@ -70,12 +70,15 @@ def unseen_of_macro_f1(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """(2, C) by how much one more text of each label raises macro-F1, if right, or lowers it.
 
     A quarter of a right and of a missed text are added first: no label then has an F1 of 0 or 1.
+    None of a label that no text has: the test cannot say how it is met.
     """
     predicted, classes = logits.argmax(1), logits.shape[1]
     right = np.bincount(labels[predicted == labels], minlength=classes) + 0.25
-    counts = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
+    texts = np.bincount(labels, minlength=classes)
+    counts = texts + np.bincount(predicted, minlength=classes)
     f1 = 2 * right / (counts + 1)
-    return np.array([2 - 2 * f1, f1]) / (counts + 0.5) / classes
+    steps = np.array([2 - 2 * f1, f1]) / (counts + 0.5)
+    return (texts > 0) * np.minimum(steps, [1 - f1, f1]) / classes  # an F1 ends at 0 and at 1
 
 
 def loss_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from boundary import BadInput, Parser, expanded
-from data_utils import READERS, TASKS
+from data_utils import READERS, TASKS, WITHOUT_TEST
 from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
@@ -194,7 +194,8 @@ def parse(
     final = given.pop("final")
     values |= given | {"preset": preset, "final": final is not None}
     is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
-    if not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
+    has_folds = is_own or dataset in WITHOUT_TEST
+    if has_folds and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
         values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:
         values["experiment"] = _name_of(dataset) or "own" if is_own else preset

@@ -1,5 +1,7 @@
 """Metrics are scikit-learn's, and the values of texts have the metric's mean and spread."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -41,6 +43,19 @@ def test_the_spread_of_texts_is_that_of_a_bootstrap_of_scikit_learns_macro_f1(ra
     macro = [sklearn.f1_score(labels[i], predicted[i], average="macro") for i in drawn]
     values = METRICS["macro_f1"].compute(labels, logits)
     assert values.std() / len(labels) ** 0.5 == pytest.approx(np.std(macro), rel=0.05)
+
+
+def test_one_more_text_moves_macro_f1_as_adding_it_does_and_not_beyond_its_ends():
+    """And no text of a label that the test does not have."""
+    labels, predicted = np.repeat([0, 0, 1, 1, 2], [500, 60, 400, 40, 1]), np.zeros(1001, int)
+    predicted[500:960] = 1
+    right, missed = METRICS["macro_f1"].unseen(labels, np.eye(4)[predicted])
+    f1 = partial(sklearn.f1_score, average="macro", labels=range(4), zero_division=0)
+    more = f1([*labels, 0], [*predicted, 0]) - f1(labels, predicted)
+    assert right[0] == pytest.approx(more, rel=0.01)
+    less = f1(labels, predicted) - f1([*labels, 0, 0], [*predicted, 3, 3])  # of label 0 alone
+    assert 2 * missed[0] == pytest.approx(less, rel=0.01)
+    assert right[2] <= 0.25 and right[2] + missed[2] <= 0.25 and right[3] == missed[3] == 0
 
 
 def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_in_each_bin():

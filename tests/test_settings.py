@@ -78,6 +78,7 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     assert settings("--dataset", "owner/data").preset == "own"
     for given in (["--preset", "own"], []):  # a task in folds, too
         assert settings("--dataset", "imdb", *given, "--folds", "7").seeds == (*range(7),)
+    assert settings("--dataset", "r8", "--folds", "7").seeds == (0,)  # it has a test: no folds
     for name in ("imdb", "stanfordnlp/imdb"):  # a task, and a preset's
         assert settings("--dataset", name).preset != "own"
 

@@ -1,6 +1,6 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
-Where pages are to change: python -m studies.compact docs/results/cost, and so on for each, and
+Where pages are to change: python -m studies.compact docs/results/parts, and so on for each, and
 python -m studies.tasks with the folders below. Those of the page "others" are in its archive:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
