@@ -62,6 +62,30 @@ def test_the_highest_is_advised_and_the_simplest_within_a_standard_error_named(t
     assert (told in advice.sentence) == (lead < 30) == ("would make" in advice.sentence)
 
 
+def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path):
+    """With a rare label too, of which more texts of the same kind show more."""
+    truth, n = np.arange(200) % 100 == 0, 200
+    wrong = {"tfidf": np.arange(n) % 8 == 1, "lora": np.arange(n) % 10 == 3}
+    for method, first in (("tfidf", 200), ("lora", 100)):  # of two rare texts
+        wrong[method] |= truth & (np.arange(n) < first)
+    constants = EXPERIMENT["constants"] | {"methods": [*wrong], "metric": "macro_f1"}
+
+    def made(name, times):
+        begin_folds(tmp_path / name, 2, constants=constants)
+        labels = np.tile(truth, times).astype(int)
+        for method, errors_of in wrong.items():
+            given = np.where(np.tile(errors_of, times), 1 - labels, labels)
+            add_folds(tmp_path / name, method, 2, labels, 2.0 * np.eye(2)[given])
+        return Results.read(tmp_path / name)
+
+    sentence = answer.advice(made("few", 1)).sentence
+    needed = int(re.search(r"about ([\d,]+) tested", sentence)[1].replace(",", ""))
+    p = [
+        made(name, round(k * needed / n)).pairs["p"].iloc[0] for name, k in (("a", 1.2), ("b", 0.6))
+    ]
+    assert p[0] < statistics.LEVEL < p[1]
+
+
 def test_of_equals_the_simplest_is_advised(tmp_path):
     results = of_right(tmp_path, 40, lora=slice(30), probe=slice(30), tfidf=slice(20))
     assert results.advised == "probe"
