@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then others, then full
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 LEAST = 0.0005  # a lead that is shown as 0.1 points
+POWER = 0.8  # four of five experiments
 
 
 class Advice(NamedTuple):
@@ -84,17 +85,29 @@ def advice(results: "Results") -> Advice:
     runs = results.scores[results.metric].values
     are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
     if leads and are_one and lead["p"] >= statistics.LEVEL:
-        scores = results.scores[results.metric]._replace(unseen={})  # more texts show the others
-        row = statistics.compare([scores], [(method, other)]).iloc[0]
-        half = (row["high"] - row["low"]) / 2
-        needed = np.isfinite(runs[method][0]).sum() * (half / lead["difference"]) ** 2
-        digit = 10 ** math.floor(math.log10(needed))
-        needed = digit * math.ceil(needed / digit)  # one digit that counts
-        why += f": about {needed:,.0f} tested texts would make such a lead significant"
+        needed = texts_needed(results, (method, other), lead["difference"])
+        if needed > np.isfinite(runs[method][0]).sum():
+            texts = f"about {needed:,.0f} tested texts"
+            why += f": if that is true, {texts} would show it in four of five experiments"
     largest, share = majority(results, results.metric)
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
     return Advice(method, alternative, f"Use {label}: {why}.")
+
+
+def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
+    """How many tested texts make a true `lead` significant as often as `POWER`, to one digit.
+
+    The standard error falls with the root of the texts. What it has of texts of rare labels that
+    are not seen is left out: more texts show them.
+    """
+    scores = results.scores[results.metric]._replace(unseen={})
+    row = statistics.compare([scores], [pair]).iloc[0]
+    half = (row["high"] - row["low"]) / 2
+    half *= 1 - stats.norm.ppf(POWER) / stats.norm.ppf(statistics.LEVEL / 2)
+    needed = np.isfinite(scores.values[pair[0]][0]).sum() * (half / lead) ** 2
+    digit = 10 ** math.floor(math.log10(needed))
+    return digit * math.ceil(needed / digit)
 
 
 def final_command(results: "Results") -> str:

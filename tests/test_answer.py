@@ -55,11 +55,11 @@ def test_the_highest_is_advised_and_the_simplest_within_a_standard_error_named(t
     kind = "simplest method within a standard error" if lead == 4 else "best of the simpler methods"
     assert f"It leads TF-IDF, the {kind}, by {lead / 4:.1f} points" in advice.sentence
     half = 1.966 * (40 + lead + 2 - lead**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
-    needed = 400 * (half / (lead / 400)) ** 2
+    needed = 400 * (half * (1.96 + 0.8416) / 1.96 / (lead / 400)) ** 2  # power of 80 %
     digit = 10 ** (len(str(int(needed))) - 1)
     needed = -(-needed // digit) * digit  # one digit is told, no less than is needed
-    told = f"about {needed:,.0f} tested texts would make such a lead significant"
-    assert (told in advice.sentence) == (lead < 30) == ("would make" in advice.sentence)
+    told = f"about {needed:,.0f} tested texts would show it in four of five experiments"
+    assert (told in advice.sentence) == (lead < 30) == ("would show" in advice.sentence)
 
 
 def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path):
@@ -80,10 +80,25 @@ def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path)
 
     sentence = answer.advice(made("few", 1)).sentence
     needed = int(re.search(r"about ([\d,]+) tested", sentence)[1].replace(",", ""))
+    needed *= (1.96 / (1.96 + 0.8416)) ** 2  # texts of which half the experiments show it
     p = [
         made(name, round(k * needed / n)).pairs["p"].iloc[0] for name, k in (("a", 1.2), ("b", 0.6))
     ]
     assert p[0] < statistics.LEVEL < p[1]
+
+
+def test_never_are_as_many_texts_told_as_were_tested(tmp_path, monkeypatch):
+    """Ten texts of 200 are of one label: unseen ones make the lead uncertain, tested ones not."""
+    monkeypatch.setattr(answer, "POWER", 0.5)
+    labels = (np.arange(200) < 10).astype(int)
+    given = {"tfidf": np.where(np.arange(200) < 5, 0, labels), "lora": labels}
+    constants = EXPERIMENT["constants"] | {"methods": [*given], "metric": "macro_f1"}
+    begin_folds(tmp_path, 2, constants=constants)
+    for method, answers in given.items():
+        add_folds(tmp_path, method, 2, labels, 2.0 * np.eye(2)[answers])
+    results = Results.read(tmp_path)
+    assert results.pairs["p"].iloc[0] > statistics.LEVEL
+    assert "tested texts" not in answer.advice(results).sentence
 
 
 def test_of_equals_the_simplest_is_advised(tmp_path):

@@ -137,7 +137,7 @@ def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page()
         rows = [points.loc[method, int(name.split()[0].replace(",", ""))] for method in methods]
         assert cells == list(map(accuracy, rows))
     page = text_of("docs/results/main-mpnet.md").replace(" of the last 3 blocks", "")
-    columns = table_of("docs/predictions.md", "contrast | Rotten Tomatoes | 2,000")
+    columns = table_of("docs/predictions.md", "contrast | Rotten Tomatoes, 300")
     assert len(columns) == 5
     for pair, cells in columns.items():
         found = re.findall(rf"^\| {re.escape(pair)} \| (\S+) \(", page, re.M)
@@ -199,13 +199,14 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     part = " ".join(text_of("docs/your-own.md").partition("**Is the advice good?**")[2].split())
     told = (
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
-        f"Taking the highest accuracy costs {means['regret']:.1f} points",
-        f"the simplest within a standard error {means['regret_simplest']:.1f}",
+        f"Taking the highest accuracy costs {means['regret']:.1f} points (on IMDB twice that).",
+        f"The simplest within a standard error costs {means['regret_simplest']:.1f}",
         f"always LoRA + TF-IDF {means['regret_lora+tfidf']:.1f} (means of tasks; on",
         f"In {rules['samples']:,.0f} samples without LoRA",
         f"the first two cost {rules['advice']:.1f} and {rules['simplest']:.1f}.",
         f"on other texts that method has {luck:.1f} points less.",
     )
+    assert round(rows.loc["imdb", "regret"] / means["regret"]) == 2
     assert len(rows) == 4 and [line for line in told if line not in part] == []
     predicted = text_of("docs/predictions.md")
     simplest = rows["regret_simplest"]

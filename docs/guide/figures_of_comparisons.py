@@ -132,7 +132,7 @@ def from_file() -> Figure:
 def which_method() -> Figure:
     """The order in which to try methods on one's own texts."""
     axes = canvas(4.6, "Which method?")
-    steps = ("Fit TF-IDF, the probe, and both together: seconds",)
+    steps = ("Fit TF-IDF, the probe, and both together",)
     steps += ("Long texts? Raise MAX_TOKENS, and fit again",)
     steps += ("Train LoRA on the same folds,\nand add TF-IDF: lora+tfidf",)
     steps += ("Is the highest ahead of a simpler one\nby what matters to you?",)
