@@ -11,7 +11,7 @@ Edit the constants, or give them on the command line; read `results/<experiment>
 import math
 import sys
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import boundary
 
@@ -30,7 +30,7 @@ from modeling import PeftModel
 from modeling.inference import logits_of, predict
 
 # A constant has one value, or one for each preset.
-PRESET = None  # full, base, quick, own; None: own for your texts, else full on a GPU, else quick
+PRESET = None  # full, base, quick, own; None: own for your texts, else full with CUDA, else quick
 EXPERIMENT = None  # the folder's name in RESULTS; None: the preset's, or your file's
 MODEL = Presets(
     full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm"
@@ -102,10 +102,10 @@ RESULTS = "results"
 
 
 def step(state: State, split: Split, index: np.ndarray, settings: Settings, most: int) -> Tensor:
-    """One step of the optimizer; (loss, correct texts) on the device, not read.
+    """One step of the optimizer; (2,), the loss and the number of correct texts, on the device.
 
-    The batch of the texts at `index` (N,) is computed in micro-batches of at most `most` tokens,
-    whose gradients add up to the batch's.
+    The CPU does not wait for them. The batch of the texts at `index` (N,) is computed in
+    micro-batches of at most `most` tokens, whose gradients add up to the batch's.
     """
     model, device = state.model, split.labels.device
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -178,12 +178,12 @@ def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[n
         batches = training_batches(lengths, settings.batch_size, seed, epoch)
         parts = min(settings.evaluations_per_epoch, len(batches))
         ends = [round(len(batches) * part / parts) for part in range(parts + 1)]
-        yield from (batches[start:end] for start, end in zip(ends, ends[1:], strict=False))
+        yield from (batches[start:end] for start, end in pairwise(ends))
 
 
 def train_part(state: State, split: Split, batches, settings: Settings, bar: tqdm) -> dict:
     """Step over `batches`, and return the history's next row but validation."""
-    measured, number = [], state.steps_done()
+    measured, before = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
     with state.training:
         state.model.train()
@@ -191,8 +191,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
             measured.append(step(state, split, index, settings, most_tokens))
             bar.update()
     losses, correct = torch.stack(measured).cpu().double().T  # read once, not at each step
-    for loss in losses.tolist():
-        number += 1
+    for number, loss in enumerate(losses.tolist(), before + 1):
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {number}")
     texts = torch.tensor([len(index) for index in batches], dtype=torch.float64)

@@ -4,8 +4,8 @@
           -> lists of indices, one a batch              anew each epoch, from the seed alone
           -> input_ids, attention_mask (N, T), labels (N,)      T: the longest of the batch
 
-Attention and matrix products cost what T says, padding included: batches of similar length cost
-little more than the real tokens.
+Padding costs as much as real tokens. So texts of similar length share a batch, and little of it is
+padding.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from boundary import reading
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
-AT_ONCE, LETTERS = 1000, 10**7  # texts and letters that are tokenised together, at most
+AT_ONCE, CHARACTERS = 1000, 10**7  # texts and characters that are tokenised together, at most
 
 
 class Batch(NamedTuple):
@@ -30,8 +30,8 @@ class Batch(NamedTuple):
     input_ids: Tensor  # (N, T) int64, padded on the right
     attention_mask: Tensor  # (N, T) int64: 1 for a real token, 0 for padding
     labels: Tensor  # (N,) int64
-    # Of frozen blocks: hidden states (N, T, d) and pooled features (N, R, d), or one of them.
-    frozen: tuple[Tensor | None, Tensor | None] | None
+    # Of frozen blocks: hidden states (N, T, d), None where all are frozen; pooled (N, R, d).
+    frozen: tuple[Tensor | None, Tensor] | None
 
     @property
     def tokens(self) -> tuple[Tensor, Tensor]:
@@ -93,9 +93,9 @@ class Split:
         if device.type == "cuda":
             places = places.pin_memory()  # its copy runs beside the computation
         numbers, starts, lengths = places.to(device, non_blocking=True)  # (N,) each
-        places = torch.arange(self.lengths[index].max(), device=device)  # (T,)
-        real = places < lengths[:, None]  # (N, T)
-        ids = self.token_ids[torch.where(real, starts[:, None] + places, 0)].long()
+        positions = torch.arange(self.lengths[index].max(), device=device)  # (T,)
+        real = positions < lengths[:, None]  # (N, T)
+        ids = self.token_ids[torch.where(real, starts[:, None] + positions, 0)].long()
         ids = torch.where(real, ids, self.pad_id)
         frozen = self.frozen and self.frozen.batch(self.rows[index], device)
         return Batch(ids, real.long(), self.labels[numbers], frozen)
@@ -125,7 +125,7 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
         ends = np.cumsum([0, *map(len, texts)])
         with tqdm(total=len(texts), desc="tokenising", leave=False, disable=None) as bar:
             while (start := len(truncated)) < len(texts):
-                count = np.searchsorted(ends, ends[start] + LETTERS, "right") - 1 - start
+                count = np.searchsorted(ends, ends[start] + CHARACTERS, "right") - 1 - start
                 part = texts[start : start + max(1, min(count, AT_ONCE))]
                 encoded = tokenizer(part, truncation=True)
                 ids += [np.array(text, np.int32) for text in encoded["input_ids"]]

@@ -9,7 +9,8 @@ an adapter follows each one's last projection, before the residual sum and the L
     adapter(h) = h + W_up f(W_down h + b_down) + b_up        h (..., d), W_down (m, d), W_up (d, m)
 
 f is GELU, as in the authors' BERT experiments. The weights start close to zero, so that an
-adapter starts close to the identity. The adapters, the blocks' LayerNorms and the head are
+adapter starts close to the identity. Where a family's LayerNorm stands before the sublayer, as in
+decoders, the adapter's place is the same. The adapters, the blocks' LayerNorms and the head are
 trained: per block 2(2md + m + d) + 4d parameters.
 
 Where we differ from the authors' code (google-research/adapter-bert): there the sublayer's dropout

@@ -21,13 +21,13 @@ class Architecture:
     """Paths into one family's `...ForSequenceClassification`, dotted as in `get_submodule`."""
 
     blocks: str  # the list of transformer blocks
-    embeddings: tuple[str, ...]  # what else runs before the second block, where a model has it
+    embeddings: tuple[str, ...]  # what else runs before the second block; a model may lack some
     projections: dict[str, str]  # short names, q k v o up down gate -> linear layers of a block
     norms: tuple[str, ...]  # the normalisation layers of a block
     head: tuple[str, ...]  # what follows the pooled features, from the whole model
     encoder_dropouts: tuple[str, ...]  # the config's dropout rates inside the encoder
     head_dropout: str | None  # the config's dropout rate in the head
-    own_pooling: Callable[[PretrainedConfig, Tensor, Tensor], Tensor]  # what "first" reads
+    own_pooling: Callable[[PretrainedConfig, Tensor, Tensor], Tensor]  # the pooling "first"
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
     block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
     reserved_positions: int = 0  # of the config's positions, those that no token can have

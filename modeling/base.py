@@ -3,9 +3,9 @@ r"""What every method shares: a pretrained classifier, frozen, and a head that i
     input_ids, attention_mask (N, T) --encode--> features --classify--> logits (N, C)
                 \--frozen_states--> Frozen --encode--/
 
-Features are (N, d), or (N, L + 1, d) where all layers are pooled: see pooling.py. The first blocks
-may have no trainable parameters at or before them. Their output for a text never changes, so it is
-computed once (`frozen_states`) and given to `encode` from then on.
+Features are (N, d), or (N, L + 1, d) where all layers are pooled: see pooling.py. Often the first
+k blocks, and all that runs before them, have no trainable parameters. Their output for a text never
+changes, so it is computed once (`frozen_states`) and given to `encode` from then on.
 
 The sizes, here and in all of the code:
 
@@ -14,9 +14,10 @@ The sizes, here and in all of the code:
     L  blocks                    R  pooled vectors of an example that are stored
     k  frozen blocks, the first ones
 
-Hidden states (N, T, d) are what the blocks pass on; x_i (N, d) is the mean over the tokens of those
-after block i, x_0 before the first. A method is a subclass that says one thing, in `adapt`: what it
-adds or unfreezes.
+A block gets hidden states (N, T, d) and returns new ones. x_i (N, d) is their mean over the real
+tokens of a text after block i; x_0 is that of what enters the first block, and x_L comes after the
+encoder's last normalisation, where it has one. A method is a subclass that says one thing, in
+`adapt`: what it adds or unfreezes.
 """
 
 import inspect
@@ -130,12 +131,15 @@ class PeftModel(nn.Module):
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
-        frozen: tuple[Tensor | None, Tensor | None] | None = None,
+        frozen: tuple[Tensor | None, Tensor] | None = None,
     ) -> Tensor:
         """Token ids and their mask (N, T) -> pooled features (N, d) or, of layers, (N, L + 1, d).
 
-        With the `frozen_states` of these texts, only the blocks after them run.
+        With the `frozen_states` of these texts, only the blocks after them run. Raises `ValueError`
+        for those of a model without frozen blocks: its embeddings may learn.
         """
+        if frozen and not self.frozen_blocks:
+            raise ValueError("no block is frozen: give no frozen states")
         hidden, pooled = frozen or (None, None)
         if frozen and hidden is None:  # all blocks have run: `pooled` is x_0 ... x_L, and own
             return pooled[:, {"layers": slice(-1), "mean": -2, "first": -1}[self.pooling]]

@@ -1,9 +1,10 @@
 """The baselines, which are fitted and not trained: logistic regression on words, or on features.
 
     tfidf    text -> words and pairs of neighbouring words (at least 2 texts have it)
-                  -> (1 + log count) * log inverse share of texts, rows of length 1       (n, V)
+                  -> (1 + log count) * (1 + log((1 + n) / (1 + texts that have it))),
+                     rows of length 1                                                    (n, V)
     probe    the frozen encoder's pooled features, each number standardised              (n, R d)
-         -> logistic regression, L2 penalty 1 / C:   log softmax(W x + b)        W (C, V or R d)
+         -> logistic regression, L2 penalty 1 / c:   log softmax(W x + b)        W (C, V or R d)
 
 Both get all n labels; the penalty is chosen by cross-validation within them (regression.py). TF-IDF
 reads whole texts: nothing is truncated. A classifier is its W and b, so it is saved as tensors.
@@ -24,7 +25,7 @@ from boundary import BadInput
 from .regression import choose_penalty, fit_regression, standardise
 
 TFIDF, PROBE = "tfidf", "probe"
-INVERSE_PENALTIES = {  # C: features that are standardised, and many, take small ones
+INVERSE_PENALTIES = {  # c: features that are standardised, and many, take small ones
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }

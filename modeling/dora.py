@@ -12,7 +12,8 @@ x (..., d_in), h (..., d_out), A (r, d_in), B (d_out, r), m (d_out,). B = 0 and 
 training starts at the pretrained model. As in section 4.3, ||V|| is a constant in the backward
 pass. A matrix has r (d_in + d_out) + d_out trainable parameters.
 
-The paper writes W0 as (d_in, d_out) and so speaks of columns; these are our rows, one an output.
+Where we differ: the paper takes the lengths of V's columns, so that m is (1, d_in); its authors'
+code, and we, take those of the rows, one for each output.
 """
 
 import math

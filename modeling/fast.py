@@ -5,7 +5,7 @@ On a CPU, attention as three operations:
     scores = q k^T / sqrt(d_h) + mask        (N, H, T, T)     H heads of width d_h
     output = softmax(scores) v               (N, H, T, d_h)
 
-PyTorch's fused attention exists to never write the scores to memory. On a CPU its backward pass
+PyTorch's fused attention saves storing the scores. On a CPU its backward pass
 costs two to six times that of these operations, and micro-batches keep the scores small anyway.
 It is registered with transformers by name, so that it serves every family that takes its
 attention from there. MPNet does not, and adds a bias of relative positions to the scores: its own
@@ -41,9 +41,9 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
     scores = torch.bmm(query, key.mT).view(N, H, T, T)
     if attention_mask is not None and attention_mask.dtype is torch.bool:
-        hidden = ~attention_mask
-        attention_mask = torch.zeros_like(hidden, dtype=scores.dtype)
-        attention_mask.masked_fill_(hidden, torch.finfo(scores.dtype).min)
+        masked = ~attention_mask
+        attention_mask = torch.zeros_like(masked, dtype=scores.dtype)
+        attention_mask.masked_fill_(masked, torch.finfo(scores.dtype).min)
     for bias in attention_mask, options.get("position_bias"):
         if bias is None:
             continue

@@ -1,4 +1,4 @@
-"""A classifier of texts: what a run, or the training on all texts, has left, and its use.
+"""Load the classifier that a run, or `--final`, has saved, and use it on new texts.
 
     classify = load_finetuned("results/quick/lora-seed0")
     classify("A wonderful film.")                  ("positive", 0.97)

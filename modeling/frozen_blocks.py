@@ -1,14 +1,16 @@
 """The first blocks run once for each text, where all trainable parameters come after them.
 
-    input_ids (N, T) --embeddings, blocks 0 .. depth - 1--> states (N, T, d)     frozen: stored
-    states (N, T, d) --blocks depth .. L - 1--> last hidden states (N, T, d)     at every step
+    input_ids (N, T) --embeddings, blocks 0 .. k - 1--> hidden (N, T, d)         frozen: stored
+    hidden (N, T, d) --blocks k .. L - 1--> last hidden states (N, T, d)         at every step
 
 `states_after` computes the first line. Within `running_from` the model's own forward pass starts
-from the states: the embeddings and the skipped blocks return them, whatever their input, while
-masks, rotary embeddings and relative positions are made from the token ids and their mask as ever.
+from the stored hidden states: the embeddings and the skipped blocks return them, whatever their
+input, while masks, rotary embeddings and relative positions are made from the token ids and their
+mask as ever.
 
-The result is that of the whole pass, to rounding, where the first line has neither trainable
-parameters nor dropout. Padding is never attended to, so its states may be any numbers.
+The logits are those of the whole model, up to rounding, if what is skipped has no trainable
+parameters and no dropout. Padding is never attended to, so its hidden states may be any finite
+numbers.
 """
 
 from collections.abc import Iterator
@@ -28,9 +30,9 @@ class _Reached(Exception):
 
 @torch.no_grad()
 def states_after(
-    pretrained: PreTrainedModel, depth: int, input_ids: Tensor, attention_mask: Tensor
+    pretrained: PreTrainedModel, k: int, input_ids: Tensor, attention_mask: Tensor
 ) -> Tensor:
-    """Token ids and their mask (N, T) -> the hidden states (N, T, d) that enter block `depth`.
+    """Token ids and their mask (N, T) -> the hidden states (N, T, d) that enter block k.
 
     The later blocks do not run. Dropout does in training mode: `eval()` is the caller's.
     """
@@ -40,34 +42,34 @@ def states_after(
 
     row = architecture_of(pretrained.config)
     try:
-        with calling_with_inputs([pretrained.get_submodule(row.blocks)[depth]], stop):
+        with calling_with_inputs([pretrained.get_submodule(row.blocks)[k]], stop):
             pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
     except _Reached as reached:
         return reached.args[0]
 
 
 @contextmanager
-def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Iterator[None]:
-    """Within it, the forward pass on the token ids of `states` (N, T, d) starts at block `depth`.
+def running_from(pretrained: PreTrainedModel, k: int, hidden: Tensor) -> Iterator[None]:
+    """Within it, the forward pass on the texts of `hidden` (N, T, d) starts at block k >= 1.
 
     The skipped blocks stay in their places: decoders choose a block's mask by its index, ModernBERT
     by an attribute of the block.
     """
     row = architecture_of(pretrained.config)
-    skipped = pretrained.get_submodule(row.blocks)[:depth]
+    skipped = pretrained.get_submodule(row.blocks)[:k]
     beside = outside_blocks(pretrained)
 
-    def return_states(*inputs, **options):
-        return states
+    def return_hidden(*inputs, **options):
+        return hidden
 
     def return_tuple(*inputs, **options):
-        return states, None
+        return hidden, None
 
     try:
         for module in beside:
-            module.forward = return_states
+            module.forward = return_hidden
         for block in skipped:
-            block.forward = return_tuple if row.block_is_tuple else return_states
+            block.forward = return_tuple if row.block_is_tuple else return_hidden
         yield
     finally:
         for module in (*beside, *skipped):
@@ -76,6 +78,5 @@ def running_from(pretrained: PreTrainedModel, depth: int, states: Tensor) -> Ite
 
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:
     """What else runs before the second block: the embeddings, and what stands beside a block."""
-    paths = [path.rpartition(".") for path in architecture_of(pretrained.config).embeddings]
-    modules = [getattr(pretrained.get_submodule(parent), name, None) for parent, _, name in paths]
-    return [module for module in modules if module is not None]
+    modules, paths = dict(pretrained.named_modules()), architecture_of(pretrained.config).embeddings
+    return [modules[path] for path in paths if path in modules]

@@ -3,9 +3,9 @@
     tokens --> [ frozen encoder ] --> features (N, d) --> dense --> f --> classifier --> logits
                                                           trained         trained        (N, C)
 
-The last two layers are DistilBERT's `pre_classifier`, f = ReLU and `classifier`, BERT's pooler,
-f = tanh, and classifier; with the pooling "layers" the head is one layer (pooling.py). No weight
-of the encoder is trained, so all of it runs once for each text, without dropout.
+The head has two layers: in DistilBERT `pre_classifier`, f = ReLU, and `classifier`; in BERT the
+pooler, f = tanh, and `classifier`. Decoders have one, `score`; so has the pooling "layers"
+(pooling.py). The encoder is frozen and without dropout, so its output for a text can be stored.
 """
 
 from .base import PeftModel

@@ -7,8 +7,9 @@ arXiv:2205.05638, section 3.3. Three vectors a block, and nothing else of the en
     h = l * (W0 x + b)        keys and values: x (..., d_in), h and l (..., d_out)
     h = W0 (l * x) + b        the projection "down": x and l (..., d_in), h (..., d_out)
 
-l = 1, so training starts at the pretrained model. A block has 2 d + f trainable parameters, f the
-width of its feed-forward layer; fewer where several queries share a key and a value.
+f is the nonlinearity. l = 1, so training starts at the pretrained model. A block has 2 d + d_ff
+trainable parameters, d_ff the width of its feed-forward layer; fewer where several queries share a
+key and a value.
 
 Where we differ: ModernBERT keeps q, k and v in one matrix, of which all outputs are scaled.
 """

@@ -3,7 +3,7 @@
     input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)  in `compute_type`
     features --classify--> logits (N, C)                                             in float32
 
-Micro-batches change no number but by rounding, so their size is the device's choice.
+The size of micro-batches changes results by rounding alone, so it is chosen for speed.
 """
 
 from collections.abc import Callable

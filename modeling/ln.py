@@ -1,8 +1,9 @@
 r"""LN-tuning: only the gains and biases of the LayerNorms learn (Qi et al. 2022, arXiv:2211.08682).
 
-    norm(x) = g * (x - mean(x)) / sd(x) + b        x, g, b (..., d): g and b are trained
+    norm(x) = g * (x - mean(x)) / sd(x) + b        x (..., d); g, b (d,): trained
 
-A block has 4 d trainable parameters, or 2 d where its norms have no bias.
+A block has 4 d trainable parameters, or 2 d where its norms have no b. Decoders' norms have none,
+and divide x by its root mean square.
 
 Where we differ: the norm of the embeddings stays frozen, so that frozen blocks are computed once.
 """

@@ -64,10 +64,12 @@ class LoRAModel(PeftModel):
 
         In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
         (arXiv:2312.03732). Raises `BadInput` for an unknown target, no target, a part of a fused
-        matrix, a rank below 1, an `alpha` that is not a finite number above 0, or more blocks
-        than there are.
+        matrix, a rank below 1, an `alpha` that is not a finite number above 0, a `dropout` of 1 or
+        more, or more blocks than there are.
         """
         if not 0 < alpha < math.inf:
             raise BadInput(f"alpha is {alpha}; expected a finite number above 0")
+        if not 0 <= dropout < 1:
+            raise BadInput(f"dropout is {dropout}; expected 0 or more, and less than 1")
         paths = self.architecture.matrices(targets, rank)
         wrap(self, blocks, paths, lambda linear: LoRALinear(linear, rank, alpha, dropout, rslora))

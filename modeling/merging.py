@@ -22,7 +22,7 @@ class AdaptedLinear(nn.Module):
         self.linear = linear.requires_grad_(False)
 
     def merged_weight(self) -> Tensor:
-        """W of the linear layer that this one is, (d_out, d_in), in float64 on the CPU."""
+        """W (d_out, d_in) of the plain layer that computes the same, in float64 on the CPU."""
         raise NotImplementedError
 
     def merged_bias(self) -> Tensor | None:
@@ -31,7 +31,10 @@ class AdaptedLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The plain layer, its numbers rounded once to the type of W0."""
+        """The plain layer, its numbers rounded once to the type of W0.
+
+        It is the frozen layer, overwritten: do not use this one afterwards.
+        """
         weight, bias = self.merged_weight(), self.merged_bias()
         self.linear.weight.copy_(weight)
         if bias is not None:

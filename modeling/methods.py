@@ -183,5 +183,6 @@ def _is_literal(value):
 def _check_rates(rates, subject):
     candidates = rates if isinstance(rates, tuple) else (rates,)
     valid = [r for r in candidates if type(r) in (int, float) and 0 < r < math.inf]
-    if not candidates or len(valid) < len(candidates):
-        raise BadInput(f"{subject} is {rates!r:.60}; expected a number above 0, or a tuple of them")
+    if not candidates or len(valid) < len(candidates) or len(set(valid)) < len(valid):
+        expected = "expected a number above 0, or a tuple of different ones"
+        raise BadInput(f"{subject} is {rates!r:.60}; {expected}")

@@ -35,17 +35,18 @@ class LoReFT(nn.Module):
         self.free = nn.Parameter(nn.init.orthogonal_(like.new_empty(width, rank)))
         self.W = nn.Parameter(self.R().detach().clone())
         self.b = nn.Parameter(like.new_zeros(rank))
+        self.chosen = None  # (N, T), of the batch that runs
 
     def R(self) -> Tensor:
         """(r, d), with orthonormal rows."""
         Q, U = torch.linalg.qr(self.free)
         return (Q * U.diagonal().sign()).T  # the signs make it unique, so it moves smoothly
 
-    def forward(self, h: Tensor, chosen: Tensor) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor:
         """h (N, T, d), edited where `chosen` (N, T) is True."""
         R = self.R()
         edit = F.linear(F.linear(h, self.W - R, self.b), R.T)  # in bf16 W h - R h would be rounded
-        return h + (chosen[:, : h.shape[1], None] * edit).to(h.dtype)
+        return h + (self.chosen[..., None] * edit).to(h.dtype)
 
 
 def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
@@ -73,12 +74,15 @@ class ReFTModel(PeftModel):
             raise BadInput(f"first and last are {first} and {last}; expected one token or more")
 
         def choose(encoder, inputs, options):
-            self.chosen = chosen_tokens(options["attention_mask"], first, last)
+            chosen = chosen_tokens(options["attention_mask"], first, last)
+            for module in encoder.modules():  # not self: a copy would share it, and stay in memory
+                if isinstance(module, LoReFT):
+                    module.chosen = chosen
 
         def edit(block, inputs, output):
             if isinstance(output, tuple):
-                return block.reft(output[0], self.chosen), *output[1:]
-            return block.reft(output, self.chosen)
+                return block.reft(output[0]), *output[1:]
+            return block.reft(output)
 
         self.pretrained.base_model.register_forward_pre_hook(choose, with_kwargs=True)
         for block in self.last_blocks(blocks):

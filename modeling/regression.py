@@ -1,15 +1,15 @@
 """Logistic regression whose penalty is chosen by cross-validation within the training texts.
 
-    z (n, V) --> log softmax(W z + b)        W (C, V), b (C,); L2 penalty 1 / C on W
+    z (n, V) --> log softmax(W z + b)        W (C, V), b (C,); L2 penalty 1 / c on W
 
 The chosen penalty has the lowest mean loss over five folds, stratified by label; no group (a film)
 is in two folds. Where a label has fewer texts or groups there are fewer folds; where it has a
 single one, the penalty is the middle value. Only the regression is fitted anew in each fold: the
 features are made without labels.
 
-scikit-learn's LogisticRegressionCV chooses the same C, and takes longer: with the same folds and
-penalties, on MiniLM's features of all layers (2,688 numbers) of Rotten Tomatoes, one core took
-0.16 s here and 0.37 s there for 240 texts, 1.0 s and 4.2 s for 1,600.
+scikit-learn's LogisticRegressionCV chooses the same c (its `C`), and takes longer: with the same
+folds and penalties, on MiniLM's features of all layers (2,688 numbers) of Rotten Tomatoes, one core
+took 0.16 s here and 0.37 s there for 240 texts, 1.0 s and 4.2 s for 1,600.
 
 A label of the task that no training text has gets the logit -50; the likeliest has 0 or more.
 """
@@ -30,7 +30,7 @@ UNSEEN = -50.0  # the logit of a label without a training text
 
 
 def standardise(features: np.ndarray) -> tuple[StandardScaler, np.ndarray, Callable]:
-    """The scaler; z (n, R d), or rotated (n, n); the map of weights (C, n) back to (C, R d).
+    """The scaler; z (n, R d), or rotated (n, q < n); the map of weights (C, q) to (C, R d).
 
     Where the numbers of a text are many more than the n texts, z is rotated onto the directions in
     which these lie: with z z^T = U S U^T it becomes U S^(1/2), and z^T U S^(-1/2) are the

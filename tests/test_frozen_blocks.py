@@ -87,6 +87,12 @@ def test_the_model_is_afterwards_as_before_whatever_is_raised(deep):
     assert torch.equal(model(*tokens()), whole)
 
 
+def test_frozen_states_are_refused_where_no_block_is_frozen():
+    model = METHODS["full"](tiny(layers=L))
+    with pytest.raises(ValueError, match="no block is frozen"):
+        model.encode(*tokens(), model.frozen_states(*tokens()))
+
+
 def test_no_pass_of_a_decoder_keeps_keys_and_values():
     model = METHODS["lora"](tiny("llama"))
     assert model.pretrained.base_model(*tokens()).past_key_values is None

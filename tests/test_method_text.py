@@ -43,7 +43,7 @@ def test_a_learning_rate_is_one_candidate_or_several(text, rates):
     assert several.learning_rates == (1e-3, 3e-3)
 
 
-@pytest.mark.parametrize("rate", ["'1e-3'", "0", "1e999", "True", "()", "(1e-3, 'x')"])
+@pytest.mark.parametrize("rate", ["'1e-3'", "0", "1e999", "True", "()", "(1e-3, 'x')", "(1, 1)"])
 def test_a_learning_rate_that_is_no_number_above_0_is_refused(rate):
     with pytest.raises(BadInput, match=r"the learning rate is .*; expected a number above 0"):
         parse(f"lora(learning_rate={rate})")

@@ -197,10 +197,10 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
     layer, h = LoReFT(torch.zeros(()), 64, 4), torch.randn(2, 5, 64)
     with torch.no_grad():
         layer.W += 0.01 * torch.randn_like(layer.W)
-    exact = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h
+    layer.chosen = torch.ones(2, 5, dtype=torch.bool)
+    exact = layer(h) - h
     with torch.autocast("cpu", torch.bfloat16):
-        edit = layer(torch.zeros_like(h), torch.ones(2, 5, dtype=torch.bool))
-        edit = layer(h, torch.ones(2, 5, dtype=torch.bool)) - h - edit
+        edit = layer(h) - h - layer(torch.zeros_like(h))
     assert (edit - exact).norm() < 0.01 * exact.norm()
 
 
@@ -211,6 +211,7 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
         ("lora", {"targets": ("q", "x")}, r"targets are \['q', 'x'\]; choose from"),
         ("lora", {"targets": ()}, "choose from"),
         ("lora", {"alpha": float("inf")}, "alpha is inf; expected a finite number above 0"),
+        ("lora", {"dropout": 1.0}, "dropout is 1.0; expected 0 or more, and less than 1"),
         ("lora", {"blocks": -1}, "^blocks is -1; expected 0 to 2, which the model has$"),
         ("adapter", {"blocks": 3}, "^blocks is 3; expected 0 to 2, which the model has$"),
         ("adapter", {"bottleneck": 0}, "bottleneck is 0"),
