@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from boundary import BadInput
 
-EXPECTED = "a name, or a name and its hyperparameters such as lora(rank=4)"
+EXPECTED = "a name, or a name and its hyperparameters such as lora(rank=4); spaces divide methods"
 UNREADABLE = SyntaxError, ValueError, TypeError, RecursionError, MemoryError
 
 

@@ -42,7 +42,7 @@ def text_label(label: Any, name: str) -> str | None:
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = "expected whole numbers, booleans, or texts of one line"
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
-    return str(label)
+    return str(label).strip()
 
 
 def whole(value: Any) -> Any:
@@ -132,7 +132,8 @@ def label_warnings(counts: pd.Series) -> list[str]:
         lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
-        lines.append(f"{line}: who always says so is right as often; give --metric macro_f1")
+        line += ": who always says so is right as often"
+        lines.append(f"{line}; with --metric macro_f1 every label counts alike")
     if unnamed := [repr(name) for name in counts.index if name.casefold() in NO_NAMES]:
         lines.append(f"the label {some(unnamed, 3)} may mean that there is none: empty such cells")
     return lines

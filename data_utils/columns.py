@@ -2,8 +2,8 @@
 
 A column that is not named is taken where there is one candidate:
 
-    text    `text`, or the one column of long texts, most of which differ
-    label   `label`, or the one column of few values, each in many rows
+    text    `text`, in any case, or the one column of long texts, most of which differ
+    label   `label`, likewise, or the one column of few values, each in many rows
 """
 
 import re
@@ -32,7 +32,8 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
             candidates = [column for column in free if _role(frame[column]) == role]
-            candidates = [role] if role in frame else candidates
+            named = [column for column in free if str(column).strip().casefold() == role]
+            candidates = [role] if role in frame else named or candidates
             if len(candidates) == 1:
                 columns[role] = candidates[0]
     if unclear := [role for role in ("text", "label") if role not in columns]:
@@ -78,7 +79,8 @@ def _listed(frame):
     parts = []
     for column in frame:
         cells = _values(frame[column][:1000]).map(lambda cell: short(str(cell), 25))
-        parts.append(f"{column!r} ({', '.join(cells.unique()[:3]) or 'empty'})")
+        nothing = "empty" if frame[column].map(is_missing).all() else "lists or objects"
+        parts.append(f"{column!r} ({', '.join(cells.unique()[:3]) or nothing})")
     return some(parts, 20)
 
 

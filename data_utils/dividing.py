@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from boundary import reading
+from boundary import BadInput, reading
 
 Labels = np.ndarray  # (n,) from 0
 Groups = np.ndarray | None  # (n,) from 0
@@ -95,6 +95,9 @@ def sample(labels: Labels, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
 
 def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray:
     """The fold (n,) in which each text is tested; stratified, whole groups. Raises `BadInput`."""
+    if groups is None and (most := np.bincount(labels).max()) < folds:
+        line = f"{folds} folds need {folds} texts of a label, and none has more than {most}"
+        raise BadInput(f"{line}; add texts, or give fewer --folds")
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
 
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold

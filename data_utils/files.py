@@ -27,7 +27,7 @@ from .cleaning import check_text
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
-SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx and .xls begin
+SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")  # how .xlsx, .xls and .gz begin
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
 JSON = "a list of objects, or an object a line"
 
@@ -94,7 +94,7 @@ def _csv(path):
 def _csv_rows(path, encoding, sign):
     text = f"text that holds a {SEPARATORS[sign]} or a quote"
     remedy = f"put each {text} in double quotes, and write a quote within it twice"
-    header, number = [], 0
+    header, number, is_first = [], 0, True
     with path.open(encoding=encoding, newline="") as file:
         try:
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
@@ -111,7 +111,10 @@ def _csv_rows(path, encoding, sign):
                     row = row or [""]
                     if len(row) != len(header):
                         line = f"{path}, row {number}: {len(row)} fields"
+                        if len(header) == 1 and is_first:  # a title above the header?
+                            remedy = f"delete what is above the header, or {remedy}"
                         raise BadInput(f"{line}, but the header has {len(header)}; {remedy}")
+                    is_first = is_first and row == [""]
                     yield number, dict(zip(header, row, strict=True))
         except csv.Error as error:
             raise BadInput(f"{path}, row {number + 1}: {error}; {remedy}") from None
@@ -125,7 +128,7 @@ def encoding_of(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(SHEET):
-        raise BadInput(f"{path} is a spreadsheet or an archive, and not text; {SAVE}")
+        raise BadInput(f"{path} is a spreadsheet or an archive, and not text; unpack it, or {SAVE}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     try:

@@ -62,7 +62,7 @@ def load_task(
     rows = _joined(frames, columns, name, notes, warnings)
     warnings += [] if group_column else group_warnings(train, columns)
     alike = alike_labels(rows["label"])
-    rows, left_out = _kept(rows, group_column, name, notes)
+    rows, left_out = _kept(rows, group_column, name, notes, alike)
     if doubted := sum(left_out["reason"] == TWO_LABELS):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
     names = sorted_names(rows["label"])
@@ -97,7 +97,9 @@ def _joined(frames, columns, name, notes, warnings):
         elif is_hidden and split != "train":
             notes.append(f"{split} has no labels, and is not used")
         elif absent:
-            raise BadInput(f"the {split} texts of {name} have no column {absent[0]!r}")
+            found = some(list(map(repr, frame)), 20)
+            line = f"the {split} texts of {name} have no column {absent[0]!r}; it has {found}"
+            raise BadInput(f"{line}; give all files the same columns")
         else:
             warnings += [f"{split}: {line}" if several else line for line in doubts(frame, columns)]
             part = _part(frame, columns, f"{name}, {split}" if several else name)
@@ -125,7 +127,7 @@ def _part(frame, columns, place):
     return part.assign(text=pd.Series(texts, part.index, dtype=object), label=labels)
 
 
-def _kept(rows, group, name, notes):
+def _kept(rows, group, name, notes, alike):
     """The rows that stay, and those that are left out. Raises `BadInput` where a split has none."""
     rows = rows.assign(reason=reasons(rows, group))
     kept, left_out = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
@@ -133,7 +135,8 @@ def _kept(rows, group, name, notes):
         counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
         listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
         if split not in set(kept["split"]):
-            raise BadInput(f"no {split} text of {name} is left ({listed}); add others")
+            why = "; ".join([f"no {split} text of {name} is left ({listed})", *alike[:1]])
+            raise BadInput(f"{why}; add others")
         notes += [f"left out of {split}: {listed}"] if listed else []
     left_out = left_out.rename(columns={"file_row": "row"})[["split", "row", "reason", "text"]]
     kept = kept.drop(columns=["reason", "content"]).reset_index(drop=True)
@@ -171,7 +174,7 @@ def _read_folder(folder):
     files = [file for file in readable if file.stem.lower() in SPLITS]
     splits = {SPLITS[file.stem.lower()]: file for file in files}
     if "train" not in splits or len(splits) < len(files):
-        names = ", ".join(file.name for file in files) or "no data"
+        names = some([file.name for file in readable], 5) if readable else "no data"
         expected = f"expected one file a split, train{'|'.join(READERS)}"
         raise BadInput(f"the folder {folder} has {names}; {expected}")
     frames = {split: read_frame(file) for split, file in splits.items()}

@@ -28,6 +28,7 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 LEAST = 0.0005  # a lead that is shown as 0.1 points
 POWER = 0.8  # four of five experiments
+WIDEST = 50  # letters of a cell on a terminal
 
 
 class Advice(NamedTuple):
@@ -90,9 +91,11 @@ def advice(results: "Results") -> Advice:
             texts = f"about {needed:,.0f} tested texts"
             why += f": if that is true, {texts} would show it in four of five experiments"
     largest, share = majority(results, results.metric)
-    if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
-        why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
-    return Advice(method, alternative, f"Use {label}: {why}.")
+    if results.intervals.set_index("method")[f"{results.metric}_low"][method] > share:
+        return Advice(method, alternative, f"Use {label}: {why}.")
+    why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
+    why += "; more labels may change that"
+    return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.")
 
 
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
@@ -241,15 +244,19 @@ def notes(results: "Results") -> list[str]:
 def terminal(results: "Results") -> str:
     """The table, what always saying the largest label gives, the advice, and how it errs."""
     advised = advice(results)
+
+    def table(columns):
+        return pd.DataFrame(columns).to_string(index=False, max_colwidth=WIDEST)
+
     return "\n".join(
         [
-            pd.DataFrame(method_columns(results)).to_string(index=False),
+            table(method_columns(results)),
             *notes(results),
             "",
             advised.sentence,
             *more_labels(results),
             "",
-            pd.DataFrame(errors.label_columns(results, advised.method)).to_string(index=False),
+            table(errors.label_columns(results, advised.method)),
             *errors.frequent_errors(results, advised.method),
             errors.referral(results, advised.method),
         ]

@@ -34,25 +34,26 @@ def row_figure(names: list[str]):
 
 
 def accuracies(results: Results):
-    """Each method's accuracy with its interval, the best on top, on an axis that shows differences.
+    """Each method's score with its interval, the best on top, on an axis that shows differences.
 
-    Rings are single seeds.
+    It is the experiment's metric. Rings are single seeds.
     """
+    metric = results.metric
     rows = results.intervals[results.intervals["method"].isin(answer.compared(results))]
-    rows = rows.sort_values("accuracy", ascending=False, kind="stable")
+    rows = rows.sort_values(metric, ascending=False, kind="stable")
     figure, axes = row_figure(results.labels(rows["method"]))
     notes = [interval_note(results)]
-    for y, row in enumerate(rows.itertuples()):
-        look, at = results.looks[row.method], (100 * row.accuracy, y)
-        ends = 100 * row.accuracy_low, 100 * row.accuracy_high
+    for y, (_, row) in enumerate(rows.iterrows()):
+        look, at = results.looks[row.method], (100 * row[metric], y)
+        ends = 100 * row[f"{metric}_low"], 100 * row[f"{metric}_high"]
         error_bar(axes, *at, ends, across=True, color=look.colour, marker=look.marker)
         axes.annotate(f"{at[0]:.1f}", at, (0, 7), textcoords="offset points", ha="center")
         if row.seeds > 1 and not results.is_folds:
-            seeds = results.runs.loc[results.runs["method"] == row.method, "test_accuracy"]
+            seeds = results.runs.loc[results.runs["method"] == row.method, f"test_{metric}"]
             axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
             notes[1:] = ["rings: single seeds"]
-    low, high = rows["accuracy_low"].min(), rows["accuracy_high"].max()
-    share = answer.majority(results)[1]
+    low, high = rows[f"{metric}_low"].min(), rows[f"{metric}_high"].max()
+    share = answer.majority(results, metric)[1]
     line = f"always saying the largest label ({100 * share:.3g} %)"
     if share > low - NEAR * (high - low):
         axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
@@ -60,7 +61,7 @@ def accuracies(results: Results):
     else:
         notes.append(f"far to the left: {line}")
     axes.margins(x=0.1)
-    axes.set_xlabel("test accuracy (%)")
+    axes.set_xlabel(f"test {METRICS[metric].label} (%)")
     return figure, "\n".join(notes), ()
 
 
@@ -74,7 +75,7 @@ def overview(results: Results):
         if split == "test" or name in LEARNT
     ]
     panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
-    panels += [("total_seconds", "training (s)", 1)]
+    panels += [("total_seconds", "training and frozen blocks (s)", 1)]
     panels = [panel for panel in panels if means[panel[0]].notna().any()]
     rows = -(-len(panels) // ACROSS)
     names = results.labels(means.index)

@@ -199,7 +199,8 @@ class Data:
     def about(self) -> dict[str, Any]:
         """What experiment.json says of the data: counts are of the first seed's splits.
 
-        With folds, `texts` are those that all of them test, whatever seeds this start has.
+        With folds, `texts` are those that all of them test, whatever seeds this start has; the
+        share truncated, and the groups, are of the folds that it has.
         """
         task, division, settings = self.task, next(iter(self.divisions.values())), self.settings
         folds, texts = None if task.has_test else settings.folds, len(self.texts)
@@ -207,13 +208,18 @@ class Data:
             texts = task.tested(folds, settings.test_examples, settings.split_seed)
         names = "train", "validation", "test"
         splits = {name: self._take(getattr(division, name)) for name in names}
+        tested, groups = splits["test"], {n: len(set(s.groups or ())) for n, s in splits.items()}
+        if folds:
+            index = np.concatenate([division.test for division in self.divisions.values()])
+            tested = self._take(np.unique(index))
+            groups = {"tested": len(set(tested.groups or ()))}
         return {
             **{name: len(split) for name, split in splits.items()},
-            "test_share_truncated": splits["test"].truncated_share,
+            "test_share_truncated": tested.truncated_share,
             "texts": texts,
             "folds": folds,
             "labels_redrawn": division.is_sample,
-            "groups": task.group and {n: len(set(s.groups)) for n, s in splits.items()},
+            "groups": task.group and groups,
             "notes": [*task.notes, *division.notes],
             "warnings": task.warnings,
         }

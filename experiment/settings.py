@@ -22,7 +22,7 @@ from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
 
 Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
-NONE = ("None", "all", "own")  # what None is on the command line
+NONE = ("none", "all", "own")  # what None is on the command line, in any case
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
 WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # How much of the data is used: of one's own data all, whatever the preset.
@@ -334,7 +334,7 @@ def _option(name):
         return {"nargs": "*", "metavar": "VALUE"}
     none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
     can_be_none = NoneType in get_args(kind)
-    return {"metavar": "VALUE", "type": lambda x: None if can_be_none and x in none else x}
+    return {"metavar": "VALUE", "type": lambda x: None if can_be_none and x.lower() in none else x}
 
 
 def _rates(text):

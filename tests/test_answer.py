@@ -163,7 +163,10 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
         add_folds(tmp_path, "tfidf", 2, truth, logits)
         sentence = answer.advice(Results.read(tmp_path)).sentence
         line = "It is not shown to beat always saying “bad”, which has 95.0 %."
-        assert (line in sentence) == is_said
+        line = line.replace("%.", "%; more labels may change that.")
+        assert (
+            (line in sentence) == is_said == sentence.startswith("Use none yet. The best is TF-IDF")
+        )
 
 
 @pytest.mark.parametrize(("preset", "is_advised"), [("own", True), ("quick", False)])

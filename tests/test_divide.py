@@ -199,7 +199,7 @@ FOUR = labelled(20, 20).assign(who=["a", "b", "c", "d"] * 10)
 REFUSED = {  # the task, its folds, and what is said
     "a seed too many": (labelled(20, 20), 3, "no fold for seed 3: .* 0 to 2; give --seeds 0 1 2$"),
     "one fold": (labelled(20, 20), 1, "1 folds cannot be made .*; give other --folds"),
-    "more folds than texts": (labelled(20, 20), 50, "50 folds cannot be made"),
+    "more folds than texts": (labelled(20, 20), 50, "none has more than 20; add texts"),
     "fewer groups than folds": (FOUR, 5, "5 folds cannot be made .* number of groups"),
 }
 

@@ -44,6 +44,11 @@ SHIFTED = {  # file, the row that is named, what is said of it
     "unquoted commas": ("text,label\nfine,1\nslow, dull,0\n", 3, f"3 fields, .* has 2; {LONG}"),
     "in each row": ("text,label\na,b,1\nc,d,0\n", 2, f"3 fields, but the header has 2; {LONG}"),
     "in one column": ("text\ngood\nslow, dull\n", 3, f"2 fields, but the header has 1; {LONG}"),
+    "a title": (
+        "Tickets of 2024\n\ntext,label\na,1\n",
+        3,
+        "delete what is above the header, or put",
+    ),
     "too few fields": ("text,label\na,1\nb\n", 3, "1 fields, but the header has 2"),
     "after lines in quotes": ('text,label\n"a\nb\nc",1\n\nd,e,0\n', 4, "3 fields"),
     "an open quote": ('text,label\na,1\n"b,0\nc,1\n', 3, f"unexpected end of data; {LONG}"),

@@ -67,9 +67,11 @@ def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
         means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
         widths = [bar.get_width() for bar in panels[label].patches]
         assert widths == pytest.approx(means.tolist())
-    assert {"test loss (nats per text)", "training loss (nats per text)", "training (s)"} <= set(
-        panels
-    )
+    assert {
+        "test loss (nats per text)",
+        "training loss (nats per text)",
+        "training and frozen blocks (s)",
+    } <= set(panels)
 
 
 # ------------------------------------------------------------------ looks

@@ -303,6 +303,15 @@ def test_the_line_of_always_saying_the_largest_label_is_drawn_where_it_is_near(a
     assert "far to the left: always saying the largest label (50 %)" in note
 
 
+def test_the_scores_of_the_answer_are_drawn_by_its_metric(answered):
+    results = Results.read(answered)
+    results.experiment["constants"]["metric"] = "macro_f1"
+    axes = comparisons.accuracies(results)[0].axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == [f"{100 * f1:.1f}" for f1 in sorted(results.intervals["macro_f1"])[::-1]]
+    assert axes.get_xlabel() == "test macro-F1 (%)"
+
+
 def test_a_matrix_of_confusions_counts_every_text_and_is_left_out_of_too_many_labels(answered):
     results = Results.read(answered)
     axes = comparisons.confusion_matrix(results)[0].axes[0]

@@ -281,6 +281,15 @@ def test_with_folds_the_texts_are_those_that_all_of_them_test_whatever_the_seeds
         assert about["texts"] == texts and any(told in note for note in about["notes"])
 
 
+def test_with_folds_the_share_truncated_and_the_groups_are_of_all_of_them(arguments, tmp_path):
+    rows = [("word " * (20 if n < 10 else 5) + str(n), "ab"[n % 2], n // 3) for n in range(60)]
+    frame = pd.DataFrame(rows, columns=["text", "label", "who"])
+    frame.to_csv(path := tmp_path / "own.csv", index=False)
+    given = ["--dataset", str(path), "--methods", "tfidf", "--folds", "3", "--seeds", "0", "1", "2"]
+    about = prepared(arguments("one", *given, "--group-column", "who")).data.about()
+    assert about["test_share_truncated"] == 10 / 60 and about["groups"] == {"tested": 20}
+
+
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(arguments):
     left = iter(prepared(arguments("one", "--methods", "head", "tfidf")))
     assert next(left).method.name == "head"

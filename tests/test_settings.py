@@ -222,7 +222,9 @@ def test_a_value_that_no_constant_has_is_refused(option, value, words):
 
 def test_none_has_its_words_but_for_columns():
     assert settings("--group-column", "own").group_column == "own"
-    assert settings("--group-column", "None").group_column is None
+    assert (
+        settings("--group-column", "none").group_column is None is settings("--folds", "None").folds
+    )
     assert settings("--labels", "all").labels is None is settings("--blocks", "None").blocks
     assert settings("--blocks", "0").blocks == 0
 

@@ -46,6 +46,10 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     task = load_task(save(more, tmp_path / "t.csv"))  # by their names, whatever else there is
     assert task.text_column == "text"
     assert pairs(task) == set(zip(named["text"], named["label"], strict=True))
+    more["queue"] = [f"topic {n % 30}" for n in range(60)]  # too many to be found by their number
+    capitals = more[["text", "queue", "team"]].set_axis(["Text", " LABEL", "team"], axis=1)
+    task = load_task(save(capitals, tmp_path / "t.csv"))
+    assert task.text_column == "Text" and len(task.label_names) == 30
 
 
 def test_texts_without_spaces_are_found_and_addresses_are_none(tmp_path):
@@ -60,6 +64,7 @@ UNCLEAR = {  # more columns, and which options are asked for
     "two texts": ({"reply": tickets()["body"] + " thanks"}, ["text"]),
     "two labels": ({"team": ["north", "south"] * 30}, ["label"]),
     "neither": ({"body": "a", "queue": "b"}, ["text", "label"]),
+    "capitals and small letters": ({"Label": "a", "LABEL": "b"}, ["label"]),
 }
 
 
@@ -131,6 +136,7 @@ MISSING = ["NA", "N/A", "None", "nan", "null"]  # what stands for missing elsewh
         (".csv", WRITTEN, sorted(WRITTEN)),
         *((suffix, MISSING, sorted(MISSING)) for suffix in (".csv", ".jsonl", ".parquet")),
         (".csv", range(11), [str(i) for i in range(11)]),  # by size
+        (".jsonl", [" a", "b "], ["a", "b"]),
         (".parquet", [0.0, 1.0], ["0", "1"]),
         (".parquet", [False, True], ["False", "True"]),
         (".parquet", pd.Categorical(["good", "bad"]), ["bad", "good"]),
@@ -141,7 +147,7 @@ def test_labels_stay_as_they_are_written(tmp_path, suffix, labels, names):
     frame.loc[:4, "text"] = MISSING
     task = load_task(save(frame, tmp_path / f"r{suffix}"))
     assert task.label_names == names
-    expected = [str(int(label) if type(label) is float else label) for label in frame["label"]]
+    expected = [str(int(x) if type(x) is float else x).strip() for x in frame["label"]]
     assert pairs(task) == set(zip(frame["text"], expected, strict=True))
 
 
@@ -229,7 +235,10 @@ def warned(folder, frame, **columns):
 @pytest.mark.parametrize(
     ("labels", "line"),
     [
-        (["Billing", "billing ", "bug", "bug"] * 25, "'Billing' and 'billing ' differ by space or"),
+        (
+            ["Bill ing", "billing ", "bug", "bug"] * 25,
+            "'Bill ing' and 'billing' differ by space or",
+        ),
         (["rare"] * 4 + ["a", "b"] * 48, "fewer than 5 texts, .*: 'rare' \\(4\\)"),
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
         (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
