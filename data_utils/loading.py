@@ -197,7 +197,9 @@ def _read_hub(name):
             raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
         frames = {}
         with tempfile.TemporaryDirectory() as folder:
-            for split in SPLITS.keys() & splits.keys():
+            for split in [split for split in SPLITS if split in splits]:
+                if SPLITS[split] in frames:
+                    raise BadInput(f"{name} has two splits for {SPLITS[split]}: {split!r} is one")
                 splits[split].to_parquet(file := Path(folder, f"{split}.parquet"))
                 frames[SPLITS[split]] = read_frame(file)
         return frames

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from records import starts
+
 from . import errors, statistics
 from .markdown import number, percent, size, with_interval, with_intervals
 from .metrics import METRICS, PLANNABLE
@@ -119,9 +121,9 @@ def final_command(results: "Results") -> str:
     A command that other methods were added with may have had others.
     """
     method = without("labels", advice(results).method)
-    starts = results.experiment["command"].split(" && ")
-    own = [start for start in starts if _has(shlex.split(start), method)]
-    return f"{(own or starts)[-1]} --final {shlex.quote(method)}"
+    commands = starts(results.experiment["command"])
+    own = [command for command in commands if _has(shlex.split(command), method)]
+    return f"{(own or commands)[-1]} --final {shlex.quote(method)}"
 
 
 def _has(words, method):

@@ -187,7 +187,8 @@ def _what(results):
 
 def _made(results):
     """The command, notes on the data, what ran it, and every constant, as the runs had them."""
-    experiment = results.experiment
+    codes = dict.fromkeys(record.code for record in results.finished if record.code)
+    experiment = results.experiment | {"code": ", ".join(codes)}
     known = ("started", "code", "python", "platform")
     lines = [*experiment["data"]["notes"]]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]

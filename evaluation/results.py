@@ -163,10 +163,9 @@ class Results:
 
     @cached_property
     def advised(self) -> str | None:
-        """The method advised for one's own texts: of experiments with folds, or on a file."""
-        constants = self.experiment["constants"]
-        is_file = bool(Path(str(constants.get("dataset", ""))).suffix)
-        is_own = constants.get("preset") == "own" or is_file or self.is_folds
+        """The method advised for one's own texts, and of experiments with folds."""
+        is_own = self.experiment["data"]["is_own"] or self.is_folds
+        is_own |= self.experiment["constants"].get("preset") == "own"
         return answer.advice(self).method if is_own else None
 
     @cached_property

@@ -79,9 +79,11 @@ class Data:
         if share == 1:
             return whole
         labels, parts = self.task.rows["label"].to_numpy(), {}
+        seeds = [self.settings.split_seed]
+        seeds += [] if self.seeds_have_own_labels else [run.seed]  # else all would have the same
         for name in ("train", "validation"):
             index = getattr(whole, name)
-            order = data_utils.in_order(labels[index], [self.settings.split_seed])  # stratified
+            order = data_utils.in_order(labels[index], seeds)  # stratified
             parts[name] = np.sort(index[order[: math.ceil(share * len(index))]])
         return replace(whole, **parts)
 
@@ -217,6 +219,7 @@ class Data:
             **{name: len(split) for name, split in splits.items()},
             "test_share_truncated": tested.truncated_share,
             "texts": texts,
+            "is_own": settings.is_own,
             "folds": folds,
             "labels_redrawn": division.is_sample,
             "groups": task.group and groups,

@@ -16,7 +16,7 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, DAMAGED, RunRecord, run_folders, what_differs
+from records import ABOUT, DAMAGED, RunRecord, run_folders, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -110,7 +110,7 @@ class RunQueue:
                             taken.append(run)
                             with run.at_work():
                                 run.begin()
-                                self._list(run)
+                                self._list()
                     if is_taken and not run.has_failed:
                         yield run
             left = {run: before for run, before in left.items() if run not in taken}
@@ -180,9 +180,10 @@ class RunQueue:
 
     # ------------------------------------------------------------------------ experiment.json
 
-    def _list(self, run):
-        """A process that started at the same moment may have written it without this run."""
-        if run.folder.name not in self.read_about().get("runs", ()):
+    def _list(self):
+        """A process that started at the same moment may have written it without these runs."""
+        names = {run.folder.name for run in [*self.runs, *self.combinations]}
+        if not names <= {*self.read_about().get("runs", ())}:
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
 
     def read_about(self) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class RunQueue:
             for name in ("methods", "seeds"):
                 constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
-            commands = _union(earlier["command"].split(" && "), [settings.command])
+            commands = _union(starts(earlier["command"]), [settings.command])
             about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
         if earlier and not self.left():  # what made the runs, not what looks at them

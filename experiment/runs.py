@@ -23,12 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import BadInput, clear, lock, replacing, write, writing
+from boundary import BadInput, clear, lock, reading, replacing, write, writing
 from data_utils import Split
 from evaluation.markdown import size
 from modeling import Method, PeftModel
 from modeling.checkpoint import TENSORS, load_trained, save_trained
-from records import RECORD, RunRecord, what_differs
+from records import DAMAGED, RECORD, RunRecord, what_differs
 
 from .training_state import State, best, read_state
 
@@ -93,8 +93,6 @@ class Run:
         earlier, self.began, self.started = self.record(), time.perf_counter(), utc()
         if earlier is None or what_differs(earlier.depends_on, self.depends_on):
             self.start_over()
-        elif (self.folder / STATE).exists():
-            self.started = earlier.started
         self._write_record("unfinished", {})
 
     def rates(self) -> Iterator[float]:
@@ -119,7 +117,8 @@ class Run:
         self.state, state.history = state, self.history
         state.training.seconds, state.evaluation.seconds = self.seconds
         if self.saved.get("learning_rate") == state.learning_rate:
-            state.load_state_dict(self.saved)
+            with reading(str(self.folder / STATE), DAMAGED):
+                state.load_state_dict(self.saved)
             if state.is_best():  # it may have been killed before `save` wrote them
                 save_trained(state.model, self.folder / CANDIDATE)
 

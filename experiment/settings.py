@@ -116,6 +116,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
 
     fresh: bool = False  # set this experiment's results aside first
     final: bool = False  # train the method on all texts, for new ones
+    is_own: bool = False  # the data set is neither a task nor a preset's
     command: str = "python finetuning.py"  # what resumes it
 
     @field_validator("methods", mode="before")
@@ -125,7 +126,10 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
         methods = tuple(_read_method(text, info.data) for text in texts)
-        for one, other in combinations(methods, 2):
+        texts = [method.text for method in methods]
+        parts = {part.text: part for method in methods for part in method.parts}
+        others = [part for text, part in parts.items() if text not in texts]
+        for one, other in combinations([*methods, *others], 2):
             if one.is_same(other):
                 same = f"{one.text!r} and {other.text!r}"
                 raise BadInput(f"METHODS has {same}, which are the same; keep one")
@@ -152,7 +156,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
         return {k.upper(): v for k, v in constants if k not in (*FREE, *of_methods)}
 
 
-OPTIONS = ("fresh", "final", "command")
+OPTIONS = ("fresh", "final", "is_own", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 
 
@@ -192,9 +196,9 @@ def parse(
         rates = values.get("learning_rates", {}) | dict(given["learning_rates"])
         given["learning_rates"] = rates
     final = given.pop("final")
-    values |= given | {"preset": preset, "final": final is not None}
+    values |= given | {"preset": preset, "final": final is not None, "is_own": is_own}
     is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
-    has_folds = is_own or dataset in WITHOUT_TEST
+    has_folds = is_own or values.get("dataset") in WITHOUT_TEST
     if has_folds and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
         values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
     if values.get("experiment", "") is None:

@@ -57,6 +57,7 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
 
     These are counts of words and of pairs of words (N, V), and MiniLM's features (N, (L + 1) d).
     """
+    folder.mkdir(parents=True, exist_ok=True)
     table, path = folder / f"{name}.parquet", folder / f"{name}.npy"
     if not path.exists():
         task = data_utils.load_task(name)
@@ -72,10 +73,10 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
 def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
     """The means over tokens that MiniLM gives after each block, (N, L + 1, d)."""
     encoder = modeling.load_encoder("minilm", label_names, TOKENS)
-    model = modeling.METHODS["head"](encoder.pretrained, "layers")
-    split = data_utils.tokenise(rows["text"], rows["label"], encoder.tokenizer)
-    most = tokens_at_once(TOKENS, hardware.choose_device(), training=False)
-    return features(model, split.to(hardware.choose_device()), most)
+    device = hardware.choose_device()
+    model = modeling.METHODS["head"](encoder.pretrained, "layers").to(device)
+    split = data_utils.tokenise(rows["text"], rows["label"], encoder.tokenizer).to(device)
+    return features(model, split, tokens_at_once(TOKENS, device, training=False))
 
 
 def shuffle(rows: pd.DataFrame, seed: int) -> np.ndarray:

@@ -169,9 +169,11 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
         )
 
 
-@pytest.mark.parametrize(("preset", "is_advised"), [("own", True), ("quick", False)])
-def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, is_advised):
-    begin(tmp_path, constants=EXPERIMENT["constants"] | {"preset": preset, "dataset": "tickets"})
+@pytest.mark.parametrize("preset", ["own", "quick"])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, is_own):
+    constants, is_advised = EXPERIMENT["constants"] | {"preset": preset}, is_own or preset == "own"
+    begin(tmp_path, constants=constants, data=EXPERIMENT["data"] | {"is_own": is_own})
     add(tmp_path, "head", 0, right=20), add(tmp_path, "head", 1, right=30)
     results = Results.read(tmp_path)
     assert (results.advised == "head") == is_advised

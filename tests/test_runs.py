@@ -171,6 +171,17 @@ def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arg
         assert ("another training sample" in page) == (results == "few")
 
 
+def test_the_seed_decides_which_half_where_validation_texts_are_given_too(arguments, tmp_path):
+    rows = [(f"text {n} of {'ab'[n % 2]}", "ab"[n % 2]) for n in range(60)]
+    for place, split in enumerate(("train", "validation", "test")):
+        part = pd.DataFrame(rows[20 * place : 20 * place + 20], columns=["text", "label"])
+        part.to_csv(tmp_path / f"{split}.csv", index=False)
+    given = ["--dataset", str(tmp_path), "--methods", "tfidf(labels=0.5)", "--seeds", "0", "1"]
+    queue = prepared(arguments("one", *given))
+    first, second = (queue.data.labelled(run).rows.tolist() for run in queue.runs)
+    assert first != second and len(first) == len(second) == 20
+
+
 def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_path):
     given = arguments("one", "--methods", "tfidf", "head", "head+tfidf")
     assert finetuning.main(given) == 0
@@ -182,12 +193,14 @@ def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_pa
 
 
 def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):
-    one, two = (prepared(arguments("one", "--methods", method)) for method in ("tfidf", "probe"))
+    several = ["head+tfidf"], ["head", "probe"]  # the second's experiment.json is there last
+    one, two = (prepared(arguments("one", "--methods", *methods)) for methods in several)
     runs = iter(one), iter(two)  # a queue holds its run as long as it is there
-    assert [next(each).method.name for each in runs] == ["tfidf", "probe"]
+    assert [next(each).method.name for each in runs] == ["head", "probe"]
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    assert sorted(about["runs"]) == ["probe-seed0", "tfidf-seed0"]
-    assert sorted(about["constants"]["methods"]) == ["probe", "tfidf"]
+    names = ["head+tfidf-seed0", "head-seed0", "probe-seed0", "tfidf-seed0"]
+    assert sorted(about["runs"]) == names
+    assert sorted(about["constants"]["methods"]) == ["head", "head+tfidf", "probe"]
 
 
 @pytest.mark.parametrize("moment", ["before its record", "after its record"])
@@ -303,6 +316,41 @@ def test_a_run_that_another_process_holds_is_taken_when_that_has_died(arguments,
         assert next(left).method.name == "lora"
         assert next(left).method.name == "tfidf"
     assert [run.method.name for run in left] == ["head"]
+
+
+def test_a_state_of_another_version_fails_its_run_alone(arguments, monkeypatch, tmp_path, capsys):
+    def stopping(*_):
+        raise KeyboardInterrupt
+
+    given, part = arguments("one", "--methods", "lora", "head"), finetuning.train_part
+    parts = iter([part])  # one evaluation, then it is killed
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "train_part", lambda *a: next(parts, stopping)(*a))
+        assert finetuning.main(given) == 130
+    path = tmp_path / "one" / "tiny" / "lora-seed0" / STATE
+    state = torch.load(path)
+    del state["random"]
+    torch.save(state, path)
+    assert finetuning.main(given) == 1
+    assert "it is damaged, or written by another version: delete it" in capsys.readouterr().err
+    assert RunRecord.of(path.parent).has_failed
+    assert RunRecord.of(path.parent.parent / "head-seed0").is_finished
+
+
+def test_what_has_failed_once_more_is_not_tried_by_every_process(arguments, monkeypatch):
+    def stopping(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # a state is left
+        patch.setattr(finetuning, "evaluate", stopping)
+        assert finetuning.main(arguments("one", "--methods", "lora")) == 130
+    one, two = (prepared(arguments("one", "--methods", "tfidf", "lora")) for _ in range(2))
+    first, second = iter(one), iter(two)
+    assert next(second).method.name == "tfidf"
+    run = next(first)
+    with run.at_work():
+        raise torch.OutOfMemoryError("out of memory")
+    assert list(first) == [] == list(second)
 
 
 def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_path):

@@ -78,6 +78,7 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     assert settings("--dataset", "owner/data").preset == "own"
     for given in (["--preset", "own"], []):  # a task in folds, too
         assert settings("--dataset", "imdb", *given, "--folds", "7").seeds == (*range(7),)
+        assert settings(*given, "--folds", "7").seeds == (*range(7),)  # the preset's task
     assert settings("--dataset", "r8", "--folds", "7").seeds == (0,)  # it has a test: no folds
     for name in ("imdb", "stanfordnlp/imdb"):  # a task, and a preset's
         assert settings("--dataset", name).preset != "own"
@@ -122,6 +123,8 @@ def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
     ("methods", "words"),
     [
         (["lora", "lora(rank=16)"], "METHODS has 'lora' and 'lora(rank=16)', which are the same"),
+        (["lora", "lora(rank=16)+tfidf"], "METHODS has 'lora' and 'lora(rank=16)', which are the"),
+        (["lora+lora(rank=16)"], "METHODS has 'lora' and 'lora(rank=16)', which are the same"),
         (["lora(targets=('q', 'v'))", "lora(targets=('v', 'q'))"], "which are the same; keep one"),
         (["lora(labels=2)"], "in 'lora(labels=2)' labels is 2; it should be less than or equal"),
         (["lora(rank='x')"], "in \"lora(rank='x')\" rank is 'x'; it should be a valid integer"),
