@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import hostile
@@ -21,7 +22,7 @@ from huggingface_hub import constants
 import finetuning
 from boundary import BadInput
 from evaluation import report
-from experiment import parse, queue, setup
+from experiment import parse, queue, runs, setup
 from experiment.runs import CANDIDATE, LOCK, STATE, TENSORS, held
 from records import RECORD, RunRecord
 
@@ -193,14 +194,14 @@ def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_pa
 
 
 def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):
-    several = ["head+tfidf"], ["head", "probe"]  # the second's experiment.json is there last
+    several = ["tfidf", "probe", "probe+tfidf"], ["tfidf", "probe", "head"]
     one, two = (prepared(arguments("one", "--methods", *methods)) for methods in several)
-    runs = iter(one), iter(two)  # a queue holds its run as long as it is there
-    assert [next(each).method.name for each in runs] == ["head", "probe"]
+    left = iter(one), iter(two)  # a queue holds its run as long as it is there
+    assert [next(each).method.name for each in left] == ["tfidf", "probe"]
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    names = ["head+tfidf-seed0", "head-seed0", "probe-seed0", "tfidf-seed0"]
-    assert sorted(about["runs"]) == names
-    assert sorted(about["constants"]["methods"]) == ["head", "head+tfidf", "probe"]
+    names = {*several[0], *several[1]}
+    assert {*about["runs"]} == {f"{name}-seed0" for name in names}
+    assert {*about["constants"]["methods"]} == names
 
 
 @pytest.mark.parametrize("moment", ["before its record", "after its record"])
@@ -338,18 +339,19 @@ def test_a_state_of_another_version_fails_its_run_alone(arguments, monkeypatch, 
 
 
 def test_what_has_failed_once_more_is_not_tried_by_every_process(arguments, monkeypatch):
-    def stopping(*_):
-        raise KeyboardInterrupt
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("out of memory")
 
-    with monkeypatch.context() as patch:  # a state is left
-        patch.setattr(finetuning, "evaluate", stopping)
-        assert finetuning.main(arguments("one", "--methods", "lora")) == 130
+    parts, times = iter([finetuning.train_part]), count(1)
+    monkeypatch.setattr(runs, "utc", lambda: f"2020-01-01T00:00:{next(times):02}+00:00")
+    with monkeypatch.context() as patch:  # it fails after one evaluation: a state is left
+        patch.setattr(finetuning, "train_part", lambda *a: next(parts, out_of_memory)(*a))
+        assert finetuning.main(arguments("one", "--methods", "lora")) == 1
     one, two = (prepared(arguments("one", "--methods", "tfidf", "lora")) for _ in range(2))
     first, second = iter(one), iter(two)
     assert next(second).method.name == "tfidf"
-    run = next(first)
-    with run.at_work():
-        raise torch.OutOfMemoryError("out of memory")
+    with next(first).at_work():
+        out_of_memory()
     assert list(first) == [] == list(second)
 
 
