@@ -32,8 +32,10 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
         if role not in columns:
             free = [column for column in frame if column not in columns.values()]
             candidates = [column for column in free if _role(frame[column]) == role]
-            named = [column for column in free if str(column).strip().casefold() == role]
-            candidates = [role] if role in frame else named or candidates
+            named = [c for c in free if str(c).strip().casefold() == role]
+            named = [column for column in named if _values(frame[column]).nunique() > 1]
+            both = [column for column in candidates if column in named]
+            candidates = [role] if role in frame else both or [*named, *candidates]
             if len(candidates) == 1:
                 columns[role] = candidates[0]
     if unclear := [role for role in ("text", "label") if role not in columns]:

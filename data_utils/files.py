@@ -112,7 +112,7 @@ def _csv_rows(path, encoding, sign):
                     if len(row) != len(header):
                         line = f"{path}, row {number}: {len(row)} fields"
                         if len(header) == 1 and is_first:  # a title above the header?
-                            remedy = f"delete what is above the header, or {remedy}"
+                            remedy = f"{remedy}; or delete what is above the header"
                         raise BadInput(f"{line}, but the header has {len(header)}; {remedy}")
                     is_first = is_first and row == [""]
                     yield number, dict(zip(header, row, strict=True))

@@ -198,8 +198,9 @@ def _read_hub(name):
         frames = {}
         with tempfile.TemporaryDirectory() as folder:
             for split in [split for split in SPLITS if split in splits]:
-                if SPLITS[split] in frames:
-                    raise BadInput(f"{name} has two splits for {SPLITS[split]}: {split!r} is one")
+                if SPLITS[split] in frames:  # the first of SPLITS counts
+                    frames["train"].attrs["read_as"] += f"; not used: the split {split!r}"
+                    continue
                 splits[split].to_parquet(file := Path(folder, f"{split}.parquet"))
                 frames[SPLITS[split]] = read_frame(file)
         return frames

@@ -1,6 +1,7 @@
 """The answer for one's own texts: which method, and how sure that is.
 
-The rule. The method with the highest score is advised, the simplest of equals. Beside it stands the
+The rule. The method with the highest score is advised, the simplest of equals; none where that is
+not shown to beat the largest label. Beside it stands the
 simplest method that no other leads by more than one standard error of their difference, paired by
 text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
 Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
@@ -30,7 +31,8 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 LEAST = 0.0005  # a lead that is shown as 0.1 points
 POWER = 0.8  # four of five experiments
-WIDEST = 50  # letters of a cell on a terminal
+WIDEST = 50  # letters of a label on a terminal
+NONE = "Use none yet."
 
 
 class Advice(NamedTuple):
@@ -93,11 +95,11 @@ def advice(results: "Results") -> Advice:
             texts = f"about {needed:,.0f} tested texts"
             why += f": if that is true, {texts} would show it in four of five experiments"
     largest, share = majority(results, results.metric)
-    if results.intervals.set_index("method")[f"{results.metric}_low"][method] > share:
-        return Advice(method, alternative, f"Use {label}: {why}.")
-    why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
-    why += "; more labels may change that"
-    return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.")
+    if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
+        why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
+        why += "; more labels may change that" * (not more_labels(results))
+        return Advice(method, alternative, f"{NONE} The best is {label}: {why}.")
+    return Advice(method, alternative, f"Use {label}: {why}.")
 
 
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
@@ -246,19 +248,16 @@ def notes(results: "Results") -> list[str]:
 def terminal(results: "Results") -> str:
     """The table, what always saying the largest label gives, the advice, and how it errs."""
     advised = advice(results)
-
-    def table(columns):
-        return pd.DataFrame(columns).to_string(index=False, max_colwidth=WIDEST)
-
+    of_labels = pd.DataFrame(errors.label_columns(results, advised.method))
     return "\n".join(
         [
-            table(method_columns(results)),
+            pd.DataFrame(method_columns(results)).to_string(index=False),
             *notes(results),
             "",
             advised.sentence,
             *more_labels(results),
             "",
-            table(errors.label_columns(results, advised.method)),
+            of_labels.to_string(index=False, max_colwidth=WIDEST),
             *errors.frequent_errors(results, advised.method),
             errors.referral(results, advised.method),
         ]

@@ -98,6 +98,7 @@ def _answer(results, shown):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
     label = results.looks[advice.method].label
+    more = " all the same" if advice.sentence.startswith(answer.NONE) else ""
     return [
         f"**{escape(advice.sentence)}**",
         *map(escape, answer.more_labels(results)),
@@ -111,7 +112,7 @@ def _answer(results, shown):
         escape(errors.referral(results, advice.method)),
         tables.misclassified(results),
         "### A classifier of new texts",
-        f"This trains {escape(label)} on all texts:",
+        f"This trains {escape(label)} on all texts{more}:",
         code(answer.final_command(results)),
     ]
 

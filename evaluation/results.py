@@ -164,8 +164,10 @@ class Results:
     @cached_property
     def advised(self) -> str | None:
         """The method advised for one's own texts, and of experiments with folds."""
-        is_own = self.experiment["data"]["is_own"] or self.is_folds
-        is_own |= self.experiment["constants"].get("preset") == "own"
+        constants, is_own = self.experiment["constants"], self.experiment["data"]["is_own"]
+        if is_own is None:  # files before it was written
+            is_own = bool(Path(str(constants.get("dataset", ""))).suffix)
+        is_own |= self.is_folds or constants.get("preset") == "own"
         return answer.advice(self).method if is_own else None
 
     @cached_property

@@ -34,7 +34,7 @@ HISTORY = {  # its columns and their types
 }
 REQUIRED = ("constants", "model", "data_set", "label_names", "data", "command")
 REQUIRED_OF_DATA = ("train", "validation", "test", "labels_redrawn", "test_share_truncated")
-LATER_OF_DATA = {"is_own": False, "folds": None, "groups": None, "notes": [], "warnings": []}
+LATER_OF_DATA = {"is_own": None, "folds": None, "groups": None, "notes": [], "warnings": []}
 
 
 class Predictions(NamedTuple):

@@ -211,7 +211,7 @@ class Data:
         names = "train", "validation", "test"
         splits = {name: self._take(getattr(division, name)) for name in names}
         tested, groups = splits["test"], {n: len(set(s.groups or ())) for n, s in splits.items()}
-        if folds:
+        if folds and not settings.final:
             index = np.concatenate([division.test for division in self.divisions.values()])
             tested = self._take(np.unique(index))
             groups = {"tested": len(set(tested.groups or ()))}

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import hardware
-from boundary import BadInput, clear, lock, reading, replacing, write, writing
+from boundary import BadInput, clear, lock, replacing, write, writing
 from data_utils import Split
 from evaluation.markdown import size
 from modeling import Method, PeftModel
@@ -117,8 +117,11 @@ class Run:
         self.state, state.history = state, self.history
         state.training.seconds, state.evaluation.seconds = self.seconds
         if self.saved.get("learning_rate") == state.learning_rate:
-            with reading(str(self.folder / STATE), DAMAGED):
+            try:
                 state.load_state_dict(self.saved)
+            except (LookupError, TypeError, ValueError) as error:  # memory errors are others
+                line = f"{self.folder / STATE} cannot be read ({type(error).__name__}: {error})"
+                raise BadInput(f"{line}; {DAMAGED}") from None
             if state.is_best():  # it may have been killed before `save` wrote them
                 save_trained(state.model, self.folder / CANDIDATE)
 

@@ -10,7 +10,7 @@ from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from evaluation import answer, comparisons, errors, statistics, tables
+from evaluation import answer, comparisons, errors, report, statistics, tables
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -101,6 +101,12 @@ def test_never_are_as_many_texts_told_as_were_tested(tmp_path, monkeypatch):
     assert "tested texts" not in answer.advice(results).sentence
 
 
+def test_a_single_run_without_an_interval_can_be_the_best(tmp_path):
+    begin(tmp_path, data=EXPERIMENT["data"] | {"is_own": True})
+    add(tmp_path, "lora", 0, 28), add(tmp_path, "lora", 1, 30), add(tmp_path, "full", 0, 39)
+    assert answer.advice(Results.read(tmp_path)).sentence.startswith("Use full")
+
+
 def test_of_equals_the_simplest_is_advised(tmp_path):
     results = of_right(tmp_path, 40, lora=slice(30), probe=slice(30), tfidf=slice(20))
     assert results.advised == "probe"
@@ -164,6 +170,8 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
         sentence = answer.advice(Results.read(tmp_path)).sentence
         line = "It is not shown to beat always saying “bad”, which has 95.0 %."
         line = line.replace("%.", "%; more labels may change that.")
+        said = "on all texts all the same:" in report.page(Results.read(tmp_path), {})
+        assert said == is_said
         assert (
             (line in sentence) == is_said == sentence.startswith("Use none yet. The best is TF-IDF")
         )

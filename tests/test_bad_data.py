@@ -1,5 +1,6 @@
 """Bad data is refused in one line, and no code that comes with it is run; files: test_files.py."""
 
+import gzip
 import pickle
 
 import pandas as pd
@@ -59,6 +60,14 @@ BAD = {
     "test of contradictions": (
         folder_of(train=ROWS[:40], test=TWICE),
         "is left (20 × a text with two labels); add others",
+    ),
+    "labels of another case": (
+        folder_of(train=ROWS[:40].assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="A")),
+        "the labels 'A' and 'a' differ by space or case only: are they one label?; add others",
+    ),
+    "a packed file": (
+        lambda d: write(d / "r.csv", gzip.compress(CSV.encode())),
+        "is a spreadsheet or an archive, and not text; unpack it, or ",
     ),
     "splits of other columns": (
         folder_of(train=ROWS[:40], test=ROWS[40:].rename(columns={"text": "body"})),

@@ -47,7 +47,7 @@ SHIFTED = {  # file, the row that is named, what is said of it
     "a title": (
         "Tickets of 2024\n\ntext,label\na,1\n",
         3,
-        "delete what is above the header, or put",
+        f"{LONG}.*; or delete what is above the header",
     ),
     "too few fields": ("text,label\na,1\nb\n", 3, "1 fields, but the header has 2"),
     "after lines in quotes": ('text,label\n"a\nb\nc",1\n\nd,e,0\n', 4, "3 fields"),

@@ -44,8 +44,10 @@ def test_a_file_may_have_the_sign_that_joins_commands_in_its_name(arguments, tmp
     rows = {"text": [f"text {n}" for n in range(40)], "label": ["a", "b"] * 20}
     pd.DataFrame(rows).to_csv(path := tmp_path / "a && b.csv", index=False)
     given = ["--dataset", str(path), "--folds", "2", "--seeds", "0", "1", "--methods"]
-    for method in ("tfidf", "probe"):
+    for method in ("tfidf", "probe", "tfidf"):
         assert finetuning.main(arguments("one", *given, method)) == 0
+    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
+    assert shlex.split(about["command"]).count("&&") == 1
     page = (tmp_path / "one" / "tiny" / "report.md").read_text()
     command = re.search(r"This trains .*\n\n +(.*)", page)[1]
     assert str(path) in shlex.split(command) and "&&" not in shlex.split(command)

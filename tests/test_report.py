@@ -406,7 +406,7 @@ def test_markup_in_any_value_is_text_on_both_pages(received):
     assert read.text.count(MARKUP) > 40
     text = (received / "report.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if MARKUP in line]
-    assert {line[:39] for line in lines} == {"    python finetuning.py --experiment t"}
+    assert {line[:38] for line in lines} == {"    python finetuning.py --experiment "}
     assert tags.count("pre") == len(lines) == 1 + ("## Answer" in text)
 
 

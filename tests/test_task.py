@@ -47,9 +47,14 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     assert task.text_column == "text"
     assert pairs(task) == set(zip(named["text"], named["label"], strict=True))
     more["queue"] = [f"topic {n % 30}" for n in range(60)]  # too many to be found by their number
-    capitals = more[["text", "queue", "team"]].set_axis(["Text", " LABEL", "team"], axis=1)
+    capitals = more[["text", "queue"]].set_axis(["Text", " LABEL"], axis=1)
     task = load_task(save(capitals, tmp_path / "t.csv"))
     assert task.text_column == "Text" and len(task.label_names) == 30
+    rows = capitals.assign(team=["a", "b"] * 30)  # by its name one, by its values the other
+    with pytest.raises(BadInput, match=r"which column holds the labels\?"):
+        load_task(save(rows, tmp_path / "t.csv"))
+    rows = rows.assign(**{" LABEL": ""})
+    assert load_task(save(rows, tmp_path / "t.csv")).label_names == ["a", "b"]
 
 
 def test_texts_without_spaces_are_found_and_addresses_are_none(tmp_path):
@@ -64,7 +69,7 @@ UNCLEAR = {  # more columns, and which options are asked for
     "two texts": ({"reply": tickets()["body"] + " thanks"}, ["text"]),
     "two labels": ({"team": ["north", "south"] * 30}, ["label"]),
     "neither": ({"body": "a", "queue": "b"}, ["text", "label"]),
-    "capitals and small letters": ({"Label": "a", "LABEL": "b"}, ["label"]),
+    "capitals and small letters": (dict.fromkeys(("Label", "LABEL"), ["a", "b"] * 30), ["label"]),
 }
 
 
