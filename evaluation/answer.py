@@ -32,7 +32,6 @@ BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 LEAST = 0.0005  # a lead that is shown as 0.1 points
 POWER = 0.8  # four of five experiments
 WIDEST = 50  # letters of a label on a terminal
-NONE = "Use none yet."
 
 
 class Advice(NamedTuple):
@@ -41,6 +40,7 @@ class Advice(NamedTuple):
     method: str
     simplest: str
     sentence: str
+    is_worthwhile: bool  # shown to beat always saying the largest label
 
 
 def compared(results: "Results") -> list[str]:
@@ -98,8 +98,8 @@ def advice(results: "Results") -> Advice:
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
         why += "; more labels may change that" * (not more_labels(results))
-        return Advice(method, alternative, f"{NONE} The best is {label}: {why}.")
-    return Advice(method, alternative, f"Use {label}: {why}.")
+        return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
+    return Advice(method, alternative, f"Use {label}: {why}.", True)
 
 
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:

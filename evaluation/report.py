@@ -98,7 +98,7 @@ def _answer(results, shown):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
     label = results.looks[advice.method].label
-    more = " all the same" if advice.sentence.startswith(answer.NONE) else ""
+    more = "" if advice.is_worthwhile else " all the same"
     return [
         f"**{escape(advice.sentence)}**",
         *map(escape, answer.more_labels(results)),
