@@ -33,7 +33,8 @@ def folds() -> Figure:
         write(axes, 1.25, y, f"seed {fold}: fold {fold}", ha="right", fontsize=SMALL)
         for i in range(10):
             after = (i // 2 - fold) % 5
-            colour = TEST if after == 0 else VALIDATION if after == 1 else TRAINING
+            validates = after == 1 and i % 2 == 0
+            colour = TEST if after == 0 else VALIDATION if validates else TRAINING
             for text in range(3):
                 box(axes, 1.57 + 0.6 * i + 0.18 * text, y, Part("", colour, 0.15, 0.26))
     write(axes, 7.85, 0.2, "A small box is a text.", fontsize=SMALL, ha="right")
@@ -117,7 +118,7 @@ def from_file() -> Figure:
     at = chain(axes, 0.3, 2.2, *parts, gap=0.45)
     write(axes, 7.0, 2.2, "1. compare", ha="left", fontweight="bold")
     low = (
-        Part("final model,\nall texts", TRAINED, 1.35, 0.6),
+        Part("final model,\nof all texts", TRAINED, 1.35, 0.6),
         Part("new.csv, with\nlabels", NONE, 1.15, 0.6),
     )
     x = at[2] - 0.675

@@ -35,8 +35,8 @@ def adapter() -> Figure:
     axes.add_patch(Rectangle((left, low), 3.8, high - low, fc="none", ec=DARK, ls=":"))
     axes.plot([left, 2.8, 2.8, left], [high, at[6] + 0.18, at[6] - 0.18, low], color=DARK, ls=":")
     x, gap = 5.6, Part("", None, 0, 0.6)
-    inner = [Part("h  (N, T, d)", None, 1, 0.2), gap, Part("f", NONE, 0.3, 0.3), gap, PLUS]
-    inner += [Part("$h + W_{up}\\,f(W_{down}\\,h + b_{down}) + b_{up}$", None, 1, 0.3)]
+    inner = [Part("h  (N, T, d)", None, 1, 0.2), gap, Part("GELU", NONE, 0.55, 0.3), gap, PLUS]
+    inner += [Part("$h + W_{up}\\,\\mathrm{GELU}(W_{down}\\,h + b_{down}) + b_{up}$", None, 1, 0.3)]
     at = chain(axes, x, 1.2, *inner, gap=0.36, up=True)
     for y, words, below in ((at[1], "$W_{down}$  (m, d)", 2.0), (at[3], "$W_{up}$  (d, m)", 1.3)):
         above = 3.3 - below
@@ -44,7 +44,7 @@ def adapter() -> Figure:
         corners = [(x + side / 2, y + to) for side, to in wide]
         axes.add_patch(Polygon(corners, fc=TRAINED, ec=DARK, zorder=2))
         write(axes, x, y, words)
-    write(axes, 5.85, at[2], "(N, T, m)", ha="left")
+    write(axes, 5.98, at[2], "(N, T, m)", ha="left")
     y = at[0] + 0.2
     arrow(axes, (x, y), (7.1, y), (7.1, at[4]), (x + 0.15, at[4]))
     write(axes, 7.3, at[2], "inner residual", fontsize=SMALL, rotation=90)
@@ -93,7 +93,7 @@ def families() -> Figure:
     axes = canvas(3.9, "What does each family do to the pretrained model?", FROZEN, TRAINED)
     box(axes, 0.85, 1.98, Part("pretrained\nclassifier,\nfrozen", FROZEN, 1.3, 0.9))
     rows = (
-        ("selected", "some of its weights learn", ("head-only", "BitFit", "LN-tuning", "full")),
+        ("selected", "some or all weights learn", ("head-only", "BitFit", "LN-tuning", "full")),
         ("added", "new layers in between", ("adapters", "LoReFT")),
         ("re-parametrised", "$W_0$ gets a small update", ("LoRA", "DoRA", "VeRA")),
         ("rescaled", "activations times a vector", ("(IA)$^3$",)),

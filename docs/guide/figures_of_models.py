@@ -58,7 +58,7 @@ def frozen_model() -> Figure:
 
 def block() -> Figure:
     """A block of BERT: two sublayers with their linear layers, residual sums and LayerNorms."""
-    axes = canvas(5.8, "What is inside a transformer block?", FROZEN, NONE)
+    axes = canvas(5.8, "What is inside a transformer block?", NONE)
     high, low, norm = 3.8, 1.5, Part("LayerNorm", FROZEN, 1.0)
     scores = Part("softmax($q\\,k^T / \\sqrt{d_h}$) v\nfor each\nattention head", NONE, 1.55, 1.16)
     first, last = Part("k  (d, d)"), Part("o  (d, d)")
@@ -84,7 +84,7 @@ def block() -> Figure:
         (5, low - 0.3, "output.LayerNorm"),
     ):
         write(axes, at[i], y, path, fontsize=8, style="italic")
-    note = "LoRA: beside q, k, v, o, up or down. An adapter: after o and after down. Here f = 4d.\n"
+    note = "Grey: pretrained weights. Here f = 4d.\n"
     note += "$d_h$: an attention head's width. In italics: BERT's paths, modeling/architectures.py."
     write(axes, 0.15, 0.7, note, fontsize=SMALL, ha="left")
     return axes.figure
@@ -95,7 +95,7 @@ def head_only() -> Figure:
     axes, y = canvas(3.4, "Head-only: what runs once, what learns?", FROZEN, TRAINED, NONE), 2.2
     encoder = Part("encoder:\nembeddings\nand all blocks", FROZEN, 1.3, 0.9)
     kept = Part("features\n(N, d), kept", NONE, 1.0, 0.6)
-    head = [Part("dense\n(d, d)", TRAINED, 0.8, 0.6), Part("f", NONE, 0.3)]
+    head = [Part("dense\n(d, d)", TRAINED, 0.8, 0.6), Part("tanh", NONE, 0.4)]
     head += [Part("classifier\n(C, d)", TRAINED, 0.9, 0.6), Part("logits\n(N, C)", None, 0.55)]
     ids = Part("token ids\n(N, T)", None, 0.75)
     chain(axes, 0.15, y, ids, encoder, kept, *head, gap=0.34)
@@ -147,19 +147,23 @@ def memory() -> Figure:
 def causal() -> Figure:
     """Which tokens a token reads, in an encoder and in a decoder, and which one is pooled."""
     axes = canvas(3.9, "Which tokens does a token read, and which one does the head get?")
-    words, side = ("good", "plot", ",", "bad", "end"), 0.36
-    for left, name, pooled in ((1.2, "encoder", 0), (5.2, "decoder", 4)):
-        tokens = ("[CLS]", *words[:4]) if name == "encoder" else words
-        write(axes, left + 2 * side, 3.3, f"{name}: {tokens[pooled]} is pooled", fontweight="bold")
-        for row in range(5):
+    words, side = ("good", "plot", "bad", "cast"), 0.32
+    for left, name, tokens in (
+        (1.2, "encoder", ("[CLS]", *words, "[SEP]")),
+        (5.4, "decoder", words),
+    ):
+        pooled, count = 0 if name == "encoder" else 3, len(tokens)
+        middle = left + side * (count - 1) / 2
+        write(axes, middle, 3.3, f"{name}: {tokens[pooled]} is pooled", fontweight="bold")
+        for row in range(count):
             y = 2.35 - side * row
             write(axes, left - 0.28, y, tokens[row], ha="right", fontsize=SMALL)
             write(axes, left + side * row, 2.75, tokens[row], fontsize=SMALL, rotation=30)
-            for column in range(5):
+            for column in range(count):
                 reads = name == "encoder" or column <= row
                 colour = (TRAINED if row == pooled else FROZEN) if reads else NONE
                 box(axes, left + side * column, y, Part("", colour, side, side))
     note = "A row: a token. Filled: the tokens that it reads. Green: the token whose hidden state"
-    write(axes, 0.15, 0.4, note + "\nthe head gets. In a decoder only the last token reads all.",
+    write(axes, 0.15, 0.22, note + "\nthe head gets. In a decoder only the last token reads all.",
           fontsize=SMALL, ha="left")  # fmt: skip
     return axes.figure
