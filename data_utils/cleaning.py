@@ -40,7 +40,7 @@ def text_label(label: Any, name: str) -> str | None:
         return None
     label = whole(label)
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
-        expected = "expected whole numbers, booleans, or texts of one line"
+        expected = 'expected texts of one line, such as "2.5", whole numbers or booleans'
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
     return str(label).strip()
 

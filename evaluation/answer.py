@@ -117,6 +117,14 @@ def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
     return digit * math.ceil(needed / digit)
 
 
+def final_sentence(results: "Results") -> str:
+    """What `final_command` does."""
+    advised = advice(results)
+    label = results.looks[advised.method].label
+    more = "" if advised.is_worthwhile else " all the same"
+    return f"This trains {label} on all texts{more}, for new ones"
+
+
 def final_command(results: "Results") -> str:
     """What trains the method advised on all texts, with the constants of its comparison.
 

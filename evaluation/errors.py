@@ -40,11 +40,13 @@ def confusion(results: "Results", method: str) -> np.ndarray:
 def referral(results: "Results", method: str) -> str:
     """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
     table = tested(results, method)
-    right, steps = table["label"] == table["predicted"], []
+    table, steps = table.assign(right=table["label"] == table["predicted"]), []
     for share in SHARES:
-        kept = right[: max(1, round(len(right) * (1 - share / 100)))]
-        steps.append(f"{share} %: {percent(kept.mean())} %")
-    return f"If a person takes the least certain texts, accuracy on the others: {'; '.join(steps)}."
+        kept = table[: max(1, round(len(table) * (1 - share / 100)))]
+        least, accuracy = kept["confidence"].iloc[-1], percent(kept["right"].mean())
+        steps.append(f"{share} % (below {least:.3f}): {accuracy} %")
+    line = "If a person takes the texts of the lowest confidence, accuracy on the others"
+    return f"{line}: {'; '.join(steps)}."
 
 
 def frequent_errors(results: "Results", method: str) -> list[str]:

@@ -98,7 +98,6 @@ def _answer(results, shown):
     """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
     advice = answer.advice(results)
     label = results.looks[advice.method].label
-    more = "" if advice.is_worthwhile else " all the same"
     return [
         f"**{escape(advice.sentence)}**",
         *map(escape, answer.more_labels(results)),
@@ -112,7 +111,7 @@ def _answer(results, shown):
         escape(errors.referral(results, advice.method)),
         tables.misclassified(results),
         "### A classifier of new texts",
-        f"This trains {escape(label)} on all texts{more}:",
+        escape(f"{answer.final_sentence(results)}:"),
         code(answer.final_command(results)),
     ]
 

@@ -210,7 +210,7 @@ def _write_page(queue):
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
     if results.advised:
-        print("A classifier of new texts, trained on all of these:")
+        print(f"{answer.final_sentence(results)}:")
         print(f"  {answer.final_command(results)}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.special import log_softmax
 
@@ -15,7 +16,7 @@ from data_utils import Split
 from evaluation.metrics import scores
 from evaluation.stored import read_table
 from modeling import PeftModel
-from modeling.checkpoint import save_checkpoint, save_combination
+from modeling.checkpoint import check_files, save_checkpoint, save_combination
 from records import ANEW
 
 from .data import Data
@@ -148,7 +149,7 @@ def combine(queue: RunQueue) -> None:
 
 
 def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
-    """One run whose log-probabilities are the sum of its parts'."""
+    """One run whose log-probabilities are the mean of its parts', renormalised."""
     test, logits, facts = data.splits(parts[0])["test"], None, {}
     if len(test):  # a model for new texts has no test
         columns = {f"logit_{label}": float for label in run.label_names}
@@ -156,8 +157,8 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
         for part, table in zip(parts, tables, strict=True):
             if len(table) != len(test):
                 raise BadInput(f"{part.folder}/predictions.csv has lost rows; {ANEW}")
-        logits = sum(log_softmax(table.to_numpy(), axis=1) for table in tables)
-        logits = torch.from_numpy(log_softmax(logits, axis=1)).float()
+        logs = np.mean([log_softmax(table.to_numpy(), axis=1) for table in tables], axis=0)
+        logits = torch.from_numpy(log_softmax(logs, axis=1)).float()
         facts["scores"] = scores(test.labels.cpu().numpy(), logits.numpy(), "test_")
     records = [part.record() for part in parts]
     sums = ("training_seconds", "evaluation_seconds", "shared_seconds", "trainable_parameters")
@@ -175,6 +176,7 @@ def save_final(queue: RunQueue) -> None:
     if not run.is_finished:
         return
     save_combination(folder, method, [Path(run.folder.name)])
+    check_files(folder)  # an earlier start's may be damaged
     trained = [part for part in method.parts or (method,) if not part.is_baseline]
     share = f" ({queue.settings.validation_share:.0%} choose epoch and learning rate)"
     print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")

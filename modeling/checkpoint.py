@@ -12,6 +12,7 @@ final model: its one part is the run that trained it.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from boundary import BadInput, reading, replacing, write
 from data_utils import ENCODERS
-from records import DAMAGED
+from records import ANEW
 
 from .base import PeftModel
 from .baseline import PROBE, TFIDF, VECTORIZER, ProbeClassifier, TfidfClassifier
@@ -49,6 +50,10 @@ class About(BaseModel):
     truncation: str | None = None  # the side on which longer texts lose tokens
     text_column: str | None = None  # of the training texts
     parts: list[str] = []
+
+    def parts_in(self, folder: Path) -> list[Path]:
+        """The folders of the parts, of a checkpoint in `folder`."""
+        return [Path(os.path.normpath(folder / part)) for part in self.parts]
 
 
 def save_checkpoint(
@@ -92,13 +97,26 @@ def _write_about(folder, **values):
 def read_about(folder: Path) -> About:
     """What checkpoint.json says. Raises `BadInput` where it is damaged."""
     path = folder / ABOUT
-    with reading(str(path), DAMAGED):
-        about = About.model_validate_json(path.read_text(encoding="utf-8"))
+    with reading(str(path), ANEW):
+        about = About(**json.loads(path.read_text(encoding="utf-8")))
     if about.parts:
-        first = read_about(checkpoint_folder(folder / about.parts[0]))
+        first = read_about(checkpoint_folder(about.parts_in(folder)[0]))
         shared = {"label_names": first.label_names, "text_column": first.text_column}
         about = about.model_copy(update=shared)
     return about
+
+
+def check_files(folder: Path) -> None:
+    """Raise `BadInput` where a file of the checkpoint in `folder` is damaged, or not there."""
+    about = read_about(folder)
+    if about.parts:
+        for part in about.parts_in(folder):
+            check_files(part)
+    elif about.method in (TFIDF, PROBE):
+        load_baseline(folder, about)
+    else:
+        with reading(str(folder / TENSORS), ANEW):
+            load_file(folder / TENSORS)
 
 
 def checkpoint_folder(folder: Path) -> Path:
@@ -129,19 +147,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def load_trained(model: PeftModel, path: Path) -> None:
     """Copy the tensors of `path` into `model`, all or none. Raises `BadInput`."""
-    with reading(str(path), DAMAGED):
+    with reading(str(path), ANEW):
         model.load_trained(load_file(path), path)
 
 
 def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifier:
     """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
-    with reading(str(folder / TENSORS), DAMAGED):
+    with reading(str(folder / TENSORS), ANEW):
         tensors = load_file(folder / TENSORS).items()
         arrays = {name: tensor.double().numpy() for name, tensor in tensors}
         weight, bias = arrays["weight"], arrays["bias"]
     if about.method == PROBE:
         return ProbeClassifier(weight, bias)
-    with reading(str(folder / WORDS), DAMAGED):
+    with reading(str(folder / WORDS), ANEW):
         vocabulary = json.loads((folder / WORDS).read_text(encoding="utf-8"))
         words = TfidfVectorizer(**VECTORIZER, vocabulary=vocabulary)
         words.idf_ = arrays["idf"]

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 import hardware
 from boundary import BadInput, expanded, reading
 from data_utils import clean, tokenise
-from records import DAMAGED
+from records import ANEW
 
 from .base import PeftModel
 from .baseline import PROBE, TFIDF, ProbeClassifier, TfidfClassifier
@@ -35,7 +35,7 @@ from .methods import METHODS
 
 AT_ONCE = 512  # texts that are tokenised and computed together, those of similar length
 
-Texts = str | Sequence[str] | pd.Series | np.ndarray
+Texts = str | Sequence[str] | pd.Series | pd.Index | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +66,14 @@ class EncoderClassifier:
 
 @dataclass(frozen=True, eq=False)
 class Combination:
-    """The sum of its parts' log-probabilities, renormalised."""
+    """The mean of its parts' log-probabilities, renormalised: a sum would be too sure."""
 
     parts: list[EncoderClassifier | TfidfClassifier]
 
     def log_probabilities(self, texts: list[str]) -> Tensor:
         """Of n clean texts: (n, C)."""
-        return sum(part.log_probabilities(texts) for part in self.parts).log_softmax(1)
+        logs = torch.stack([part.log_probabilities(texts) for part in self.parts])
+        return logs.mean(0).log_softmax(1)
 
 
 class Finetuned:
@@ -125,7 +126,8 @@ class Finetuned:
 def _listed(texts) -> list[str]:
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, Sequence | pd.Series | np.ndarray):
+    texts = np.atleast_1d(texts) if isinstance(texts, np.ndarray) else texts
+    if isinstance(texts, Sequence | pd.Series | pd.Index | np.ndarray):
         texts = ["" if pd.api.types.is_scalar(text) and pd.isna(text) else text for text in texts]
     else:
         texts = [texts]
@@ -150,7 +152,7 @@ def load_finetuned(folder: str | Path, base: str | Path | None = None) -> Finetu
     about = read_about(folder)
     if not about.parts:
         return Finetuned(_classifier(folder, about, base), about)
-    parts = [load_finetuned(folder / part, base) for part in about.parts]
+    parts = [load_finetuned(part, base) for part in about.parts_in(folder)]
     if len(parts) == 1:
         return parts[0]
     return Finetuned(Combination([part.classifier for part in parts]), about)
@@ -161,7 +163,7 @@ def _classifier(folder, about, base):
     if about.method == TFIDF:
         return baseline
     name = str(base or about.base_model)
-    with reading(f"the checkpoint {folder}", DAMAGED):
+    with reading(f"the checkpoint {folder}", ANEW):
         try:
             encoder = load_encoder(name, about.label_names, about.max_tokens, about.truncation)
         except BadInput as error:

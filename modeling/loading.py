@@ -85,8 +85,7 @@ def load_encoder(
     do not belong together, and for weights that are not finite.
     """
     source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
-    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
-        raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
+    _check_folder(source)
     with _loading(source):
         config = _config(source, label_names, encoder_dropout)
         most = config.max_position_embeddings - architecture_of(config).reserved_positions
@@ -99,6 +98,22 @@ def load_encoder(
         )
         _fit_together(source, config, tokenizer)
         return Encoder(config, tokenizer, _pretrained(source, config))
+
+
+def _check_folder(source):
+    """Name what is no encoder, before transformers calls it a damaged one."""
+    files = set(os.listdir(source)) if os.path.isdir(source) else set()
+    if os.path.isfile(source):
+        raise BadInput(f"MODEL {source} is a file; give the folder that it is in")
+    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
+        raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
+    if os.path.isdir(source) and "config.json" not in files:
+        kind = "has no config.json; give the folder that has it"
+        if "checkpoint.json" in files:
+            kind = "is a classifier that this package trained; give the encoder that it is of"
+        elif "adapter_config.json" in files:
+            kind = "is an adapter; give the encoder that it is of"
+        raise BadInput(f"MODEL {source} {kind}")
 
 
 def _config(source, label_names, dropout):

@@ -3,10 +3,10 @@ r"""Classify the texts of a file by the classifier that a run has left.
     python -m modeling.predict results/tickets/final new.csv        writes predictions.csv
 
 The file is .csv, .tsv, .json, .jsonl or .parquet, as in training. The texts are in the column that
-training had them in, or in --text-column. The output has the file's own columns, a label, and a
-probability_<label> for each label, to six decimals. Where the file has columns of these names, ours
-begin with predicted_. An empty text has an empty label, and so has one that the tokenizer makes no
-token of.
+training had them in, or in --text-column. The output has the file's own columns, a label, its
+probability as confidence, and a probability_<label> for each label, to six decimals. Where the file
+has columns of these names, ours begin with predicted_. An empty text has an empty label, and so has
+one that the tokenizer makes no token of.
 
 The output is CSV in UTF-8, with the file's own separator. Beside semicolons, probabilities have
 decimal commas: such files come from spreadsheets where a comma is the decimal sign. The output
@@ -28,13 +28,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
 import boundary
 import hardware
-from boundary import BadInput, Parser, expanded, plain_cell, reason, refuse, replacing
+from boundary import BadInput, Parser, expanded, plain_cell, refuse, replacing, writing
 from data_utils import raw_texts, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
@@ -81,6 +82,9 @@ def predict_file(asked: argparse.Namespace) -> None:
     column = asked.text_column or about.text_column or "text"
     chunks = read_chunks(asked.texts, ROWS, column)  # it has checked all rows
     first = next(chunks)
+    if column not in first and not asked.text_column:  # as in training: in any case
+        named = [name for name in first if str(name).strip().casefold() == column.casefold()]
+        column = named[0] if len(named) == 1 else column
     if column not in first:
         columns = ", ".join(map(repr, first))
         raise BadInput(
@@ -112,7 +116,7 @@ def predict_file(asked: argparse.Namespace) -> None:
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
     """The names of our columns, none of which the file has."""
-    names = ["label", *(f"probability_{label}" for label in label_names)]
+    names = ["label", "confidence", *(f"probability_{label}" for label in label_names)]
     while set(names) & set(columns):
         names = [f"predicted_{name}" for name in names]
     return names
@@ -125,7 +129,8 @@ def labelled(
     labels = [label for label, _ in classify.best(probabilities)]
     table = chunk.assign(**{names[0]: labels})
     table = table.apply(lambda column: pd.Series(map(_cell, column), column.index, object))
-    added = pd.DataFrame(probabilities.double().numpy().round(6), chunk.index, names[1:])
+    numbers = np.column_stack([probabilities.amax(1), probabilities]).astype(float).round(6)
+    added = pd.DataFrame(numbers, chunk.index, names[1:])
     table = pd.concat([table, added], axis=1)
     table.columns = map(plain_cell, table)
     return table
@@ -142,16 +147,13 @@ def _cell(value):
 @contextmanager
 def output(path: Path, encoding: str) -> Iterator[TextIO]:
     """A file that takes its place at `path` once it is whole. Raises `BadInput`."""
-    try:
+    with writing(path, "choose another --output; nothing is written"):
         if path.exists():
             raise BadInput(f"{path} exists; move it, or choose another --output")
         if path.suffix.lower() not in (".csv", ".tsv", ""):
             raise BadInput(f"{path}: the output is CSV; choose an --output that ends in .csv")
         with replacing(path) as part, part.open("w", encoding=encoding, newline="") as file:
             yield file
-    except OSError as error:
-        remedy = "make room, or choose another --output; nothing is written"
-        raise BadInput(f"{path} cannot be written ({reason(error)}); {remedy}") from error
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ def model(change):
     return make
 
 
+def renamed(name):
+    """Without config.json: the file has another name."""
+    return model(lambda folder: (folder / "config.json").rename(folder / name))
+
+
 def config(**changes):
     return model(lambda folder: edit(folder / "config.json", **changes))
 

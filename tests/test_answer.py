@@ -170,7 +170,7 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
         sentence = answer.advice(Results.read(tmp_path)).sentence
         line = "It is not shown to beat always saying “bad”, which has 95.0 %."
         line = line.replace("%.", "%; more labels may change that.")
-        said = "on all texts all the same:" in report.page(Results.read(tmp_path), {})
+        said = "on all texts all the same, for new ones:" in report.page(Results.read(tmp_path), {})
         assert said == is_said
         assert (
             (line in sentence) == is_said == sentence.startswith("Use none yet. The best is TF-IDF")
@@ -228,9 +228,13 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
 
 def test_the_least_confident_texts_go_to_a_person(errs):
     results, truth, logits = errs
-    order = np.argsort(softmax(logits, axis=1).max(axis=1))  # least confident first
-    right = (logits.argmax(1) == truth)[order]
-    expected = [f"{share} %: {100 * right[2 * share :].mean():.1f} %" for share in errors.SHARES]
+    confidence = softmax(logits, axis=1).max(axis=1)
+    order = np.argsort(confidence)  # least confident first
+    right, least = (logits.argmax(1) == truth)[order], np.sort(confidence)
+    expected = [
+        f"{share} % (below {least[2 * share]:.3f}): {100 * right[2 * share :].mean():.1f} %"
+        for share in errors.SHARES
+    ]
     assert "; ".join(expected) in errors.referral(results, "head")
     assert right[100:].mean() > right.mean()
 

@@ -33,7 +33,7 @@ def folder_of(**frames):
 ROWS = reviews_frame(60)
 CSV = "text,label\n" + "\n".join(f"film {i},{i % 2}" for i in range(60)) + "\n"
 TWICE = pd.concat([ROWS[40:50], ROWS[40:50].assign(label=1 - ROWS["label"][40:50])])
-KIND = "; expected whole numbers, booleans, or texts of one line"
+KIND = '; expected texts of one line, such as "2.5", whole numbers or booleans'
 BAD = {
     "one label": (
         lambda d: write(d / "o.csv", "text,label\na,1\nb,1\nc,1\n"),

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import hostile
 import pytest
 from conftest import files_of
-from hostile import config, csv, cut, data, edit_tensors, given, model, record, with_code
+from hostile import config, csv, cut, data, edit_tensors, given, model, record, renamed, with_code
 
 import finetuning
 from experiment import parse
@@ -54,6 +54,7 @@ OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
     ("--epoch-count", "1"): "unrecognized arguments: --epoch-count",
     ("--results", COMMAND): "finetuning.py/tiny .*set it to a f",
     ("--model", "/nowhere"): "MODEL /nowhere does not exist",
+    ("--model", __file__): "MODEL .* is a file; give the folder",
     ("--model", "x" * 300): "MODEL x.* cannot be read",
 }
 AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
@@ -61,6 +62,9 @@ OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, 
 
 MODELS = {
     "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "MODEL .*safet"),
+    "a folder without an encoder": Case(renamed("x.json"), "has no config.json; give the folder"),
+    "a classifier": Case(renamed("checkpoint.json"), "that this package trained; give the enc"),
+    "an adapter": Case(renamed("adapter_config.json"), "MODEL .* is an adapter; give the encoder"),
     "weights not finite": Case(
         model(lambda f: edit_tensors(f, lambda t: t["classifier.bias"].div_(0))), "bias .* finite"
     ),

@@ -131,15 +131,17 @@ def test_a_checkpoint_of_a_probe_is_the_encoder_and_a_linear_map(baseline, model
     assert load_finetuned(folder).probabilities(TEXTS) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_combination_is_the_normalised_sum_of_log_probabilities(checkpoint, baseline, tmp_path):
+def test_a_combination_is_the_normalised_mean_of_log_probabilities(checkpoint, baseline, tmp_path):
     parts = [checkpoint("lora")[0], baseline("tfidf")]
     both = tmp_path / "both"
     parts[0] = shutil.copytree(parts[0], both / "lora")  # one inside, as a final model has them
     paths = [os.path.relpath(part, both) for part in parts]
     save_combination(both, Method.parse("lora+tfidf", {}), paths)
-    logs = sum(load_finetuned(part).probabilities(TEXTS).log() for part in parts)
+    first, second = (load_finetuned(part).probabilities(TEXTS) for part in parts)
+    means = (first * second).sqrt()
+    expected = means / means.sum(1, keepdim=True)
     classify = load_finetuned(Path(shutil.move(tmp_path, f"{tmp_path}-moved")) / "both")
-    assert classify.probabilities(TEXTS) == pytest.approx(logs.softmax(1), abs=1e-6)
+    assert classify.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
     assert classify.label_names == ["bad", "good"] and classify.about.text_column == "body"
 
 
@@ -199,9 +201,10 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
     _, classify = checkpoint()
     pairs = classify(TEXTS)
     assert [len(pair) for pair in pairs] == [2] * len(TEXTS)
-    frame = pd.DataFrame({"body": TEXTS}, index=[5, 3, 8, 1])
-    for several in (tuple(TEXTS), frame["body"], frame["body"].astype("string"), np.array(TEXTS)):
-        assert classify(several) == pairs
+    column = pd.Series(TEXTS, index=[5, 3, 8, 1])
+    several = tuple(TEXTS), column, column.astype("string"), pd.Index(TEXTS), np.array(TEXTS)
+    assert all(classify(texts) == pairs for texts in several)
+    assert classify(np.array(TEXTS[1])) == [(pairs[1][0], pytest.approx(pairs[1][1], abs=1e-6))]
     label, probability = classify(TEXTS[1])
     assert (label, probability) == (pairs[1][0], pytest.approx(pairs[1][1], abs=1e-6))
     missing = pd.Series([TEXTS[0], None, np.nan, pd.NA, " "], dtype=object)
@@ -321,7 +324,7 @@ def other_vocabulary(base):
 
 
 OTHER = "is not the encoder that .* was trained with: its config, tokenizer or weights differ"
-DAMAGED = "it is damaged, or written by another version: delete it"
+DAMAGED = "delete its folder to make that run anew"
 
 
 @pytest.mark.parametrize(

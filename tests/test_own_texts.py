@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import reviews_frame
-from scipy.special import log_softmax
+from scipy.special import softmax
 
 import finetuning
 from evaluation import report
@@ -62,11 +62,12 @@ def test_every_text_is_tested_once_and_no_group_is_in_two_splits(tickets):
         assert np.array_equal(fold[::2], fold[1::2]) and set(fold) == set(range(5))
 
 
-def test_a_combination_is_the_normalised_sum_of_its_parts_log_probabilities(tickets):
+def test_a_combination_is_the_normalised_mean_of_its_parts_log_probabilities(tickets):
     folder = tickets[0] / "tickets"
     columns = ["logit_01", "logit_1"]
     parts = [predictions(folder, name)[columns].to_numpy() for name in ("lora", "tfidf")]
-    expected = log_softmax(sum(log_softmax(part, axis=1) for part in parts), axis=1)
+    means = np.prod([softmax(part, axis=1) for part in parts], axis=0) ** 0.5
+    expected = np.log(means / means.sum(axis=1, keepdims=True))
     table = predictions(folder, "lora+tfidf")
     np.testing.assert_allclose(table[columns].to_numpy(), expected, atol=1e-5)
 
@@ -160,6 +161,22 @@ def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
     assert finetuning.main([*given, "--methods", "tfidf"]) == 0
     assert finetuning.main([*given, "--methods", "tfidf", "--fresh"]) == 0
     assert (tmp_path / "elsewhere" / "tfidf-seed0" / "run.json").exists()
+
+
+def test_a_damaged_final_model_is_not_announced_and_its_remedy_helps(tickets, tmp_path, capsys):
+    given = [*tickets[1], "--results", str(tmp_path), "--final", "probe+tfidf"]
+    assert finetuning.main(given) == 0
+    final = tmp_path / "tickets" / "final"
+    for name in ("trained.safetensors", "words.json"):
+        path = final / "tfidf-seed0" / name
+        path.write_bytes(path.read_bytes()[:50])
+        capsys.readouterr()
+        assert finetuning.main(given) == 2
+        printed = capsys.readouterr()
+        assert f"{path} cannot be read" in printed.err and "New texts" not in printed.out
+        assert "delete its folder to make that run anew" in printed.err
+        shutil.rmtree(path.parent)
+        assert finetuning.main(given) == 0 and load_finetuned(final)("a good film")
 
 
 def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):

@@ -1,6 +1,7 @@
 """`python -m modeling.predict`: the user's rows with labels, whatever the file, or one line."""
 
 import codecs
+import errno
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from modeling import load_finetuned, predict
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 FULL = Path("/dev/full")
-ADDED = ["label", "probability_bad", "probability_good"]
+ADDED = ["label", "confidence", "probability_bad", "probability_good"]
+EACH = ADDED[2:]
 
 
 @pytest.fixture
@@ -50,8 +52,10 @@ def test_the_output_is_the_file_with_a_label_and_probabilities(run):
     assert status == 0 and list(table) == ["id", "body", "note", *ADDED]
     assert table["id"].tolist() == ["007", "1E2"] and table["note"].tolist() == ["", "NA"]
     classify = load_finetuned(run.folder)
-    assert table["label"].tolist() == [label for label, _ in classify(table["body"])]
-    found = table[ADDED[1:]].astype(float).to_numpy()
+    labels, confidence = zip(*classify(table["body"]), strict=True)
+    assert table["label"].tolist() == list(labels)
+    assert table["confidence"].astype(float).tolist() == pytest.approx(confidence, abs=1e-6)
+    found = table[EACH].astype(float).to_numpy()
     assert found == pytest.approx(classify.probabilities(table["body"]).numpy(), abs=1e-6)
     assert "new.csv: commas, UTF-8; 2 texts in 'body'" in printed
     assert "2 texts, by lora: predictions.csv" in printed
@@ -75,7 +79,7 @@ def test_a_spreadsheet_opens_the_output_as_it_did_the_file(run, name, separator,
     table = pd.read_csv("predictions.csv", sep=separator, dtype=str)
     assert list(table) == ["n", "body", *ADDED] and table[["n", "body"]].equals(frame)
     sign, other = (",", ".") if separator == ";" else (".", ",")
-    for probabilities in table[ADDED[1:]].to_numpy():
+    for probabilities in table[EACH].to_numpy():
         numbers = [float(cell.replace(sign, ".")) for cell in probabilities]
         assert other not in "".join(probabilities) and sum(numbers) == pytest.approx(1, abs=1e-6)
 
@@ -97,6 +101,7 @@ SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
     [
         (SHIFTED, "new.csv, row 9002: 3 fields, but the header has 2"),
         ("title,text\na,b\n", "no column 'body'; it has 'title', 'text'; name it with"),
+        ("Body,BODY\na,b\n", "no column 'body'; it has 'Body', 'BODY'; name it with"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_before_computing(run, monkeypatch, texts, line):
@@ -115,7 +120,7 @@ def test_html_and_missing_texts_are_read_as_in_training(run, monkeypatch):
     assert status == 0 and "empty, without a label: 2" in printed
     assert table["more"].tolist() == ['{"a": "ü"}', "[1]", "", "'=1"]
     assert table[2:][["label", ADDED[1]]].to_numpy().tolist() == [["", ""]] * 2
-    told = table[ADDED[1:]][:2].astype(float).to_numpy()
+    told = table[EACH][:2].astype(float).to_numpy()
     assert told == pytest.approx(expected.numpy(), abs=1e-6)
     os.remove("predictions.csv")
     monkeypatch.setattr(predict, "load_finetuned", None)  # nothing is computed
@@ -129,9 +134,12 @@ def test_the_column_is_that_of_training_or_the_one_that_is_named(run):
     assert run(texts=both)[1]["label"][0] == load_finetuned(run.folder)("very dull")[0]
     os.remove("predictions.csv")
     named = run("--text-column", "text")[1]
-    assert float(named["probability_bad"][0]) == pytest.approx(
-        load_finetuned(run.folder).probabilities("a good film")[0, 0].item(), abs=1e-6
-    )
+    good = load_finetuned(run.folder).probabilities("a good film")[0, 0].item()
+    assert float(named["probability_bad"][0]) == pytest.approx(good, abs=1e-6)
+    os.remove("predictions.csv")
+    status, table, printed = run(texts="Body \na good film\n")  # as training finds it
+    assert float(table["probability_bad"][0]) == pytest.approx(good, abs=1e-6)
+    assert status == 0 and "1 texts in 'Body'" in printed
 
 
 def test_columns_of_our_names_stay_and_ours_get_others(run):
@@ -146,7 +154,7 @@ def test_no_cell_is_a_formula(run):
     edit(run.folder, label_names=["=1+1", "good"])
     status, table, _ = run(texts='body,=n,m\n"=HYPERLINK(""x"")",-3.5,+1\n@good,-a,a=b\n')
     assert status == 0
-    assert list(table) == ["body", "'=n", "m", "label", "probability_=1+1", "probability_good"]
+    assert list(table) == ["body", "'=n", "m", *ADDED[:2], "probability_=1+1", "probability_good"]
     assert table["body"].tolist() == ['\'=HYPERLINK("x")', "'@good"]
     assert table["'=n"].tolist() == ["-3.5", "'-a"] and table["m"].tolist() == ["+1", "a=b"]
     assert set(table["label"]) <= {"'=1+1", "good"}
@@ -193,6 +201,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
     assert status == 2 and "error: predictions.csv cannot be written (" in printed
     assert "No space left on device" in printed and "make room, or choose another" in printed
     assert os.listdir() == ["new.csv"]
+
+
+def test_only_a_full_disk_wants_room(run, monkeypatch):
+    def read_only(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(predict, "replacing", read_only)
+    status, _, printed = run(texts="body\ngood\n")
+    assert status == 2 and "Read-only file system); choose another --output" in printed
 
 
 @pytest.mark.parametrize(
