@@ -1,10 +1,12 @@
 """The machine that a run was made on: what it is, and what the run took of it."""
 
 import ctypes
+import hashlib
 import os
 import platform
 import subprocess
 import time
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -168,7 +170,7 @@ def peak_memory(device: torch.device) -> float | None:
 
 @cache
 def commit(folder: Path = PROGRAM) -> str | None:
-    """The git commit of this program, with "+" where files differ from it.
+    """The git commit of this program; where code differs, also "+" and a digest of how.
 
     None without git, and where `folder` is not the top of a repository: inside another one, the
     commit would be that one's.
@@ -177,13 +179,18 @@ def commit(folder: Path = PROGRAM) -> str | None:
     try:
         options = ("rev-parse", "--show-toplevel", "HEAD")
         answer = subprocess.run((*git, *options), capture_output=True, text=True)
-        changed = subprocess.run((*git, "status", "--porcelain"), capture_output=True)
+        changed = subprocess.run((*git, "diff", "HEAD"), capture_output=True).stdout
+        options = ("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+        new = subprocess.run((*git, *options), capture_output=True, text=True).stdout
     except OSError:  # no git on this machine
         return None
     top, _, head = answer.stdout.strip().partition("\n")
     if answer.returncode or Path(top).resolve() != folder:
         return None
-    return head + "+" * bool(changed.stdout)
+    for name in filter(None, new.split("\0")):
+        with suppress(OSError):  # a link to nothing
+            changed += name.encode() + (folder / name).read_bytes()
+    return f"{head}+{hashlib.sha256(changed).hexdigest()[:8]}" if changed else head
 
 
 def is_out_of_memory(error: BaseException) -> bool:

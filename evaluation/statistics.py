@@ -46,7 +46,7 @@ POINTS = 999  # at which the errors of texts are integrated over
 
 
 class Scores(NamedTuple):
-    """A metric's value of every test text, by method: its mean over texts is the metric.
+    """A metric's value of every test text, by method: its mean is the metric, from 0 to 1.
 
     `values[method]` is (S, n), a row for each of its `seeds`. With folds it is (1, n), and NaN for
     the texts of folds that have not been tested. `groups` (n,) are numbers from 0, the same for the
@@ -150,8 +150,10 @@ def _sample(scores, values):
     texts = np.isfinite(values[0])
     groups = np.arange(len(texts)) if scores.groups is None else scores.groups
     groups = np.unique(groups[texts], return_inverse=True)[1]
-    factor = FOLDS_FACTOR if scores.is_folds else 1.0
-    return _Sample(values[:, texts], groups, (1.0, 0.0), factor, "")
+    factor, values = FOLDS_FACTOR if scores.is_folds else 1.0, values[:, texts]
+    if not np.isfinite(values).all() or values.size and abs(values.mean()) > 1:
+        raise ValueError("expected a value of every text for each seed, whose mean is from 0 to 1")
+    return _Sample(values, groups, (1.0, 0.0), factor, "")
 
 
 def _paired(scores, a, b):

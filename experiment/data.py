@@ -19,6 +19,7 @@ import modeling
 from boundary import BadInput
 from data_utils import ENCODERS, TASKS, Division, Split
 from modeling import Method, PeftModel
+from modeling.frozen_blocks import begin_alike
 from modeling.inference import features
 
 from .runs import Run
@@ -105,10 +106,16 @@ class Data:
     def build(self, method: Method, pooling: str) -> PeftModel:
         """The classifier, frozen, adapted by the method, and on the device.
 
-        torch's seed decides its new head and what the method adds.
+        torch's seed decides its new head and what the method adds. Raises `BadInput` where it
+        changes frozen blocks, whose cached output is the encoder's own.
         """
         pretrained = modeling.fresh_copy(self.encoder.pretrained)
-        model = method.build(pretrained, pooling).to(self.device)
+        model = method.build(pretrained, pooling)
+        k = model.frozen_blocks if self.settings.cache else 0
+        if k and not begin_alike(pretrained, self.encoder.pretrained, k):
+            line = f"{method.text} changes the encoder before block {k}, where nothing is trained"
+            raise BadInput(f"{line}: its output is cached; set CACHE = False (--no-cache)")
+        model.to(self.device)
         modeling.use_fast_attention(pretrained, self.device)
         return model
 

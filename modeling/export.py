@@ -222,6 +222,13 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
     if merged.state_dict().keys() != expected:
         added = f"the weights that {method_of(encoder.model)} adds"
         raise BadInput(f"transformers has no class with {added}; {USE_ONNX}")
+    ids = torch.arange(3, 9)[None]
+    with torch.no_grad():
+        ours = copy.deepcopy(encoder.model).cpu().eval()(ids, torch.ones_like(ids))
+        theirs = merged(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+        more = f"{method_of(encoder.model)} does more than its weights say"
+        raise BadInput(f"{more}: transformers would give other logits; {USE_ONNX}")
     merged.config.problem_type = "single_label_classification"  # else a base's own
     merged.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
@@ -233,7 +240,7 @@ def export_peft(encoder, folder: Path, base: str) -> None:
     Raises `BadInput` for another method than LoRA.
     """
     model = encoder.model
-    if not isinstance(model, LoRAModel):
+    if type(model) is not LoRAModel:  # a subclass may do more
         raise BadInput(f"only lora goes to peft, and this is {method_of(model)}; {USE_ONNX}")
     choice, in_head = model.hyperparameters, model.architecture.in_head
     config = {

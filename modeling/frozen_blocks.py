@@ -76,6 +76,23 @@ def running_from(pretrained: PreTrainedModel, k: int, hidden: Tensor) -> Iterato
             del module.forward  # the class's own is there again
 
 
+def begin_alike(one: PreTrainedModel, other: PreTrainedModel, k: int) -> bool:
+    """Whether all that runs before block k is the same in both: modules, their hooks, numbers."""
+    blocks = architecture_of(one.config).blocks
+    ours, theirs = ([*outside_blocks(m), *m.get_submodule(blocks)[:k]] for m in (one, other))
+    return len(ours) == len(theirs) and all(map(_are_alike, ours, theirs))
+
+
+def _are_alike(one, other):
+    kinds = [
+        [(type(m), len(m._forward_pre_hooks), len(m._forward_hooks)) for m in each.modules()]
+        for each in (one, other)
+    ]
+    numbers, others = one.state_dict(), other.state_dict()
+    is_same = kinds[0] == kinds[1] and numbers.keys() == others.keys()
+    return is_same and all(torch.equal(numbers[name], others[name]) for name in numbers)
+
+
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:
     """What else runs before the second block: the embeddings, and what stands beside a block."""
     modules, paths = dict(pretrained.named_modules()), architecture_of(pretrained.config).embeddings

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from boundary import BadInput
+
 from .base import PeftModel
 
 
@@ -48,10 +50,16 @@ def wrap(
     paths: Iterable[str],
     adapted: Callable[[nn.Linear], AdaptedLinear],
 ) -> None:
-    """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`."""
+    """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`.
+
+    Raises `BadInput` where the model has been adapted before.
+    """
     for block in model.last_blocks(blocks):
         for path in paths:
-            block.set_submodule(path, adapted(block.get_submodule(path)))
+            linear = block.get_submodule(path)
+            if isinstance(linear, AdaptedLinear):
+                raise BadInput("the model has been adapted before; adapt a fresh_copy of the first")
+            block.set_submodule(path, adapted(linear))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:

@@ -51,8 +51,11 @@ TARGETS = ("q", "k", "v", "o", "up", "down", "gate")  # in this order, however t
 
 
 def method_of(model: PeftModel) -> str:
-    """The name of a model's method."""
-    return next(name for name, kind in METHODS.items() if type(model) is kind)
+    """The name of a model's method. Raises `BadInput` for a class that is not in `METHODS`."""
+    for name, kind in METHODS.items():
+        if type(model) is kind:
+            return name
+    raise BadInput(f"{type(model).__name__} has no name; add it to METHODS in modeling/methods.py")
 
 
 def hyperparameters_of(name: str) -> dict[str, Any]:

@@ -234,6 +234,20 @@ def test_what_the_other_library_lacks_is_said(checkpoint, tmp_path, method, pool
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(("format", "line"), [("peft", "only lora"), ("transformers", "does more")])
+def test_a_method_that_does_more_than_its_weights_say_is_refused(
+    checkpoint, tmp_path, monkeypatch, format, line
+):
+    class Double(METHODS["lora"]):
+        def encode(self, *given):
+            return 2 * super().encode(*given)
+
+    monkeypatch.setitem(METHODS, "double", Double)
+    with pytest.raises(BadInput, match=line):
+        checkpoint("double", pooling="first")[1].export(tmp_path / "out", format)
+    assert not (tmp_path / "out").exists()
+
+
 def test_baselines_say_what_to_do(baseline, tmp_path):
     with pytest.raises(BadInput, match="tfidf has no form for other programs; use its checkpoint"):
         load_finetuned(baseline("tfidf")).export(tmp_path / "x", "onnx")

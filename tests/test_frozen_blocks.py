@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CONFIGS, randomised, tiny, tokens
+from scipy.special import log_softmax
 from test_training import tokenised
 from torch.nn import functional as F
 
 import finetuning
-from modeling import METHODS, use_fast_attention
+from data_utils import load_task
+from modeling import METHODS, load_finetuned, use_fast_attention
 from modeling.architectures import ARCHITECTURES
 from modeling.frozen_blocks import running_from, states_after
 from modeling.pooling import POOLINGS
@@ -141,3 +143,40 @@ def test_frozen_blocks_have_no_dropout_in_training_and_the_others_do(family):
     for given in (None, frozen):
         one, two = (model.encode(*batch.tokens, given) for _ in range(2))
         assert not torch.equal(one, two)
+
+
+def rounded(block):
+    block.output.dense.weight.data.round_(decimals=2)
+
+
+def hooked(block):
+    block.register_forward_hook(lambda module, inputs, output: output)
+
+
+def pruned(block):
+    block.output.dropout = torch.nn.Identity()
+
+
+@pytest.mark.usefixtures("without_figures", "on_the_cpu")
+@pytest.mark.parametrize("change", [rounded, hooked, pruned])
+def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
+    command, monkeypatch, tmp_path, capsys, change
+):
+    class Mine(METHODS["lora"]):
+        def adapt(self):
+            super().adapt(blocks=1)
+            change(self.blocks[0])
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    given = "--methods", "mine(learning_rate=0.01)", "--epochs", "1"
+    assert finetuning.main(command(*given, "--cache")) == 1
+    line = "mine(learning_rate=0.01) changes the encoder before block 1, where nothing is trained"
+    assert line in capsys.readouterr().err
+    assert finetuning.main(command(*given, "--no-cache")) == 0
+    (run,) = (tmp_path / "results" / "tiny").glob("mine*")
+    table = pd.read_csv(run / "predictions.csv")
+    logits = table.filter(like="logit_").to_numpy()
+    classify = load_finetuned(run)
+    texts = load_task(command()[command().index("--dataset") + 1]).rows["text"]
+    found = classify.probabilities(texts.iloc[table["row"]]).log().numpy()
+    assert found == pytest.approx(log_softmax(logits, axis=1), abs=1e-4)

@@ -254,3 +254,9 @@ def test_a_parameter_beside_the_model_is_refused():
         BadInput, match="put 'gain' beside the model.*; put it into self.pretrained"
     ):
         Beside(tiny("bert"))
+
+
+def test_a_model_is_not_adapted_twice():
+    first = METHODS["lora"](tiny())
+    with pytest.raises(BadInput, match="has been adapted before; adapt a fresh_copy"):
+        METHODS["lora"](first.pretrained)

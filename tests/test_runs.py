@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import constants
 
 import finetuning
+import hardware
 from boundary import BadInput
 from evaluation import report
 from experiment import parse, queue, runs, setup
@@ -191,6 +192,16 @@ def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_pa
     hostile.edit(record, started="2020-01-01T00:00:00+00:00")  # before its parts
     assert finetuning.main(given) == 0
     assert not RunRecord.read(record).started.startswith("2020")
+
+
+def test_runs_that_other_code_has_made_are_told(arguments, monkeypatch, capsys):
+    methods = []
+    for method, code in (("probe", "a"), ("tfidf", "b"), ("probe+tfidf", "b"), ("head", None)):
+        methods += [method]  # no new run: nothing to warn of; None: without git
+        monkeypatch.setattr(hardware, "commit", lambda code=code: code)
+        assert finetuning.main(arguments("one", "--methods", *methods)) == 0
+        is_told = "warning: finished runs were made by other code" in capsys.readouterr().out
+        assert is_told == (method == "tfidf")
 
 
 def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):

@@ -27,6 +27,15 @@ def scores(right, seeds=None, groups=None, is_folds=False):
     return Scores({m: rows.astype(float) for m, rows in right.items()}, seeds, groups, is_folds)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 900.0])
+def test_values_that_are_not_of_a_share_are_refused(wrong):
+    values = {"a": np.full((3, 500), 0.9), "b": np.full((3, 500), 0.8)}
+    values["a"][1, 7] = wrong  # in one text of the second seed
+    values["b"] -= wrong > 1
+    with pytest.raises(ValueError, match="a value of every text for each seed"):
+        statistics.compare([Scores(values, {"a": [0, 1, 2], "b": [0, 1, 2]})])
+
+
 def compare(right, pairs=None, seeds=None, margin=0.01, groups=None):
     return statistics.compare([scores(right, seeds, groups)], pairs, margin)
 
