@@ -170,7 +170,9 @@ def peak_memory(device: torch.device) -> float | None:
 
 @cache
 def commit(folder: Path = PROGRAM) -> str | None:
-    """The git commit of this program; where code differs, also "+" and a digest of how.
+    """The git commit of this program, with "+" where its .py files differ from it.
+
+    Then comes a digest of how they differ, but for finetuning.py, whose constants one edits.
 
     None without git, and where `folder` is not the top of a repository: inside another one, the
     commit would be that one's.
@@ -179,18 +181,23 @@ def commit(folder: Path = PROGRAM) -> str | None:
     try:
         options = ("rev-parse", "--show-toplevel", "HEAD")
         answer = subprocess.run((*git, *options), capture_output=True, text=True)
-        changed = subprocess.run((*git, "diff", "HEAD"), capture_output=True).stdout
+        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--")
+        changed, edited = (
+            subprocess.run((*git, "diff", *options, *files), capture_output=True).stdout
+            for files in (("*.py", ":!finetuning.py"), ("finetuning.py",))
+        )
         options = ("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
-        new = subprocess.run((*git, *options), capture_output=True, text=True).stdout
+        new = subprocess.run((*git, *options), capture_output=True).stdout
     except OSError:  # no git on this machine
         return None
     top, _, head = answer.stdout.strip().partition("\n")
     if answer.returncode or Path(top).resolve() != folder:
         return None
-    for name in filter(None, new.split("\0")):
+    for name in filter(None, new.split(b"\0")):
         with suppress(OSError):  # a link to nothing
-            changed += name.encode() + (folder / name).read_bytes()
-    return f"{head}+{hashlib.sha256(changed).hexdigest()[:8]}" if changed else head
+            changed += name + (folder / os.fsdecode(name)).read_bytes()
+    digest = hashlib.sha256(changed).hexdigest()[:8] if changed else ""
+    return head + "+" * bool(changed or edited) + digest
 
 
 def is_out_of_memory(error: BaseException) -> bool:

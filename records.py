@@ -44,7 +44,7 @@ class RunRecord(BaseModel):
     seed: int
     status: str = Field(pattern=r"^(finished$|unfinished$|failed: )")
     started: str | None = None  # UTC, ISO 8601
-    code: str | None = None  # the git commit; where code differs, "+" and a digest of how
+    code: str | None = None  # the git commit; "+" and a digest where code differs
     device: str
     hyperparameters: dict[str, Any] = {}
     depends_on: dict[str, Any] = {}  # constants in upper case, hyperparameters, digests

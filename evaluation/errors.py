@@ -1,5 +1,6 @@
 """How a method errs on one's own texts: which labels, how sure it was, and which texts."""
 
+import math
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,16 @@ def referral(results: "Results", method: str) -> str:
     for share in SHARES:
         kept = table[: max(1, round(len(table) * (1 - share / 100)))]
         least, accuracy = kept["confidence"].iloc[-1], percent(kept["right"].mean())
-        steps.append(f"{share} % (below {least:.3f}): {accuracy} %")
+        steps.append(f"{share} %{_below(least)}: {accuracy} %")
     line = "If a person takes the texts of the lowest confidence, accuracy on the others"
     return f"{line}: {'; '.join(steps)}."
+
+
+def _below(confidence):
+    """In words, to two digits of what it lacks to 1, and as many decimals as predict writes."""
+    digits = 1 - math.floor(math.log10(max(1 - confidence, 1e-9)))
+    text = f"{confidence:.{min(max(digits, 3), 6)}f}"
+    return f" (below {text})" if float(text) < 1 else ""
 
 
 def frequent_errors(results: "Results", method: str) -> list[str]:

@@ -105,9 +105,12 @@ def compare(
     `p_equivalent` is that of two one-sided tests (Schuirmann 1987) that the difference is smaller
     than `margin`. `p_holm` is Holm's (1979), over these pairs, and so are the verdicts, of
     difference and of equivalence. A pair is left out where both have several seeds and fewer than
-    two are the same, or where no text is tested by both.
+    two are the same, or where no text is tested by both. Raises `ValueError` for values that are
+    not of a share, from 0 to 1, or that a seed lacks.
     """
     rows = []
+    if any(abs(np.nanmean(rows)) > 1 for scores in tasks for rows in scores.values.values()):
+        raise ValueError("expected values whose mean is from 0 to 1, for each method")
     for a, b in all_pairs(tasks[0]) if pairs is None else pairs:
         samples = [_paired(scores, a, b) for scores in tasks]
         if all(samples):
@@ -151,8 +154,8 @@ def _sample(scores, values):
     groups = np.arange(len(texts)) if scores.groups is None else scores.groups
     groups = np.unique(groups[texts], return_inverse=True)[1]
     factor, values = FOLDS_FACTOR if scores.is_folds else 1.0, values[:, texts]
-    if not np.isfinite(values).all() or values.size and abs(values.mean()) > 1:
-        raise ValueError("expected a value of every text for each seed, whose mean is from 0 to 1")
+    if not np.isfinite(values).all():
+        raise ValueError("expected a value of every text for each seed")
     return _Sample(values, groups, (1.0, 0.0), factor, "")
 
 
@@ -195,8 +198,8 @@ def _estimate(samples, margin=MARGIN):
     half = errors.half_width()
     return {
         "difference": np.mean([sample.values.mean() for sample in samples]),
-        "low": max(centre - half, -1.0),
-        "high": min(centre + half, 1.0),
+        "low": np.clip(centre - half, -1.0, 1.0),
+        "high": np.clip(centre + half, -1.0, 1.0),
         "p": min(1.0, 2 * errors.beyond(abs(centre))),
         "p_equivalent": errors.beyond(margin - abs(centre)),
     }

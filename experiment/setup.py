@@ -150,8 +150,8 @@ def _print_runs(queue):
     left, every = len(queue.left()), len(queue.runs)
     finished = f"; finished already: {every - left} (--fresh starts over)"
     print(f"Runs to do: {left}{finished if left < every else ''}")
-    codes = {run.record().code for run in queue.runs if run.is_finished}
-    if left and hardware.commit() and codes - {hardware.commit(), None}:
+    codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
+    if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")
 
 

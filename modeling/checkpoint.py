@@ -12,7 +12,6 @@ final model: its one part is the run that trained it.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from .baseline import PROBE, TFIDF, VECTORIZER, ProbeClassifier, TfidfClassifier
 from .methods import Method, method_of
 
 TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
+MEAN = "mean of log-probabilities"
 
 
 class About(BaseModel):
@@ -50,10 +50,11 @@ class About(BaseModel):
     truncation: str | None = None  # the side on which longer texts lose tokens
     text_column: str | None = None  # of the training texts
     parts: list[str] = []
+    combined: str | None = None  # how: MEAN; earlier versions summed log-probabilities
 
     def parts_in(self, folder: Path) -> list[Path]:
         """The folders of the parts, of a checkpoint in `folder`."""
-        return [Path(os.path.normpath(folder / part)) for part in self.parts]
+        return [(folder / part).resolve() for part in self.parts]
 
 
 def save_checkpoint(
@@ -86,7 +87,7 @@ def save_checkpoint(
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
     """Write to `folder` that its `method` is, or combines, the checkpoints in `parts`."""
     parts = [Path(part).as_posix() for part in parts]
-    _write_about(folder, method=method.text, parts=parts)
+    _write_about(folder, method=method.text, parts=parts, combined=MEAN)
 
 
 def _write_about(folder, **values):

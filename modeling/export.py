@@ -222,7 +222,8 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
     if merged.state_dict().keys() != expected:
         added = f"the weights that {method_of(encoder.model)} adds"
         raise BadInput(f"transformers has no class with {added}; {USE_ONNX}")
-    ids = torch.arange(3, 9)[None]
+    config = merged.config
+    ids = torch.tensor([[i for i in range(config.vocab_size) if i != config.pad_token_id][:16]])
     with torch.no_grad():
         ours = copy.deepcopy(encoder.model).cpu().eval()(ids, torch.ones_like(ids))
         theirs = merged(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

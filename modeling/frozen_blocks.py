@@ -76,21 +76,29 @@ def running_from(pretrained: PreTrainedModel, k: int, hidden: Tensor) -> Iterato
             del module.forward  # the class's own is there again
 
 
+@torch.no_grad()
 def begin_alike(one: PreTrainedModel, other: PreTrainedModel, k: int) -> bool:
-    """Whether all that runs before block k is the same in both: modules, their hooks, numbers."""
-    blocks = architecture_of(one.config).blocks
-    ours, theirs = ([*outside_blocks(m), *m.get_submodule(blocks)[:k]] for m in (one, other))
-    return len(ours) == len(theirs) and all(map(_are_alike, ours, theirs))
+    """Whether what enters block k, or leaves the last one, is the same in both models.
+
+    They have the same numbers before it, and give the same for some tokens. Both are in eval mode
+    afterwards.
+    """
+    path, outputs, numbers = architecture_of(one.config).blocks, [], []
+    ids = torch.arange(8)[None] % one.config.vocab_size
+    for model in (one.eval(), other.eval()):
+        blocks, reached = model.get_submodule(path), []
+        parts = *outside_blocks(model), *blocks[:k]
+        numbers.append([part.state_dict() for part in parts])
+        hook = blocks[k - 1].register_forward_hook(lambda *call, at=reached: at.append(call[-1]))
+        last = model.base_model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        hook.remove()
+        (hidden,) = reached if k < len(blocks) else [last.last_hidden_state]
+        outputs.append(hidden[0] if isinstance(hidden, tuple) else hidden)
+    return torch.equal(*outputs) and all(map(_are_equal, *numbers))
 
 
-def _are_alike(one, other):
-    kinds = [
-        [(type(m), len(m._forward_pre_hooks), len(m._forward_hooks)) for m in each.modules()]
-        for each in (one, other)
-    ]
-    numbers, others = one.state_dict(), other.state_dict()
-    is_same = kinds[0] == kinds[1] and numbers.keys() == others.keys()
-    return is_same and all(torch.equal(numbers[name], others[name]) for name in numbers)
+def _are_equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:

@@ -102,18 +102,17 @@ def load_encoder(
 
 def _check_folder(source):
     """Name what is no encoder, before transformers calls it a damaged one."""
-    files = set(os.listdir(source)) if os.path.isdir(source) else set()
     if os.path.isfile(source):
         raise BadInput(f"MODEL {source} is a file; give the folder that it is in")
-    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
-        raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
-    if os.path.isdir(source) and "config.json" not in files:
+    if os.path.isdir(source) and not os.path.exists(f"{source}/config.json"):
         kind = "has no config.json; give the folder that has it"
-        if "checkpoint.json" in files:
+        if os.path.exists(f"{source}/checkpoint.json"):
             kind = "is a classifier that this package trained; give the encoder that it is of"
-        elif "adapter_config.json" in files:
+        elif os.path.exists(f"{source}/adapter_config.json"):
             kind = "is an adapter; give the encoder that it is of"
         raise BadInput(f"MODEL {source} {kind}")
+    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
+        raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
 
 
 def _config(source, label_names, dropout):

@@ -52,7 +52,7 @@ def wrap(
 ) -> None:
     """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`.
 
-    Raises `BadInput` where the model has been adapted before.
+    Raises `BadInput` where one of them has been adapted before.
     """
     for block in model.last_blocks(blocks):
         for path in paths:

@@ -6,7 +6,7 @@
     adapter(learning_rate=1e-3)     this learning rate; (1e-3, 3e-3): both are tried
     lora(labels=0.5)                trained on half of the labels
     probe(pooling='mean')           on other features than the methods beside it
-    lora(rank=4)+tfidf              a combination: the sum of their log-probabilities
+    lora(rank=4)+tfidf              a combination: the mean of their log-probabilities
 
 A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """

@@ -83,8 +83,11 @@ def predict_file(asked: argparse.Namespace) -> None:
     chunks = read_chunks(asked.texts, ROWS, column)  # it has checked all rows
     first = next(chunks)
     if column not in first and not asked.text_column:  # as in training: in any case
-        named = [name for name in first if str(name).strip().casefold() == column.casefold()]
-        column = named[0] if len(named) == 1 else column
+        named = [name for name in first if _plain(name) == _plain(column)]
+        if len(named) == 1:
+            column = named[0]
+            chunks = read_chunks(asked.texts, ROWS, column)
+            first = next(chunks)
     if column not in first:
         columns = ", ".join(map(repr, first))
         raise BadInput(
@@ -112,6 +115,10 @@ def predict_file(asked: argparse.Namespace) -> None:
     print(f"{total:,} texts, by {about.method}: {asked.output}{unlabelled}")
     if names[0] != "label":
         print(f"the file has columns of our names: ours are {', '.join(names)}")
+
+
+def _plain(name):
+    return str(name).strip().casefold()
 
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:

@@ -2,8 +2,8 @@
 
     python -m studies.beside        writes docs/results/beside.md
 
-The logits of `lora+tfidf` are the sum of the log-probabilities of LoRA and of TF-IDF with the same
-labels. The committed predictions hold the likeliest label and its probability, rounded.
+The labels of `lora+tfidf` are those of the sum of the log-probabilities of LoRA and of TF-IDF with
+the same labels. The committed predictions hold the likeliest label and its probability, rounded.
 With two labels that is enough. With more, the other labels are taken to share the rest equally, so
 that the more confident of the two answers counts.
 """

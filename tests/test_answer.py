@@ -239,6 +239,14 @@ def test_the_least_confident_texts_go_to_a_person(errs):
     assert right[100:].mean() > right.mean()
 
 
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [(0.5, "0.500"), (0.99957, "0.99957"), (0.9999912, "0.999991"), (0.9999999, None), (1.0, None)],
+)
+def test_a_threshold_has_the_decimals_that_it_needs(confidence, words):
+    assert errors._below(confidence) == (f" (below {words})" if words else "")
+
+
 def test_the_most_confident_errors_are_listed_with_their_rows(errs):
     results, truth, logits = errs
     shares = softmax(logits, axis=1)

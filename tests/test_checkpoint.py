@@ -143,6 +143,8 @@ def test_a_combination_is_the_normalised_mean_of_log_probabilities(checkpoint, b
     classify = load_finetuned(Path(shutil.move(tmp_path, f"{tmp_path}-moved")) / "both")
     assert classify.probabilities(TEXTS) == pytest.approx(expected, abs=1e-6)
     assert classify.label_names == ["bad", "good"] and classify.about.text_column == "body"
+    (link := Path(f"{tmp_path}-link")).symlink_to(Path(f"{tmp_path}-moved") / "both")
+    assert load_finetuned(link)(TEXTS) == classify(TEXTS)  # a part lies beside what it leads to
 
 
 def test_the_folder_of_an_experiment_stands_for_its_final_model(checkpoint, tmp_path):

@@ -115,6 +115,7 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
     assert re.fullmatch("[0-9a-f]{40}", hardware.commit(tmp_path.resolve()))
     assert hardware.commit(inside.resolve()) is None
     (tmp_path / "lora.py").write_text("A = 1\n")
+    (tmp_path / "finetuning.py").write_text("SEEDS = (0,)\n")
     git("add", ".")
     git("commit", "-m", "second")
     (tmp_path / "tickets.csv").write_text("text,label\n")  # no code
@@ -125,6 +126,11 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
         codes.append(hardware.commit(tmp_path.resolve()))
     assert len(set(codes)) == 4 and {code[:40] for code in codes} == {codes[0]}
     assert all(re.fullmatch("[+][0-9a-f]{8}", code[40:]) for code in codes[1:])
+    git("add", ".")
+    git("commit", "-m", "third")
+    (tmp_path / "finetuning.py").write_text("SEEDS = (0, 1)\n")
+    hardware.commit.cache_clear()
+    assert re.fullmatch("[0-9a-f]{40}[+]", hardware.commit(tmp_path.resolve()))  # constants
 
 
 def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):

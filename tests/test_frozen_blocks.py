@@ -16,7 +16,7 @@ import finetuning
 from data_utils import load_task
 from modeling import METHODS, load_finetuned, use_fast_attention
 from modeling.architectures import ARCHITECTURES
-from modeling.frozen_blocks import running_from, states_after
+from modeling.frozen_blocks import begin_alike, running_from, states_after
 from modeling.pooling import POOLINGS
 
 L = 4  # blocks
@@ -145,27 +145,32 @@ def test_frozen_blocks_have_no_dropout_in_training_and_the_others_do(family):
         assert not torch.equal(one, two)
 
 
-def rounded(block):
-    block.output.dense.weight.data.round_(decimals=2)
+def rounded(model):  # the embedding of one token
+    model.pretrained.bert.embeddings.word_embeddings.weight.data[15].round_(decimals=2)
 
 
-def hooked(block):
-    block.register_forward_hook(lambda module, inputs, output: output)
+def doubled(block, inputs):
+    return 2 * inputs[0], *inputs[1:]
 
 
-def pruned(block):
-    block.output.dropout = torch.nn.Identity()
+def hooked(model):
+    model.blocks[0].register_forward_pre_hook(doubled)
+
+
+def patched(model):
+    attention = model.blocks[0].attention.self
+    attention.scaling = 2 * attention.scaling
 
 
 @pytest.mark.usefixtures("without_figures", "on_the_cpu")
-@pytest.mark.parametrize("change", [rounded, hooked, pruned])
+@pytest.mark.parametrize("change", [rounded, hooked, patched])
 def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
     command, monkeypatch, tmp_path, capsys, change
 ):
     class Mine(METHODS["lora"]):
         def adapt(self):
             super().adapt(blocks=1)
-            change(self.blocks[0])
+            change(self)
 
     monkeypatch.setitem(METHODS, "mine", Mine)
     given = "--methods", "mine(learning_rate=0.01)", "--epochs", "1"
@@ -180,3 +185,13 @@ def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
     texts = load_task(command()[command().index("--dataset") + 1]).rows["text"]
     found = classify.probabilities(texts.iloc[table["row"]]).log().numpy()
     assert found == pytest.approx(log_softmax(logits, axis=1), abs=1e-4)
+
+
+def test_models_begin_alike_up_to_the_first_block_that_differs(deep):
+    one, other = deep(), deep()
+    assert all(begin_alike(one, other, k) for k in range(1, L + 1))
+    one.get_submodule(ARCHITECTURES[one.config.model_type].blocks)[2].register_forward_pre_hook(
+        doubled
+    )
+    found = [begin_alike(one, other, k) for k in range(1, L + 1)]
+    assert found == [True, True, False, False]

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
 
 from data_utils import read_frame
 from modeling import load_finetuned, predict
+from modeling.checkpoint import TENSORS
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 FULL = Path("/dev/full")
@@ -47,7 +49,10 @@ def run(checkpoint, tmp_path, monkeypatch, capsys):
 
 
 def test_the_output_is_the_file_with_a_label_and_probabilities(run):
-    rows = "id,body,note\n007,a good film,\n1E2,very dull,NA\n"
+    tensors = load_file(run.folder / TENSORS)
+    tensors["classifier.bias"][1] += 2  # else both texts were bad
+    save_file(tensors, run.folder / TENSORS)
+    rows = "id,body,note\n007,a good film,\n1E2,awful,NA\n"
     status, table, printed = run(texts=rows)
     assert status == 0 and list(table) == ["id", "body", "note", *ADDED]
     assert table["id"].tolist() == ["007", "1E2"] and table["note"].tolist() == ["", "NA"]
@@ -55,6 +60,7 @@ def test_the_output_is_the_file_with_a_label_and_probabilities(run):
     labels, confidence = zip(*classify(table["body"]), strict=True)
     assert table["label"].tolist() == list(labels)
     assert table["confidence"].astype(float).tolist() == pytest.approx(confidence, abs=1e-6)
+    assert set(labels) == {"bad", "good"}
     found = table[EACH].astype(float).to_numpy()
     assert found == pytest.approx(classify.probabilities(table["body"]).numpy(), abs=1e-6)
     assert "new.csv: commas, UTF-8; 2 texts in 'body'" in printed

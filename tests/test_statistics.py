@@ -27,15 +27,6 @@ def scores(right, seeds=None, groups=None, is_folds=False):
     return Scores({m: rows.astype(float) for m, rows in right.items()}, seeds, groups, is_folds)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, 900.0])
-def test_values_that_are_not_of_a_share_are_refused(wrong):
-    values = {"a": np.full((3, 500), 0.9), "b": np.full((3, 500), 0.8)}
-    values["a"][1, 7] = wrong  # in one text of the second seed
-    values["b"] -= wrong > 1
-    with pytest.raises(ValueError, match="a value of every text for each seed"):
-        statistics.compare([Scores(values, {"a": [0, 1, 2], "b": [0, 1, 2]})])
-
-
 def compare(right, pairs=None, seeds=None, margin=0.01, groups=None):
     return statistics.compare([scores(right, seeds, groups)], pairs, margin)
 
@@ -326,3 +317,20 @@ def test_no_difference_is_claimed_among_four_equal_methods_too_often():
         assert got["claims"] <= 0.05 + error(0.05, 200)
         assert got["experiments_with_a_claim"] <= 0.05 + error(0.05, 200)
         assert got["claims"] > 0.005  # nor is nothing ever claimed
+
+
+@pytest.mark.parametrize(("wrong", "line"), [(np.nan, "every text for each"), (900.0, "0 to 1")])
+def test_values_that_are_not_of_a_share_are_refused(wrong, line):
+    values = {"a": np.full((3, 500), 0.9), "b": np.full((3, 500), 0.8)}
+    values["a"][1, 7] = wrong  # in one text of the second seed
+    with pytest.raises(ValueError, match=line):
+        statistics.compare([Scores(values, {"a": [0, 1, 2], "b": [0, 1, 2]})])
+
+
+def test_a_difference_over_the_texts_that_both_have_tested_may_be_no_share():
+    """Of macro-F1 over all texts, averaged over the first fold."""
+    values = {"a": np.array([[9.0] * 10 + [-0.5] * 90]), "b": np.full((1, 100), np.nan)}
+    values["b"][0, :10] = 0.5
+    seeds = {"a": list(range(10)), "b": [0]}
+    row = statistics.compare([Scores(values, seeds, is_folds=True)]).iloc[0]
+    assert abs(row["difference"]) == 8.5 and row["low"] <= row["high"]
