@@ -136,6 +136,7 @@ def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page()
     columns = table_of("docs/predictions.md", "contrast | Rotten Tomatoes, 300")
     told = [[cell.partition(": ")[2] for cell in cells] for cells in columns.values()]
     place = {("rotten-tomatoes", 300): 0, ("rotten-tomatoes", 2000): 1, ("r8", 300): 2}
+    place[("imdb", 300)] = 3
     for name, cells in table_of(FINDINGS, "MPNet | probe").items():
         task, labels = name.replace(",", "").replace(" T", "-T").lower().split()
         rows = [points.loc[task, int(labels), method] for method in methods]

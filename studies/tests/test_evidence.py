@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 FOUR = "imdb", "rotten", "r8", "20newsgroups"
 TASKS = {
-    "main-mpnet": ("main-mpnet-rotten", "main-mpnet-r8", "main-mpnet-2000-rotten"),
+    "main-mpnet": (
+        "main-mpnet-rotten",
+        "main-mpnet-r8",
+        "main-mpnet-imdb",
+        "main-mpnet-2000-rotten",
+    ),
     "more-base": tuple(f"more-base-{task}" for task in FOUR),
     "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
     "setfit": ("setfit-rotten", "setfit-imdb"),
