@@ -80,8 +80,8 @@ def running_from(pretrained: PreTrainedModel, k: int, hidden: Tensor) -> Iterato
 def begin_alike(one: PreTrainedModel, other: PreTrainedModel, k: int) -> bool:
     """Whether what enters block k, or leaves the last one, is the same in both models.
 
-    They have the same numbers before it, and give the same for some tokens. Both are in eval mode
-    afterwards.
+    They have the same numbers before it, and give the same for some tokens up to rounding, which
+    may depend on where in memory the weights are. Both are in eval mode afterwards.
     """
     path, outputs, numbers = architecture_of(one.config).blocks, [], []
     ids = torch.arange(8)[None] % one.config.vocab_size
@@ -94,7 +94,8 @@ def begin_alike(one: PreTrainedModel, other: PreTrainedModel, k: int) -> bool:
         hook.remove()
         (hidden,) = reached if k < len(blocks) else [last.last_hidden_state]
         outputs.append(hidden[0] if isinstance(hidden, tuple) else hidden)
-    return torch.equal(*outputs) and all(map(_are_equal, *numbers))
+    is_near = torch.allclose(*outputs, rtol=1e-4, atol=1e-4, equal_nan=True)
+    return is_near and all(map(_are_equal, *numbers))
 
 
 def _are_equal(one, other):
