@@ -39,7 +39,7 @@ DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb"
 TEXT_COLUMN = None  # None: found, where there is one candidate
 LABEL_COLUMN = None  # the same
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=200, own=None)  # with validation's; None: all
+LABELS = Presets(full=None, base=2000, quick=200, own=None)  # including validation's; None: all
 VALIDATION_SHARE = 0.2  # of LABELS
 TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # None: all
 FOLDS = Presets(full=None, base=None, quick=None, own=5)  # seed s tests fold s; None: one test
@@ -102,10 +102,10 @@ RESULTS = "results"
 
 
 def step(state: State, split: Split, index: np.ndarray, settings: Settings, most: int) -> Tensor:
-    """One step of the optimizer; (2,), the loss and the number of correct texts, on the device.
+    """One step of the optimizer; returns the loss and the number of correct texts, (2,).
 
-    The CPU does not wait for them. The batch of the texts at `index` (N,) is computed in
-    micro-batches of at most `most` tokens, whose gradients add up to the batch's.
+    Both stay on the device, so the CPU need not wait. The batch of the texts at `index` (N,) is
+    computed in micro-batches of at most `most` tokens, whose gradients add up to the batch's.
     """
     model, device = state.model, split.labels.device
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)

@@ -13,11 +13,11 @@ adapter starts close to the identity. Where a family's LayerNorm stands before t
 decoders, the adapter's place is the same. The adapters, the blocks' LayerNorms and the head are
 trained: per block 2(2md + m + d) + 4d parameters.
 
-Where we differ from the authors' code (google-research/adapter-bert): there the sublayer's dropout
-comes before the adapter, here the adapter is part of the projection, so dropout comes after it
-(the same where the encoder's dropout is off, as by default). There the GELU is the tanh form, the
-embeddings' LayerNorm is trained too, and the weights start with a standard deviation of 1e-3,
-where the paper says 1e-2.
+Where we differ from the authors' code (google-research/adapter-bert). Our adapter is a part of the
+projection, so the sublayer's dropout comes after the adapter; in their code it comes before. (By
+default the encoder's dropout is off, and this makes no difference.) Their GELU is the tanh form,
+they train the embeddings' LayerNorm too, and their weights start with a standard deviation of 1e-3.
+Ours start with 1e-2, as the paper says.
 """
 
 from collections import OrderedDict

@@ -9,8 +9,8 @@ Section 4.1. A chosen matrix W0 stays frozen, and learns an update of rank r bes
 
     h = W0 x + b + (alpha / r) B A x                      x (..., d_in), h (..., d_out)
 
-Section 4.2 adapts the attention projections only; which matrices is a choice here (`targets`).
-Where we differ: A is Kaiming-uniform as in the authors' code, where the text says Gaussian.
+Section 4.2 adapts the attention projections only; here `targets` chooses the matrices.
+Where we differ: A starts Kaiming-uniform, as in the authors' code; the paper says Gaussian.
 """
 
 import math
