@@ -84,16 +84,17 @@ def advice(results: "Results") -> Advice:
     elif lead is not None:
         kind = "the best of the simpler methods"
         kind = kind if alternative == method else "the simplest method within a standard error"
-        rival, points = f"{results.looks[other].label}, {kind}", _points(lead)
-        on_both = f"Where both were tested its lead over {rival}, is {points}"
-        why += f". It leads {rival}, by {points}" if leads else f". {on_both}"
+        rival, points = results.looks[other].label, _points(lead)
+        on_both = f"In the runs that both have, its lead over {rival} is {points}"
+        why += f". It leads {rival}, {kind}, by {points}" if leads else f". {on_both}"
     runs = results.scores[results.metric].values
     are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
     if leads and are_one and lead["p"] >= statistics.LEVEL:
         needed = texts_needed(results, (method, other), lead["difference"])
         if needed > np.isfinite(runs[method][0]).sum():
             texts = f"about {needed:,.0f} tested texts"
-            why += f": if that is true, {texts} would show it in four of five experiments"
+            why += f": if it is that large, {texts} would make it significant in four of five"
+            why += " experiments"
     largest, share = majority(results, results.metric)
     if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
@@ -122,7 +123,7 @@ def final_sentence(results: "Results") -> str:
     advised = advice(results)
     label = results.looks[advised.method].label
     more = "" if advised.is_worthwhile else " all the same"
-    return f"This trains {label} on all texts{more}, for new ones"
+    return f"This trains {label} on all texts{more}, to classify new ones"
 
 
 def final_command(results: "Results") -> str:
@@ -208,8 +209,8 @@ def more_labels(results: "Results") -> list[str]:
         elif gain["low"] > 0:
             verdict = "more labels are worth it"
         sentences.append(
-            f"{results.looks[part].label} reaches {score(results, part)}; all labels make a "
-            f"difference of {_points(gain)}: {verdict}."
+            f"{results.looks[part].label} reaches {score(results, part)}; all labels change that "
+            f"by {_points(gain)}: {verdict}."
         )
     return sentences
 
@@ -247,7 +248,7 @@ def notes(results: "Results") -> list[str]:
     return [
         *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",
-        "Verdicts have Holm's correction over the table; each interval is of a single difference.",
+        "Verdicts are corrected over the table's rows (Holm); intervals are not corrected.",
         f"Always saying “{label}” has {percent(share)} % {METRICS[results.metric].label}.",
         f"Seconds: training of a {kind}'s model, its frozen blocks included.",
     ]

@@ -39,15 +39,15 @@ def confusion(results: "Results", method: str) -> np.ndarray:
 
 
 def referral(results: "Results", method: str) -> str:
-    """Accuracy on the others, where the least confident `SHARES` of the texts go to a person."""
+    """Accuracy on the rest, where a person checks the least confident `SHARES` of the texts."""
     table = tested(results, method)
     table, steps = table.assign(right=table["label"] == table["predicted"]), []
     for share in SHARES:
         kept = table[: max(1, round(len(table) * (1 - share / 100)))]
         least, accuracy = kept["confidence"].iloc[-1], percent(kept["right"].mean())
         steps.append(f"{share} %{_below(least)}: {accuracy} %")
-    line = "If a person takes the texts of the lowest confidence, accuracy on the others"
-    return f"{line}: {'; '.join(steps)}."
+    line = "Accuracy on the rest, if a person checks the least confident"
+    return f"{line} {'; '.join(steps)}."
 
 
 def _below(confidence):

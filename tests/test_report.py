@@ -260,7 +260,7 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     assert "\n**Use probe + TF-IDF: " in inside and "## Results" not in text
     order = ["| method | accuracy, %", "(accuracies.png)"]
     order += ["### How probe + TF-IDF errs", "| label | precision, %", "(confusion_matrix.png)"]
-    order += ["If a person takes the texts of the lowest", "| row | label |"]
+    order += ["Accuracy on the rest, if a person checks", "| row | label |"]
     order += ["    python finetuning.py --dataset 'my tickets.csv' --final probe+tfidf"]
     places = [inside.index(part) for part in order]
     assert places == sorted(places)
