@@ -5,12 +5,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
 from huggingface_hub.utils import logging as hub_logging
-from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification
 
 import boundary
@@ -18,7 +16,6 @@ import hardware
 import modeling
 from boundary import BadInput, plain_cell, reading, write
 from evaluation import answer, report, tables
-from evaluation.metrics import METRICS
 from evaluation.results import Results
 from records import RunRecord, record_files
 
@@ -58,9 +55,6 @@ def run_experiment(
                         fit(run, queue.data, settings)
                     else:
                         fine_tune(run, queue.data, settings, *loop)
-                with queue.locked():
-                    combine(queue)  # at once, where the other part has finished
-                    _print_score(queue, run.method)
         finally:
             print(_account(queue, began, loaded))
             status = summarise(queue)
@@ -153,22 +147,6 @@ def _print_runs(queue):
     codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
     if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")
-
-
-def _print_score(queue, method):
-    """The mean of a method, and of its combinations, once all of their runs are finished."""
-    for each in queue.settings.methods:
-        runs = [run for run in [*queue.runs, *queue.combinations] if run.method.text == each.text]
-        is_new = method.text in [part.text for part in each.parts or (each,)]
-        if is_new and len(runs) > 1 and all(run.is_finished for run in runs):
-            with suppress(BadInput):  # of another run's files: the end says it
-                tqdm.write(f"{each.text}, {_score_of(each.text, Results.read(queue.folder))}")
-
-
-def _score_of(method, results):
-    runs, kind = results.predictions.logits[method], "folds" if results.is_folds else "seeds"
-    name = METRICS[results.metric].label
-    return f"{len(runs)} {kind}: {name} {answer.score(results, method)}"
 
 
 # ---------------------------------------------------------------------------- after

@@ -137,8 +137,6 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
 def combine(queue: RunQueue) -> None:
     """Make the combinations whose parts have finished, also where a part has run again."""
     for run in queue.combinations:
-        if run.has_failed:  # in this process: it is not tried again
-            continue
         parts = [queue.part(part, run.seed) for part in run.method.parts]
         records = [part.record() for part in parts if part.is_finished]
         latest = max((record.started for record in records), default="")

@@ -1,10 +1,8 @@
 """One's own texts: from a file to an answer, a classifier, and labels for new texts."""
 
-import io
 import json
 import re
 import shutil
-from contextlib import redirect_stdout
 
 import numpy as np
 import pandas as pd
@@ -35,11 +33,9 @@ def tickets(model_folder, tmp_path_factory):
     given += ["--text-column", "message", "--label-column", "queue", "--group-column", "customer"]
     given += ["--methods", "tfidf", "lora", "lora+tfidf", "--learning-rates", "lora=0.01"]
     given = [str(part) for part in given]
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main(given) == 0
-    (root / "printed.txt").write_text(printed.getvalue())
     return root, given
 
 
@@ -70,18 +66,6 @@ def test_a_combination_is_the_normalised_mean_of_its_parts_log_probabilities(tic
     expected = np.log(means / means.sum(axis=1, keepdims=True))
     table = predictions(folder, "lora+tfidf")
     np.testing.assert_allclose(table[columns].to_numpy(), expected, atol=1e-5)
-
-
-def test_the_score_of_a_method_is_printed_when_its_last_fold_ends(tickets):
-    lines = (tickets[0] / "printed.txt").read_text().splitlines()
-    runs = pd.read_csv(tickets[0] / "tickets" / "runs.csv")
-    means = 100 * runs.groupby("method")["test_accuracy"].mean()  # folds are of one size
-    told = [re.match(r"(\S+), 5 folds: accuracy ([\d.]+) % \(", line) for line in lines]
-    told = {match[1]: (place, match[2]) for place, match in enumerate(told) if match}
-    assert {method: told[method][1] for method in told} == means.map("{:.1f}".format).to_dict()
-    first = next(place for place, line in enumerate(lines) if line.startswith("lora seed 0: "))
-    last = next(place for place, line in enumerate(lines) if line.startswith("lora seed 4: "))
-    assert told["tfidf"][0] < first < last < told["lora"][0] < told["lora+tfidf"][0]
 
 
 def test_a_combination_costs_what_its_parts_cost_their_frozen_blocks_too(tickets):
