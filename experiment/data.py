@@ -188,7 +188,7 @@ class Data:
         where = self.device, self.cache_folder
         stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
         texts, most_tokens = self.texts, self.settings.most_tokens(self.device, training=False)
-        with self.clock:  # of what is interrupted, too
+        with self.clock:
             compute(model, texts, list(stores.values()), most_tokens)
         self.stores |= stores
 

@@ -65,7 +65,7 @@ class Run:
     depends_on: dict[str, Any]  # all that its numbers depend on
     label_names: list[str]
     started: str = ""  # UTC
-    began: float = 0.0  # on the clock of this process; 0: not here
+    began: float = 0.0  # on the clock of this process
     has_failed: bool = False  # in this process, whether or not that could be written
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation

@@ -47,7 +47,6 @@ def run_experiment(
     try:
         settings = parse(namespace, arguments, program)
         queue = prepare(settings)
-        loaded = time.perf_counter()
         try:
             for run in queue:
                 with run.at_work():
@@ -56,7 +55,7 @@ def run_experiment(
                     else:
                         fine_tune(run, queue.data, settings, *loop)
         finally:
-            print(_account(queue, began, loaded))
+            print(f"The runs ended after {time.perf_counter() - began:.0f} s")
             status = summarise(queue)
         return status
     except BadInput as error:
@@ -193,17 +192,3 @@ def _write_page(queue):
     if results.advised:
         print(f"{answer.final_sentence(results)}:")
         print(f"  {answer.final_command(results)}")
-
-
-def _account(queue, began, loaded):
-    """The command's wall time up to its page, and where it went."""
-    done, frozen = time.perf_counter(), queue.data.seconds
-    training = 0.0
-    for run in queue.runs:
-        if run.began:  # here; it may have been interrupted
-            record = run.record()
-            seconds = record and record.training_seconds
-            training += (seconds or run.seconds[0]) - run.earlier[0]
-    evaluation = done - loaded - frozen - training
-    parts = f"loading {loaded - began:.0f}, frozen blocks {frozen:.0f}, training {training:.0f}"
-    return f"{done - began:.0f} s: {parts}, evaluation and files {evaluation:.0f}"
