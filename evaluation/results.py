@@ -165,10 +165,8 @@ class Results:
     def advised(self) -> str | None:
         """The method advised for one's own texts, and of experiments with folds."""
         constants, is_own = self.experiment["constants"], self.experiment["data"]["is_own"]
-        if is_own is None:  # files before it was written
-            is_own = bool(Path(str(constants.get("dataset", ""))).suffix)
-        is_own |= self.is_folds or constants.get("preset") == "own"
-        return answer.advice(self).method if is_own else None
+        is_advised = is_own or self.is_folds or constants.get("preset") == "own"
+        return answer.advice(self).method if is_advised else None
 
     @cached_property
     def best(self) -> str:

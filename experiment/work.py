@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from data_utils import Split
 from evaluation.metrics import scores
 from evaluation.stored import read_table
 from modeling import PeftModel
-from modeling.checkpoint import MEAN, check_files, read_about, save_checkpoint, save_combination
+from modeling.checkpoint import check_files, save_checkpoint, save_combination
 from records import ANEW
 
 from .data import Data
@@ -141,8 +140,6 @@ def combine(queue: RunQueue) -> None:
         records = [part.record() for part in parts if part.is_finished]
         latest = max((record.started for record in records), default="")
         is_made = run.is_finished and run.record().started >= latest  # a part may be a new one
-        with suppress(BadInput):  # a damaged one is made anew
-            is_made = is_made and read_about(run.folder).combined == MEAN
         if len(records) == len(parts) and not is_made:
             with run.at_work():
                 run.begin()

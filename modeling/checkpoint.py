@@ -32,7 +32,6 @@ from .baseline import PROBE, TFIDF, VECTORIZER, ProbeClassifier, TfidfClassifier
 from .methods import Method, method_of
 
 TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
-MEAN = "mean of log-probabilities"
 
 
 class About(BaseModel):
@@ -50,7 +49,6 @@ class About(BaseModel):
     truncation: str | None = None  # the side on which longer texts lose tokens
     text_column: str | None = None  # of the training texts
     parts: list[str] = []
-    combined: str | None = None  # how: MEAN; earlier versions summed log-probabilities
 
     def parts_in(self, folder: Path) -> list[Path]:
         """The folders of the parts, of a checkpoint in `folder`."""
@@ -87,7 +85,7 @@ def save_checkpoint(
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
     """Write to `folder` that its `method` is, or combines, the checkpoints in `parts`."""
     parts = [Path(part).as_posix() for part in parts]
-    _write_about(folder, method=method.text, parts=parts, combined=MEAN)
+    _write_about(folder, method=method.text, parts=parts)
 
 
 def _write_about(folder, **values):

@@ -366,14 +366,15 @@ def hostile(value):
     return f"{value}{HOSTILE}" if isinstance(value, str) else value
 
 
-@pytest.fixture(params=["", f"{HOSTILE}.csv"])
+@pytest.fixture(params=[False, True])
 def received(tmp_path, request):
     """An experiment's folder of somebody else, with markup in every value that may be text."""
     methods, labels = ["head", f"mine{HOSTILE}"], [f"bad{HOSTILE}", f"good{HOSTILE}"]
     about = hostile({k: v for k, v in EXPERIMENT.items() if k not in ("label_names", "constants")})
     constants = hostile(EXPERIMENT["constants"]) | {"methods": methods, "metric": "accuracy"}
-    constants |= {"contrasts": [" - ".join(methods)], "dataset": request.param}
+    constants |= {"contrasts": [" - ".join(methods)], "dataset": HOSTILE}
     extra = {"notes": [HOSTILE], "warnings": [HOSTILE], "groups": {f"test{HOSTILE}": 2}}
+    extra |= {"is_own": request.param}
     about |= {"constants": constants, "libraries": {f"torch{HOSTILE}": HOSTILE}}
     begin(tmp_path, **about | {"label_names": labels, "data": about["data"] | extra})
     names = ["row", "label", *(f"logit_{label}" for label in labels), "group"]
