@@ -15,7 +15,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -109,10 +109,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
     part = folder / path.name
     try:
         yield part
-        if part.is_file():  # some libraries write what their user alone may read
-            (folder / "rights").touch()
-            with suppress(OSError):  # file systems of others may have no such rights
-                part.chmod((folder / "rights").stat().st_mode)
         os.replace(part, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

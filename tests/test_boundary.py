@@ -194,15 +194,6 @@ def test_what_is_written_is_there_whole_or_not_at_all_and_nothing_beside_it(erro
     assert (tmp_path / "a.part" / "mine").read_text() == "mine"
 
 
-def test_what_is_written_has_the_usual_rights(tmp_path, monkeypatch):
-    (tmp_path / "usual").touch()
-    with replacing(tmp_path / "a") as part:
-        part.touch(mode=0o600)
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
-    monkeypatch.setattr(boundary.Path, "chmod", refused)  # as where there are no such rights
-    boundary.write(tmp_path / "a", "")
-
-
 def test_a_file_system_without_locks_is_refused(start, monkeypatch):
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refused)
     status, lines = start(*LORA)
