@@ -14,7 +14,6 @@ from made_up import (
     EXPERIMENT,
     TESTS,
     add,
-    add_depths,
     add_folds,
     add_run,
     begin,
@@ -169,17 +168,6 @@ def test_labels_are_counted_in_all_and_groups_and_warnings_are_said(folder):
     assert "Groups: 3 train, 2 validation, 1,234 test; none is in two splits.\n" in text
 
 
-def test_what_trains_the_last_blocks_is_no_full_fine_tuning(tmp_path):
-    begin(tmp_path)
-    for method, blocks in (("full", 3), ("full(blocks=1)", 1), ("lora", 3)):
-        add(tmp_path, method, 0, record={"hyperparameters": {"blocks": blocks}})
-    first = page(tmp_path).split("\n## ")[0]
-    assert "LoRA, fine-tuning of the last 3 blocks, fine-tuning of the last block**" in first
-    assert "full" not in first
-    add(tmp_path, "full", 0, record={"hyperparameters": {"blocks": None}})
-    assert "full fine-tuning" in page(tmp_path).split("\n## ")[0]
-
-
 def test_the_edge_of_the_learning_rates_tried_is_said(tmp_path):
     begin(tmp_path)
     losses = {"0.001": 0.6, "0.01": 0.51234, "0.1": None}
@@ -202,30 +190,6 @@ def test_collapsed_runs_and_other_work_on_the_machine_are_told_where_there_are_a
     at = rows["method"].index("collapsed")
     assert [rows[name][at] for name in ("head-only", "LoRA", "adapters")] == ["0", "1", "0"]
     assert "The machine did other work during 1 of 10 runs: their seconds and memory say" in results
-
-
-def test_seconds_of_everything_stand_beside_training(tmp_path):
-    """Head-only trains for 1 s after 15 s of frozen blocks; LoRA in the last block for 5."""
-    begin(tmp_path)
-    add_depths(tmp_path)
-    for method, seconds, shared in (("tfidf", 17.0, None), ("full", 17.2, 0.0)):
-        record = {"training_seconds": seconds, "shared_seconds": shared, "frozen_blocks": 0}
-        add(tmp_path, method, 0, record=record | {"evaluation_seconds": 4, "run_seconds": 30})
-    results = Results.read(tmp_path)
-    text = report.page(results, {})
-    rows = rows_of(section(text, "Results"))
-    names = ("training, s", "evaluation, s", "frozen blocks, s", "whole run, s")
-    columns = [rows["method"].index(name) for name in names]
-    cells = {name: [row[i] for i in columns] for name, row in rows.items()}
-    assert cells["head-only"] == ["1", "—", "15", "—"]
-    assert cells["LoRA (blocks=1)"] == ["5", "—", "12.5", "—"]
-    assert cells["full fine-tuning"] == ["17.2", "4", "0", "30"]
-    assert cells["TF-IDF"] == ["17", "4", "—", "30"]
-    assert rows["TF-IDF"][1].startswith("75.0 (") and rows["TF-IDF"][-7:-5] == ["—", "—"]
-    lines = tables.terminal(results).splitlines()
-    assert len(lines) == 1 + len(results.runs) and len({len(line) for line in lines}) == 1
-    line = next(line for line in lines if "LoRA (blocks=1)" in line).split()
-    assert line[:4] == ["LoRA", "(blocks=1)", "0", "70.0"] and line[-1] == "5"
 
 
 def test_the_most_confident_mistakes_are_on_the_page(folder):
@@ -441,19 +405,6 @@ def test_any_text_is_one_line_that_shows_as_it_is():
         "<span>$</span>i<span>$</span> &amp;amp; 🙂 j"
     )
     assert markdown.escape(given) == shown
-
-
-@pytest.mark.parametrize(
-    ("p", "text"), [(0.0009, "< 0.001"), (0.00123, "0.0012"), (0.0499, "0.050"), (1, "1.0")]
-)
-def test_p_has_two_digits(p, text):
-    assert markdown.p_value(p) == text
-
-
-def test_numbers_have_a_real_minus_and_no_negative_zero():
-    assert markdown.interval(-0.0123, 0.0456) == "−1.2 to 4.6"
-    assert markdown.percent(-0.0001) == "0.0" and markdown.percent(float("nan")) == "—"
-    assert [markdown.size(x) for x in (0.6283, 11.94, 1201.2)] == ["0.628", "11.9", "1,201"]
 
 
 def test_the_page_names_the_code_the_command_and_what_the_runs_had(folder):
