@@ -7,10 +7,9 @@ from conftest import tiny
 from test_training import tokenised
 
 from modeling import METHODS
-from modeling.inference import features, features_of, logits_of, predict, tokens_at_once
+from modeling.inference import features, features_of, logits_of, predict
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean", "layers"])
@@ -25,13 +24,6 @@ def test_logits_and_features_of_each_text_are_those_of_the_text_alone(pooling):
         batch = split.batch(np.array([i]))
         assert torch.allclose(logits_of(model, batch)[0], logits[i], atol=1e-5)
         assert np.allclose(features_of(model, batch)[0].detach(), vectors[i], atol=1e-5)
-
-
-def test_micro_batches_depend_on_the_device():
-    assert tokens_at_once(128, CPU, training=True) == 2**20 // 128
-    assert tokens_at_once(512, CPU, training=True) == 2048
-    assert tokens_at_once(512, CPU, training=False) == 4096
-    assert tokens_at_once(512, CUDA, training=True) == 32 * 512
 
 
 def test_no_value_is_read_from_the_device_before_the_last_batch(monkeypatch):

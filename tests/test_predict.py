@@ -1,7 +1,6 @@
 """`python -m modeling.predict`: the user's rows with labels, whatever the file, or one line."""
 
 import codecs
-import errno
 import json
 import os
 import re
@@ -207,28 +206,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
     assert status == 2 and "error: predictions.csv cannot be written (" in printed
     assert "No space left on device" in printed and "make room, or choose another" in printed
     assert os.listdir() == ["new.csv"]
-
-
-def test_only_a_full_disk_wants_room(run, monkeypatch):
-    def read_only(path):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(predict, "replacing", read_only)
-    status, _, printed = run(texts="body\ngood\n")
-    assert status == 2 and "Read-only file system); choose another --output" in printed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        ([], "the following arguments are required: folder, texts"),
-        (["a", "b", "--colour"], "unrecognized arguments: --colour"),
-    ],
-)
-def test_wrong_options_are_one_line(arguments, line, capsys):
-    assert predict.main(arguments) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: ") and line in printed and printed.count("\n") == 1
 
 
 def test_the_command_runs_and_its_help_shows_all_options(run):
