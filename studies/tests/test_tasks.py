@@ -2,19 +2,16 @@
 
 import shutil
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
-from markdown_it import MarkdownIt
 
 from evaluation import statistics
 from evaluation.metrics import METRICS
 from evaluation.results import Results
 from studies import compact, tasks
-from studies.variants import ROOM
 
 PLANNED = ["lora - head", "lora - adapter"]
 
@@ -85,48 +82,6 @@ def test_runs_that_give_every_text_one_label_are_counted(tmp_path):
     page = tasks.write_page(*folders)[0].read_text()
     counts = page.partition("### Runs that give every text one label")[2]
     assert "| LoRA | 0 | 1 |" in counts.partition("###")[0]
-
-
-def test_a_long_interval_squeezes_no_other(tmp_path):
-    pairs = tasks.contrasts([Results.read(folder) for folder in experiments(tmp_path)])
-    pairs["low"], pairs["high"] = pairs["difference"] - 0.01, pairs["difference"] + 0.01
-    image, _, _ = tasks.differences(pairs, 0.01)
-    assert image.axes[-1].get_xlabel() == "points"
-    pairs.loc[0, ["low", "high"]] = -0.9, 0.9
-    image, _, _ = tasks.differences(pairs, 0.01)
-    of = 100 * pairs["difference"]
-    for axes in image.axes:
-        np.testing.assert_allclose(axes.get_xlim(), [of.min() - ROOM, of.max() + ROOM])
-    for low, high in ((-0.9, 0), (0, 0.9)):
-        pairs.loc[0, ["low", "high"]] = low, high
-        image, _, _ = tasks.differences(pairs, 0.01)
-        assert image.axes[-1].get_xlabel() == "points, axis cut"
-
-
-def test_many_contrasts_take_rows_of_nearly_one_length_with_an_axis_each(tmp_path):
-    pairs = tasks.contrasts([Results.read(folder) for folder in experiments(tmp_path)])
-    first = pairs[pairs["method_b"] == "head"]
-    many = [first.assign(difference_of=f"{i} − LoRA") for i in range(tasks.WIDEST + 2)]
-    image, _, _ = tasks.differences(pd.concat(many), 0.01)
-    shown = [axes for axes in image.axes if axes.get_visible()]
-    assert [axes.get_title() for axes in shown] == [f"{i} − LoRA" for i in range(len(many))]
-    for axes in shown:
-        assert axes.get_xlabel() and axes.xaxis.get_tick_params()["labelbottom"]
-    assert len(many) == 6
-    for axes in (shown[0], shown[3]):
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["imdb", "r8", tasks.MEAN]
-
-
-def test_groups_with_contrasts_of_their_own_each_have_their_titles(tmp_path):
-    few = experiments(tmp_path)
-    more = experiments(tmp_path, contrasts=PLANNED[1:], name="many", train=900, validation=100)
-    groups = [tasks.contrasts([Results.read(folder) for folder in own]) for own in (few, more)]
-    image, _, _ = tasks.differences(pd.concat(groups), 0.01)
-    titles = [axes.get_title() for axes in image.axes if axes.get_visible()]
-    assert titles == ["LoRA − head-only", "LoRA − adapters", "LoRA − adapters"]
-    image, _, _ = tasks.differences(pd.concat([groups[0], groups[0].assign(group="b")[::-1]]), 0.01)
-    titles = [axes.get_title() for axes in image.axes if axes.get_visible()]
-    assert titles == ["LoRA − head-only", "LoRA − adapters", "", ""]  # the same below, in one order
 
 
 def test_a_contrast_that_one_task_lacks_has_no_mean(tmp_path):
@@ -278,17 +233,3 @@ def test_an_experiment_is_compacted_over_nothing_but_its_own_compact_form(tmp_pa
         assert "is not of this experiment" in capsys.readouterr().err
     assert (mine / "report.md").read_text() == "# My own\n"
     assert compact.read(Path(target)).experiment["constants"]["dataset"] == "imdb"
-
-
-def test_folders_and_tasks_with_markup_are_text_and_links_stay_links(tmp_path):
-    bad = "a) <script>x<br> $b_c$ ![i](j) [l"
-    folders = experiments(tmp_path, (f"{bad}1", f"{bad}2"), name="few")
-    for folder in folders:
-        (folder / "report.md").touch()
-    text = tasks.write_page(*folders)[0].read_text()
-    shown = text.rpartition("\n    ")[0]  # but for the command, which is a block of code
-    assert "<script" not in shown and "![i]" not in shown
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    inline = [child for token in tokens for child in token.children or ()]
-    links = [unquote(token.attrs["href"]) for token in inline if token.type == "link_open"]
-    assert links == [f"{folder.name}/report.md" for folder in folders]
