@@ -48,7 +48,7 @@ def load_task(
     Columns that are not named are found where there is one candidate; the `TASKS` have their own,
     and imdb's group is the film unless another is named. Raises `BadInput`.
     """
-    frames, notes = _read(name), []
+    frames, notes, warnings = _read(name), [], _beside(expanded(name))
     train = frames["train"]
     if name in TASKS:
         text_column, label_column = "text", "label"
@@ -58,7 +58,6 @@ def load_task(
     if read_as := train.attrs.get("read_as"):
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
-    warnings = _beside(expanded(name))
     rows = _joined(frames, columns, name, notes, warnings)
     warnings += [] if group_column else group_warnings(train, columns)
     alike = alike_labels(rows["label"])

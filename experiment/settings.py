@@ -177,6 +177,26 @@ def parse(
             raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
+    final = given.pop("final")
+    values = _of_preset(constants, given)
+    if "learning_rates" in given:
+        given["learning_rates"] = values.get("learning_rates", {}) | dict(given["learning_rates"])
+    values |= given | {"preset": values["preset"], "final": final is not None}
+    if final is not None:
+        values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
+    values["command"] = _command(arguments, values["preset"], program)
+    try:
+        settings = Settings(**_plain(values))
+    except pydantic.ValidationError as error:
+        raise BadInput(_in_words(error, options=given)) from None
+    parts = [part for method in settings.methods for part in method.parts or (method,)]
+    if settings.final and any(part.labels < 1 for part in parts):
+        raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
+    return settings
+
+
+def _of_preset(constants, given):
+    """The preset, and each constant's value for it and for the kind of data set."""
     of_presets = constants.get("dataset")
     dataset = given.get("dataset", of_presets)
     of_presets = of_presets if isinstance(of_presets, Presets) else ()
@@ -192,28 +212,13 @@ def parse(
     for name, value in constants.items():
         chosen = "own" if is_own and name in LIMITS else preset
         values[name] = getattr(value, chosen) if isinstance(value, Presets) else value
-    if "learning_rates" in given:
-        rates = values.get("learning_rates", {}) | dict(given["learning_rates"])
-        given["learning_rates"] = rates
-    final = given.pop("final")
-    values |= given | {"preset": preset, "final": final is not None, "is_own": is_own}
-    is_chosen = "seeds" in given or not isinstance(constants.get("seeds"), Presets)
-    has_folds = is_own or values.get("dataset") in WITHOUT_TEST
-    if has_folds and not is_chosen and re.fullmatch(r"\d{1,3}", str(values.get("folds"))):
-        values["seeds"] = tuple(range(int(values["folds"])))  # every fold is tested
-    if values.get("experiment", "") is None:
+    asked, is_preset = values | given, isinstance(constants.get("seeds"), Presets)
+    has_folds = is_own or asked.get("dataset") in WITHOUT_TEST
+    if has_folds and is_preset and re.fullmatch(r"\d{1,3}", str(asked.get("folds"))):
+        values["seeds"] = tuple(range(int(asked["folds"])))  # every fold is tested
+    if asked.get("experiment", "") is None:
         values["experiment"] = _name_of(dataset) or "own" if is_own else preset
-    if final is not None:
-        values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
-    values["command"] = _command(arguments, preset, program)
-    try:
-        settings = Settings(**_plain(values))
-    except pydantic.ValidationError as error:
-        raise BadInput(_in_words(error, options=given)) from None
-    parts = [part for method in settings.methods for part in method.parts or (method,)]
-    if settings.final and any(part.labels < 1 for part in parts):
-        raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
-    return settings
+    return values | {"preset": preset, "is_own": is_own}
 
 
 def _is_local(dataset):
