@@ -15,6 +15,7 @@ import torch
 
 from boundary import BadInput
 
+OUT_OF_MEMORY = "out of memory; free some, or set CUDA_VISIBLE_DEVICES= for the CPU"
 PROGRAM = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
 
@@ -22,9 +23,12 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "
 def choose_device() -> torch.device:
     """CUDA, or Apple's MPS, or the CPU: the first that is there.
 
-    Raises `BadInput` for a GPU that torch's build has no kernels for.
+    Under torchrun each process takes the GPU of its number. Raises `BadInput` for a GPU that
+    torch's build has no kernels for.
     """
     if torch.cuda.is_available():
+        if "LOCAL_RANK" in os.environ:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         if not _has_kernels(*torch.cuda.get_device_capability()):
             line = f"this torch has no kernels for the GPU {torch.cuda.get_device_name()}"
             raise BadInput(f"{line}; install another, or set CUDA_VISIBLE_DEVICES= for the CPU")

@@ -90,9 +90,9 @@ class Split:
         """The texts at `index` (N,), gathered on the split's device; nothing waits for it."""
         device = self.token_ids.device
         places = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
-        if device.type == "cuda":
-            places = places.pin_memory()  # its copy runs beside the computation
-        numbers, starts, lengths = places.to(device, non_blocking=True)  # (N,) each
+        is_cuda = device.type == "cuda"  # elsewhere memory that was freed could be copied
+        places = places.pin_memory() if is_cuda else places
+        numbers, starts, lengths = places.to(device, non_blocking=is_cuda)  # (N,) each
         positions = torch.arange(self.lengths[index].max(), device=device)  # (T,)
         real = positions < lengths[:, None]  # (N, T)
         ids = self.token_ids[torch.where(real, starts[:, None] + positions, 0)].long()

@@ -203,7 +203,7 @@ class Run:
         except Exception as error:
             line = str(error)
             if hardware.is_out_of_memory(error):
-                first = "lower MICRO_BATCH_TOKENS first (it changes no result)"
+                first = "lower MICRO_BATCH_TOKENS first (it changes no result but by dropout)"
                 line = f"out of memory; {first}, then BATCH_SIZE or MAX_TOKENS"
             elif isinstance(error, FloatingPointError):
                 self.start_over()

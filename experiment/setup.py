@@ -64,6 +64,10 @@ def run_experiment(
         stop, status = "interrupted", 130
     except OSError as error:  # a disk that is full
         stop, status = f"stopped ({boundary.reason(error)})", 1
+    except (MemoryError, RuntimeError) as error:  # such as a GPU that others fill
+        if not hardware.is_out_of_memory(error):
+            raise
+        stop, status = f"stopped: {hardware.OUT_OF_MEMORY}", 1
     resume = f"; resume with: {settings.command}" if settings else ""
     print(f"{stop}: what is finished is kept{resume}", file=sys.stderr)
     return status

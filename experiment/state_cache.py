@@ -155,8 +155,8 @@ class Outputs:
             hidden = torch.zeros(shape, dtype=store.dtype, pin_memory=pinned)
             for states, place in zip(hidden, places, strict=True):
                 _read(place.path.with_suffix(".hidden"), states[: place.length], place.start * d)
-            hidden = hidden.to(device, non_blocking=True)
-        return hidden, pooled.to(device, non_blocking=True)
+            hidden = hidden.to(device, non_blocking=pinned)
+        return hidden, pooled.to(device, non_blocking=pinned)
 
 
 def _read(file, values, start):

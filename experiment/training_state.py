@@ -55,14 +55,14 @@ class State:
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs, but for the frozen weights."""
-        cuda = torch.cuda.is_available()
+        gpu = torch.get_device_module() if torch.accelerator.is_available() else None
         return {
             "learning_rate": self.learning_rate,
             "trained": {n: p.detach() for n, p in self.model.trainable_parameters().items()},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": (torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None),
+            "random": (torch.get_rng_state(), gpu and gpu.get_rng_state()),
             "seconds": (self.training.seconds, self.evaluation.seconds),
             "history": self.history,
         }
@@ -74,10 +74,10 @@ class State:
         self.schedule.load_state_dict(saved["schedule"])
         if saved["scaler"]:  # empty where the device of then scaled no loss
             self.scaler.load_state_dict(saved["scaler"])
-        on_cpu, on_cuda = saved["random"]
+        on_cpu, on_gpu = saved["random"]
         torch.set_rng_state(on_cpu.cpu())
-        if on_cuda is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(on_cuda.cpu())
+        if on_gpu is not None and torch.accelerator.is_available():
+            torch.get_device_module().set_rng_state(on_gpu.cpu())
         self.training.seconds, self.evaluation.seconds = saved["seconds"]
 
 

@@ -18,7 +18,7 @@ from data_utils import Batch, Split
 
 from .base import PeftModel
 
-GPU_TEXTS = 32  # of the full length, computed at once on a GPU
+GPU_TEXTS, GPU_TOKENS = 32, 2**14  # of the full length, and in all: computed at once on a GPU
 
 
 def features_of(model: PeftModel, batch: Batch) -> Tensor:
@@ -62,10 +62,11 @@ def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tenso
 def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:
     """How many tokens, padding included, are computed together: what is fastest.
 
-    A GPU takes whole batches. A CPU does best where a block's attention scores, tokens x heads x
-    T, stay in its caches; without gradients less else is held.
+    A GPU takes whole batches, up to 512 tokens a text: longer ones need more memory. A CPU does
+    best where a block's attention scores, tokens x heads x T, stay in its caches; without gradients
+    less else is held.
     """
     if device.type != "cpu":
-        return GPU_TEXTS * max_tokens
+        return min(GPU_TEXTS * max_tokens, GPU_TOKENS)
     most = 2**20 // max_tokens
     return most if training else max(most, 4096)

@@ -52,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         predict_file(parser().parse_args(arguments))
     except BadInput as error:
         return refuse(error, arguments)
+    except (MemoryError, RuntimeError) as error:
+        if not hardware.is_out_of_memory(error):
+            raise
+        print(f"{hardware.OUT_OF_MEMORY}: nothing is written", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: nothing is written", file=sys.stderr)
         return 130

@@ -86,6 +86,20 @@ class Frozen:
         return None, torch.from_numpy(rows).to(device)
 
 
+def test_only_from_pinned_memory_a_copy_may_outlive_its_source(monkeypatch):
+    """Pageable memory that is freed before its copy gives other tokens (pytorch/pytorch#189690)."""
+    waits, to = [], torch.Tensor.to
+
+    def copy(tensor, device, non_blocking=False):
+        waits.append(not non_blocking or tensor.is_pinned())
+        return to(tensor, device)
+
+    split = split_of([4, 1, 9]).to(torch.device("cpu"))
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    split.batch(np.array([0, 2]))
+    assert waits == [True]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_texts_that_are_taken_keep_all_that_belongs_to_them(device):
     whole = replace(split_of([4, 1, 9, 2, 7, 3]).to(device), frozen=Frozen())

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 
 FULL = OSError(28, "No space left on device")
 ON_CPU = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
-MEMORY = "out of memory; lower MICRO_BATCH_TOKENS first (it changes no result), then BATCH_SIZE"
+MEMORY = "out of memory; lower MICRO_BATCH_TOKENS first (it changes no result but by dropout)"
 
 
 def raising(error):
@@ -190,6 +190,13 @@ def test_without_any_finite_loss_a_run_starts_anew(arguments, monkeypatch, tmp_p
     assert RunRecord.read(folder / "tfidf-seed0" / RECORD).is_finished
     assert not (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(given) == 0
+
+
+def test_a_gpu_that_others_fill_is_one_line(arguments, monkeypatch, capsys):
+    full = torch.OutOfMemoryError("CUDA out of memory.")
+    monkeypatch.setattr(setup, "prepare", raising(full))
+    assert finetuning.main(arguments("one")) == 1
+    assert capsys.readouterr().err.startswith("stopped: out of memory; free some, or set CUDA_VIS")
 
 
 def test_a_failure_that_cannot_be_recorded_is_the_exit_status(arguments, monkeypatch, capsys):

@@ -87,6 +87,19 @@ def test_a_gpu_that_torch_has_no_kernels_for_is_refused(monkeypatch, capability,
             hardware.choose_device()
 
 
+def test_under_torchrun_each_process_takes_a_gpu_of_its_own(monkeypatch):
+    answers = {"is_available": True, "device_count": 2, "get_arch_list": []}
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for rank in "012":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        hardware.choose_device()
+    assert taken == [0, 1, 0]
+
+
 def test_an_mpnet_is_in_no_cycle_that_keeps_its_memory():
     pretrained = tiny("mpnet")
     use_fast_attention(pretrained, CPU)

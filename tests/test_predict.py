@@ -147,6 +147,16 @@ def test_the_column_is_that_of_training_or_the_one_that_is_named(run):
     assert status == 0 and "1 texts in 'Body'" in printed
 
 
+def test_memory_that_is_too_small_is_one_line(run, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "load_finetuned", full)
+    status, table, printed = run(texts="body\na good film\n")
+    assert status == 1 and not table and "\nout of memory; free some" in printed
+    assert os.listdir() == ["new.csv"]
+
+
 def test_columns_of_our_names_stay_and_ours_get_others(run):
     status, table, printed = run(texts="label,body,predicted_label\nx,good,y\n")
     ours = [f"predicted_predicted_{name}" for name in ADDED]
