@@ -6,6 +6,7 @@ is the one function that compares it, so that runs that differ never share a fol
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from boundary import reading, write
 ABOUT, RECORD = "experiment.json", "run.json"
 ANEW = "delete its folder to make that run anew"
 DAMAGED = "it is damaged, or written by another version: delete it"
-THEN = " && "  # joins the commands of an experiment
+
+
+def starts(command: str) -> list[str]:
+    """The commands that "&&" joins into an experiment's, which a quoted value may hold, too."""
+    commands = [[]]
+    for word in shlex.split(command):
+        if word == "&&":
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [shlex.join(words) for words in commands]
 
 
 class RunRecord(BaseModel):

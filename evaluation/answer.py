@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from records import THEN
+from records import starts
 
 from . import errors, statistics
 from .markdown import number, percent, size, with_interval, with_intervals
@@ -132,7 +132,7 @@ def final_command(results: "Results") -> str:
     A command that other methods were added with may have had others.
     """
     method = without("labels", advice(results).method)
-    commands = results.experiment["command"].split(THEN)
+    commands = starts(results.experiment["command"])
     own = [command for command in commands if _has(shlex.split(command), method)]
     return f"{(own or commands)[-1]} --final {shlex.quote(method)}"
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
-from evaluation.stored import read_experiment
 from modeling import Method
-from records import ABOUT, THEN, RunRecord, run_folders, what_differs
+from records import ABOUT, DAMAGED, RunRecord, run_folders, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -184,14 +183,23 @@ class RunQueue:
     def _list(self):
         """A process that started at the same moment may have written it without these runs."""
         names = {run.folder.name for run in [*self.runs, *self.combinations]}
-        if not names <= {*read_experiment(self.folder)["runs"]}:
+        if not names <= {*self.read_about().get("runs", ())}:
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
+
+    def read_about(self) -> dict[str, Any]:
+        """What experiment.json says; empty without one. Raises `BadInput` where it is damaged."""
+        path = self.folder / ABOUT
+        if not path.exists():
+            return {}
+        with reading(str(path), DAMAGED):
+            about = json.loads(path.read_text(encoding="utf-8"))
+            about["constants"]["methods"], about["runs"]  # both are needed
+            return about
 
     def about(self) -> dict[str, Any]:
         """What experiment.json will say: also of the runs of earlier starts, if there are any."""
         settings, constants = self.settings, self.settings.constants()
-        is_later = self.begun() and (self.folder / ABOUT).exists()
-        earlier = read_experiment(self.folder) if is_later else {}
+        earlier = self.read_about() if self.begun() else {}
         runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
@@ -200,8 +208,8 @@ class RunQueue:
             for name in ("methods", "seeds"):
                 constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
-            commands = _union(earlier["command"].split(THEN), [settings.command])
-            about["command"] = THEN.join(commands)
+            commands = _union(starts(earlier["command"]), [settings.command])
+            about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
         if earlier and not self.left():  # what made the runs, not what looks at them
             environment = {name: earlier.get(name, value) for name, value in environment.items()}
