@@ -15,7 +15,7 @@ import torch
 
 from boundary import BadInput
 
-OUT_OF_MEMORY = "out of memory; free some, or set CUDA_VISIBLE_DEVICES= for the CPU"
+OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES= takes the CPU, not a GPU)"
 PROGRAM = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
 
@@ -27,8 +27,8 @@ def choose_device() -> torch.device:
     torch's build has no kernels for.
     """
     if torch.cuda.is_available():
-        if "LOCAL_RANK" in os.environ:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        if rank := os.environ.get("LOCAL_RANK"):
+            torch.cuda.set_device(int(rank) % torch.cuda.device_count())
         if not _has_kernels(*torch.cuda.get_device_capability()):
             line = f"this torch has no kernels for the GPU {torch.cuda.get_device_name()}"
             raise BadInput(f"{line}; install another, or set CUDA_VISIBLE_DEVICES= for the CPU")

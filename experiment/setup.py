@@ -35,7 +35,9 @@ def run_experiment(
     fit: Callable[[Run, Data, Settings], None] = fit_baseline,
     program: tuple[str, ...] = (),
 ) -> int:
-    """Parse, load, run and answer; returns the exit status: 0, 1 for failed runs, 2 for bad input.
+    """Parse, load, run and answer; returns the exit status.
+
+    That is 0, 1 for failed runs, a full disk or memory, 2 for bad input, 130 for an interruption.
 
     `loop` is finetuning.py's train and evaluate, `fit` does a run of a method in BASELINES; a
     program of its own gives what resumes it, such as ("-m", "studies.setfit"). What is finished
@@ -55,7 +57,7 @@ def run_experiment(
                     else:
                         fine_tune(run, queue.data, settings, *loop)
         finally:
-            print(f"The runs ended after {time.perf_counter() - began:.0f} s")
+            print(f"The runs ended after {time.perf_counter() - began:.0f} s, loading included")
             status = summarise(queue)
         return status
     except BadInput as error:

@@ -76,8 +76,9 @@ class State:
             self.scaler.load_state_dict(saved["scaler"])
         on_cpu, on_gpu = saved["random"]
         torch.set_rng_state(on_cpu.cpu())
-        if on_gpu is not None and torch.accelerator.is_available():
-            torch.get_device_module().set_rng_state(on_gpu.cpu())
+        gpu = torch.get_device_module() if torch.accelerator.is_available() else None
+        if gpu and on_gpu is not None and len(on_gpu) == len(gpu.get_rng_state()):
+            gpu.set_rng_state(on_gpu.cpu())  # else the run began on another kind of device
         self.training.seconds, self.evaluation.seconds = saved["seconds"]
 
 

@@ -92,7 +92,7 @@ def _every_mask(*sizes, **options):
 def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> None:
     """The attention that suits a device, where the model's family lets it be chosen."""
     if pretrained._supports_attention_backend:
-        pretrained.set_attn_implementation(MASKED if device.type == "cuda" else PLAIN)
+        pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
     for module in pretrained.modules() if device.type == "cpu" else ():
         if isinstance(module, MPNetSelfAttention):
             module.__class__ = PlainMPNetSelfAttention  # a method of its own would be a cycle

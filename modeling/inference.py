@@ -3,7 +3,8 @@
     input_ids, attention_mask (N, T) --encode--> features (N, d) or (N, L + 1, d)  in `compute_type`
     features --classify--> logits (N, C)                                             in float32
 
-The size of micro-batches changes results by rounding alone, so it is chosen for speed.
+The size of micro-batches changes results by rounding alone, and on a GPU by dropout's masks. So it
+is chosen for speed.
 """
 
 from collections.abc import Callable
@@ -62,9 +63,9 @@ def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tenso
 def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:
     """How many tokens, padding included, are computed together: what is fastest.
 
-    A GPU takes whole batches, up to 512 tokens a text: longer ones need more memory. A CPU does
-    best where a block's attention scores, tokens x heads x T, stay in its caches; without gradients
-    less else is held.
+    A GPU takes whole batches, of texts of more than 512 tokens parts of a batch. A CPU does best
+    where a block's attention scores, tokens x heads x T, stay in its caches; without gradients less
+    else is held.
     """
     if device.type != "cpu":
         return min(GPU_TEXTS * max_tokens, GPU_TOKENS)

@@ -46,7 +46,7 @@ SECONDS = 30  # between two signs of progress in a log
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read, classify, write; returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Read, classify, write; returns 0, 1 out of memory, 2 for bad input, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         predict_file(parser().parse_args(arguments))

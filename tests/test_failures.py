@@ -196,7 +196,7 @@ def test_a_gpu_that_others_fill_is_one_line(arguments, monkeypatch, capsys):
     full = torch.OutOfMemoryError("CUDA out of memory.")
     monkeypatch.setattr(setup, "prepare", raising(full))
     assert finetuning.main(arguments("one")) == 1
-    assert capsys.readouterr().err.startswith("stopped: out of memory; free some, or set CUDA_VIS")
+    assert capsys.readouterr().err.startswith("stopped: out of memory; free some (CUDA_VIS")
 
 
 def test_a_failure_that_cannot_be_recorded_is_the_exit_status(arguments, monkeypatch, capsys):
