@@ -27,6 +27,7 @@ TASKS = {
         "main-mpnet-rotten",
         "main-mpnet-r8",
         "main-mpnet-imdb",
+        "main-mpnet-20newsgroups",
         "main-mpnet-2000-rotten",
     ),
     "more-base": tuple(f"more-base-{task}" for task in FOUR),
