@@ -55,14 +55,13 @@ class State:
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs, but for the frozen weights."""
-        gpu = torch.get_device_module() if torch.accelerator.is_available() else None
         return {
             "learning_rate": self.learning_rate,
             "trained": {n: p.detach() for n, p in self.model.trainable_parameters().items()},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": (torch.get_rng_state(), gpu and gpu.get_rng_state()),
+            "random": {kind: module.get_rng_state() for kind, module in _generators().items()},
             "seconds": (self.training.seconds, self.evaluation.seconds),
             "history": self.history,
         }
@@ -74,12 +73,17 @@ class State:
         self.schedule.load_state_dict(saved["schedule"])
         if saved["scaler"]:  # empty where the device of then scaled no loss
             self.scaler.load_state_dict(saved["scaler"])
-        on_cpu, on_gpu = saved["random"]
-        torch.set_rng_state(on_cpu.cpu())
-        gpu = torch.get_device_module() if torch.accelerator.is_available() else None
-        if gpu and on_gpu is not None and len(on_gpu) == len(gpu.get_rng_state()):
-            gpu.set_rng_state(on_gpu.cpu())  # else the run began on another kind of device
+        random = dict(saved["random"])
+        for kind, module in _generators().items():
+            if kind in random:  # else the run began on another kind of device
+                module.set_rng_state(random[kind].cpu())
         self.training.seconds, self.evaluation.seconds = saved["seconds"]
+
+
+def _generators():
+    """The modules that have a random state, by kind of device: the CPU's, and a GPU's if any."""
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    return {"cpu": torch} | ({gpu.type: torch.get_device_module(gpu)} if gpu else {})
 
 
 def best(history: list[dict]) -> dict:

@@ -1,6 +1,7 @@
 """The training loop, against what is known of it, and what it asks of a device."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,6 +295,26 @@ def test_the_scale_of_the_loss_comes_back_with_the_state():
         states[0].scaler = torch.amp.GradScaler("cpu", enabled=not enabled)
         states[1].scaler = torch.amp.GradScaler("cpu", enabled=enabled)
         states[1].load_state_dict(states[0].state_dict())
+
+
+def test_the_random_state_comes_back_on_the_same_kind_of_device_alone(monkeypatch):
+    """CUDA's and MPS's have other sizes: the one cannot be put into the other."""
+    state, put_back = in_training(METHODS["lora"](tiny().float()), settings(), 6), []
+
+    def on(kind, value):
+        gpu = SimpleNamespace(get_rng_state=lambda: value, set_rng_state=put_back.append)
+        monkeypatch.setattr(
+            torch.accelerator, "current_accelerator", lambda **_: torch.device(kind)
+        )
+        monkeypatch.setattr(torch, "get_device_module", lambda *_: gpu)
+
+    on("cuda", torch.full((16,), 7))
+    saved, drawn = state.state_dict(), torch.rand(3)
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(3), drawn) and put_back[0].tolist() == [7] * 16
+    on("mps", torch.full((44,), 9))
+    state.load_state_dict(saved)
+    assert torch.equal(torch.rand(3), drawn) and len(put_back) == 1
 
 
 def test_what_trains_the_head_alone_has_more_epochs():
