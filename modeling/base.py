@@ -14,9 +14,9 @@ The sizes, here and in all of the code:
     L  blocks                    R  pooled vectors of an example that are stored
     k  frozen blocks, the first ones
 
-A block gets hidden states (N, T, d) and returns new ones. x_i (N, d) is the mean of block i's
-output over the real tokens of a text. x_0 is that mean of the first block's input; x_L comes after
-the encoder's last normalisation, where it has one. A method is a subclass that says one thing, in
+A block gets hidden states (N, T, d) and returns new ones. x_i (N, d) is the mean, over the
+real tokens of a text, of what enters block i = 0 ... L - 1; x_L is that of the output, after the
+encoder's last normalisation, where it has one. A method is a subclass that says one thing, in
 `adapt`: what it adds or unfreezes.
 """
 

@@ -13,9 +13,9 @@
 
 The LayerNorm has no weights: it gives all layers one scale. AdamW moves each number of W by about
 the learning rate; divided by L + 1, a step moves the logits as far as it would with one layer, so
-that a rate that suits the blocks suits the head too. That middle layers hold what the last has lost
-is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). x_L is of the encoder's output, after its
-final norm where it has one (ModernBERT, decoders).
+that a rate that suits the blocks suits the head too. That lower layers hold other things than the
+last is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). x_L is of the encoder's output, after
+its final norm where it has one (ModernBERT, decoders).
 """
 
 from collections.abc import Callable, Iterable, Iterator

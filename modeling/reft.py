@@ -10,7 +10,8 @@ arXiv:2404.03592, section 3.2, equation 2. No weight changes; after a block, on 
 In the r directions that are the rows of R, the hidden state gets the value W h + b, and keeps its
 own in all others. The chosen tokens are the first `first` and the last `last` real tokens of each
 text, wherever its padding is; special tokens such as [CLS] count. They share one edit a block
-(section 4: "tied weights"). A block has 2 r d + r trainable parameters.
+(section 4.1, tied; the paper's classifiers are untied, and edit first tokens only). A block has
+2 r d + r trainable parameters.
 
 R is the Gram-Schmidt orthonormalisation of a free matrix; the authors' code keeps R orthonormal by
 a product of Householder reflections. Where we differ: W starts as R and b as 0, so training

@@ -33,7 +33,7 @@ def folds() -> Figure:
         write(axes, 1.25, y, f"seed {fold}: fold {fold}", ha="right", fontsize=SMALL)
         for i in range(10):
             after = (i // 2 - fold) % 5
-            validates = after == 1 and i % 2 == 0
+            validates = after in (1, 2) and i % 2 == 0
             colour = TEST if after == 0 else VALIDATION if validates else TRAINING
             for text in range(3):
                 box(axes, 1.57 + 0.6 * i + 0.18 * text, y, Part("", colour, 0.15, 0.26))

@@ -129,7 +129,7 @@ def dora() -> Figure:
 
 def vera() -> Figure:
     """LoRA with random, frozen A and B that all matrices share, and two learnt vectors."""
-    axes = canvas(3.4, "VeRA: two vectors learn between random matrices", FROZEN, TRAINED, NONE)
+    axes = canvas(3.4, "VeRA: two vectors learn beside random matrices", FROZEN, TRAINED, NONE)
     high, low = 2.5, 1.5
     frozen = Part("$W_0$  ($d_{out}$, $d_{in}$)", FROZEN, 4.86, 0.5)
     at = chain(axes, 0.3, high, Part("x", None, 0.3), frozen, PLUS, Part("h", None, 0.3), gap=0.6)
