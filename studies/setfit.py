@@ -37,12 +37,12 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
     labelled, test = data.labelled(run), data.splits(run)["test"]
     training, evaluation = hardware.Clock(data.device), hardware.Clock(data.device)
     hardware.reset_peak_memory(data.device)
-    with training, hardware.autocast(data.device):
+    with training:
         model = train(labelled, data, run.seed)
     facts = {"training_seconds": training.seconds, "scores": {}}
     facts |= {"peak_memory_mib": hardware.peak_memory(data.device)}
     for name, split in (("train", labelled), ("test", test)):
-        with evaluation, hardware.autocast(data.device):
+        with evaluation:
             logits = log_probabilities(model, split)
         facts["scores"] |= scores(split.labels.cpu().numpy(), logits.numpy(), f"{name}_")
     facts["evaluation_seconds"] = evaluation.seconds
@@ -51,11 +51,16 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
 
 
 def train(labelled: Split, data: Data, seed: int):
-    """A new SetFitModel, trained on all labelled texts of a seed."""
+    """A new SetFitModel, trained on all labelled texts of a seed.
+
+    Each forward pass has an autocast of its own. One around many steps would keep the weights'
+    first casts, so that no forward pass had what the steps have learnt.
+    """
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     torch.manual_seed(seed)
     model = SetFitModel.from_pretrained(data.encoder.config._name_or_path)
+    model.model_body.forward = hardware.autocast(data.device)(model.model_body.forward)
     model.model_body.max_seq_length = data.settings.max_tokens
     model.model_body.tokenizer.truncation_side = data.settings.truncation
     rows = {"text": labelled.texts, "label": labelled.labels.tolist()}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import hardware
 from modeling import BASELINES
 from studies import setfit
 
@@ -25,7 +26,8 @@ class Package(ModuleType):
         self.SetFitModel = SimpleNamespace(from_pretrained=self.load)
 
     def load(self, folder):
-        body = SimpleNamespace(folder=folder, tokenizer=SimpleNamespace())
+        body = torch.nn.Linear(8, 1, bias=False)
+        body.folder, body.tokenizer = folder, SimpleNamespace()
         self.loaded.append(body)
         return SimpleNamespace(model_body=body, predict_proba=self.predict)
 
@@ -71,3 +73,18 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
         assert scores["test_loss"] == pytest.approx(-np.log(chances).mean(), rel=1e-6)
     first, second = (set(call["train_dataset"]["text"]) for call in package.trained)
     assert not first & second  # each seed has its own training sample
+
+
+def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monkeypatch):
+    monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
+    config = SimpleNamespace(_name_or_path="folder")
+    settings = SimpleNamespace(max_tokens=12, truncation="left")
+    data = SimpleNamespace(encoder=SimpleNamespace(config=config), settings=settings)
+    data.device = torch.device("cpu")
+    labelled = SimpleNamespace(texts=["good"], labels=torch.tensor([1]))
+    body = setfit.train(labelled, data, seed=0).model_body
+    before = body(torch.ones(1, 8))
+    before.sum().backward()
+    torch.optim.SGD(body.parameters(), lr=1.0).step()  # the gradient is 1 for each of 8 weights
+    assert before.dtype is torch.bfloat16
+    assert (before - body(torch.ones(1, 8))).item() == pytest.approx(8, abs=0.1)
