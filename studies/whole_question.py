@@ -6,8 +6,7 @@
 
 into docs/results/whole_question.csv. A side is a new process with an empty cache: its minutes are
 from the start of Python to the last prediction, its accuracy is over all texts that it tested. The
-median of the repeats is taken. studies/whole_question_sides.py says what was tried for each side;
-SetFit has few of its pairs.
+median of the repeats is taken. studies/whole_question_sides.py says what was tried for each side.
 """
 
 import argparse
@@ -28,7 +27,6 @@ from studies import whole_question_sides
 TEXTS, FOLDS = 800, 5
 DATASETS = ("imdb", "rotten-tomatoes")
 LIBRARIES = ("torch", "transformers", "peft", "scikit-learn")
-ONCE = ("setfit",)  # half an hour a fold
 KEY = ["dataset", "side", "method"]
 RESULT = Path("docs/results/whole_question.csv")
 
@@ -69,9 +67,9 @@ def answer(side: str, file: Path) -> dict[str, dict[str, float]]:
     return answers
 
 
-def time_side(side: str, file: Path, python: str) -> list[dict]:
+def time_side(side: str, file: Path) -> list[dict]:
     """A row for each method of a side, in a new process with an empty cache."""
-    command = [python, "-m", "studies.whole_question", side, str(file)]
+    command = [sys.executable, "-m", "studies.whole_question", side, str(file)]
     with tempfile.TemporaryDirectory() as cache:
         offline = {"HF_HOME": cache, "HF_HUB_OFFLINE": "1"}
         start = time.perf_counter()
@@ -97,29 +95,23 @@ def table(rows: list[dict]) -> pd.DataFrame:
     ).reset_index()
 
 
-def where(setfit_python: str) -> dict[str, str]:
+def where() -> dict[str, str]:
     """The machine, the versions and the commit."""
     import hardware
 
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
-    ask = "from importlib.metadata import version; print('setfit', version('setfit'))"
-    done = subprocess.run([setfit_python, "-c", ask], capture_output=True, text=True)
-    versions += [done.stdout.strip()] if done.returncode == 0 else []
     machine = hardware.describe(hardware.choose_device())
     return {"machine": machine, "versions": ", ".join(versions), "code": hardware.commit()}
 
 
 def measure(asked: argparse.Namespace) -> None:
     """All sides in turn, `asked.repeats` times; the table is written after each side."""
-    rows, facts = [], where(asked.setfit_python)
+    rows, facts = [], where()
     with tempfile.TemporaryDirectory() as folder:
         files = [write_texts(name, Path(folder)) for name in asked.datasets]
         turns = product(range(asked.repeats), files, asked.sides)
         for number, file, side in turns:
-            if number and side in ONCE:
-                continue
-            python = asked.setfit_python if side.startswith("setfit") else sys.executable
-            rows += time_side(side, file, python)
+            rows += time_side(side, file)
             print(f"{number + 1}: {rows[-1]}", flush=True)
             results = table(rows).assign(**facts)
             asked.into.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +131,6 @@ def main(arguments: list[str]) -> None:
         parser.add_argument("--datasets", nargs="+", default=DATASETS, help="names, not files")
         parser.add_argument("--sides", nargs="+", default=sides, choices=sides)
         parser.add_argument("--repeats", type=int, default=3)
-        parser.add_argument("--setfit-python", default=sys.executable, help="where setfit is")
         parser.add_argument("--into", type=Path, default=RESULT, help="a CSV file")
         measure(parser.parse_args(arguments))
 

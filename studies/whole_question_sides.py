@@ -9,8 +9,6 @@ studies/whole_question_peft.py):
     scikit-learn, IMDB, all folds       LogisticRegressionCV after TF-IDF 9 s, 81.9 % (taken);
                                         GridSearchCV of the pipeline 172 s, 81.6 %; words alone
                                         2 s, 79.0 %; pairs of words seen twice 3.5 s, 82.0 %
-    SetFit, 64 pairs of IMDB's reviews  bf16 11.3 (taken), float32 18.7; batches of 8 and of 32,
-                                        and eager attention: within 1 % of bf16's
 """
 
 import subprocess
@@ -71,36 +69,6 @@ def peft(file: Path) -> dict[str, pd.Series]:
     return {"lora": predict_all(*read(file))}
 
 
-def setfit(file: Path, pairs: int = 20) -> dict[str, pd.Series]:
-    """SetFit (arXiv:2209.11055) on the first fold; so many pairs of each kind for each text.
-
-    20 pairs are those of its paper, all else is as its package has it, but for bf16.
-    """
-    import torch
-    from datasets import Dataset
-    from setfit import SetFitModel, Trainer, TrainingArguments
-
-    import hardware
-    from data_utils import encoder_folder
-
-    device = hardware.choose_device()
-    hardware.prepare_device(device)
-    texts, folds = read(file)
-    numbers, names = pd.factorize(texts["label"], sort=True)
-    texts, is_test = texts.assign(label=numbers), (folds.iloc[:, 0] == "test").to_numpy()
-    torch.manual_seed(0)
-    model = SetFitModel.from_pretrained(str(encoder_folder()))
-    model.model_body.max_seq_length = MAX_TOKENS
-    model.model_body.tokenizer.truncation_side = TRUNCATION
-    options = {"num_iterations": pairs, "save_strategy": "no", "report_to": "none", "seed": 0}
-    with tempfile.TemporaryDirectory() as folder, hardware.autocast(device):
-        arguments = TrainingArguments(folder, show_progress_bar=False, **options)
-        known = Dataset.from_pandas(texts[~is_test], preserve_index=False)
-        Trainer(model, arguments, train_dataset=known).train()
-        predicted = model.predict(texts["text"][is_test].tolist(), as_numpy=True)
-    return {"setfit": pd.Series(names[predicted], index=np.flatnonzero(is_test))}
-
-
 def sklearn(file: Path) -> dict[str, pd.Series]:
     """TF-IDF and a logistic regression, the ten lines that one writes."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -121,7 +89,5 @@ SIDES = {
     "ours": lambda file: ours(file, "--methods", "lora"),
     "ours-all": ours,
     "peft": peft,
-    "setfit": setfit,
-    "setfit-1": lambda file: setfit(file, pairs=1),
     "sklearn": sklearn,
 }

@@ -78,10 +78,10 @@ def test_predictions_are_read_from_the_folds_of_each_method(tmp_path):
 def test_accuracy_is_of_the_texts_that_a_side_tested(tmp_path, monkeypatch):
     texts = {"text": ["fine", "dull", "great"], "label": ["good", "bad", "good"]}
     pd.DataFrame(texts).to_csv(tmp_path / "films.csv", index=False)
-    fold = {"setfit": pd.Series(["good", "good"], index=[2, 1])}
-    monkeypatch.setitem(whole_question_sides.SIDES, "setfit", lambda file: fold)
-    found = whole_question.answer("setfit", tmp_path / "films.csv")
-    assert found == {"setfit": {"tested": 2, "accuracy": 0.5}}
+    fold = {"lora": pd.Series(["good", "good"], index=[2, 1])}
+    monkeypatch.setitem(whole_question_sides.SIDES, "peft", lambda file: fold)
+    found = whole_question.answer("peft", tmp_path / "films.csv")
+    assert found == {"lora": {"tested": 2, "accuracy": 0.5}}
 
 
 def test_the_table_has_the_median_minutes_of_the_repeats():
