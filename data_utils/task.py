@@ -21,6 +21,7 @@ from boundary import BadInput, some
 
 from .dividing import fold_of, in_order, sample, take
 
+SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds are asked for
 
 
@@ -75,82 +76,80 @@ class Task:
     ) -> Division:
         """Train and validation of `labels` texts together, and a test (None: all). `BadInput`."""
         split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
-        pool, validation = np.flatnonzero(split == "train"), np.flatnonzero(split == "validation")
-        test = np.flatnonzero(split == "test")
-        if folds and len(test):
-            notes.append("the data has its own test, which all seeds share: no folds")
-        elif folds and len(validation):
-            notes.append("the data's validation texts join the others in the folds")
-            pool, validation = np.flatnonzero(split != "test"), validation[:0]
-        if not len(test):
-            pool, test = self._divide_test(pool, (folds, test_examples), seeds, notes)
-        most = len(pool) + len(validation)
-        if labels is not None and labels > most:
-            notes.append(f"{labels:,} labels asked for, all {most:,} used")
-        train, validation = self._sample(pool, validation, (labels, validation_share), seeds, notes)
-        few = labels if labels is not None and labels < most else None
-        self.check_labels(train, "training", few)
-        is_strict = few is not None and folds is None and not self.group
-        self.check_labels(validation, "validation", few, None if is_strict else notes)
+        train, validation, test = (np.flatnonzero(split == name) for name in SPLITS)
+        by = f" by {self.group}" if self.group else ""
+        if len(test):
+            notes += ["the data has its own test, which all seeds share: no folds"] * bool(folds)
+        elif folds:
+            if len(validation):
+                notes.append("the data's validation texts join the others in the folds")
+                validation = validation[:0]
+            once = "each text is tested once"
+            if test_examples is not None:
+                once = f"at most {test_examples:,} texts of a fold are tested"
+            notes.append(f"{once}: {folds} folds{by}, stratified by label")
+            train, test = self._fold(seed, folds, split_seed)
+        else:
+            train, test = self._divided(train, TEST_SHARE, [split_seed])
+            notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
+        most = len(train) + len(validation)
+        if labels is not None and labels >= most:
+            notes += [f"{labels:,} labels asked for, all {most:,} used"] * (labels > most)
+            labels = None
+        train, validation = self._sample(train, validation, labels, validation_share, seeds, notes)
+        self.check_labels(train, "training", labels)
+        is_strict = labels is not None and folds is None and not self.group
+        self.check_labels(validation, "validation", labels, None if is_strict else notes)
         self.check_labels(test, "test", None, notes)
         if test_examples is not None:
             if test_examples > len(test):
                 notes.append(f"{test_examples:,} test texts asked for, all {len(test):,} used")
-            test = np.sort(test[in_order(self._of(test)[0], [split_seed])[:test_examples]])
-        return Division(train, validation, test, notes, few is not None)
+            order = in_order(self.rows["label"].to_numpy()[test], [split_seed])
+            test = np.sort(test[order[:test_examples]])
+        return Division(train, validation, test, notes, is_sample=labels is not None)
 
     def divide_all(self, seed: int, validation_share: float = 0.2, split_seed: int = 0) -> Division:
         """Every text, those of an official test too, in train or validation: for a final model."""
         everything, notes = np.arange(len(self.rows)), []
-        none, seeds = everything[:0], (split_seed, seed)
-        train, validation = self._sample(everything, none, (None, validation_share), seeds, notes)
+        train, validation = self._divided(everything, validation_share, (split_seed, seed))
         self.check_labels(train, "training", None)
         self.check_labels(validation, "validation", None, notes)
-        return Division(train, validation, none, notes)
+        return Division(train, validation, everything[:0], notes)
 
-    def _of(self, index):
+    def _labels_and_groups(self, index):
         """The labels and the groups of the texts at `index`."""
         groups = pd.factorize(self.rows["group"], sort=True)[0][index] if self.group else None
         return self.rows["label"].to_numpy()[index], groups
 
     def tested(self, folds: int, test_examples: int | None = None, split_seed: int = 0) -> int:
         """How many texts all folds together test, of data without a test of its own."""
-        sizes = np.bincount(self._fold_of(np.arange(len(self.rows)), folds, split_seed))
+        sizes = np.bincount(self._fold_of(folds, split_seed))
         return int(np.minimum(sizes, test_examples or len(self.rows)).sum())
 
-    def _fold_of(self, pool, folds, split_seed):
-        """The fold of each text of the pool."""
+    def _fold_of(self, folds, split_seed):
+        """The fold of each text."""
         if (folds, split_seed) not in self._folds:
-            self._folds[folds, split_seed] = fold_of(*self._of(pool), folds, split_seed)
+            everything = self._labels_and_groups(np.arange(len(self.rows)))
+            self._folds[folds, split_seed] = fold_of(*everything, folds, split_seed)
         return self._folds[folds, split_seed]
 
-    def _divide_test(self, pool, sizes, seeds, notes):
-        """The pool without its test, and the test: a fold, or a tenth.
-
-        `sizes` are the number of folds, and how many texts of each are tested at most.
-        """
-        by, (split_seed, seed) = f" by {self.group}" if self.group else "", seeds
-        folds, most = sizes
-        if folds is None:
-            is_test = take(*self._of(pool), TEST_SHARE, [split_seed])
-            notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
-            return pool[~is_test], pool[is_test]
+    def _fold(self, seed, folds, split_seed):
+        """All texts without those of fold `seed`, and these."""
         if not 0 <= seed < folds:
             line = f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}"
             raise BadInput(f"{line}; give --seeds {' '.join(map(str, range(folds)))}")
-        fold = self._fold_of(pool, folds, split_seed)
-        once = "each text is tested once"
-        once = once if most is None else f"at most {most:,} texts of a fold are tested"
-        notes.append(f"{once}: {folds} folds{by}, stratified by label")
-        return pool[fold != seed], pool[fold == seed]
+        fold = self._fold_of(folds, split_seed)
+        return np.flatnonzero(fold != seed), np.flatnonzero(fold == seed)
 
-    def _sample(self, train, validation, sizes, seeds, notes):
-        """Train and validation of a seed: `sizes` are the labels in all, and validation's share."""
-        labels, share = sizes
+    def _divided(self, index, share, seeds):
+        """The texts at `index` without a share of them, and the share."""
+        is_taken = take(*self._labels_and_groups(index), share, seeds)
+        return index[~is_taken], index[is_taken]
+
+    def _sample(self, train, validation, labels, share, seeds, notes):
+        """`labels` texts (None: all) to train and to validate."""
         if not len(validation):
-            pool = self._part(train, labels, seeds, notes)
-            is_validation = take(*self._of(pool), share, seeds)
-            return pool[~is_validation], pool[is_validation]
+            return self._divided(self._part(train, labels, seeds, notes), share, seeds)
         if labels is not None:
             count = max(round(labels * share), labels - len(train), 1)
             count = min(count, len(validation))
@@ -162,7 +161,7 @@ class Task:
         """`count` texts of the pool (None: all): another part of it for another seed."""
         if count is None or count >= len(pool):
             return pool
-        index, several = sample(self._of(pool)[0], count, seeds)
+        index, several = sample(self.rows["label"].to_numpy()[pool], count, seeds)
         line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
         again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
         notes.append(line + again)
