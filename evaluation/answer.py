@@ -1,9 +1,9 @@
 """The answer for one's own texts: which method, and how sure that is.
 
 The rule. The method with the highest score is advised, the simplest of equals; none where that is
-not shown to beat the largest label. Beside it stands the
-simplest method that no other leads by more than one standard error of their difference, paired by
-text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
+not shown to beat the largest label. Beside it stands the simplest method that no other leads by
+more than one standard error of their difference, paired by text: Breiman et al.'s
+one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
 Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
 LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. docs/your-own.md says what
 either choice, and that of the simplest method that none beats significantly, cost in accuracy.
@@ -71,36 +71,43 @@ def by_simplicity(results: "Results") -> list[str]:
 def advice(results: "Results") -> Advice:
     """What the rule above says of these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
-    values = results.intervals.set_index("method")[results.metric]
-    method = values[order].idxmax()
+    rows = results.intervals.set_index("method").loc[order]
+    values = rows[results.metric]
+    method = values.idxmax()
     alternative = simplest(order, results.pairs[results.pairs["p"] / 2 < BEATEN])
-    simpler = order[: order.index(method)]
-    other = alternative if alternative != method else max(simpler, key=values.get, default=None)
-    lead = other and _difference(results, method, other)
-    leads = lead is not None and lead["difference"] > LEAST
-    label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
-    if other is None:
-        why += ", and the simplest method"
-    elif lead is not None:
+    rival, kind = alternative, "the simplest method within a standard error"
+    if rival == method:
+        rival = max(order[: order.index(method)], key=values.get, default=None)
         kind = "the best of the simpler methods"
-        kind = kind if alternative == method else "the simplest method within a standard error"
-        rival, points = results.looks[other].label, _points(lead)
-        on_both = f"In the runs that both have, its lead over {rival} is {points}"
-        why += f". It leads {rival}, {kind}, by {points}" if leads else f". {on_both}"
-    runs = results.scores[results.metric].values
-    are_one = max(len(runs[each]) for each in (method, other or method)) == 1  # no seeds
-    if leads and are_one and lead["p"] >= statistics.LEVEL:
-        needed = texts_needed(results, (method, other), lead["difference"])
-        if needed > np.isfinite(runs[method][0]).sum():
-            texts = f"about {needed:,.0f} tested texts"
-            why += f": if it is that large, {texts} would make it significant in four of five"
-            why += " experiments"
+    label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
+    why += _lead(results, method, rival, kind) if rival else ", and the simplest method"
     largest, share = majority(results, results.metric)
-    if results.intervals.set_index("method")[f"{results.metric}_low"][method] <= share:
+    if rows.loc[method, f"{results.metric}_low"] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
         why += "; more labels may change that" * (not more_labels(results))
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
     return Advice(method, alternative, f"Use {label}: {why}.", True)
+
+
+def _lead(results, method, rival, kind):
+    """How far a method leads its rival, and how many texts would make that significant."""
+    lead = _difference(results, method, rival)
+    if lead is None:
+        return ""
+    label, points = results.looks[rival].label, _points(lead)
+    if lead["difference"] <= LEAST:
+        return f". In the runs that both have, its lead over {label} is {points}"
+    words = f". It leads {label}, {kind}, by {points}"
+    runs = results.scores[results.metric].values
+    has_seeds = max(len(runs[method]), len(runs[rival])) > 1
+    if has_seeds or lead["p"] < statistics.LEVEL:
+        return words
+    needed = texts_needed(results, (method, rival), lead["difference"])
+    if needed <= np.isfinite(runs[method][0]).sum():
+        return words
+    texts = f"about {needed:,.0f} tested texts"
+    more = f"if it is that large, {texts} would make it significant in four of five experiments"
+    return f"{words}: {more}"
 
 
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
@@ -240,7 +247,7 @@ def notes(results: "Results") -> list[str]:
     left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
     kind = "fold" if results.is_folds else "run"
-    lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."][: len(left_out)]
+    lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."] * bool(left_out)
     folds, finished = results.experiment["data"]["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
         texts = f"{len(results.predictions.labels):,} of {results.experiment['data']['texts']:,}"
