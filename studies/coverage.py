@@ -28,7 +28,7 @@ from scipy import stats
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -36,6 +36,7 @@ import data_utils
 import hardware
 import modeling
 from boundary import replacing, write
+from data_utils.dividing import fold_of
 from evaluation import statistics
 from evaluation.metrics import METRICS, PLANNABLE
 from evaluation.stored import Predictions
@@ -144,24 +145,20 @@ def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) 
     """
     sample, rest = draw(rows, size, seed)
     labels = rows["label"].to_numpy()
-    groups = groups_of(rows, sample)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(FOLDS, shuffle=True, random_state=seed).split(sample, labels[sample], groups)
+    folds = fold_of(labels[sample], groups_of(rows, sample), FOLDS, seed)
     inside = np.zeros((len(METHODS), size), np.int8)
     outside = np.full((len(METHODS), FOLDS, len(rows)), -1, np.int8)
-    fold_of = np.zeros(size, int)
-    for fold, (train, held) in enumerate(folds):
-        tested, logits = np.concatenate([sample[held], rest]), []
+    for fold in range(FOLDS):
+        train, held = sample[folds != fold], sample[folds == fold]
+        tested, logits = np.concatenate([held, rest]), []
         for name, read in READERS.items():
-            seen, others = read(inputs[name], sample[train])
-            model = LogisticRegression(C=penalties[name], max_iter=1000)
-            model.fit(seen, labels[sample[train]])
+            seen, others = read(inputs[name], train)
+            model = LogisticRegression(C=penalties[name], max_iter=1000).fit(seen, labels[train])
             logits.append(model.predict_log_proba(others(tested)))
         for method, each in enumerate((*logits, sum(logits))):
-            inside[method, held] = each.argmax(1)[: len(held)]
+            inside[method, folds == fold] = each.argmax(1)[: len(held)]
             outside[method, fold, rest] = each.argmax(1)[len(held) :]
-        fold_of[held] = fold
-    return {"sample": sample, "folds": fold_of, "inside": inside, "outside": outside}
+    return {"sample": sample, "folds": folds, "inside": inside, "outside": outside}
 
 
 # ---------------------------------------------------------------------------- what it says
@@ -174,25 +171,28 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
         outside = [values_left_out(metric, labels, each["outside"]) for each in samples]
         mean = np.nanmean(outside, axis=0)  # (methods, N), of all models that have not seen it
         for each, of_models in zip(samples, outside, strict=True):
-            predictions = predictions_of(rows, each)
-            pairs = statistics.compare([predictions.scores(metric)], PAIRS)
-            out = np.isfinite(of_models[0])
-            for row in pairs.itertuples():
-                pair = [METHODS.index(method) for method in (row.method_a, row.method_b)]
-                half, middle = (row.high - row.low) / 2, (row.high + row.low) / 2
-                intervals = {"bayle": (middle, half / statistics.FOLDS_FACTOR)}
-                intervals |= {"widened": (middle, half)}
-                intervals |= {"nadeau_bengio": nadeau_bengio(predictions, metric, row)}
-                about = {"metric": metric, "pair": f"{row.method_a} - {row.method_b}"}
-                about |= {f"half_width_{name}": width for name, (_, width) in intervals.items()}
+            predictions, is_out = predictions_of(rows, each), np.isfinite(of_models[0])
+            for pair in statistics.compare([predictions.scores(metric)], PAIRS).itertuples():
+                a, b = METHODS.index(pair.method_a), METHODS.index(pair.method_b)
+                intervals = intervals_of(predictions, metric, pair)
+                row = {"metric": metric, "pair": f"{pair.method_a} - {pair.method_b}"}
+                row |= {f"half_width_{name}": half for name, (_, half) in intervals.items()}
                 for truth, values in (("models", of_models), ("algorithm", mean)):
-                    at, error = estimate((values[pair[0]] - values[pair[1]])[out], rows[out])
-                    about |= {
-                        f"{truth}_{name}": abs(centre - at) / np.hypot(width, 1.96 * error)
-                        for name, (centre, width) in intervals.items()
-                    }
-                judged.append(about)
+                    true, error = estimate((values[a] - values[b])[is_out], rows[is_out])
+                    for name, (middle, half) in intervals.items():
+                        row[f"{truth}_{name}"] = abs(middle - true) / np.hypot(half, 1.96 * error)
+                judged.append(row)
     return pd.DataFrame(judged)
+
+
+def intervals_of(predictions: Predictions, metric: str, pair) -> dict[str, tuple[float, float]]:
+    """The middle and the half-width of three intervals of a row of `statistics.compare`."""
+    middle, half = (pair.high + pair.low) / 2, (pair.high - pair.low) / 2
+    return {
+        "bayle": (middle, half / statistics.FOLDS_FACTOR),
+        "widened": (middle, half),
+        "nadeau_bengio": nadeau_bengio(predictions, metric, pair),
+    }
 
 
 def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -262,14 +262,15 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
 
 def test_once(name: str, pool: tuple, sample: tuple[int, int], folder: Path) -> None:
     """Test a sample (size, seed) of a task, unless its file is there."""
-    path, chosen = (folder / f"{name}-{'-'.join(map(str, sample[:n]))}" for n in (2, 1))
-    if path.with_suffix(".npz").exists():
+    size, seed = sample
+    path, chosen = folder / f"{name}-{size}-{seed}.npz", folder / f"{name}-{size}.json"
+    if path.exists():
         return
-    if not chosen.with_suffix(".json").exists():
-        write(chosen.with_suffix(".json"), json.dumps(choose(*pool, sample[0])))
-    penalties = json.loads(chosen.with_suffix(".json").read_text())
-    with replacing(path.with_suffix(".npz")) as part:
-        np.savez_compressed(part, **test(*pool, *sample, penalties))
+    if not chosen.exists():
+        write(chosen, json.dumps(choose(*pool, size)))
+    penalties = json.loads(chosen.read_text())
+    with replacing(path) as part:
+        np.savez_compressed(part, **test(*pool, size, seed, penalties))
 
 
 def main(folder: Path, most: int) -> None:
