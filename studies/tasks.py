@@ -8,6 +8,7 @@ the mean is known better than any one task. What the same command wrote before i
 nothing else.
 """
 
+import math
 import os
 import shlex
 import sys
@@ -31,7 +32,6 @@ from evaluation.style import (
     Look,
     as_difference,
     as_text,
-    error_bar,
     line_handle,
     plt,
     save,
@@ -39,7 +39,7 @@ from evaluation.style import (
 )
 
 from . import compact
-from .variants import cut
+from .variants import accuracy_bars, cut
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
@@ -48,13 +48,10 @@ CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins n
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
 FILES = (".md", ".csv", ".png", "-labels.png")  # how the names of what this writes end
 ENDS = ["accuracy_low", "accuracy_high"]
-PLACES = {
-    "significant": "worse",
-    "equivalent": "equivalent",
-    "not significant": "",
-}  # beside the best
+# Of what is compared with the best.
+PLACES = {"significant": "worse", "equivalent": "equivalent", "not significant": ""}
 WIDEST = 4  # contrasts beside one another in a figure
-CONSTANT = {"margin": "EQUIVALENCE_MARGIN", "metric": "METRIC"}
+SAME = ("equivalence_margin", "metric")  # in all experiments of a page
 BARS = "bars: 95 % intervals of single differences"
 
 
@@ -93,12 +90,10 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     if len(experiments) > 1:
         mean = experiments[0].compare(pairs, experiments[1:])
         each = [mean.assign(**_where(experiments[0]) | {"task": MEAN}), *each]
-    table, looks = pd.concat(each, ignore_index=True), experiments[0].looks
-    named = [
-        as_difference(looks[a].label, looks[b].label) if (a, b) in pairs else None
-        for a, b in zip(table["method_a"], table["method_b"], strict=True)
-    ]
-    return table.assign(difference_of=named).dropna(subset="difference_of")
+    table = pd.concat(each, ignore_index=True)
+    names = {pair: as_difference(*experiments[0].labels(pair)) for pair in pairs}
+    of_rows = map(names.get, zip(table["method_a"], table["method_b"], strict=True))
+    return table.assign(difference_of=list(of_rows)).dropna(subset="difference_of")
 
 
 def _where(results):
@@ -222,17 +217,11 @@ def differences(pairs: pd.DataFrame, margin: float):
 
     More than `WIDEST` contrasts take several rows.
     """
-    lines = []  # a group, its rows, and the contrasts that stand beside one another
-    every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
-    for group, table in pairs.groupby("group", sort=False):
-        names = [name for name in every if name in set(table["difference_of"])]
-        parts = -(-len(names) // WIDEST)
-        width = -(-len(names) // parts)
-        lines += [(group, table, names[i : i + width]) for i in range(0, len(names), width)]
-    columns = max(len(part) for *_, part in lines)
-    heights = [max(1.6, 0.6 + 0.42 * table["task"].nunique()) for _, table, _ in lines]
+    rows = list(_panel_rows(pairs))
+    columns = max(len(names) for *_, names in rows)
+    heights = [max(1.6, 0.6 + 0.42 * table["task"].nunique()) for _, table, _ in rows]
     image, panels = plt.subplots(
-        nrows=len(lines),
+        nrows=len(rows),
         ncols=columns,
         figsize=(3.3 * columns + 1.2, sum(heights) + 0.8),
         height_ratios=heights,
@@ -240,25 +229,37 @@ def differences(pairs: pd.DataFrame, margin: float):
         sharey="row",
         squeeze=False,
     )
-    for row, (group, table, part) in enumerate(lines):
+    above = None  # the contrasts of the row before
+    for row, (group, table, names) in zip(panels, rows, strict=True):
         tasks = sorted(table["task"].unique(), key=lambda task: task == MEAN)
-        for axes, name in zip(panels[row], part, strict=False):
-            rows = table[table["difference_of"] == name].set_index("task").loc[tasks]
-            handles = difference_bars(axes, rows, margin)
-            axes.set_title("" if row and lines[row - 1][2] == part else name, fontsize=10)
-        for axes in panels[row, len(part) :]:
+        for axes, name in zip(row, names, strict=False):
+            of_contrast = table[table["difference_of"] == name].set_index("task").loc[tasks]
+            handles = difference_bars(axes, of_contrast, margin)
+            axes.set_title("" if names == above else name, fontsize=10)
+        for axes in row[len(names) :]:
             axes.set_visible(False)
-        panels[row, 0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
-        panels[row, 0].set_yticks(range(len(tasks)), tasks)
-        panels[row, 0].set_ylim(len(tasks) - 0.5, -0.5)
+        row[0].set_ylabel(group.replace(", ", "\n"), fontsize=9)
+        row[0].set_yticks(range(len(tasks)), tasks)
+        row[0].set_ylim(len(tasks) - 0.5, -0.5)
+        above = names
     is_cut = cut(panels[0, 0], 100 * pairs["difference"], 100 * pairs[["low", "high"]], across=True)
-    is_wrapped = len(lines) > pairs["group"].nunique()
+    is_wrapped = len(rows) > pairs["group"].nunique()
     for column in panels.T:
         visible = [axes for axes in column if axes.get_visible()]
         for axes in visible if is_wrapped else visible[-1:]:
             axes.set_xlabel("points" + (", axis cut" if is_cut else ""))
             axes.tick_params(labelbottom=True)
     return image, BARS, handles
+
+
+def _panel_rows(pairs):
+    """A group, its rows, and the contrasts that stand beside one another."""
+    every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
+    for group, table in pairs.groupby("group", sort=False):
+        names = [name for name in every if name in set(table["difference_of"])]
+        width = math.ceil(len(names) / math.ceil(len(names) / WIDEST))
+        for start in range(0, len(names), width):
+            yield group, table, names[start : start + width]
 
 
 def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
@@ -281,11 +282,9 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
         if panel.empty:
             continue
         for i, method in enumerate(shown):
-            part, look = panel[panel["method"] == method], looks[method]
-            style = {"color": look.colour, "marker": look.marker, "ms": 6, "capsize": 3}
+            part = panel[panel["method"] == method]
             x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
-            ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
-            error_bar(axes, x, 100 * part["accuracy"], ends, elinewidth=0.8, **style)
+            accuracy_bars(axes, x, part, looks[method])
         ticks = sorted(panel["labels"].unique())
         axes.set(xscale="log", xlabel="labels")
         axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
@@ -302,18 +301,7 @@ def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
 def write_page(*folders: Path) -> list[Path]:
     """Write the page, its table and its figures beside the folders; returns their paths."""
     experiments = [compact.read(folder.absolute()) for folder in folders]
-    for name in ("margin", "metric"):
-        values = list(dict.fromkeys(getattr(results, name) for results in experiments))
-        if len(values) > 1:
-            raise BadInput(
-                f"{CONSTANT[name]} is {values[0]} and {values[1]}; expected one value for all"
-            )
-    groups, cuts = _groups(experiments), {}
-    for results in experiments:
-        how = tuple(map(results.experiment["constants"].get, CUT))
-        cuts.setdefault((results.experiment["model"], task_of(results)), set()).add(how)
-    points = accuracies(experiments)
-    alike = [len(cuts[key]) == 1 for key in zip(points["model"], points["task"], strict=True)]
+    groups, points = _groups(experiments), accuracies(experiments)
     pairs = pd.concat([contrasts(group) for group in groups.values()], ignore_index=True)
     common = os.path.commonprefix([results.folder.name.split("-") for results in experiments])
     base = experiments[0].folder.parent
@@ -324,7 +312,7 @@ def write_page(*folders: Path) -> list[Path]:
     looks = {method: look for results in experiments for method, look in results.looks.items()}
     set_style()
     figures = {}  # by title
-    if drawn := by_labels(points[alike], looks):
+    if drawn := by_labels(_cut_alike(points, experiments), looks):
         figures[LABELS] = Path(f"{path}-labels.png"), drawn
     if len(pairs):
         figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
@@ -337,31 +325,42 @@ def write_page(*folders: Path) -> list[Path]:
     ]
 
 
+def _cut_alike(points, experiments):
+    """The points of models and tasks whose experiments all have the same values of `CUT`."""
+    values = {}
+    for results in experiments:
+        key = results.experiment["model"], task_of(results)
+        values.setdefault(key, set()).add(tuple(map(results.experiment["constants"].get, CUT)))
+    keys = zip(points["model"], points["task"], strict=True)
+    return points[[len(values[key]) == 1 for key in keys]]
+
+
 def _groups(experiments):
-    """The experiments by model and number of labels. Raises `BadInput` for one data set twice."""
-    groups = {}
+    """The experiments by model and number of labels.
+
+    Raises `BadInput` where constants differ that a page has once, and for a data set that a mean
+    would count twice: its errors are not independent.
+    """
+    for name in SAME:
+        values = list(dict.fromkeys(each.experiment["constants"][name] for each in experiments))
+        if len(values) > 1:
+            line = f"{name.upper()} is {values[0]} and {values[1]}"
+            raise BadInput(f"{line}; expected one value for all")
+    groups, folders = {}, {}
     for results in experiments:
-        group = groups.setdefault(_where(results)["group"], [])
-        if task_of(results) in map(task_of, group):
-            raise BadInput(
-                f"{task_of(results)} is the DATASET of two of these experiments; expected others"
-            )
+        name, task = _where(results)["group"], task_of(results)
+        group = groups.setdefault(name, [])
+        if task in map(task_of, group):
+            line = f"{task} is the DATASET of two of these experiments"
+            raise BadInput(f"{line}; expected others")
         group.append(results)
-    for group in groups.values():
-        _check_different(group)
-    return groups
-
-
-def _check_different(experiments):
-    """Refuse a data set that a mean counts twice: its errors are not independent."""
-    folders = {}
-    for results in experiments:
         digests = results.experiment["digests"]
         digest = digests.get("data digest") or digests.get("data")  # of earlier versions
-        if digest and digest in folders:
-            both = f"{folders[digest]} and {results.folder}"
+        if digest and (name, digest) in folders:
+            both = f"{folders[name, digest]} and {results.folder}"
             raise BadInput(f"{both} have the same data, which would count twice; give one of them")
-        folders[digest] = results.folder
+        folders[name, digest] = results.folder
+    return groups
 
 
 def _check(path, made):
@@ -370,10 +369,8 @@ def _check(path, made):
     files = [file for end in FILES if (file := Path(f"{path}{end}")).exists()]
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
     if files and not text.endswith(f"{made}\n"):
-        raise BadInput(
-            f"{files[0]} is there, and this command for the same folders has not written it; move "
-            "it away first"
-        )
+        line = f"{files[0]} is there, and this command for the same folders has not written it"
+        raise BadInput(f"{line}; move it away first")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -51,15 +51,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
         look, single = drawn[line], dots[dots["line"] == line]
-        style = {
-            "color": look.colour,
-            "marker": look.marker,
-            "ms": 6,
-            "capsize": 3,
-            "elinewidth": 0.8,
-        }
-        ends = 100 * part["accuracy_low"], 100 * part["accuracy_high"]
-        error_bar(axes, part["x"], 100 * part["accuracy"], ends, **style)
+        accuracy_bars(axes, part["x"], part, look)
         axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
     for row in baselines.itertuples():
@@ -75,6 +67,13 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     axes.minorticks_off()
     axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
     return figure, handles
+
+
+def accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:
+    """A method's accuracies (%) at `x`, with their intervals."""
+    ends = 100 * points["accuracy_low"], 100 * points["accuracy_high"]
+    style = {"color": look.colour, "marker": look.marker, "ms": 6, "capsize": 3, "elinewidth": 0.8}
+    error_bar(axes, x, 100 * points["accuracy"], ends, **style)
 
 
 def cut(axes, values, intervals, across: bool = False) -> bool:
