@@ -198,13 +198,7 @@ def parse(
 
 def _of_preset(constants, given):
     """The preset, and each constant's value for it and for the kind of data set."""
-    of_presets = constants.get("dataset")
-    dataset = given.get("dataset", of_presets)
-    of_presets = of_presets if isinstance(of_presets, Presets) else ()
-    for each in of_presets:
-        if isinstance(each, str) and _is_local(each):
-            raise BadInput(f"DATASET has {each} for one preset; write DATASET = {each!r}")
-    is_own = isinstance(dataset, str) and dataset not in (*TASKS, *of_presets)
+    is_own = _is_own(constants.get("dataset"), given)
     default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
     preset = given.get("preset", constants.get("preset")) or default
     if preset not in Presets._fields:
@@ -213,13 +207,24 @@ def _of_preset(constants, given):
     for name, value in constants.items():
         chosen = "own" if is_own and name in LIMITS else preset
         values[name] = getattr(value, chosen) if isinstance(value, Presets) else value
-    asked, is_preset = values | given, isinstance(constants.get("seeds"), Presets)
+    asked = values | given
     has_folds = is_own or asked.get("dataset") in WITHOUT_TEST
-    if has_folds and is_preset and re.fullmatch(r"\d{1,3}", str(asked.get("folds"))):
+    has_presets = isinstance(constants.get("seeds"), Presets)  # else SEEDS was edited
+    if has_folds and has_presets and re.fullmatch(r"\d{1,3}", str(asked.get("folds"))):
         values["seeds"] = tuple(range(int(asked["folds"])))  # every fold is tested
     if asked.get("experiment", "") is None:
-        values["experiment"] = _name_of(dataset) or "own" if is_own else preset
+        values["experiment"] = _name_of(asked["dataset"]) if is_own else preset
     return values | {"preset": preset, "is_own": is_own}
+
+
+def _is_own(constant, given):
+    """Whether the data set is neither a task nor a preset's; `constant` is DATASET."""
+    of_presets = constant if isinstance(constant, Presets) else ()
+    for each in of_presets:
+        if isinstance(each, str) and _is_local(each):
+            raise BadInput(f"DATASET has {each} for one preset; write DATASET = {each!r}")
+    dataset = given.get("dataset", constant)
+    return isinstance(dataset, str) and dataset not in (*TASKS, *of_presets)
 
 
 def _is_local(dataset):
@@ -232,7 +237,7 @@ def _is_local(dataset):
 def _name_of(dataset):
     """Of tickets.csv, of a folder or of owner/name: what its experiment is called."""
     path = expanded(dataset)
-    return path.stem if path.suffix.lower() in READERS else path.name
+    return (path.stem if path.suffix.lower() in READERS else path.name) or "own"
 
 
 def _command(arguments, preset, program):
