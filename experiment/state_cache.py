@@ -187,28 +187,26 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     cannot be written.
     """
     stores, keys = sorted(stores, key=lambda store: store.depth), text_keys(split)
-
-    def look():
-        for store in stores:
-            store.look()
-        return [store for store in stores if store.lacking(keys)]
-
-    if not (stores := look()):  # nobody is waited for
+    for store in stores:
+        store.look()
+    stores = [store for store in stores if store.lacking(keys)]
+    if not stores:  # nobody is waited for
         return
     with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
             store.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(_locked(store.folder / ".lock"))
             store.clear()
-        look()  # another process may have computed it
-        lacking, at_once = sorted({i for store in stores for i in store.lacking(keys)}), AT_ONCE
-        if lacking:
-            size = sum(store.bytes_of(split.lengths[store.lacking(keys)]) for store in stores)
-            at_once = max(1, min(AT_ONCE, BYTES * len(lacking) // size))
-            where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
-            print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
-            if size > shutil.disk_usage(stores[0].folder).free:
-                raise OSError(errno.ENOSPC, f"no room for {where}")
+            store.look()  # another process may have computed it
+        lacking = sorted({i for store in stores for i in store.lacking(keys)})
+        if not lacking:
+            return
+        size = sum(store.bytes_of(split.lengths[store.lacking(keys)]) for store in stores)
+        where = f"{size / 1e6:,.0f} MB in {stores[0].folder.parent}"
+        print(f"Frozen blocks: {len(lacking):,} texts, {where}", flush=True)
+        if size > shutil.disk_usage(stores[0].folder).free:
+            raise OSError(errno.ENOSPC, f"no room for {where}")
+        at_once = max(1, min(AT_ONCE, BYTES * len(lacking) // size))
         with tqdm(total=len(lacking), desc="frozen blocks", unit="text", disable=None) as bar:
             for start in range(0, len(lacking), at_once):
                 part = split.take(np.array(lacking[start : start + at_once]))
@@ -217,19 +215,20 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
 
 @torch.no_grad()
 def _compute(model, split, stores, most_tokens, bar):
+    """Run the frozen blocks once, and write to each store what it lacks of these texts."""
     device, blocks = split.token_ids.device, list(model.eval().blocks)
     texts, keys, clock = {store: [] for store in stores}, text_keys(split), hardware.Clock(device)
-    after = {store: blocks[store.depth] for store in stores if store.has_hidden}
+    next_block = {store: blocks[store.depth] for store in stores if store.has_hidden}
     with clock:
         for places in split.micro_batches(np.arange(len(split)), most_tokens):
-            batch = split.batch(places)
-            entering = {}  # by block
-            calling = calling_with_inputs(after.values(), entering.__setitem__)
+            batch, entering = split.batch(places), {}  # hidden states, by the block that they enter
+            calling = calling_with_inputs(next_block.values(), entering.__setitem__)
             with calling, hardware.autocast(device):
-                deepest = model.frozen_states(*batch.tokens)
+                vectors = model.frozen_states(*batch.tokens).pooled
             for store in stores:
-                hidden = entering[after[store]].to(store.dtype).cpu() if store.has_hidden else None
-                pooled = deepest.pooled[:, : store.vectors].float().cpu().contiguous()
+                block = next_block.get(store)
+                hidden = None if block is None else entering[block].to(store.dtype).cpu()
+                pooled = vectors[:, : store.vectors].float().cpu().contiguous()
                 for i in store.lacking([keys[place] for place in places]):
                     place, length = places[i], split.lengths[places[i]]
                     states = None if hidden is None else hidden[i, :length].clone()
@@ -237,7 +236,7 @@ def _compute(model, split, stores, most_tokens, bar):
             bar.update(len(places))
     for store in stores:
         if texts[store]:  # else another depth was lacking
-            share = sum(length for _, length, *_ in texts[store]) / split.lengths.sum()
-            share *= store.depth / model.frozen_blocks
+            tokens = sum(length for _, length, *_ in texts[store])
+            share = tokens / split.lengths.sum() * store.depth / model.frozen_blocks
             store.write(texts[store], share * clock.seconds)
             store.look()
