@@ -181,21 +181,19 @@ def commit(folder: Path = PROGRAM) -> str | None:
     None without git, and where `folder` is not the top of a repository: inside another one, the
     commit would be that one's.
     """
-    git = ("git", "-C", str(folder))
+
+    def git(*words):
+        command = ("git", "-C", folder, *words)
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+    diff = "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--"
     try:
-        options = ("rev-parse", "--show-toplevel", "HEAD")
-        answer = subprocess.run((*git, *options), capture_output=True, text=True)
-        options = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "HEAD", "--")
-        changed, edited = (
-            subprocess.run((*git, "diff", *options, *files), capture_output=True).stdout
-            for files in (("*.py", ":!finetuning.py"), ("finetuning.py",))
-        )
-        options = ("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
-        new = subprocess.run((*git, *options), capture_output=True).stdout
-    except OSError:  # no git on this machine
+        top, head, *_ = os.fsdecode(git("rev-parse", "--show-toplevel", "HEAD")).split("\n")
+        changed, edited = git(*diff, "*.py", ":!finetuning.py"), git(*diff, "finetuning.py")
+        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+    except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no commit
         return None
-    top, _, head = answer.stdout.strip().partition("\n")
-    if answer.returncode or Path(top).resolve() != folder:
+    if Path(top).resolve() != folder:
         return None
     for name in filter(None, new.split(b"\0")):
         with suppress(OSError):  # a link to nothing
