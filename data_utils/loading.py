@@ -81,22 +81,20 @@ def load_task(
 
 def _joined(frames, columns, name, notes, warnings):
     """All splits in one frame: text, label, perhaps group, split and file_row."""
-    joined, label = [], columns["label"]
+    joined, label, several = [], columns["label"], len(frames) > 1
     hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
     for split in ("test", "validation", "train"):  # a text or group of two stays in the first
         if split not in frames:
             continue
-        frame, several = frames[split], len(frames) > 1
+        frame = frames[split]
+        found = some(list(map(repr, frame)), 20)
         absent = [column for column in columns.values() if column not in frame]
         is_hidden = label in frame and all(is_missing(v) or v in hidden for v in frame[label])
         if absent[:1] == [label]:  # it has texts
-            found = some(list(map(repr, frame)), 20)
-            line = f"{split} has no column {label!r}, and is not used"
-            warnings.append(f"{line}; it has {found}")
+            warnings.append(f"{split} has no column {label!r}, and is not used; it has {found}")
         elif is_hidden and split != "train":
             notes.append(f"{split} has no labels, and is not used")
         elif absent:
-            found = some(list(map(repr, frame)), 20)
             line = f"the {split} texts of {name} have no column {absent[0]!r}; it has {found}"
             raise BadInput(f"{line}; give all files the same columns")
         else:
@@ -108,13 +106,13 @@ def _joined(frames, columns, name, notes, warnings):
     rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)
     if "group" in rows:
         is_alone = rows["group"].map(is_missing)
-        names = rows["group"].map(lambda group: str(whole(group)))
-        rows["group"] = names.where(~is_alone, [f"\0{n}" for n in rows.index])
-        if (count := sum(is_alone)) == len(rows):
+        if is_alone.all():
             group = f"the column {columns['group']!r} of {name} is empty"
             raise BadInput(f"{group}; give another --group-column")
-        if count:
+        if count := sum(is_alone):
             notes.append(f"texts without {columns['group']}: {count:,}, each a group of its own")
+        names = rows["group"].map(lambda group: str(whole(group)))
+        rows["group"] = names.where(~is_alone, [f"\0{n}" for n in rows.index])
     return rows
 
 
