@@ -50,11 +50,10 @@ def compact(source: Path, target: Path) -> list[Path]:
     about["command"] = _without_results(about["command"])
     written = [write(target / "experiment.json", json.dumps(about, indent=2) + "\n")]
     written.append(write(target / "runs.csv", runs_csv(results.records)))
-    rows = []
-    predictions = results.predictions
-    runs = [(m, seed, x) for m, seeds in predictions.logits.items() for seed, x in seeds.items()]
-    for method, seed, logits in runs:
-        places = predictions.tested(seed)
+    rows, predictions = [], results.predictions
+    for record in results.finished:
+        method, seed = record.method, record.seed
+        logits, places = predictions.logits[method][seed], predictions.tested(seed)
         confidence = softmax(logits, axis=1).max(axis=1).round(3)
         row = {"method": method, "seed": seed, "label": predictions.labels[places]}
         row |= {"predicted": logits.argmax(1), "confidence": confidence}
@@ -86,11 +85,8 @@ def _check(target, about):
     if path.exists():
         with reading(str(path)):
             earlier = json.loads(path.read_text(encoding="utf-8"))
-    same = [
-        (about["constants"]["experiment"], about.get("digests"))
-        for about in (about, {"constants": {"experiment": None}} | earlier)
-    ]
-    if run_folders(target) or same[0] != same[1]:
+    known = earlier.get("constants", {}).get("experiment"), earlier.get("digests")
+    if run_folders(target) or known != (about["constants"]["experiment"], about.get("digests")):
         raise BadInput(f"{target} is there and is not of this experiment; choose another folder")
 
 
