@@ -7,6 +7,7 @@ is the one function that compares it, so that runs that differ never share a fol
 
 import json
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,8 @@ DAMAGED = "it is damaged, or written by another version: delete it"
 
 def starts(command: str) -> list[str]:
     """The commands that "&&" joins into an experiment's, which a quoted value may hold, too."""
-    commands = [[]]
-    for word in shlex.split(command):
-        if word == "&&":
-            commands.append([])
-        else:
-            commands[-1].append(word)
-    return [shlex.join(words) for words in commands]
+    parts = groupby(shlex.split(command), key="&&".__eq__)
+    return [shlex.join(words) for is_and, words in parts if not is_and]
 
 
 class RunRecord(BaseModel):

@@ -61,8 +61,8 @@ def learning_rates(results: Results):
     """Validation loss at each learning rate, the mean over the seeds; None where none was tried."""
     tried = [
         (record.method, float(rate), loss, float(rate) == record.learning_rate)
-        for record in results.records
-        if record.is_finished and len(record.rates_tried) > 1
+        for record in results.finished
+        if len(record.rates_tried) > 1
         for rate, loss in record.rates_tried.items()
     ]
     if not tried:

@@ -174,15 +174,14 @@ def single_runs(results: Results) -> str:
 
 def _rates(results):
     """What other learning rates gave, where any run tried several."""
-    finished = [record for record in results.records if record.is_finished]
-    if not any(len(record.rates_tried) > 1 for record in finished):
+    if not any(len(record.rates_tried) > 1 for record in results.finished):
         return {}
     cells = []
-    for record in finished:
+    for record in results.finished:
         others = {k: v for k, v in record.rates_tried.items() if float(k) != record.learning_rate}
         losses = [f"{float(k):g}: {number(loss, '{:.4g}')}" for k, loss in others.items()]
-        cells.append("; ".join(losses))
-    return {"validation loss of other rates": [cell or "—" for cell in cells]}
+        cells.append("; ".join(losses) or "—")
+    return {"validation loss of other rates": cells}
 
 
 def _edges(results):

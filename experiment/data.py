@@ -42,7 +42,7 @@ class Data:
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.clock = hardware.Clock(device)  # of running the frozen blocks, or waiting for them
+        self.frozen_clock = hardware.Clock(device)  # of running the frozen blocks, and waiting
         self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
 
     # ------------------------------------------------------------------------ splits
@@ -172,11 +172,6 @@ class Data:
         """What it took to run a split's texts through the first `depth` blocks; 0 without cache."""
         return self.stores[depth].of(split).seconds if depth in self.stores else 0.0
 
-    @property
-    def seconds(self) -> float:
-        """What running the frozen blocks, or waiting for them, took in this process."""
-        return self.clock.seconds
-
     def fill(self, depths: set[int]) -> None:
         """Run all texts through the frozen blocks, for those of `depths` that lack any."""
         if depths <= self.stores.keys():
@@ -188,7 +183,7 @@ class Data:
         where = self.device, self.cache_folder
         stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
         texts, most_tokens = self.texts, self.settings.most_tokens(self.device, training=False)
-        with self.clock:
+        with self.frozen_clock:
             compute(model, texts, list(stores.values()), most_tokens)
         self.stores |= stores
 

@@ -35,7 +35,7 @@ def fine_tune(
 
     `train` and `evaluate` are those of finetuning.py.
     """
-    frozen_before = data.seconds
+    frozen_before = data.frozen_clock.seconds
     pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     for rate in run.rates():
         run.state = model = None  # the last rate's, before memory is taken for another
@@ -56,7 +56,7 @@ def fine_tune(
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
-    run.began += data.seconds - frozen_before  # the frozen blocks are of all runs
+    run.began += data.frozen_clock.seconds - frozen_before  # the frozen blocks are of all runs
     save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
 
@@ -99,14 +99,14 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
     encoding, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
-    is_probe, pooling, frozen_before = run.method.name == modeling.PROBE, None, data.seconds
-    inputs = [labelled.texts, test.texts]
+    frozen_before, is_probe = data.frozen_clock.seconds, run.method.name == modeling.PROBE
+    inputs, pooling = [labelled.texts, test.texts], None
     if is_probe:
         pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
-        frozen = data.seconds
+        frozen = data.frozen_clock.seconds
         with encoding:
             inputs = [data.features(split, pooling) for split in (labelled, test)]
-        encoding.seconds -= data.seconds - frozen
+        encoding.seconds -= data.frozen_clock.seconds - frozen
     hardware.reset_peak_memory(CPU)
     fit = modeling.fit_probe if is_probe else modeling.fit_tfidf
     with fitting:
@@ -129,7 +129,7 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
             facts["scores"] |= scores(labels, values, f"{name}_")
     save_checkpoint(classifier, run.folder, data.checkpoint | {"pooling": pooling})
     facts["other_load"] = hardware.other_load(data.device)
-    run.began += data.seconds - frozen_before
+    run.began += data.frozen_clock.seconds - frozen_before
     run.finish(facts, test, logits.get("test"))
 
 

@@ -256,9 +256,8 @@ def export_peft(encoder, folder: Path, base: str) -> None:
         "target_modules": list(adapted_layers(model)),
         "modules_to_save": list(model.architecture.head),
     }
-    trained = model.trainable_parameters()
-    names = {name: PREFIX + (name if in_head(name) else f"{name}.weight") for name in trained}
-    tensors = {names[name]: parameter for name, parameter in trained.items()}
+    trained = model.trainable_parameters().items()
+    tensors = {PREFIX + (n if in_head(n) else f"{n}.weight"): p for n, p in trained}
     save_tensors(tensors, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     encoder.tokenizer.save_pretrained(folder)
