@@ -180,8 +180,8 @@ class Data:
         deepest = Method("full", {"blocks": L - max(depths)})  # with no blocks, the head alone
         with torch.random.fork_rng(devices=[]):  # a run's dropout depends on its seed alone
             model = self.build(deepest, "mean")
-        where = self.device, self.cache_folder
-        stores = {k: Store(self.encoder.digest, model, k, *where) for k in depths}
+        digest, folder = self.encoder.digest, self.cache_folder
+        stores = {k: Store(digest, model, k, folder) for k in depths}
         texts, most_tokens = self.texts, self.settings.most_tokens(self.device, training=False)
         with self.frozen_clock:
             compute(model, texts, list(stores.values()), most_tokens)

@@ -62,15 +62,9 @@ class Store:
     `folder` is that of all stores; None: the one in HF_HOME.
     """
 
-    def __init__(
-        self,
-        digest: str,
-        model: PeftModel,
-        depth: int,
-        device: torch.device,
-        folder: Path | None = None,
-    ):
-        computed_in, L = hardware.compute_type(device), len(model.blocks)
+    def __init__(self, digest: str, model: PeftModel, depth: int, folder: Path | None = None):
+        device, L = model.pretrained.device, len(model.blocks)
+        computed_in = hardware.compute_type(device)
         depends_on = digest, depth, str(computed_in), device.type
         depends_on += torch.__version__, transformers.__version__
         name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]

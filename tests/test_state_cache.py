@@ -36,7 +36,7 @@ def model_of(method, family="bert", pooling="layers", **choice):
 def filled(split, *models, digest="encoder", most_tokens=40):
     """The stores of models of several depths, filled in one pass by the deepest."""
     models = sorted(models, key=lambda model: model.frozen_blocks)
-    stores = [Store(digest, model, model.frozen_blocks, CPU) for model in models]
+    stores = [Store(digest, model, model.frozen_blocks) for model in models]
     compute(models[-1], split, stores, most_tokens)
     return stores
 

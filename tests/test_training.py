@@ -215,7 +215,7 @@ def test_steps_read_no_value_from_the_device(method, family):
     model = METHODS[method](tiny(family).float(), **choice)
     use_fast_attention(model.pretrained, torch.device("cuda"))  # as on a GPU
     if method in ("head", "lora"):
-        store = Store("digest", model, model.frozen_blocks, CPU)
+        store = Store("digest", model, model.frozen_blocks)
         compute(model, split, [store], 10**6)
         split = replace(split, frozen=store.of(split))
     state = in_training(model, options, 12)
