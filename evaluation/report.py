@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boundary import BadInput, expanded, reading, refuse
+from boundary import BadInput, expanded, reading, refuse, some
 from boundary import write as write_file
 
 from . import answer, errors, html, tables
@@ -142,37 +142,39 @@ def _named(results, methods):
     return escape(", ".join(results.labels(methods)))
 
 
+def _texts(results):
+    """How many texts are trained on and tested, and how many of each label, in words."""
+    constants, data = results.experiment["constants"], results.experiment["data"]
+    names, labelled = results.experiment["label_names"], data["train"] + data["validation"]
+    counts = np.bincount(results.predictions.labels, minlength=len(names))
+    of_labels = [f"{escape(name)} {n:,}" for name, n in zip(names, counts, strict=True)]
+    labels = some(of_labels, NAMED) + " labels" * (len(names) > NAMED)
+    if not (folds := data["folds"]):
+        redrawn = ", another training sample for each seed" * data["labels_redrawn"]
+        return (
+            f"{labelled:,} labelled texts in all, of which {data['validation']:,} "
+            f"validate{redrawn}; {data['test']:,} test texts ({labels})"
+        )
+    tested, others = f"each tested in one of {folds} folds", "others"
+    if most := constants.get("test_examples"):
+        tested = f"at most {most:,} of each of {folds} folds, are tested"
+        others = "texts of other folds"
+    learnt = f"{labelled:,} of the {others}" if data["labels_redrawn"] else f"the {others}"
+    return (
+        f"{data['texts']:,} texts, {tested} by models that are trained on {learnt}; "
+        f"tested: {labels}"
+    )
+
+
 def _what(results):
     """Methods, model, data, seeds, groups and machine; warnings of the data."""
     experiment, runs = results.experiment, results.runs
-    constants, data, names = experiment["constants"], experiment["data"], experiment["label_names"]
-    counts = np.bincount(results.predictions.labels, minlength=len(names))
-    labels = ", ".join(
-        f"{escape(n)} {k:,}" for n, k in list(zip(names, counts, strict=True))[:NAMED]
-    )
-    if len(names) > NAMED:
-        labels += f" and {len(names) - NAMED} more labels"
-    labelled = data["train"] + data["validation"]
-    redrawn = ", another training sample for each seed" * data["labels_redrawn"]
-    texts = (
-        f"{labelled:,} labelled texts in all, of which {data['validation']:,} validate{redrawn}; "
-        f"{data['test']:,} test texts ({labels})"
-    )
-    if folds := data["folds"]:
-        tested, others = f"each tested in one of {folds} folds", "others"
-        if most := constants.get("test_examples"):
-            tested = f"at most {most:,} of each of {folds} folds, are tested"
-            others = "texts of other folds"
-        learnt = f"{labelled:,} of the {others}" if data["labels_redrawn"] else f"the {others}"
-        texts = (
-            f"{data['texts']:,} texts, {tested} by models that are trained on {learnt}; "
-            f"tested: {labels}"
-        )
+    constants, data = experiment["constants"], experiment["data"]
     end = "beginning" if constants.get("truncation") == "left" else "end"
     lines = [
         f"**{_named(results, runs['method'].unique())}**. Model: {escape(experiment['model'])}; "
         f"data: {escape(experiment['data_set'])}.",
-        f"{texts}; up to {constants['max_tokens']} tokens "
+        f"{_texts(results)}; up to {constants['max_tokens']} tokens "
         f"({percent(data['test_share_truncated'])} % of the test texts are longer, and truncated "
         f"at the {end}).",
     ]
