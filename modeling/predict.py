@@ -84,20 +84,7 @@ def predict_file(asked: argparse.Namespace) -> None:
     """Classify the texts of a file, a chunk at a time. Raises `BadInput`."""
     folder = checkpoint_folder(expanded(asked.folder))
     about = read_about(folder)
-    column = asked.text_column or about.text_column or "text"
-    chunks = read_chunks(asked.texts, ROWS, column)  # it has checked all rows
-    first = next(chunks)
-    if column not in first and not asked.text_column:  # as in training: in any case
-        named = [name for name in first if _plain(name) == _plain(column)]
-        if len(named) == 1:
-            column = named[0]
-            chunks = read_chunks(asked.texts, ROWS, column)
-            first = next(chunks)
-    if column not in first:
-        columns = ", ".join(map(repr, first))
-        raise BadInput(
-            f"{asked.texts} has no column {column!r}; it has {columns}; name it with --text-column"
-        )
+    column, first, rest = opened(asked, asked.text_column or about.text_column or "text")
     names = added_columns(list(first), about.label_names)
     total, empty = first.attrs["rows"], 0
     sign = "\t" if asked.output.suffix.lower() == ".tsv" else first.attrs.get("separator", ",")
@@ -110,7 +97,7 @@ def predict_file(asked: argparse.Namespace) -> None:
         classify = load_finetuned(folder, asked.base)
         seconds = 0.1 if sys.stderr.isatty() else SECONDS
         with tqdm(total=total, unit="text", mininterval=seconds, delay=seconds) as bar:
-            for chunk in chain([first], chunks):
+            for chunk in chain([first], rest):
                 texts = raw_texts(chunk[column], asked.texts)
                 probabilities = classify.probabilities(texts, bar.update)
                 empty += int(probabilities[:, 0].isnan().sum())
@@ -122,8 +109,17 @@ def predict_file(asked: argparse.Namespace) -> None:
         print(f"the file has columns of our names: ours are {', '.join(names)}")
 
 
-def _plain(name):
-    return str(name).strip().casefold()
+def opened(asked: argparse.Namespace, column: str) -> tuple[str, pd.DataFrame, Iterator]:
+    """The column of texts, the first chunk of the file, and the others; all rows are checked."""
+    chunks = read_chunks(asked.texts, ROWS, column)
+    first = next(chunks)
+    if column in first:
+        return column, first, chunks
+    alike = [name for name in first if str(name).strip().casefold() == column.strip().casefold()]
+    if len(alike) == 1 and not asked.text_column:  # as in training: in any case
+        return opened(asked, alike[0])
+    line = f"{asked.texts} has no column {column!r}; it has {', '.join(map(repr, first))}"
+    raise BadInput(f"{line}; name it with --text-column")
 
 
 def added_columns(columns: list[str], label_names: list[str]) -> list[str]:
