@@ -90,7 +90,9 @@ class Data:
 
     def splits(self, run: Run) -> dict[str, Split]:
         """A run's train, validation and test."""
-        division = self.division(run)
+        return self._splits(self.division(run))
+
+    def _splits(self, division):
         return {n: self._take(getattr(division, n)) for n in ("train", "validation", "test")}
 
     def labelled(self, run: Run) -> Split:
@@ -207,16 +209,14 @@ class Data:
         share truncated, and the groups, are of the folds that it has.
         """
         task, division, settings = self.task, next(iter(self.divisions.values())), self.settings
-        folds, texts = None if task.has_test else settings.folds, len(self.texts)
+        splits, folds = self._splits(division), None if task.has_test else settings.folds
+        texts, tested, parts = len(self.texts), splits["test"], splits
         if folds and not settings.final:
             texts = task.tested(folds, settings.test_examples, settings.split_seed)
-        names = "train", "validation", "test"
-        splits = {name: self._take(getattr(division, name)) for name in names}
-        tested, groups = splits["test"], {n: len(set(s.groups or ())) for n, s in splits.items()}
-        if folds and not settings.final:
             index = np.concatenate([division.test for division in self.divisions.values()])
             tested = self._take(np.unique(index))
-            groups = {"tested": len(set(tested.groups or ()))}
+            parts = {"tested": tested}
+        groups = {name: len(set(split.groups or ())) for name, split in parts.items()}
         return {
             **{name: len(split) for name, split in splits.items()},
             "test_share_truncated": tested.truncated_share,
