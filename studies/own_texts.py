@@ -56,10 +56,8 @@ def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int
         truth = accuracies_on(left_out, results)
     intervals = results.intervals.set_index("method")
     columns = ["accuracy", "accuracy_low", "accuracy_high"]
-    numbers = {method: {"truth": truth[method]} for method in METHODS}
-    for method in METHODS:
-        numbers[method] |= dict(zip(columns, intervals.loc[method, columns].tolist(), strict=True))
-    return {"simplest": answer.advice(results).simplest, "methods": numbers}
+    numbers = pd.DataFrame({"truth": truth}).join(intervals[columns])
+    return {"simplest": answer.advice(results).simplest, "methods": numbers.to_dict("index")}
 
 
 def compare(file: Path, grouped: bool) -> Results:

@@ -127,16 +127,15 @@ def _section(experiments, points, pairs):
         parts += [f"### Planned contrasts: {MEAN}", tables.comparisons(experiments[0], means)]
     parts += ["### Test accuracy, %", grid(_with_means(points), "label", _accuracy)]
     marks = "; ≈: equivalent to that, †: significantly worse, on its page"
-    tested = experiments[0].metric
+    tested, covered = experiments[0].metric, dict.fromkeys(each.covers for each in experiments)
     parts.append(
-        f"Means over the seeds; in brackets 95 % intervals, of {_covers(experiments)}. Bold: "
+        f"Means over the seeds; in brackets 95 % intervals, of {' or '.join(covered)}. Bold: "
         f"the highest of its task{marks * (tested == 'accuracy')}."
     )
     for name, metric in METRICS.items():
-        column = name if name in PLANNABLE else f"test_{name}"
         if name != "accuracy":
-            cell = partial(_cell, column=column, metric=metric)
-            parts += [f"### Test {metric.heading}", grid(points, "label", cell)]
+            cells = grid(points, "label", partial(_cell, metric=name))
+            parts += [f"### Test {metric.heading}", cells]
     if points["collapsed"].any():
         runs = grid(points, "label", lambda row: f"{row.collapsed:,.0f}")
         parts += ["### Runs that give every text one label", runs]
@@ -148,14 +147,10 @@ def _section(experiments, points, pairs):
     return parts
 
 
-def _covers(experiments):
-    return " or ".join(dict.fromkeys(results.covers for results in experiments))
-
-
-def _cell(row, column, metric):
-    if column in PLANNABLE:
-        return with_interval(*(getattr(row, f"{column}{end}") for end in ("", "_low", "_high")))
-    return metric.text(getattr(row, column))
+def _cell(row, metric):
+    if metric in PLANNABLE:
+        return with_interval(*(getattr(row, f"{metric}{end}") for end in ("", "_low", "_high")))
+    return METRICS[metric].text(getattr(row, f"test_{metric}"))
 
 
 def _with_means(points):
@@ -177,7 +172,7 @@ def grid(table: pd.DataFrame, rows: str, cell: Callable) -> str:
 
 
 def _accuracy(row):
-    text = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
+    text = _cell(row, "accuracy")
     marked = {"best": f"**{text}**", "equivalent": f"{text} ≈", "worse": f"{text} †"}
     return marked.get(row.place, text)
 
