@@ -69,7 +69,6 @@ class Run:
     has_failed: bool = False  # in this process, whether or not that could be written
     history: list[dict] = field(default_factory=list)  # of all learning rates so far
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
-    earlier: tuple[float, float] = (0.0, 0.0)  # those of earlier starts
     saved: dict[str, Any] = field(default_factory=dict)  # what an earlier start has left
     state: State | None = None  # in training
 
@@ -104,7 +103,6 @@ class Run:
         if path.exists():
             self.saved = read_state(path)
             self.history, self.seconds = self.saved["history"], self.saved["seconds"]
-            self.earlier = self.seconds
             left = left[left.index(self.saved["learning_rate"]) :]
         for rate in left:
             yield rate
@@ -144,7 +142,7 @@ class Run:
 
     def start_over(self) -> None:
         """Forget what its training has come to."""
-        self.history, self.seconds, self.earlier = [], (0.0, 0.0), (0.0, 0.0)
+        self.history, self.seconds = [], (0.0, 0.0)
         self.delete(STATE, CANDIDATE, TENSORS)
 
     def load_best(self, model: PeftModel) -> None:
@@ -170,7 +168,8 @@ class Run:
             if test.groups:
                 table["group"], _ = pd.factorize(np.array(test.groups, object))
             write(self.folder / "predictions.csv", table.to_csv(index=False))
-        facts["run_seconds"] = time.perf_counter() - self.began + sum(self.earlier)
+        earlier = sum(self.saved.get("seconds", ()))  # of training and evaluation
+        facts["run_seconds"] = time.perf_counter() - self.began + earlier
         record = self._write_record("finished", facts)
         self.tidy()
         tqdm.write(self._in_one_line(record))

@@ -346,8 +346,7 @@ def _groups(experiments):
         name, task = _where(results)["group"], task_of(results)
         group = groups.setdefault(name, [])
         if task in map(task_of, group):
-            line = f"{task} is the DATASET of two of these experiments"
-            raise BadInput(f"{line}; expected others")
+            raise BadInput(f"{task} is the DATASET of two of these experiments; expected others")
         group.append(results)
         digests = results.experiment["digests"]
         digest = digests.get("data digest") or digests.get("data")  # of earlier versions
