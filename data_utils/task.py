@@ -78,8 +78,8 @@ class Task:
         split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
         train, validation, test = (np.flatnonzero(split == name) for name in SPLITS)
         by = f" by {self.group}" if self.group else ""
-        if len(test):
-            notes += ["the data has its own test, which all seeds share: no folds"] * bool(folds)
+        if folds and len(test):
+            notes.append("the data has its own test, which all seeds share: no folds")
         elif folds:
             if len(validation):
                 notes.append("the data's validation texts join the others in the folds")
@@ -89,12 +89,13 @@ class Task:
                 once = f"at most {test_examples:,} texts of a fold are tested"
             notes.append(f"{once}: {folds} folds{by}, stratified by label")
             train, test = self._fold(seed, folds, split_seed)
-        else:
+        elif not len(test):
             train, test = self._divided(train, TEST_SHARE, [split_seed])
             notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
         most = len(train) + len(validation)
+        if labels is not None and labels > most:
+            notes.append(f"{labels:,} labels asked for, all {most:,} used")
         if labels is not None and labels >= most:
-            notes += [f"{labels:,} labels asked for, all {most:,} used"] * (labels > most)
             labels = None
         train, validation = self._sample(train, validation, labels, validation_share, seeds, notes)
         self.check_labels(train, "training", labels)

@@ -103,8 +103,9 @@ class RunQueue:
                 with ExitStack() as stack:
                     with self.locked():
                         self.check()  # other processes may have other constants
-                        now = run.record()  # another process may have ended it
-                        is_left = now in (before, None) or now.status == "unfinished"
+                        now = run.record()
+                        has_ended = now is not None and now.status != "unfinished"
+                        is_left = not has_ended or (now.has_failed and now == before)
                         if is_taken := stack.enter_context(held(run.folder / LOCK)) and is_left:
                             taken.append(run)
                             with run.at_work():
