@@ -183,8 +183,7 @@ def parse(
         given["learning_rates"] = values.get("learning_rates", {}) | dict(given["learning_rates"])
     values |= given | {"preset": values["preset"], "final": final is not None}
     if final is not None:
-        seeds = given.get("seeds", [0])[:1]  # one model
-        values |= {"methods": (final,), "seeds": seeds, "contrasts": ()}
+        values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
     values["command"] = _command(arguments, values["preset"], program)
     try:
         settings = Settings(**_plain(values))

@@ -246,8 +246,3 @@ def test_the_command_that_resumes_does_not_start_over_and_finds_the_program(monk
 def test_a_final_model_has_all_labels(method):
     with pytest.raises(BadInput, match="a final model learns all texts; leave labels= out"):
         settings("--dataset", "tickets.csv", "--final", method)
-
-
-def test_a_final_model_has_the_first_seed_that_is_given():
-    given = ["--dataset", "tickets.csv", "--final", "lora"]
-    assert settings(*given).seeds == (0,) and settings(*given, "--seeds", "3", "4").seeds == (3,)
