@@ -178,8 +178,8 @@ def commit(folder: Path = PROGRAM) -> str | None:
 
     Then comes a digest of how they differ, but for finetuning.py, whose constants one edits.
 
-    None without git, and where `folder` is not the top of a repository: inside another one, the
-    commit would be that one's.
+    None without git, where git refuses, and where `folder` is not the top of a repository: inside
+    another one, the commit would be that one's.
     """
 
     def git(*words):

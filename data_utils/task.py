@@ -21,7 +21,6 @@ from boundary import BadInput, some
 
 from .dividing import fold_of, in_order, sample, take
 
-SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds are asked for
 
 
@@ -76,7 +75,8 @@ class Task:
     ) -> Division:
         """Train and validation of `labels` texts together, and a test (None: all). `BadInput`."""
         split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
-        train, validation, test = (np.flatnonzero(split == name) for name in SPLITS)
+        train, test = np.flatnonzero(split == "train"), np.flatnonzero(split == "test")
+        validation = np.flatnonzero(split == "validation")
         by = f" by {self.group}" if self.group else ""
         if folds and len(test):
             notes.append("the data has its own test, which all seeds share: no folds")

@@ -142,7 +142,7 @@ class Run:
 
     def start_over(self) -> None:
         """Forget what its training has come to."""
-        self.history, self.seconds = [], (0.0, 0.0)
+        self.history, self.seconds, self.saved = [], (0.0, 0.0), {}
         self.delete(STATE, CANDIDATE, TENSORS)
 
     def load_best(self, model: PeftModel) -> None:

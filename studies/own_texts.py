@@ -56,7 +56,7 @@ def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int
         truth = accuracies_on(left_out, results)
     intervals = results.intervals.set_index("method")
     columns = ["accuracy", "accuracy_low", "accuracy_high"]
-    numbers = pd.DataFrame({"truth": truth}).join(intervals[columns])
+    numbers = pd.DataFrame({"truth": truth}).join(intervals.loc[list(truth), columns])
     return {"simplest": answer.advice(results).simplest, "methods": numbers.to_dict("index")}
 
 

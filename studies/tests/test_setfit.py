@@ -35,8 +35,16 @@ class Package(ModuleType):
         good = torch.tensor([not {"good", "great"}.isdisjoint(text.split()) for text in texts])
         return torch.where(good[:, None], torch.tensor([0.2, 0.8]), torch.tensor([0.8, 0.2]))
 
-    def Trainer(self, **given):
-        return SimpleNamespace(train=lambda: self.trained.append(given))
+    def Trainer(self, model, **given):
+        return SimpleNamespace(train=lambda: self.train(model.model_body, given))
+
+    def train(self, body, given):
+        """One step, in which each of the 8 weights has the gradient 1."""
+        before = body(torch.ones(1, 8))
+        before.sum().backward()
+        torch.optim.SGD(body.parameters(), lr=1.0).step()
+        self.trained.append(given | {"dtype": before.dtype})
+        self.moved = (before - body(torch.ones(1, 8))).item()
 
 
 @pytest.fixture
@@ -77,14 +85,12 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
 
 def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monkeypatch):
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
-    config = SimpleNamespace(_name_or_path="folder")
+    encoder = SimpleNamespace(config=SimpleNamespace(_name_or_path="folder"))
     settings = SimpleNamespace(max_tokens=12, truncation="left")
-    data = SimpleNamespace(encoder=SimpleNamespace(config=config), settings=settings)
-    data.device = torch.device("cpu")
-    labelled = SimpleNamespace(texts=["good"], labels=torch.tensor([1]))
-    body = setfit.train(labelled, data, seed=0).model_body
-    before = body(torch.ones(1, 8))
-    before.sum().backward()
-    torch.optim.SGD(body.parameters(), lr=1.0).step()  # the gradient is 1 for each of 8 weights
-    assert before.dtype is torch.bfloat16
-    assert (before - body(torch.ones(1, 8))).item() == pytest.approx(8, abs=0.1)
+    split = SimpleNamespace(texts=["good", "dull"], labels=torch.tensor([1, 0]))
+    data = SimpleNamespace(encoder=encoder, settings=settings, device=torch.device("cpu"))
+    data.labelled, data.splits = lambda run: split, lambda run: {"test": split}
+    method, finish = SimpleNamespace(name="setfit"), lambda *_: None
+    setfit.fit(SimpleNamespace(method=method, seed=0, finish=finish), data, settings)
+    assert package.trained[0]["dtype"] is torch.bfloat16
+    assert package.moved == pytest.approx(8, abs=0.1)
