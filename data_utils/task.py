@@ -97,7 +97,15 @@ class Task:
             notes.append(f"{labels:,} labels asked for, all {most:,} used")
         if labels is not None and labels >= most:
             labels = None
-        train, validation = self._sample(train, validation, labels, validation_share, seeds, notes)
+        if not len(validation):
+            pool = self._part(train, labels, seeds, notes)
+            train, validation = self._divided(pool, validation_share, seeds)
+        elif labels is not None:
+            # Validation has its share of the labels, and more where train has too few texts.
+            count = max(round(labels * validation_share), labels - len(train), 1)
+            count = min(count, len(validation))
+            validation = self._part(validation, count, seeds, [])
+            train = self._part(train, max(1, labels - count), seeds, notes)
         self.check_labels(train, "training", labels)
         is_strict = labels is not None and folds is None and not self.group
         self.check_labels(validation, "validation", labels, None if is_strict else notes)
@@ -146,17 +154,6 @@ class Task:
         """The texts at `index` without a share of them, and the share."""
         is_taken = take(*self._labels_and_groups(index), share, seeds)
         return index[~is_taken], index[is_taken]
-
-    def _sample(self, train, validation, labels, share, seeds, notes):
-        """`labels` texts (None: all) to train and to validate."""
-        if not len(validation):
-            return self._divided(self._part(train, labels, seeds, notes), share, seeds)
-        if labels is not None:
-            count = max(round(labels * share), labels - len(train), 1)
-            count = min(count, len(validation))
-            validation = self._part(validation, count, seeds, [])
-            train = self._part(train, max(1, labels - count), seeds, notes)
-        return train, validation
 
     def _part(self, pool, count, seeds, notes):
         """`count` texts of the pool (None: all): another part of it for another seed."""
