@@ -149,7 +149,8 @@ def test_an_official_test_is_the_test_whatever_the_folds(make):
 
 
 @pytest.mark.parametrize(
-    ("labels", "counts"), [(None, (100, 40)), (50, (40, 10)), (500, (100, 40))]
+    ("labels", "counts"),
+    [(None, (100, 40)), (50, (40, 10)), (130, (100, 30)), (500, (100, 40))],
 )
 def test_official_validation_texts_validate(make, labels, counts):
     frame = labelled(90, 90)
