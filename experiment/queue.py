@@ -16,11 +16,11 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, DAMAGED, RunRecord, run_folders, starts, what_differs
+from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
-from .settings import Settings
+from .settings import LIMITS, Settings
 
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
 EARLIER = "earlier-"  # and a number: folders of what --fresh has set aside
@@ -146,6 +146,16 @@ class RunQueue:
             if differences := what_differs(record.depends_on, expected):
                 remedy = "choose another EXPERIMENT name, or start over with --fresh"
                 raise BadInput(f"{folder} has {differences[0]}; {remedy}")
+
+    def compared_otherwise(self) -> list[str]:
+        """What the comparison's runs of a final model's method had that it has not, in words."""
+        lines, now = {}, {run.method.text: run.depends_on for run in self.runs}
+        for path in record_files(self.folder.parent) if self.settings.final else ():
+            record = RunRecord.read(path)
+            if record.method in now:
+                lines |= dict.fromkeys(what_differs(record.depends_on, now[record.method]))
+        of_the_test = tuple(f"{name.upper()} = " for name in LIMITS)  # a final model has none
+        return [line for line in lines if not line.startswith(of_the_test)]
 
     def begun(self) -> dict[Path, RunRecord]:
         """The runs there that no others may be mixed with: finished, at work, or to be resumed."""

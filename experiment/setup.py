@@ -152,6 +152,8 @@ def _print_runs(queue):
     codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
     if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")
+    for line in queue.compared_otherwise():
+        print(f"warning: the comparison in {queue.folder.parent} had {line}")
 
 
 # ---------------------------------------------------------------------------- after

@@ -172,6 +172,17 @@ def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):
     assert load_finetuned(tmp_path / "tickets" / "final")("a good film")
 
 
+def test_a_final_model_says_which_constants_its_comparison_had_otherwise(tickets, tmp_path, capsys):
+    given = [*tickets[1], "--results", str(tmp_path)]
+    assert finetuning.main([*given, "--methods", "tfidf", "probe", "--max-tokens", "9"]) == 0
+    short = [*given, "--final", "probe+tfidf", "--folds", "4"]
+    for option, word in (("12", f"warning: the comparison in {tmp_path}/tickets had MAX_TOKENS"), ("9", None)):
+        capsys.readouterr()
+        assert finetuning.main([*short, "--max-tokens", option, "--fresh"]) == 0
+        warnings = [line for line in capsys.readouterr().out.splitlines() if "had" in line]
+        assert warnings == ([f"{word} = 9, not 12"] if word else [])
+
+
 def test_a_comparison_waits_for_no_final_model_and_combines_what_it_can(tickets, tmp_path, capsys):
     given = [*tickets[1], "--results", str(tmp_path)]
     some = [*given, "--methods", "tfidf", "probe", "probe+tfidf", "--seeds", "0"]
