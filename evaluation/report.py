@@ -23,6 +23,7 @@ from .results import Results, runs_csv
 JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
 NAMED = 12  # labels
+FEWER_PAIRS = "The answer's table is corrected over fewer pairs, so more leads may be significant."
 
 
 def write(results: Results) -> list[Path]:
@@ -75,6 +76,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         "## Failed runs": [tables.failed(results)],
         f"Exploratory comparisons: {'all other' if planned else 'all'} pairs": [
             others,
+            FEWER_PAIRS * bool(results.advised and others),
             *differences * (not planned),
         ],
         "Costs": shown("blocks"),  # of studies/variants.py

@@ -176,7 +176,10 @@ def test_a_final_model_says_which_constants_its_comparison_had_otherwise(tickets
     given = [*tickets[1], "--results", str(tmp_path)]
     assert finetuning.main([*given, "--methods", "tfidf", "probe", "--max-tokens", "9"]) == 0
     short = [*given, "--final", "probe+tfidf", "--folds", "4"]
-    for option, word in (("12", f"warning: the comparison in {tmp_path}/tickets had MAX_TOKENS"), ("9", None)):
+    for option, word in (
+        ("12", f"warning: the comparison in {tmp_path}/tickets had MAX_TOKENS"),
+        ("9", None),
+    ):
         capsys.readouterr()
         assert finetuning.main([*short, "--max-tokens", option, "--fresh"]) == 0
         warnings = [line for line in capsys.readouterr().out.splitlines() if "had" in line]
