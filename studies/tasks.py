@@ -312,7 +312,8 @@ def write_page(*folders: Path) -> list[Path]:
     if len(pairs):
         figures[TITLE] = Path(f"{path}.png"), differences(pairs, experiments[0].margin)
     images = [f"![{title}]({quote(file.name)})" for title, (file, _) in figures.items()]
-    text = f"{page(groups, points, pairs, images)}\nFrom the files alone, here:\n\n{made}\n"
+    source = "From the files alone, in this folder, with the repository in PYTHONPATH:"
+    text = f"{page(groups, points, pairs, images)}\n{source}\n\n{made}\n"
     return [
         write(Path(f"{path}.md"), text),
         write(Path(f"{path}.csv"), points.to_csv(index=False, float_format="%.6g")),  # on any CPU
