@@ -60,6 +60,6 @@ def subtitle(results: Results) -> str:
     labelled = "" if has_all else f"{data['train'] + data['validation']:,} labelled and "
     return (
         f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "
-        f"{experiment['data_set']}; {labelled}"
+        f"{experiment['data_set']}\n{labelled}"
         f"{len(results.predictions.labels):,} test texts, {seeds}"
     )

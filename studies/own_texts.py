@@ -28,7 +28,7 @@ from boundary import write
 from data_utils import load_task
 from evaluation import answer
 from evaluation.results import Results
-from evaluation.style import plt, save, set_style
+from evaluation.style import looks, plt, save, set_style
 from modeling import load_finetuned
 from studies.coverage import TASKS, draw, pool_of
 
@@ -132,7 +132,8 @@ def figure(summaries: pd.DataFrame):
     sizes, tasks = (list(summaries[name].unique()) for name in ("texts", "task"))
     drawn, panels = plt.subplots(len(sizes), len(tasks), squeeze=False, sharex=True, sharey=True)
     drawn.set_size_inches(2.2 * len(tasks) + 2.6, 2.4 * len(sizes) + 0.5)
-    policies = [*POLICIES, *(f"always {method}" for method in METHODS)]
+    drawn.supxlabel("points below the best method", fontsize=10)
+    policies = [*POLICIES, *(f"always {look.label}" for look in looks(METHODS, {}).values())]
     for panel in panels.flat:
         panel.set_axis_off()
     for row in summaries.to_dict("records"):
@@ -147,8 +148,7 @@ def figure(summaries: pd.DataFrame):
         panel.margins(x=0.25)
         panel.grid(visible=False)
     panels[0, 0].invert_yaxis()  # of all
-    note = "accuracy below that of the best method in the table, mean over the samples, in points"
-    return drawn, note, ()
+    return drawn, "bars: means over the samples", ()
 
 
 def tell(folder: Path) -> None:

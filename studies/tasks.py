@@ -242,7 +242,9 @@ def differences(pairs: pd.DataFrame, margin: float):
     for column in panels.T:
         visible = [axes for axes in column if axes.get_visible()]
         for axes in visible if is_wrapped else visible[-1:]:
-            axes.set_xlabel("points" + (", axis cut" if is_cut else ""))
+            axes.set_xlabel(
+                f"points (right: the first is better){', axis cut' * is_cut}", fontsize=9
+            )
             axes.tick_params(labelbottom=True)
     return image, BARS, handles
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from evaluation.comparisons import interval_note
@@ -11,6 +12,7 @@ from evaluation.style import Look, error_bar, line_handle, looks, plt, without
 
 VARIED = {"blocks": "number of blocks that learn", "learning_rate": "learning rate"}  # in words
 LEAST = 3  # variants of a line
+APART = 0.02  # of the axis, between the bars of two methods
 WIDE = 8  # largest over smallest value, above which an axis is logarithmic
 ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
 
@@ -38,7 +40,7 @@ def hyperparameter(results: Results, name: str):
     records = [r.model_copy(update={"method": without(name, r.method)}) for r in results.records]
     lines = looks([*varied["line"], *points.loc[level, "line"]], blocks_of(records))
     figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
-    return figure, interval_note(results), handles
+    return figure, f"{interval_note(results)}; dots: single runs", handles
 
 
 def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
@@ -48,6 +50,9 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     Returns the figure and the legend's handles.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    values = sorted(points["x"].unique())
+    is_log = min(values) > 0 and max(values) / min(values) >= WIDE
+    points = points.assign(x=_side_by_side(points, is_log))
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
         look, single = drawn[line], dots[dots["line"] == line]
@@ -60,13 +65,19 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
         handles.append(line_handle(look, marker="", ls=":"))
     shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
     is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["accuracy_low", "accuracy_high"]])
-    values = sorted(points["x"].unique())
-    if min(values) > 0 and max(values) / min(values) >= WIDE:
-        axes.set_xscale("log")
+    axes.set_xscale("log" if is_log else "linear")
     axes.set_xticks(values, [f"{value:,.9g}" for value in values])
     axes.minorticks_off()
     axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
     return figure, handles
+
+
+def _side_by_side(points, is_log):
+    """Each point's x, the lines' bars side by side."""
+    x = np.log(points["x"]) if is_log else points["x"]
+    place = pd.factorize(points["line"])[0] - (points["line"].nunique() - 1) / 2
+    x = x + APART * (x.max() - x.min()) * place
+    return np.exp(x) if is_log else x
 
 
 def accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:

@@ -52,7 +52,14 @@ def frozen_model() -> Figure:
     for y, words in zip((1.25, gaps[4], gaps[7]), labels, strict=True):
         write(axes, 0.65, y, words, fontsize=SMALL)
     write(axes, 0.65, centres[-1], "logits\n(N, C)", fontsize=SMALL)
-    write(axes, 7.85, 0.2, "MiniLM, BERT's own head", fontsize=8, ha="right")
+    write(
+        axes,
+        7.85,
+        0.2,
+        "shares: MiniLM, adapted in all 6 blocks, with BERT's own head",
+        fontsize=8,
+        ha="right",
+    )
     return axes.figure
 
 
