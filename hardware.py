@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from boundary import BadInput
+from boundary import reading
 
 OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES= takes the CPU, not a GPU)"
 PROGRAM = Path(__file__).resolve().parent
@@ -29,21 +29,11 @@ def choose_device() -> torch.device:
     if torch.cuda.is_available():
         if rank := os.environ.get("LOCAL_RANK"):
             torch.cuda.set_device(int(rank) % torch.cuda.device_count())
-        if not _has_kernels(*torch.cuda.get_device_capability()):
-            line = f"this torch has no kernels for the GPU {torch.cuda.get_device_name()}"
-            raise BadInput(f"{line}; install another, or set CUDA_VISIBLE_DEVICES= for the CPU")
+        remedy = "install another torch, or set CUDA_VISIBLE_DEVICES= for the CPU"
+        with reading(f"the GPU {torch.cuda.get_device_name()}", remedy, "used"):
+            torch.ones(1, device="cuda") + 1  # such as a torch without kernels for it
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _has_kernels(major, minor):
-    """Whether torch's build suits a CUDA card: its own generation's kernels, or portable code."""
-    built = [name.partition("_") for name in torch.cuda.get_arch_list()]
-    built = [(kind, int(number.rstrip("af"))) for kind, _, number in built if number]
-    return not built or any(
-        number <= 10 * major + minor and (kind == "compute" or number // 10 == major)
-        for kind, number in built
-    )
 
 
 def compute_type(device: torch.device) -> torch.dtype:

@@ -6,8 +6,6 @@ is the one function that compares it, so that runs that differ never share a fol
 """
 
 import json
-import shlex
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,6 @@ from boundary import reading, write
 ABOUT, RECORD = "experiment.json", "run.json"
 ANEW = "delete its folder to make that run anew"
 DAMAGED = "it is damaged, or written by another version: delete it"
-
-
-def starts(command: str) -> list[str]:
-    """The commands that "&&" joins into an experiment's, which a quoted value may hold, too."""
-    parts = groupby(shlex.split(command), key="&&".__eq__)
-    return [shlex.join(words) for is_and, words in parts if not is_and]
 
 
 class RunRecord(BaseModel):

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from records import starts
-
 from . import errors, statistics
 from .markdown import number, percent, size, with_interval, with_intervals
 from .metrics import METRICS, PLANNABLE
@@ -139,7 +137,7 @@ def final_command(results: "Results") -> str:
     A command that other methods were added with may have had others.
     """
     method = without("labels", advice(results).method)
-    commands = starts(results.experiment["command"])
+    commands = results.experiment["command"].split(" && ")
     own = [command for command in commands if _has(shlex.split(command), method)]
     return f"{(own or commands)[-1]} --final {shlex.quote(method)}"
 

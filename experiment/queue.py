@@ -16,7 +16,7 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, starts, what_differs
+from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -218,7 +218,7 @@ class RunQueue:
             for name in ("methods", "seeds"):
                 constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
-            commands = _union(starts(earlier["command"]), [settings.command])
+            commands = _union(earlier["command"].split(" && "), [settings.command])
             about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
         if earlier and not self.left():  # what made the runs, not what looks at them

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 from collections import namedtuple
-from itertools import combinations
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -126,13 +125,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
         methods = tuple(_read_method(text, info.data) for text in texts)
-        texts = [method.text for method in methods]
-        parts = {part.text: part for method in methods for part in method.parts}
-        others = [part for text, part in parts.items() if text not in texts]
-        for one, other in combinations([*methods, *others], 2):
-            if one.is_same(other):
-                same = f"{one.text!r} and {other.text!r}"
-                raise BadInput(f"METHODS has {same}, which are the same; keep one")
+        _distinct([method.text for method in methods])
         return methods
 
     def most_tokens(self, device: torch.device, training: bool) -> int:

@@ -16,7 +16,7 @@ from data_utils import Split
 from evaluation.metrics import scores
 from evaluation.stored import read_table
 from modeling import PeftModel
-from modeling.checkpoint import check_files, save_checkpoint, save_combination
+from modeling.checkpoint import save_checkpoint, save_combination
 from records import ANEW
 
 from .data import Data
@@ -174,7 +174,6 @@ def save_final(queue: RunQueue) -> None:
     if not run.is_finished:
         return
     save_combination(folder, method, [Path(run.folder.name)])
-    check_files(folder)  # an earlier start's may be damaged
     trained = [part for part in method.parts or (method,) if not part.is_baseline]
     share = f" ({queue.settings.validation_share:.0%} choose epoch and learning rate)"
     print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")

@@ -105,19 +105,6 @@ def read_about(folder: Path) -> About:
     return about
 
 
-def check_files(folder: Path) -> None:
-    """Raise `BadInput` where a file of the checkpoint in `folder` is damaged, or not there."""
-    about = read_about(folder)
-    if about.parts:
-        for part in about.parts_in(folder):
-            check_files(part)
-    elif about.method in (TFIDF, PROBE):
-        load_baseline(folder, about)
-    else:
-        with reading(str(folder / TENSORS), ANEW):
-            load_file(folder / TENSORS)
-
-
 def checkpoint_folder(folder: Path) -> Path:
     """`folder`, or the folder `final` in it. Raises `BadInput` where neither has a checkpoint."""
     for place in (folder, folder / "final"):

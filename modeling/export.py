@@ -13,8 +13,6 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -153,19 +151,6 @@ class Graph(nn.Module):
         return self.model.classify(features).softmax(1)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without torch.onnx's warnings, and its lines on what is not installed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def export_onnx(encoder, folder: Path, base: str) -> None:
     """model.onnx, for any number and length of texts; tokenizer.json; config.json with the labels.
 
@@ -178,7 +163,8 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
-    with torch.no_grad(), quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # lines on what is not installed
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             graph,
             (ids, mask),

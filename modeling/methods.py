@@ -47,7 +47,6 @@ METHODS: dict[str, type[PeftModel]] = {
 }
 BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
 NOT_OF_ADAPT = ("learning_rate", "labels")  # what every method can be given beside them
-TARGETS = ("q", "k", "v", "o", "up", "down", "gate")  # in this order, however they are given
 
 
 def method_of(model: PeftModel) -> str:
@@ -111,8 +110,6 @@ class Method:
         if "learning_rate" in given:
             _check_rates(given["learning_rate"], f"in {text!r} the learning rate")
         values = constants.get(name, {}) | given
-        if isinstance(targets := values.get("targets"), tuple):  # their order means nothing
-            values["targets"] = tuple(sorted(targets, key=(*TARGETS, *targets).index))
         return cls(name, values, tuple(choice for choice in choices if choice in given))
 
     @classmethod
@@ -123,14 +120,6 @@ class Method:
         if len(hyperparameters) < len(parts):
             raise BadInput(f"{'+'.join(part.text for part in parts)} has a method twice")
         return cls("+".join(part.name for part in parts), hyperparameters, parts=parts)
-
-    def is_same(self, other: "Method") -> bool:
-        """Whether all hyperparameters are equal, given or not."""
-        return self._key == other._key
-
-    @property
-    def _key(self):
-        return [part._key for part in self.parts] or (self.name, self.hyperparameters)
 
     @property
     def text(self) -> str:

@@ -147,23 +147,6 @@ def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
     assert (tmp_path / "elsewhere" / "tfidf-seed0" / "run.json").exists()
 
 
-def test_a_damaged_final_model_is_not_announced_and_its_remedy_helps(tickets, tmp_path, capsys):
-    given = [*tickets[1], "--results", str(tmp_path), "--final", "lora+tfidf"]
-    assert finetuning.main(given) == 0
-    final = tmp_path / "tickets" / "final"
-    names = "lora-seed0/trained", "tfidf-seed0/trained", "tfidf-seed0/words"
-    for name in names:
-        path = next(final.glob(f"{name}.*"))
-        path.write_bytes(path.read_bytes()[:50])
-        capsys.readouterr()
-        assert finetuning.main(given) == 2
-        printed = capsys.readouterr()
-        assert f"{path} cannot be read" in printed.err and "New texts" not in printed.out
-        assert "delete its folder to make that run anew" in printed.err
-        shutil.rmtree(path.parent)
-        assert finetuning.main(given) == 0 and load_finetuned(final)("a good film")
-
-
 def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):
     given = [*tickets[1], "--results", str(tmp_path)]
     assert finetuning.main([*given, "--final", "probe+tfidf"]) == 0
