@@ -18,9 +18,6 @@ def given(*arguments):
     return lambda folder, model, results: arguments
 
 
-# ---------------------------------------------------------------------------- data
-
-
 def csv(**columns):
     """A CSV file of reviews, some columns replaced."""
     return reviews_frame(60).assign(**columns).to_csv(index=False)
@@ -38,9 +35,6 @@ def data(files, name, *more):
     return make
 
 
-# ---------------------------------------------------------------------------- files, changed
-
-
 def cut(path):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -49,9 +43,6 @@ def cut(path):
 def edit(path, **changes):
     """Set entries of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-# ---------------------------------------------------------------------------- models
 
 
 def model(change):
@@ -112,9 +103,6 @@ def small_vocabulary(folder):
 def no_tokenizer(folder):
     for path in (*folder.glob("tokenizer*"), folder / "vocab.txt"):
         path.unlink()
-
-
-# ---------------------------------------------------------------------------- records
 
 
 def record(name, change, *arguments):

@@ -101,25 +101,6 @@ def add_run(folder, method, seed, predictions, **more):
     return run
 
 
-def add_depths(folder):
-    """Head-only, and variants of LoRA and adapters that learn in the last 1 to 6 of 6 blocks.
-
-    With n frozen blocks the shared pass took 2.5 n seconds, and training 1 + 4 (6 - n).
-    """
-    for seed in (0, 1, 2):
-        add(folder, "head", seed, 22 + seed, record=_frozen(6, 1.0) | {"hyperparameters": {}})
-        for i, method in enumerate(("lora", "adapter")):
-            for blocks in range(1, 7):
-                record = _frozen(6 - blocks, 1.0 + 4 * blocks + i)
-                record["hyperparameters"] = {"blocks": blocks}
-                right = 26 + 2 * blocks - i + (seed + blocks) % 3 - 1
-                add(folder, f"{method}(blocks={blocks})", seed, right, record=record)
-
-
-def _frozen(blocks, seconds):
-    return {"frozen_blocks": blocks, "shared_seconds": 2.5 * blocks, "training_seconds": seconds}
-
-
 def _measured(labels, logits, method, epochs):
     each = {"validation_loss": 0.5, "validation_accuracy": 0.5, "train_loss": 0.4}
     each |= {"train_accuracy": 0.9, "train_macro_f1": 0.9, "validation_macro_f1": 0.5}

@@ -23,7 +23,6 @@ from conftest import files_of
 from hostile import config, csv, cut, data, edit_tensors, given, model, record, renamed, with_code
 
 import finetuning
-from experiment import parse
 
 COMMAND = Path(finetuning.__file__)
 
@@ -133,21 +132,6 @@ ODD = {
 }
 CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
 CASES |= MODELS | RECORDS | ODD
-
-
-CONSTANTS_IN_THE_FILE = [
-    ("SEEDS", (0, -1)),
-    ("METHODS", ()),
-    ("LEARNING_RATES", {"head": "fast", "adapter": 1e-3, "lora": 1e-3}),
-    ("EXPERIMENT", "a/b"),
-    ("LORA_TARGETS", ("q", "q")),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), CONSTANTS_IN_THE_FILE)
-def test_a_constant_of_the_wrong_kind_is_named_with_what_was_expected(name, value):
-    with pytest.raises(ValueError, match=rf"^{name}\b.* is .*; "):
-        parse(vars(finetuning) | {name: value}, [])
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from boundary import BadInput
 from modeling import PROBE, choose_pooling, fit_probe, fit_tfidf
@@ -169,22 +169,3 @@ def test_the_pooling_is_the_one_whose_probe_has_the_lower_loss():
     assert choose_pooling(layers, labels) == "layers"
     layers[:, 3, 0] += 4 * labels  # the last one knows it better; the others are noise
     assert choose_pooling(layers, labels) == "mean"
-
-
-def test_threads_of_blas_are_limited_within_a_fit_alone(monkeypatch):
-    seen, fit = set(), LogisticRegression.fit
-
-    def threads():
-        return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
-
-    def watched(*args):
-        seen.update(threads())
-        return fit(*args)
-
-    monkeypatch.setattr(LogisticRegression, "fit", watched)
-    x, labels = features(20)
-    with threadpool_limits(2, "blas"):
-        fit_probe(x, labels)
-        fit_tfidf(["good film", "bad film"] * 10, labels)
-        choose_pooling(np.stack([x, x], 1), labels)
-        assert seen == {1} and threads() == {2}

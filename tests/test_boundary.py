@@ -2,7 +2,6 @@
 
 import errno
 import io
-import os
 import shutil
 import signal
 import sys
@@ -18,7 +17,6 @@ import boundary
 import finetuning
 from boundary import (
     BadInput,
-    before_libraries,
     clear,
     interrupt_once,
     plain_cell,
@@ -65,8 +63,6 @@ def start(earlier, tmp_path, capsys):
     return started
 
 
-# ------------------------------------------------------------------ every reader
-
 LORA = ("--methods", "lora")
 NEW = ("--experiment", "new", *LORA)
 MODEL = "transformers.AutoModelForSequenceClassification"
@@ -99,9 +95,6 @@ def test_an_unexpected_error_in_a_run_keeps_its_traceback(start, monkeypatch, wi
     with pytest.raises(Panic) as caught:
         start("--methods", "adapter")
     assert caught.value is PANIC
-
-
-# ------------------------------------------------------------------ the boundary itself
 
 
 def test_reading_names_what_and_why_and_the_remedy():
@@ -213,17 +206,6 @@ def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe():
     cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx", "-1,2,3"]
     plain = ["-1.5", "-3,5", "+3", "good = bad", ""]
     assert list(map(plain_cell, cells + plain)) == [f"'{cell}" for cell in cells] + plain
-
-
-@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
-def test_threads_spin_a_short_time_unless_the_user_has_decided(given, monkeypatch):
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    before_libraries()
-    chosen = os.environ.items() & {*given.items(), ("GOMP_SPINCOUNT", "10000")}
-    assert dict(chosen) == (given or {"GOMP_SPINCOUNT": "10000"})
 
 
 def test_a_text_is_cut_after_a_word_or_within_one_that_is_longer():

@@ -97,9 +97,6 @@ LONG = "good film " * 4 + "the actor was awful and the plot was very dull " * 2 
 TEXTS = [LONG, "a good film", "the plot was very dull and the actor awful", "a great film"]
 
 
-# ---------------------------------------------------------------------------- every kind
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", ["first", "layers"])
 def test_a_checkpoint_classifies_as_the_model_did(checkpoint, method, pooling):
@@ -167,9 +164,6 @@ def test_a_bundled_encoder_is_recorded_by_its_short_name(tmp_path, monkeypatch):
     expected = load_finetuned(folder)(TEXTS)
     monkeypatch.setattr("modeling.loading.encoder_folder", lambda name: moved)
     assert load_finetuned(folder)(TEXTS) == expected
-
-
-# ---------------------------------------------------------------------------- texts
 
 
 @pytest.mark.parametrize("truncation", ["left", "right"])
@@ -283,16 +277,6 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     assert names["model"].config.id2label == {0: "bad", 1: "good"}
 
 
-# ---------------------------------------------------------------------------- what is refused
-
-
-def test_an_encoder_that_is_gone_is_asked_for_by_the_option_that_helps(checkpoint, tmp_path):
-    folder, _ = checkpoint()
-    edit(folder, base_model=str(tmp_path / "gone"))
-    with pytest.raises(BadInput, match=r"gone does not exist; give its place as base \(--base\)$"):
-        load_finetuned(folder)
-
-
 def edit(folder, **changes):
     hostile.edit(folder / ABOUT, **changes)
 
@@ -332,6 +316,7 @@ DAMAGED = "delete its folder to make that run anew"
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
+        (lambda f: edit(f, base_model="/gone"), r"/gone does not exist; give .* base \(--base\)$"),
         (lambda f: (f / ABOUT).write_text("[]"), f"checkpoint.json cannot be read .*{DAMAGED}"),
         (lambda f: edit(f, method="lorra"), "the checkpoint .* cannot be read .*lorra"),
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "the checkpoint .* cannot be read .*rnk"),

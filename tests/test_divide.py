@@ -183,6 +183,9 @@ def test_a_label_missing_in_validation_alone_is_a_note_unless_labels_are_few(mak
 
 
 def test_a_label_that_would_be_tested_and_not_learnt_is_left_out(make):
+    single = make(labelled(50, 50, 1))
+    assert single.label_names == ["a", "b"] and len(single.rows) == 100
+    assert single.left_out["reason"].tolist() == ["the only text of its label"]
     only = pd.DataFrame({"text": ["x", "y"], "label": "c", "who": "g0"})
     task = make(pd.concat([labelled(100, 100, groups=40), only]), "who")
     assert task.label_names == ["a", "b"] and set(task.left_out["text"]) == {"x", "y"}
@@ -203,14 +206,6 @@ REFUSED = {  # the task, its folds, and what is said
     "more folds than texts": (labelled(20, 20), 50, "none has more than 20; add texts"),
     "fewer groups than folds": (FOUR, 5, "5 folds cannot be made .* number of groups"),
 }
-
-
-def test_a_labels_only_text_is_left_out_and_the_others_are_divided(make):
-    task = make(labelled(50, 50, 1))
-    assert task.label_names == ["a", "b"] and len(task.rows) == 100
-    assert task.left_out["reason"].tolist() == ["the only text of its label"]
-    for seed in range(5):
-        check(task, task.divide(seed, folds=5))
 
 
 @pytest.mark.parametrize("name", REFUSED)

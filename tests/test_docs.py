@@ -36,9 +36,6 @@ def table_of(page, first):
     return {name: cells for name, *cells in rows[2:]}
 
 
-# ---------------------------------------------------------------------------- every number
-
-
 def decimals(text):
     """The decimals of a text, as written and as numbers."""
     return {n: float(n.replace(",", "").replace("−", "-")) for n in DECIMAL.findall(text)}
@@ -85,69 +82,56 @@ def test_every_decimal_of_a_section_stands_in_a_file_that_it_links(page):
     assert {heading: numbers for heading, numbers in wrong.items() if numbers} == {}
 
 
-TASKS = "imdb", "rotten-tomatoes", "r8", "20newsgroups"
-MARKS = {"best": "**{}**".format, "equivalent": "{} ≈".format, "worse": "{} †".format}
-NAMES = {"tfidf": "TF-IDF", "probe": "probe", "head": "head-only", "adapter": "adapters"}
-NAMES |= {"lora": "LoRA", "full": "fine-tuning"}
-COMBINED = {"lora+tfidf": "LoRA + TF-IDF", "probe+tfidf": "probe + TF-IDF"}
+def rows_of(text):
+    """The first table of a text: the first cell of each row, and the others; no intervals."""
+    lines = re.search(r"^\|.*?(?=\n\n)", text, re.M | re.S)[0].split("\n")
+    rows = (re.sub(r" \(\S+ to \S+\)", "", line)[2:-2].split(" | ") for line in lines)
+    return {name: cells for name, *cells in rows}
 
 
-def accuracy(row):
-    return MARKS.get(row["place"], str)(f"{100 * row['accuracy']:.1f}")
-
-
-def part_of(page, title):
-    """The rows of a table below the row with this title: the first cell, and the others."""
-    part = text_of(page).partition(f"| **{title}** |")[2].partition("\n")[2]
-    rows = re.split(r"\n(?=\n|\| \*\*)", part)[0].split("\n")
-    return {name: cells for name, *cells in (line[2:-2].split(" | ") for line in rows)}
+def accuracies(page, labels):
+    """The accuracies on a page of results, with their marks, by method."""
+    text = text_of(page).replace(" of the last 3 blocks", "").partition(f", {labels} labels\n")[2]
+    return rows_of(text.partition("### Test accuracy, %")[2])
 
 
 def test_the_main_table_is_that_of_its_page():
-    points = pd.read_csv(RESULTS / "main.csv").set_index(["method", "task", "labels"])
     readme = table_of(README, "method | 300 labels")
-    for place, labels in ((0, 300), (2, 2000)):
-        told = part_of(FINDINGS, f"{labels:,} labels")
-        assert set(told) == {*NAMES.values(), *COMBINED.values()}
-        for method, name in (NAMES | COMBINED).items():
-            rows = [points.loc[method, task, labels] for task in TASKS]
-            mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
-            assert told[name] == [*map(accuracy, rows), mean]
-            assert name not in readme or readme[name][place] == mean
+    for place, labels in ((0, "300"), (2, "2,000")):
+        told = text_of(FINDINGS).partition(f"| **{labels} labels** |")[2].partition("\n")[2]
+        told = rows_of(told.partition("| **2,")[0] + "\n\n")
+        found = accuracies("docs/results/main.md", labels)
+        found = {name: found[name] for name in readme}
+        assert len(found) == 8 and told == found
+        assert all(readme[name][place] == cells[-1] for name, cells in found.items())
 
 
 def test_the_earlier_table_is_that_of_its_page():
-    points = pd.read_csv(RESULTS / "more-base.csv").set_index(["method", "task", "labels"])
-    earlier = text_of(FINDINGS).partition("an earlier comparison\n")[2]
-    for method in NAMES.keys() - {"tfidf", "head"}:
-        rows = [points.loc[method, task, 2000] for task in TASKS]
-        mean = f"{100 * np.mean([row['accuracy'] for row in rows]):.1f}"
-        line = " | ".join([NAMES[method], *map(accuracy, rows), mean])
-        assert f"\n| {line} |\n" in earlier, method
-    told = re.sub(r"\s+", " ", earlier.partition("##")[0])
+    earlier = text_of(FINDINGS).partition("an earlier comparison\n")[2].partition("##")[0]
+    told, found = rows_of(earlier), accuracies("docs/results/more-base.md", "2,000")
+    for method in ("probe", "adapters", "LoRA", "fine-tuning"):
+        assert told[method] == found[method]
     for pair, [(_, text, verdict)] in planned("docs/results/more-base.md").items():
-        assert marked(text, verdict) in told, pair
+        assert marked(text, verdict) in " ".join(earlier.split()), pair
 
 
 def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page():
-    points = pd.read_csv(RESULTS / "main-mpnet.csv").set_index(["task", "labels", "method"])
-    methods = ["probe", "adapter", "lora", "full", "lora+tfidf"]
     page = text_of("docs/results/main-mpnet.md").replace(" of the last 3 blocks", "")
     columns = table_of("docs/predictions.md", "contrast | Rotten Tomatoes, 300")
-    told = [[cell.partition(": ")[2] for cell in cells] for cells in columns.values()]
-    place = {("rotten-tomatoes", 300): 0, ("rotten-tomatoes", 2000): 1, ("r8", 300): 2}
-    place |= {("imdb", 300): 3, ("20newsgroups", 300): 4}
+    predicted = [[cell.partition(": ")[2] for cell in cells] for cells in columns.values()]
+    order = "rotten-tomatoes 300", "rotten-tomatoes 2,000", "r8 300", "imdb 300", "20newsgroups 300"
+    methods = ["probe", "adapters", "LoRA", "fine-tuning", "LoRA + TF-IDF"]
     for name, cells in table_of(FINDINGS, "MPNet | probe").items():
-        name = name.replace(",", "").replace(" T", "-T").replace("20 ", "20")
-        task, labels = name.lower().split()
-        rows = [points.loc[task, int(labels), method] for method in methods]
-        assert cells == list(map(accuracy, rows))
-        _, _, group = page.partition(f"all-mpnet-base-v2, {int(labels):,} labels")
-        rows = group.partition("### Planned contrasts of each task\n\n")[2].split("\n\n")[0]
-        header, _, *rows = [line.split(" | ") for line in rows.split("\n")]
-        found = [row[header[:-1].index(task) if task in header[:-1] else -1] for row in rows]
-        number = place[task, int(labels)]
-        assert [row[number] for row in told] == [cell.split(" (")[0] for cell in found]
+        name = name.lower().replace("20 ", "20").replace("n t", "n-t").replace(", ", " ")
+        task, labels = name.split()
+        found = accuracies("docs/results/main-mpnet.md", labels)
+        at = found["method"].index(task)
+        assert cells == [found[method][at] for method in methods]
+        group = page.partition(f"all-mpnet-base-v2, {labels} labels")[2]
+        rows = rows_of(group.partition("### Planned contrasts of each task")[2])
+        at = rows["difference"].index(task)
+        told = [row[order.index(name)] for row in predicted]
+        assert told == [cells[at].partition(",")[0] for cells in [*rows.values()][2:]]
 
 
 def planned(page):
@@ -251,9 +235,6 @@ def test_the_sentences_of_the_readme_are_a_sample_of_rotten_tomatoes(tmp_path):
     rows.to_csv(path := tmp_path / "sentences.csv", index=False)
     experiment = json.loads((RESULTS / "sentences" / "experiment.json").read_text())
     assert load_task(str(path)).digest == experiment["digests"]["data digest"]
-
-
-# ---------------------------------------------------------------------------- sizes and words
 
 
 def test_the_lesson_is_as_long_as_the_readme_says():

@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForSequenceClassification as Classifier
-from transformers import PreTrainedTokenizerFast, pipeline
+from transformers import PreTrainedTokenizerFast
 
 import modeling.export
 from boundary import BadInput
@@ -40,9 +40,6 @@ class NoTokenizer:
 def of(model):
     """What the functions of export.py take."""
     return EncoderClassifier(model, NoTokenizer())
-
-
-# ---------------------------------------------------------------------------- ONNX
 
 
 def with_onnx():
@@ -140,9 +137,6 @@ def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkey
     assert not (tmp_path / "o").exists()
 
 
-# ---------------------------------------------------------------------------- what is published
-
-
 @pytest.mark.parametrize(
     ("format", "bundled"),
     [("onnx", False), ("peft", False), ("peft", True), ("transformers", False)],
@@ -173,19 +167,19 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
         assert f"{place!r}, id2label={{0: 'bad', 1: 'good'}}, pad_token_id=0" in readme
 
 
-# ---------------------------------------------------------------------------- other libraries
-
-
 @pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])
-def test_pipeline_loads_an_export_and_truncates_alike(checkpoint, tmp_path, method, truncation):
+def test_the_readmes_pipeline_truncates_alike(
+    checkpoint, tmp_path, monkeypatch, method, truncation
+):
     folder, finetuned = checkpoint(method, truncation)
     before = finetuned(TEXTS)
     load_finetuned(folder).export(tmp_path / "unused", format="transformers")
     finetuned.export(tmp_path / "used", format="transformers")
     for name in ("unused", "used"):  # a tokenizer that has truncated before, and one that has not
-        classify = pipeline("text-classification", model=str(tmp_path / name), truncation=True)
+        monkeypatch.chdir(tmp_path / name)
+        exec(code_of(tmp_path / name), names := {})
         assert TEXTS[0] == LONG
-        for (label, probability), theirs in zip(before, classify(TEXTS), strict=True):
+        for (label, probability), theirs in zip(before, names["classify"](TEXTS), strict=True):
             assert theirs["label"] == label
             assert theirs["score"] == pytest.approx(probability, abs=1e-6)
     assert finetuned(TEXTS) == before  # the export has left the model as it was
@@ -201,7 +195,8 @@ def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_p
     save_file(encoder, base / "model.safetensors", metadata={"format": "pt"})
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(model_folder / name, base)
-    model = trained("lora", load_encoder(str(base), labels.values(), 16).pretrained, blocks=1)
+    pretrained = load_encoder(str(base), labels.values(), 16).pretrained
+    model = trained("lora", pretrained, blocks=1, rslora=True)
     for name, export in (("peft", export_peft), ("plain", export_transformers)):
         (tmp_path / name).mkdir()
         export(of(model), tmp_path / name, "base")

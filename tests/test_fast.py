@@ -99,3 +99,13 @@ def test_an_mpnet_is_in_no_cycle_that_keeps_its_memory():
     blocks = weakref.ref(pretrained.base_model.encoder)
     del pretrained
     assert blocks() is None
+
+
+def test_the_peak_of_memory_is_of_what_was_held_since_the_reset():
+    hardware.reset_peak_memory(CPU)
+    if (before := hardware.peak_memory(CPU)) is None:
+        pytest.skip("the system does not tell")
+    torch.ones(2**24)  # 64 MiB, freed at once
+    assert 60 < hardware.peak_memory(CPU) - before < 90
+    hardware.reset_peak_memory(CPU)
+    assert hardware.peak_memory(CPU) < before + 30

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import tiny
 
+from boundary import BadInput
 from modeling import LoRAModel, fresh_copy, load_encoder
 from modeling.architectures import ARCHITECTURES
 
@@ -72,3 +73,11 @@ def test_a_digest_is_the_same_whatever_changes_no_number(model_folder, saved):
     used = loaded(model_folder)
     used.tokenizer(["good film"] * 2, truncation=True, padding=True)
     assert used.digest == digest
+
+
+def test_more_tokens_than_positions_are_refused(family, saved):
+    folder, most = saved(family), 16 if family in ("roberta", "xlm-roberta", "mpnet") else 18
+    pretrained, ids = loaded(folder, max_tokens=most).pretrained, torch.full((1, most), 7)
+    assert pretrained(ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
+    with pytest.raises(BadInput, match=f"has {most} positions; set it to {most} or less"):
+        loaded(folder, max_tokens=most + 1)

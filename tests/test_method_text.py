@@ -1,6 +1,5 @@
 """A method as one types it: read, written, refused, and built; also combinations and one's own."""
 
-import inspect
 import re
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 from conftest import tiny
 
 from boundary import BadInput
-from modeling import BASELINES, METHODS, Method, PeftModel
-from modeling.methods import hyperparameters_of, method_of
+from modeling import METHODS, Method, PeftModel
+from modeling.methods import method_of
 
 CONSTANTS = {
     "head": {"learning_rate": 1e-3},
@@ -22,16 +21,6 @@ CONSTANTS = {
 
 def parse(text):
     return Method.parse(text, CONSTANTS)
-
-
-@pytest.mark.parametrize("name", [*METHODS, *BASELINES])
-def test_a_name_alone_has_the_constants_values(name):
-    method = parse(name)
-    assert (method.name, method.text, method.file_name) == (name, name, name)
-    assert method.hyperparameters == CONSTANTS.get(name, {})
-    assert method.is_baseline == (name in BASELINES) and not method.parts
-    rate = CONSTANTS.get(name, {}).get("learning_rate")
-    assert method.learning_rates == (() if rate is None else (rate,))
 
 
 @pytest.mark.parametrize(
@@ -47,14 +36,6 @@ def test_a_learning_rate_is_one_candidate_or_several(text, rates):
 def test_a_learning_rate_that_is_no_number_above_0_is_refused(rate):
     with pytest.raises(BadInput, match=r"the learning rate is .*; expected a number above 0"):
         parse(f"lora(learning_rate={rate})")
-
-
-@pytest.mark.parametrize(
-    "text", ["lora(rank=8)", "lora(targets=('q', 'v'))", "adapter(learning_rate=0.01)", "tfidf"]
-)
-def test_text_is_what_was_typed_and_reads_back_as_the_same_method(text):
-    assert parse(text).text == text
-    assert parse(parse(text).text) == parse(text)
 
 
 def test_no_two_values_share_a_folder():
@@ -86,9 +67,6 @@ def test_what_cannot_be_read_is_refused_with_the_choices(text, line):
         parse(text)
 
 
-# ------------------------------------------------------------------ combinations
-
-
 @pytest.mark.parametrize(
     ("typed", "text", "file_name"),
     [
@@ -110,8 +88,6 @@ def test_a_combination_has_its_parts_whatever_their_order(typed, text, file_name
     assert method.hyperparameters == {part.text: part.hyperparameters for part in method.parts}
     assert parse(method.text) == method
 
-
-# ------------------------------------------------------------------ one's own method
 
 THREE = np.int64(3)
 
@@ -139,14 +115,8 @@ def test_an_error_in_ones_own_adapt_is_one_line(monkeypatch):
         parse("mine").build(tiny())
 
 
-# ------------------------------------------------------------------ built
-
-
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_is_built_with_its_hyperparameters_which_are_the_arguments_of_adapt(name):
-    *arguments, rate = hyperparameters_of(name)
-    assert rate == "learning_rate"
-    assert arguments == list(inspect.signature(METHODS[name].adapt).parameters)[1:]
+def test_a_method_is_built_with_its_hyperparameters(name):
     model = parse(name).build(tiny())
     assert type(model) is METHODS[name] and method_of(model) == name
     given = {k: v for k, v in CONSTANTS.get(name, {}).items() if k != "learning_rate"}

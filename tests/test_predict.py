@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
 
 from data_utils import read_frame
-from modeling import load_finetuned, predict
-from modeling.checkpoint import TENSORS
+from modeling import Method, load_finetuned, predict
+from modeling.checkpoint import ABOUT, TENSORS, save_combination
 
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 FULL = Path("/dev/full")
@@ -98,24 +98,6 @@ def test_a_return_in_a_cell_and_another_separator_make_a_file_that_is_read_again
     assert list(table) == ["n", "body", *ADDED] and table["n"].tolist() == ["1\n2"]
 
 
-SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
-
-
-@pytest.mark.parametrize(
-    ("texts", "line"),
-    [
-        (SHIFTED, "new.csv, row 9002: 3 fields, but the header has 2"),
-        ("title,text\na,b\n", "no column 'body'; it has 'title', 'text'; name it with"),
-        ("Body,BODY\na,b\n", "no column 'body'; it has 'Body', 'BODY'; name it with"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_refused_before_computing(run, monkeypatch, texts, line):
-    monkeypatch.setattr(predict, "load_finetuned", None)
-    status, table, printed = run(texts=texts)
-    assert status == 2 and table is False and line in printed and printed.startswith("error: ")
-    assert os.listdir() == ["new.csv"]
-
-
 def test_html_and_missing_texts_are_read_as_in_training(run, monkeypatch):
     texts = ["dull<br<br>>plot", " good<br />film", "<br />", None]
     frame = pd.DataFrame({"body": texts, "more": [{"a": "ü"}, [1], None, "=1"]})
@@ -191,19 +173,23 @@ def test_chunks_of_the_file_give_the_rows_of_the_whole(run, monkeypatch):
     assert "18/20" in printed  # a sign now and then, where there is no terminal
 
 
-@pytest.mark.parametrize(
-    ("output", "line"),
-    [
-        ("new.csv", "new.csv exists; move it, or choose another --output"),
-        ("new.csv/p.csv", "cannot be written .*choose another --output"),
-        ("x" * 300 + ".csv", "cannot be written .*name too long.*choose another --output"),
-        ("p.parquet", "p.parquet: the output is CSV; choose an --output that ends in .csv"),
-    ],
-)
-def test_an_output_that_cannot_be_written_is_refused_first(run, output, line, monkeypatch):
+SHIFTED = "body,note\n" + "good,\n" * 9000 + "dull, very dull,x\n"
+REFUSED = [  # the file, --output, and what is said
+    (SHIFTED, "p.csv", "new.csv, row 9002: 3 fields, but the header has 2"),
+    ("title,text\na,b\n", "p.csv", "no column 'body'; it has 'title', 'text'; name it with"),
+    ("Body,BODY\na,b\n", "p.csv", "no column 'body'; it has 'Body', 'BODY'; name it with"),
+    ("body\ngood\n", "new.csv", "new.csv exists; move it, or choose another --output"),
+    ("body\ngood\n", "new.csv/p.csv", "cannot be written .*choose another --output"),
+    ("body\ngood\n", "x" * 300 + ".csv", "cannot be written .*name too long.*choose another --out"),
+    ("body\ngood\n", "p.parquet", "p.parquet: the output is CSV; choose an --output that ends in"),
+]
+
+
+@pytest.mark.parametrize(("texts", "output", "line"), REFUSED)
+def test_what_cannot_be_read_or_written_is_refused_first(run, monkeypatch, texts, output, line):
     monkeypatch.setattr(predict, "load_finetuned", None)
-    status, _, printed = run("--output", output, texts="body\ngood\n")
-    assert status == 2 and re.search(line, printed, re.I) and printed.count("\n") == 1
+    status, _, printed = run("--output", output, texts=texts)
+    assert status == 2 and re.match(f"error: .*{line}", printed, re.I) and printed.count("\n") == 1
     assert os.listdir() == ["new.csv"]
 
 
@@ -226,9 +212,14 @@ def test_the_command_runs_and_its_help_shows_all_options(run):
     assert shown.returncode == 0
     for option in ("--output", "--text-column", "--base", "--traceback", "predicted_", "formula"):
         assert option in shown.stdout
+    base = json.loads((run.folder / ABOUT).read_text())["base_model"]
+    edit(run.folder, base_model="moved")
+    save_combination(final := run.folder.parent / "f", Method.parse("lora", {}), [run.folder])
     files = [str(Path("new.csv").resolve()), f"--output={Path('p.csv').resolve()}"]
-    ran = subprocess.run([*command, str(run.folder), *files], cwd=root, capture_output=True)
-    assert ran.returncode == 0 and list(pd.read_csv("p.csv"))[1:] == ADDED
+    for more, status in (["--base", base], 0), ([], 2):
+        ran = subprocess.run([*command, str(final), *files, *more], cwd=root, capture_output=True)
+        assert ran.returncode == status, ran.stderr
+    assert list(pd.read_csv("p.csv"))[1:] == ADDED
 
 
 def test_whole_numbers_of_json_stay_whole_and_half_an_emoji_is_no_error(run):

@@ -31,9 +31,6 @@ PEFT = {  # our method and its choice, and what else peft is told
 }
 
 
-# ------------------------------------------------------------------ against peft
-
-
 def config_of(method, model, **more):
     """peft's config of the same method on the same layers, head included."""
     row, layers = model.architecture, list(adapted_layers(model))
@@ -145,9 +142,6 @@ def test_ten_steps_are_those_of_the_reference(family, what):
     randomised(by_hand)
     optimizers, same = (adamw(by_hand), adamw(by_peft)), pairs(by_hand, by_peft)
     compare(f"{family} {what}", by_hand, logits_of(by_peft), optimizers, same)
-
-
-# ------------------------------------------------------------------ against plain operations
 
 
 def edited(h, free, W, b, chosen):

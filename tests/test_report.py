@@ -192,19 +192,6 @@ def test_collapsed_runs_and_other_work_on_the_machine_are_told_where_there_are_a
     assert "The machine did other work during 1 of 10 runs: their seconds and memory say" in results
 
 
-def test_the_most_confident_mistakes_are_on_the_page(folder):
-    texts = list(TEXTS)
-    texts[39] = "<script>alert(1)</script> | *loud*\n\n# no heading" + " more" * 9
-    text = page(folder, texts)
-    assert "The most confident errors of LoRA; some may be wrong labels." in text
-    shown = r"&lt;script&gt;alert(1)&lt;/script&gt; \| \*loud\* # no heading" + " more" * 9
-    row = f"| 39 | good | bad | 88.1 | {shown} |"
-    assert row in section(text, "Misclassified texts")
-
-
-# ------------------------------------------------------------------ the answer
-
-
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
     """An experiment with folds, and its page; the combination of probe and TF-IDF is the best."""
@@ -246,12 +233,9 @@ def test_the_answer_comes_first_with_what_it_rests_on(answered):
     assert "\nUse probe + TF-IDF: " in said and "seed" not in said
 
 
-def test_errors_of_the_method_advised_are_listed_from_the_files_alone_too(answered):
+def test_errors_of_the_method_advised_are_listed(answered):
     errors = pd.read_csv(answered / "misclassified.csv")
     assert errors["row"].tolist() == [39, 38] and errors["text"].tolist() == ["text 39", "text 38"]
-    before = (answered / "report.md").read_text(encoding="utf-8")
-    figures = {name: title for title, name in re.findall(r"!\[(.*?)\]\((.*?)\.png\)", before)}
-    assert report.page(Results.read(answered), figures) == before
     assert pd.read_csv(answered / "answer.csv")["method"].tolist()[0] == "probe+tfidf"
 
 
@@ -282,9 +266,6 @@ def test_a_matrix_of_confusions_counts_every_text_and_is_left_out_of_too_many_la
     assert sum(int(text.get_text()) for text in axes.texts) == TESTS
     many = results.experiment | {"label_names": [str(label) for label in range(99)]}
     assert comparisons.confusion_matrix(replace(results, experiment=many)) is None
-
-
-# ------------------------------------------------------------------ report.html
 
 
 class Reader(HTMLParser):
@@ -392,10 +373,7 @@ def test_no_cell_of_misclassified_csv_is_a_formula(folder):
     cells = pd.read_csv(folder / "misclassified.csv")["text"]
     assert cells.tolist() == [f'\'=HYPERLINK("{i}")' for i in (37, 38, 39)]
     assert report.page(Results.read(folder), {}) == report.page(results, {})
-    assert "| '=HYPERLINK" in page(folder)
-
-
-# ------------------------------------------------------------------ numbers and commands
+    assert "| 37 | good | bad | 88.1 | '=HYPERLINK" in page(folder)
 
 
 def test_any_text_is_one_line_that_shows_as_it_is():

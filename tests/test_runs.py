@@ -41,7 +41,6 @@ def main(arguments, output):
     report.draw = lambda results: {}  # most of the time of a tiny experiment
     # A cache of the experiment's own: the frozen blocks' states are made, and killed, in each.
     constants.HF_HOME = arguments[arguments.index("--results") + 1] + "-cache"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         open(output / "stderr", "a") as error,
         open(output / "stdout", "a") as out,

@@ -111,18 +111,10 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
     assert full.learning_rates == (1e-5,) and full.text == "full(learning_rate=1e-05)"
 
 
-def test_blocks_is_every_methods_unless_a_variant_gives_its_own():
-    given = ["head", "adapter", "lora", "bitfit", "full", "lora(blocks=1)", "full(blocks=None)"]
-    methods = settings("--methods", *given, "--blocks", "3").methods
-    blocks = [method.hyperparameters.get("blocks", "none") for method in methods]
-    assert blocks == ["none", 3, 3, 3, 3, 1, None]
-    assert [method.file_name for method in methods[-2:]] == ["lora-blocks=1", "full-blocks=None"]
-
-
 @pytest.mark.parametrize(
     ("methods", "words"),
     [
-        (["lora", "lora"], "METHODS is ['lora', 'lora']; each may be there once"),
+        (["lora", "lora"], "--methods is ('lora', 'lora'); each may be there once"),
         (["lora(labels=2)"], "in 'lora(labels=2)' labels is 2; it should be less than or equal"),
         (["lora(rank='x')"], "in \"lora(rank='x')\" rank is 'x'; it should be a valid integer"),
         (["full(blocks=True)"], "blocks is True; it should be a valid integer"),
@@ -157,6 +149,8 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_no_constant_but_
     named = settings("--methods", "encoder", "--learning-rates", "encoder=0.1")
     assert named.methods[0].hyperparameters["dropout"] == 0.3
     assert "ENCODER_DROPOUT" in named.shared_constants()
+    Mine.learning_rate = 0.1, 0.2
+    assert settings("--methods", "mine").methods[0].learning_rates == (0.1, 0.2)
 
 
 def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
@@ -169,16 +163,22 @@ def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "value", "words"),
     [
-        ("LORA_RNK", "sets LORA_RNK: no constant"),
-        ("lora_rank", "sets lora_rank; did you mean LORA_RANK"),
-        ("EPOCHS", "finetuning.py has no EPOCHS"),  # deleted
+        ("LORA_RNK", 4, "sets LORA_RNK: no constant"),
+        ("lora_rank", 4, "sets lora_rank; did you mean LORA_RANK"),
+        ("EPOCHS", None, "finetuning.py has no EPOCHS"),  # deleted
+        ("SEEDS", (0, -1), r"^SEEDS\b.* is .*; "),
+        ("METHODS", (), "^METHODS is .*; "),
+        ("LEARNING_RATES", {"head": "fast", "lora": 1e-3}, r"^LEARNING_RATES\b.* is .*; "),
+        ("EXPERIMENT", "a/b", "^EXPERIMENT is .*; "),
+        ("LORA_TARGETS", ("q", "q"), "^LORA_TARGETS is .*; "),
     ],
 )
-def test_a_constant_that_was_misspelt_or_deleted_is_named(name, words):
-    values = dict(vars(finetuning))
-    values.pop(name, None) or values.update({name: 4})
+def test_a_constant_that_is_misspelt_deleted_or_of_the_wrong_kind_is_named(name, value, words):
+    values = vars(finetuning) | {name: value}
+    if value is None:
+        del values[name]
     with pytest.raises(ValueError, match=words):
         parse(values, [])
 

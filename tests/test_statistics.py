@@ -38,9 +38,6 @@ def pair(only_a, only_b, both, neither):
     return {"lora": np.array([a], bool), "head": np.array([b], bool)}
 
 
-# ------------------------------------------------------------------ one method
-
-
 def test_one_run_has_the_interval_of_a_share_with_a_right_and_a_wrong_text_added():
     right = {"a": np.arange(100)[None] < 83, "b": np.ones((1, 100), bool)}
     table = statistics.by_method(scores(right)).set_index("method")
@@ -77,9 +74,6 @@ def test_all_intervals_of_a_table_cover_the_same():
     lows = [statistics.by_method(scores(right), fixed)["low"] for fixed in ((), ("1",))]
     assert np.isnan(lows[0][1]) and not np.isnan(lows[1]).any()
     assert not statistics.by_method(scores({"a": right["1"]}))["low"].isna().any()
-
-
-# ------------------------------------------------------------------ two methods
 
 
 def test_the_interval_of_one_seed_each_is_bonett_and_prices():
@@ -243,9 +237,6 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs_and_so_on():
     assert set(corrected["verdict"]) == {"not significant"}
     few = statistics.with_verdicts(table[:2])
     assert few["verdict"].tolist() == ["significant", "equivalent"]
-
-
-# ------------------------------------------------------------------ simulations
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,6 @@ def a_step(state, split, index, options):
     return finetuning.step(state, split, index, options, options.most_tokens(CPU, True)).tolist()
 
 
-# ------------------------------------------------------------------ the loop
-
-
 @pytest.mark.parametrize("method", ["adapter", "lora", "full"])
 def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, in_float32_on_the_cpu):
     """Uneven lengths, and a batch that the micro-batches do not divide."""
@@ -189,9 +186,6 @@ def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmu
             mover.step()
     assert rates[-1] == (0, 0)
     assert [a for a, _ in rates] == pytest.approx([b for _, b in rates], abs=0)
-
-
-# ------------------------------------------------------------------ the device
 
 
 class Reads(TorchDispatchMode):

@@ -1,7 +1,7 @@
 """The figure of what a hyperparameter gives: its lines are the accuracies of the variants."""
 
 import numpy as np
-from made_up import TESTS, add, add_depths, begin
+from made_up import TESTS, add, begin
 
 from evaluation import style
 from evaluation.results import Results
@@ -10,7 +10,12 @@ from studies import variants
 
 def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(tmp_path):
     begin(tmp_path)
-    add_depths(tmp_path)
+    for seed in (0, 1, 2):
+        for i, method in enumerate(("lora", "adapter")):
+            for n in range(1, 7):
+                right = 26 + 2 * n - i + (seed + n) % 3 - 1
+                record = {"hyperparameters": {"blocks": n}}
+                add(tmp_path, f"{method}(blocks={n})", seed, right, record=record)
     add(tmp_path, "lora(blocks=1, rank=2)", 0, record={"hyperparameters": {"blocks": 1}})
     add(tmp_path, "tfidf", 0, right=20, record={"hyperparameters": {}})
     path = tmp_path / "lora-blocks=6-seed0" / "run.json"  # None: all blocks
@@ -19,10 +24,10 @@ def test_a_hyperparameter_that_variants_differ_in_alone_is_a_line_of_accuracies(
     figure, note, handles = variants.hyperparameter(results, "blocks")
     lines = {line.get_color(): line for line in figure.axes[0].lines if line.get_marker() in "^s"}
     accuracies = results.intervals.set_index("method")["accuracy"]
-    for method in ("lora", "adapter"):
+    for method, aside in (("lora", 0.05), ("adapter", -0.05)):  # so that no bar hides another
         x, y = lines[style.LOOKS[method].colour].get_xydata().T
         expected = [accuracies[f"{method}(blocks={n})"] for n in range(1, 7)]
-        np.testing.assert_allclose(x, range(1, 7))
+        np.testing.assert_allclose(x, np.arange(1, 7) + aside)
         np.testing.assert_allclose(y, 100 * np.array(expected))
     assert [handle.get_label() for handle in handles] == ["adapters", "LoRA", "TF-IDF"]
     (level,) = [line for line in figure.axes[0].lines if line.get_color() == "#56B4E9"]

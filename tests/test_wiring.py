@@ -1,0 +1,120 @@
+"""What a run does with its constants, labels and seed: computed again from its files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import reviews_frame
+
+import finetuning
+import modeling
+from data_utils import load_task
+from modeling import fit_tfidf, load_finetuned
+from modeling.checkpoint import TENSORS
+from records import RunRecord, what_differs
+
+pytestmark = pytest.mark.usefixtures("without_figures", "in_float32_on_the_cpu")
+
+OWN = ["--labels", "60", "--validation-share", "0.4", "--split-seed", "3", "--max-tokens", "8"]
+OWN += ["--truncation", "right", "--learning-rates", "head=0.01", "lora=0.05,0.0001"]
+
+
+def test_a_runs_numbers_are_those_of_its_checkpoint_on_its_own_texts(
+    command, reviews_csv, tmp_path
+):
+    """The weights with the lowest validation loss; TF-IDF learns the texts of validation, too."""
+    given = ["--methods", "head", "lora", "tfidf", "--seeds", "0", "1", *OWN]
+    assert finetuning.main(command(*given)) == 0
+    task, runs = load_task(str(reviews_csv)), list((tmp_path / "results" / "tiny").glob("*-seed*"))
+    assert len(runs) == 6
+    for folder in runs:
+        record, classify = RunRecord.of(folder), load_finetuned(folder)
+        parts = task.divide(record.seed, 60, 0.4, split_seed=3)
+        loss = {}
+        for name in ("train", "validation", "test"):
+            rows = task.rows.iloc[getattr(parts, name)]
+            logs = classify.probabilities(rows["text"]).log().numpy()
+            loss[name] = -logs[np.arange(len(rows)), rows["label"]].mean()
+        table = pd.read_csv(folder / "predictions.csv")
+        assert table["row"].tolist() == parts.test.tolist()
+        assert record.scores["test_loss"] == pytest.approx(loss["test"], rel=1e-4)
+        if record.baseline:
+            rows = task.rows.iloc[[*parts.train, *parts.validation]]
+            fitted = fit_tfidf(rows["text"].tolist(), rows["label"].tolist())
+            expected = fitted.log_probabilities(task.rows["text"].tolist()).exp()
+            assert classify.probabilities(task.rows["text"]) == pytest.approx(expected, abs=1e-6)
+        else:
+            assert record.scores["validation_loss"] == pytest.approx(loss["validation"], rel=1e-4)
+            assert record.scores["train_loss"] == pytest.approx(loss["train"], rel=1e-4)
+
+
+def test_each_seeds_pooling_is_chosen_within_its_own_labels(command, reviews_csv, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        modeling, "choose_pooling", lambda x, labels, groups: seen.append(labels.tolist()) or "mean"
+    )
+    given = ["--methods", "lora", "--seeds", "0", "1", "--pooling", "auto", "--labels", "40"]
+    assert finetuning.main(command(*given)) == 0
+    task = load_task(str(reviews_csv))
+    parts = [task.divide(seed, 40) for seed in (0, 1)]
+    labels = task.rows["label"].to_numpy()
+    assert seen == [labels[[*p.train, *p.validation]].tolist() for p in parts]
+
+
+def test_seeds_with_the_same_labels_have_other_weights_and_another_order(command, monkeypatch):
+    begun, order, batches = [], [], finetuning.training_batches
+
+    def train(model, *_):
+        begun.append(
+            torch.cat([p.detach().flatten() for p in model.trainable_parameters().values()])
+        )
+
+    given = command("--methods", "lora", "--seeds", "0", "1")
+    monkeypatch.setattr(
+        finetuning, "training_batches", lambda *a: order.append(a[2]) or batches(*a)
+    )
+    assert finetuning.main(given) == 0
+    assert set(order) == {0, 1}
+    monkeypatch.setattr(finetuning, "train", train)
+    finetuning.main([*given, "--fresh"])
+    assert not torch.equal(*begun)
+
+
+CHANGES = "max_tokens=6 truncation=left validation_share=0.5 split_seed=1 labels=50 epochs=3 "
+CHANGES += "head_epochs_factor=2 batch_size=8 weight_decay=0.5 warmup=0.5 gradient_clip=0.001 "
+CHANGES += "encoder_dropout=0.5 pooling=mean blocks=1 folds=5 lora_rank=2 lora_alpha=2 "
+CHANGES += "lora_dropout=0.5 lora_targets=q"
+FREE = ["metric=macro_f1", "equivalence_margin=0.3", "contrasts=lora - head"]
+
+
+def test_a_constant_is_compared_on_resuming_where_it_changes_training(command, tmp_path):
+    def made(name, *more):
+        given = ["--methods", "head", "lora", *OWN, "--pooling", "first", *more]
+        assert finetuning.main(command(*given, results=name)) == 0
+        folders = [tmp_path / name / "tiny" / f"{method}-seed0" for method in ("head", "lora")]
+        depends_on = [RunRecord.of(folder).depends_on for folder in folders]
+        return depends_on, [(folder / TENSORS).read_bytes() for folder in folders]
+
+    first = made("first")
+    for option in [*CHANGES.split(), *FREE]:
+        name, _, value = option.partition("=")
+        other = made(name, f"--{name.replace('_', '-')}", value)
+        differs = any(what_differs(*pair) for pair in zip(first[0], other[0], strict=True))
+        assert differs == (first[1] != other[1]) == (option not in FREE), option
+
+
+def test_left_out_rows_are_listed_and_an_earlier_list_goes(command, tmp_path):
+    path, folder = tmp_path / "reviews.csv", tmp_path / "results" / "tiny"
+    frame = reviews_frame(60).replace({"label": {0: "bad", 1: "good"}})
+    rows = pd.DataFrame({"text": ["=1+1", frame["text"][0]], "label": ["", "bad"]})
+    pd.concat([frame, rows]).to_csv(path, index=False)
+    assert finetuning.main(command("--methods", "tfidf")) == 0
+    table = pd.read_csv(folder / "left_out.csv")
+    assert table[["row", "reason"]].to_numpy().tolist() == [
+        [62, "no label"],
+        [63, "a repeated text"],
+    ]
+    assert table["text"][0] == "'=1+1" and set(table["split"]) == {"train"}
+    frame.to_csv(path, index=False)
+    assert finetuning.main(command("--methods", "tfidf", "--fresh")) == 0
+    assert not (folder / "left_out.csv").exists()
