@@ -81,7 +81,7 @@ class RunRecord(BaseModel):
             return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     @classmethod
-    def of(cls, folder: Path) -> "RunRecord | None":
+    def in_folder(cls, folder: Path) -> "RunRecord | None":
         """That of the run in a folder, if there is one."""
         path = folder / RECORD
         return cls.read(path) if path.exists() else None

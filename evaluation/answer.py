@@ -6,7 +6,7 @@ more than one standard error of their difference, paired by text: Breiman et al.
 one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
 Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
 LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. docs/your-own.md says what
-either choice, and that of the simplest method that none beats significantly, cost in accuracy.
+either choice costs in accuracy.
 """
 
 import math

@@ -38,7 +38,8 @@ from scipy import optimize, special, stats
 LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
 # Intervals with folds are wider by this factor than the central limit theorem says, which is for
-# large samples: with 800 texts, errors were up to 1.28 times as large (docs/results/coverage.csv).
+# large samples: with 800 texts, errors of accuracy were up to 1.28 times as large
+# (docs/results/coverage.csv).
 FOLDS_FACTOR = 1.2
 COLUMNS = ["method_a", "method_b", "difference", "low", "high", "p", "p_holm"]
 COLUMNS += ["p_equivalent", "test", "verdict"]

@@ -168,11 +168,11 @@ class Data:
         if not (model.frozen_blocks and self.settings.cache and len(split)):
             return split
         self.fill({*self.depths, model.frozen_blocks} - {0})
-        return replace(split, frozen=self.stores[model.frozen_blocks].of(split))
+        return replace(split, frozen=self.stores[model.frozen_blocks].outputs(split))
 
     def frozen_seconds(self, split: Split, depth: int) -> float:
         """What it took to run a split's texts through the first `depth` blocks; 0 without cache."""
-        return self.stores[depth].of(split).seconds if depth in self.stores else 0.0
+        return self.stores[depth].outputs(split).seconds if depth in self.stores else 0.0
 
     def fill(self, depths: set[int]) -> None:
         """Run all texts through the frozen blocks, for those of `depths` that lack any."""

@@ -161,7 +161,7 @@ class RunQueue:
         """The runs there that no others may be mixed with: finished, at work, or to be resumed."""
         records, folders = {}, [*run_folders(self.folder), *(run.folder for run in self.runs)]
         for folder in folders:
-            record = RunRecord.of(folder)
+            record = RunRecord.in_folder(folder)
             if record is None or record.has_failed:
                 continue
             if record.is_finished or (folder / STATE).exists() or is_held(folder / LOCK):
@@ -170,7 +170,7 @@ class RunQueue:
 
     def _set_aside(self):
         """Move what earlier starts have left to earlier-1, earlier-2 ..."""
-        if busy := at_work(self.folder) or at_work(self.folder / "final"):
+        if busy := held_runs(self.folder) or held_runs(self.folder / "final"):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
         if not (self.folder / ABOUT).exists() and not self.begun():
@@ -232,7 +232,7 @@ def is_held(path: Path) -> bool:
         return not free
 
 
-def at_work(folder: Path) -> list[str]:
+def held_runs(folder: Path) -> list[str]:
     """The names of the runs in an experiment's folder that other processes hold."""
     locks = sorted(folder.glob(f"*-seed*/{LOCK}"))
     return [path.parent.name for path in locks if is_held(path)]

@@ -74,7 +74,7 @@ class Run:
 
     def record(self) -> RunRecord | None:
         """What run.json says; None without one: the run was never begun."""
-        return RunRecord.of(self.folder)
+        return RunRecord.in_folder(self.folder)
 
     @property
     def is_finished(self) -> bool:

@@ -1,28 +1,19 @@
-"""The constants of finetuning.py as one checked object, with the command line's overrides."""
+"""The constants of finetuning.py as one checked object."""
 
-import argparse
 import os
-import re
-import shlex
 from collections import namedtuple
-from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-import numpy as np
 import pydantic
 import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
-from boundary import BadInput, Parser, expanded
-from data_utils import READERS, TASKS, WITHOUT_TEST
+from boundary import BadInput
 from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
 
 Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
-NONE = ("none", "all", "own")  # what None is on the command line, in any case
-COMMAND = Path(__file__).parent.parent / "finetuning.py"
 WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # How much of the data is used: of one's own data all, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
@@ -132,7 +123,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
         """How many tokens, padding included, are computed at once."""
         return self.micro_batch_tokens or tokens_at_once(self.max_tokens, device, training)
 
-    def of(self, model: PeftModel) -> "Settings":
+    def for_model(self, model: PeftModel) -> "Settings":
         """With more epochs for what trains the head alone, so that it converges as a probe does."""
         factor = self.head_epochs_factor if model.trains_head_alone else 1
         return self.model_copy(update={"epochs": self.epochs * factor})
@@ -153,105 +144,7 @@ OPTIONS = ("fresh", "final", "is_own", "command")
 CONSTANTS = [name for name in Settings.model_fields if name not in OPTIONS]
 
 
-def parse(
-    namespace: dict[str, Any], arguments: list[str], program: tuple[str, ...] = ()
-) -> Settings:
-    """The settings of an experiment, from constants in upper case and the command line.
-
-    PRESET chooses among the values of a constant that has several. Where it is None, a data set
-    that is neither a task nor a preset's is one's own and takes "own", all else "full" if CUDA is
-    available, and "quick" elsewhere. `program` is what resumes it, such as ("-m",
-    "studies.setfit"); finetuning.py where it is empty. Raises `BadInput` for a value, a constant or
-    an option that is not allowed.
-    """
-    constants = {k.lower(): v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
-    for name in namespace:
-        if name.upper() != name and name.lower() in CONSTANTS:
-            raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
-    given = vars(_parser(constants).parse_args(arguments))
-    del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
-    final = given.pop("final")
-    values = _of_preset(constants, given)
-    if "learning_rates" in given:
-        given["learning_rates"] = values.get("learning_rates", {}) | dict(given["learning_rates"])
-    values |= given | {"preset": values["preset"], "final": final is not None}
-    if final is not None:
-        values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
-    values["command"] = _command(arguments, values["preset"], program)
-    try:
-        settings = Settings(**_plain(values))
-    except pydantic.ValidationError as error:
-        raise BadInput(_in_words(error, options=given)) from None
-    parts = [part for method in settings.methods for part in method.parts or (method,)]
-    if settings.final and any(part.labels < 1 for part in parts):
-        raise BadInput(f"--final {final!r}: a final model learns all texts; leave labels= out")
-    return settings
-
-
-def _of_preset(constants, given):
-    """The preset, and each constant's value for it and for the kind of data set."""
-    is_own = _is_own(constants.get("dataset"), given)
-    default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
-    preset = given.get("preset", constants.get("preset")) or default
-    if preset not in Presets._fields:
-        raise BadInput(f"PRESET is {preset!r}; choose from {', '.join(Presets._fields)}")
-    values = {}
-    for name, value in constants.items():
-        chosen = "own" if is_own and name in LIMITS else preset
-        values[name] = getattr(value, chosen) if isinstance(value, Presets) else value
-    asked = values | given
-    has_folds = is_own or asked.get("dataset") in WITHOUT_TEST
-    has_presets = isinstance(constants.get("seeds"), Presets)  # else SEEDS was edited
-    if has_folds and has_presets and re.fullmatch(r"\d{1,3}", str(asked.get("folds"))):
-        values["seeds"] = tuple(range(int(asked["folds"])))  # every fold is tested
-    if asked.get("experiment", "") is None:
-        values["experiment"] = _name_of(asked["dataset"]) if is_own else preset
-    return values | {"preset": preset, "is_own": is_own}
-
-
-def _is_own(constant, given):
-    """Whether the data set is neither a task nor a preset's; `constant` is DATASET."""
-    of_presets = constant if isinstance(constant, Presets) else ()
-    for each in of_presets:
-        if isinstance(each, str) and _is_local(each):
-            raise BadInput(f"DATASET has {each} for one preset; write DATASET = {each!r}")
-    dataset = given.get("dataset", constant)
-    return isinstance(dataset, str) and dataset not in (*TASKS, *of_presets)
-
-
-def _is_local(dataset):
-    """Whether a data set is a file or a folder, and no task or hub name."""
-    path = expanded(dataset)
-    is_path = path.exists() or path.suffix.lower() in READERS or dataset.startswith((".", "/", "~"))
-    return dataset not in TASKS and is_path
-
-
-def _name_of(dataset):
-    """Of tickets.csv, of a folder or of owner/name: what its experiment is called."""
-    path = expanded(dataset)
-    return (path.stem if path.suffix.lower() in READERS else path.name) or "own"
-
-
-def _command(arguments, preset, program):
-    """What repeats or resumes the experiment: without --fresh, and with its preset."""
-    options = [argument for argument in arguments if argument != "--fresh"]
-    if not any(option.split("=")[0] == "--preset" for option in options):
-        options = ["--preset", preset, *options]
-    is_near = Path.cwd().drive == COMMAND.drive  # else there is no relative path
-    file = Path(os.path.relpath(COMMAND)) if is_near else COMMAND
-    return shlex.join(["python", *(program or (file.as_posix(),)), *options])
-
-
-def _plain(value):
-    """Lists, ranges, and numpy's arrays and numbers as tuples and Python's numbers."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    return tuple(map(_plain, value)) if isinstance(value, tuple | list | range) else value
-
-
-def _in_words(error, name="", options=()):
+def in_words(error: pydantic.ValidationError, name: str = "", options: Any = ()) -> str:
     """The first error in one line: the constant or the option, its value, what it should be."""
     first = error.errors()[0]
     cause = first.get("ctx", {}).get("error")
@@ -298,7 +191,7 @@ def _check_types(method):
             value = method.hyperparameters[name]
             pydantic.TypeAdapter(types[name]).validate_python(value, strict=True)
         except pydantic.ValidationError as error:
-            raise BadInput(_in_words(error, f"in {method.text!r} {name}")) from None
+            raise BadInput(in_words(error, f"in {method.text!r} {name}")) from None
 
 
 def _constant(method, hyperparameter):
@@ -306,46 +199,3 @@ def _constant(method, hyperparameter):
     if hyperparameter == "blocks":
         return hyperparameter
     return f"{method}_{hyperparameter}" if method in WITH_CONSTANTS else None
-
-
-# ---------------------------------------------------------------------------- the command line
-
-
-def _parser(constants):
-    parser = Parser(
-        prog="python finetuning.py",
-        allow_abbrev=False,
-        description="Compare parameter-efficient fine-tuning methods on labelled texts. "
-        "Every constant at the top of finetuning.py can be given here; its value there is shown.",
-    )
-    comments = dict(re.findall(r"^([A-Z_]+) = .*?  # (.*)$", COMMAND.read_text("utf-8"), re.M))
-    for name in CONSTANTS:
-        text = f"{comments.get(name.upper(), '')} ({constants.get(name)})".replace("%", "%%")
-        options = {"default": argparse.SUPPRESS, "help": text.strip()} | _option(name)
-        parser.add_argument("--" + name.replace("_", "-"), **options)
-    final = "train METHOD on all texts, for modeling.predict, into <experiment>/final"
-    parser.add_argument("--final", metavar="METHOD", default=None, help=final)
-    parser.add_argument("--fresh", action="store_true", help="set earlier results aside")
-    parser.add_argument("--traceback", action="store_true", help="show where bad input was found")
-    return parser
-
-
-def _option(name):
-    """How argparse should read one constant; pydantic makes numbers of the texts."""
-    kind = Settings.model_fields[name].annotation
-    if kind is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if name == "learning_rates":
-        return {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
-    if get_origin(kind) is tuple:
-        return {"nargs": "*", "metavar": "VALUE"}
-    none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
-    can_be_none = NoneType in get_args(kind)
-    return {"metavar": "VALUE", "type": lambda x: None if can_be_none and x.lower() in none else x}
-
-
-def _rates(text):
-    method, equals, rates = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form METHOD=RATE")
-    return method, tuple(rates.split(","))

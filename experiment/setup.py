@@ -19,10 +19,11 @@ from evaluation import answer, report, tables
 from evaluation.results import Results
 from records import RunRecord, record_files
 
+from .command import parse
 from .data import Data
-from .queue import RunQueue, at_work
+from .queue import RunQueue, held_runs
 from .runs import Run
-from .settings import Settings, parse
+from .settings import Settings
 from .work import combine, fine_tune, fit_baseline, save_final
 
 MUCH = 0.2  # share of truncated texts from which the options are named
@@ -165,7 +166,7 @@ def summarise(queue: RunQueue) -> int:
     The page is left to the last of all processes that are at work on the experiment.
     """
     with queue.locked():
-        others = at_work(queue.folder)
+        others = held_runs(queue.folder)
         queue.check()  # none of them may have had other constants
         combine(queue)
         if not others:

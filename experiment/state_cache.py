@@ -118,7 +118,7 @@ class Store:
             index = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)
             np.savez(part, keys=index, lengths=np.array(lengths), seconds=seconds)
 
-    def of(self, split: Split) -> "Outputs":
+    def outputs(self, split: Split) -> "Outputs":
         """The outputs for the texts of a split, all of which are there."""
         keyed = zip(split.rows.tolist(), text_keys(split), strict=True)
         return Outputs(self, {row: self.places[key] for row, key in keyed})

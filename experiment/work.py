@@ -44,7 +44,7 @@ def fine_tune(
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
         hardware.reset_peak_memory(data.device)  # computing those outputs is no part of the peak
         try:
-            train(model, splits, rate, settings.of(model), run)
+            train(model, splits, rate, settings.for_model(model), run)
         except FloatingPointError as error:
             run.leave_out(rate, error)
     run.load_best(model)

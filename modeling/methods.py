@@ -94,11 +94,11 @@ class Method:
         Raises `BadInput` for what is no call with literals, and for an unknown method or
         hyperparameter, with the choices.
         """
-        methods = [cls._of(name, given, text, constants) for name, given in read_text(text)]
+        methods = [cls._from_call(name, given, text, constants) for name, given in read_text(text)]
         return methods[0] if len(methods) == 1 else cls._combination(methods)
 
     @classmethod
-    def _of(cls, name, given, text, constants):
+    def _from_call(cls, name, given, text, constants):
         if name not in (*METHODS, *BASELINES):
             choices = ", ".join((*METHODS, *BASELINES))
             raise BadInput(f"unknown method {name!r}; choose from {choices}")

@@ -44,7 +44,7 @@ class Training:
         model = data.build(run.method, pooling)
         self.split = data.with_outputs(model, data.splits(run)["train"])
         self.batches = training_batches(self.split.lengths, self.settings.batch_size, run.seed, 1)
-        settings, rate = data.settings.of(model), run.method.learning_rates[0]
+        settings, rate = data.settings.for_model(model), run.method.learning_rates[0]
         steps = settings.epochs * len(self.batches)
         trained_by = finetuning.optimizer_and_schedule(model, steps, settings, rate)
         self.state = State(model, rate, *trained_by)

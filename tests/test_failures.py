@@ -93,7 +93,7 @@ def test_the_seconds_of_an_earlier_start_are_the_runs(arguments, monkeypatch, tm
     saved = torch.load(folder / STATE)
     torch.save(saved | {"seconds": (200.0, 100.0)}, folder / STATE)
     assert finetuning.main(given) == 0
-    record = RunRecord.of(folder)
+    record = RunRecord.in_folder(folder)
     assert record.training_seconds > 200 and record.evaluation_seconds > 100
     assert record.run_seconds > 300
 
@@ -109,7 +109,7 @@ def test_only_failed_runs_may_have_other_constants(arguments, monkeypatch, tmp_p
     assert failing(monkeypatch, given, torch.OutOfMemoryError("out of memory")) == 1
     other = [*given, "--batch-size", "8"]
     assert failing(monkeypatch, other, KeyboardInterrupt) == 130
-    assert RunRecord.of(tmp_path / "one" / "tiny" / "lora-seed0").status == "unfinished"
+    assert RunRecord.in_folder(tmp_path / "one" / "tiny" / "lora-seed0").status == "unfinished"
     assert finetuning.main(given) == 2
     assert "BATCH_SIZE = 8, not 16" in capsys.readouterr().err
     alone = arguments("two", *given[given.index("--methods") :], "--batch-size", "8")
@@ -166,7 +166,7 @@ def test_a_damaged_file_of_a_finished_run_stops_no_other_and_is_told(arguments, 
     error = capsys.readouterr().err
     assert error.count("head+tfidf seed 0 failed: ") == 1 and "has lost rows; delete" in error
     for run in ("head-seed0", "head-seed1", "head+tfidf-seed1", "lora-seed0", "lora-seed1"):
-        assert RunRecord.of(file.parents[1] / run).is_finished
+        assert RunRecord.in_folder(file.parents[1] / run).is_finished
 
 
 def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeypatch, capsys):

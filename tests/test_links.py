@@ -10,7 +10,7 @@ import pytest
 from test_docs import ROOT, text_of
 
 import finetuning
-from experiment import settings
+from experiment import parse
 from modeling import predict
 
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
@@ -48,7 +48,7 @@ def test_every_command_is_one_that_the_program_reads(page):
         if words[1:3] == ["-m", "modeling.predict"]:
             predict.parser().parse_args(words[3:])
         elif "finetuning.py" in words and not re.search("mymethod|TASK", line):
-            settings.parse(vars(finetuning), words[words.index("finetuning.py") + 1 :])
+            parse(vars(finetuning), words[words.index("finetuning.py") + 1 :])
 
 
 def test_the_code_of_your_own_method_is_the_packages():

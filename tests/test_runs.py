@@ -344,8 +344,8 @@ def test_a_state_of_another_version_fails_its_run_alone(arguments, monkeypatch, 
     torch.save(state, path)
     assert finetuning.main(given) == 1
     assert "it is damaged, or written by another version: delete it" in capsys.readouterr().err
-    assert RunRecord.of(path.parent).has_failed
-    assert RunRecord.of(path.parent.parent / "head-seed0").is_finished
+    assert RunRecord.in_folder(path.parent).has_failed
+    assert RunRecord.in_folder(path.parent.parent / "head-seed0").is_finished
 
 
 def test_what_has_failed_once_more_is_not_tried_by_every_process(arguments, monkeypatch):

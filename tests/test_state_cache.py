@@ -61,7 +61,7 @@ def test_predictions_from_the_cache_are_those_of_the_whole_pass(family, cache, p
     filling = [model_of("lora", family, "mean", blocks=1), model_of("head", family, "mean")]
     for method, store in zip(("lora", "head"), filled(split, *filling), strict=True):
         model = model_of(method, family, pooling, **({"blocks": 1} if method == "lora" else {}))
-        found = predict(model, replace(split, frozen=store.of(split)), 40)
+        found = predict(model, replace(split, frozen=store.outputs(split)), 40)
         torch.testing.assert_close(found, predict(model, split, 40), rtol=0, atol=2e-6)
 
 
@@ -74,7 +74,7 @@ def test_a_text_is_computed_once_whatever_split_it_is_in(cache, passes, monkeypa
     filled(split.take(np.array([12, 3, 3])), model_of("head"))
     assert passes == {L: 13} and len(store.places) == len(set(text_keys(split)))
     index = np.array([7, 0, 12])
-    whole = replace(split, frozen=store.of(split))
+    whole = replace(split, frozen=store.outputs(split))
     one, two = whole.take(index).batch(np.arange(3)), whole.batch(index)
     assert one.frozen[0] is None and torch.equal(one.frozen[1], two.frozen[1])
 
@@ -85,9 +85,9 @@ def test_a_texts_seconds_are_its_share_of_a_pass_and_orphans_go(cache, monkeypat
     (store,) = filled(split.take(np.arange(5)), model_of("head"))
     (store.folder / "0.pooled").touch()  # a killed process has left it
     first, second = filled(split, model_of("lora", blocks=1), model_of("head"))
-    assert first.of(split).seconds == pytest.approx(12 * (L - 1) / L)
+    assert first.outputs(split).seconds == pytest.approx(12 * (L - 1) / L)
     rest = split.lengths[5:].sum() / split.lengths.sum()  # of the second pass
-    assert second.of(split).seconds == pytest.approx(12 + 12 * rest)
+    assert second.outputs(split).seconds == pytest.approx(12 + 12 * rest)
     assert len(list(store.folder.glob("*.pooled"))) == 2
 
 
@@ -140,10 +140,10 @@ def test_a_cached_file_that_is_truncated_or_missing_is_named_in_one_line(cache):
     line = f"{path} cannot be read .*; delete the folder {path.parent}"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadInput, match=line):
-        store.of(split).batch(np.arange(13), CPU)
+        store.outputs(split).batch(np.arange(13), CPU)
     path.unlink()
     with pytest.raises(BadInput, match=line) as error:
-        store.of(split).batch(np.arange(13), CPU)
+        store.outputs(split).batch(np.arange(13), CPU)
     assert "\n" not in str(error.value)
 
 

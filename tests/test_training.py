@@ -211,7 +211,7 @@ def test_steps_read_no_value_from_the_device(method, family):
     if method in ("head", "lora"):
         store = Store("digest", model, model.frozen_blocks)
         compute(model, split, [store], 10**6)
-        split = replace(split, frozen=store.of(split))
+        split = replace(split, frozen=store.outputs(split))
     state = in_training(model, options, 12)
     state.model.train()
     with Reads() as reads:
@@ -313,5 +313,7 @@ def test_the_random_state_comes_back_on_the_same_kind_of_device_alone(monkeypatc
 
 def test_what_trains_the_head_alone_has_more_epochs():
     options = settings("--epochs", "3", "--head-epochs-factor", "10")
-    epochs = {name: options.of(METHODS[name](tiny())).epochs for name in ("head", "lora", "bitfit")}
+    epochs = {
+        name: options.for_model(METHODS[name](tiny())).epochs for name in ("head", "lora", "bitfit")
+    }
     assert epochs == {"head": 30, "lora": 3, "bitfit": 3}

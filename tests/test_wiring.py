@@ -28,7 +28,7 @@ def test_a_runs_numbers_are_those_of_its_checkpoint_on_its_own_texts(
     task, runs = load_task(str(reviews_csv)), list((tmp_path / "results" / "tiny").glob("*-seed*"))
     assert len(runs) == 6
     for folder in runs:
-        record, classify = RunRecord.of(folder), load_finetuned(folder)
+        record, classify = RunRecord.in_folder(folder), load_finetuned(folder)
         parts = task.divide(record.seed, 60, 0.4, split_seed=3)
         loss = {}
         for name in ("train", "validation", "test"):
@@ -92,7 +92,7 @@ def test_a_constant_is_compared_on_resuming_where_it_changes_training(command, t
         given = ["--methods", "head", "lora", *OWN, "--pooling", "first", *more]
         assert finetuning.main(command(*given, results=name)) == 0
         folders = [tmp_path / name / "tiny" / f"{method}-seed0" for method in ("head", "lora")]
-        depends_on = [RunRecord.of(folder).depends_on for folder in folders]
+        depends_on = [RunRecord.in_folder(folder).depends_on for folder in folders]
         return depends_on, [(folder / TENSORS).read_bytes() for folder in folders]
 
     first = made("first")
