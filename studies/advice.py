@@ -25,17 +25,12 @@ FILE = Path("docs/results/advice.csv")
 
 
 def taken(rows: pd.DataFrame, sample: dict) -> dict[str, str]:
-    """The method that each rule takes; the advice is the highest.
-
-    "simplest" is within a standard error of it; no other beats "significant" significantly.
-    """
+    """The method that each rule takes: the highest, or the simplest within a standard error."""
     scores = predictions_of(rows, sample).scores("accuracy")
     pairs = statistics.compare([scores], list(combinations(METHODS, 2)))
     means = {method: np.nanmean(scores.values[method]) for method in METHODS}
     rules = {"advice": max(METHODS, key=means.get)}
-    rules["simplest"] = simplest(list(METHODS), pairs[pairs["p"] / 2 < BEATEN])
-    rules["significant"] = simplest(list(METHODS), pairs[pairs["p_holm"] < statistics.LEVEL])
-    return rules | {f"always_{method}": method for method in METHODS}
+    return rules | {"simplest": simplest(list(METHODS), pairs[pairs["p"] / 2 < BEATEN])}
 
 
 def regrets(rows: pd.DataFrame, sample: dict) -> dict[str, float]:
@@ -52,11 +47,11 @@ def main(folder: Path) -> None:
     for name, size, rows, samples in finished(folder):
         each = pd.DataFrame([regrets(rows, sample) for sample in samples])
         about = {"task": name, "texts": size, "samples": len(samples)}
-        table.append(about | each.mean().to_dict() | {"worst_advice": each["advice"].max()})
+        table.append(about | each.mean().to_dict())
     table = pd.DataFrame(table)
     samples = table["samples"]
     means = table.drop(columns=["task", "texts"]).mul(samples, axis=0).sum() / samples.sum()
-    total = {"task": "all", "samples": samples.sum(), "worst_advice": table["worst_advice"].max()}
+    total = {"task": "all", "samples": samples.sum()}
     table = pd.concat([table, pd.DataFrame([means.to_dict() | total])])
     table.to_csv(FILE, index=False, float_format="%.4g")
     print(table.round(2).to_string(index=False))

@@ -103,25 +103,17 @@ def table_of(samples: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each task and number of texts; shares and points in %.
 
-    `regret` and `worst_regret` are the mean's and the largest of the samples, `regret_simplest` is
-    that of the simplest method within a standard error, `regret_<method>` of always taking this
-    one. `covered` are the intervals of all methods that hold the truth; it is known to two points
-    only, so that they hold it less often than they should.
+    `regret` is the mean of the samples, `regret_simplest` that of the simplest method within a
+    standard error, `regret_<method>` of always taking this one.
     """
     rows = []
     for (task, texts), part in table.groupby(["task", "texts"], sort=False):
         advised = part[part["is_advised"]]
-        is_inside = part["truth"].between(part["accuracy_low"], part["accuracy_high"])
         row = {"task": task, "texts": texts, "samples": len(advised)}
-        row["best_is_advised"] = 100 * (advised["regret"] < 1e-9).mean()
-        row["within_a_point"] = 100 * (advised["regret"] < 0.01).mean()
         row |= {"regret": 100 * advised["regret"].mean()}
-        row |= {"worst_regret": 100 * advised["regret"].max(), "covered": 100 * is_inside.mean()}
         row |= {"regret_simplest": 100 * part.loc[part["is_simplest"], "regret"].mean()}
         of_method = 100 * part.groupby("method")["regret"].mean()
-        counts = advised["method"].value_counts()
         row |= {f"regret_{method}": of_method[method] for method in METHODS}
-        row |= {f"advised_{method}": counts.get(method, 0) for method in METHODS}
         rows.append(row)
     return pd.DataFrame(rows)
 

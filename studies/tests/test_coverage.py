@@ -44,7 +44,7 @@ def test_each_sample_pair_and_metric_is_judged(rows):
     table = coverage.judge(rows, [sample_of(rows, seed) for seed in range(20)])
     assert len(table) == 20 * 2 * 2  # pairs and metrics
     assert set(table["pair"]) == {"tfidf - probe", "probe+tfidf - probe"}
-    assert (table["models_widened"] < 1).mean() > 0.9
+    assert (table["widened"] < 1).mean() > 0.9
     assert (table["half_width_widened"] > table["half_width_bayle"]).all()
 
 
@@ -88,7 +88,7 @@ def test_the_regret_of_a_rule_is_what_the_method_it_takes_lacks(rows):
     hits = sample["outside"][:, :, rest] == rows["label"].to_numpy()[rest]
     truth = dict(zip(coverage.METHODS, 100 * hits.mean(axis=(1, 2)), strict=True))
     taken, regrets = advice.taken(rows, sample), advice.regrets(rows, sample)
-    assert taken["simplest"] != "tfidf" and taken["significant"] == "probe"
+    assert taken["simplest"] != "tfidf"
     inside = (sample["inside"] == rows["label"].to_numpy()[sample["sample"]]).mean(axis=1)
     assert taken["advice"] == coverage.METHODS[inside.argmax()]
     for rule, method in taken.items():
