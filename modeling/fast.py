@@ -8,10 +8,9 @@ On a CPU, attention as three operations:
 PyTorch's fused attention saves storing the scores. On a CPU its backward pass
 costs two to six times that of these operations, and micro-batches keep the scores small anyway.
 It is registered with transformers by name, so that it serves every family that takes its
-attention from there. MPNet does not, and adds a bias of relative positions to the scores: its own
-forward pass is replaced. On a GPU, PyTorch's fused attention, always with a mask: transformers
-leaves out a mask that hides nothing, and to know that, it waits for the device at every forward
-pass.
+attention from there; MPNet and DeBERTa, which add relative positions to the scores, keep their own.
+On a GPU, PyTorch's fused attention, always with a mask: transformers leaves out a mask that hides
+nothing, and to know that, it waits for the device at every forward pass.
 """
 
 import torch
@@ -20,7 +19,6 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 PLAIN, MASKED = "plain", "sdpa_with_mask"  # as transformers calls them
 
@@ -29,8 +27,7 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
-    to a key, None where it always may; numbers, and `position_bias` (1, H, T, T), are added to the
-    scores.
+    to a key, None where it always may; numbers are added to the scores.
     """
     N, H, T, width = query.shape
     groups = H // key.shape[1]  # decoders share keys and values among heads
@@ -44,39 +41,12 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
         masked = ~attention_mask
         attention_mask = torch.zeros_like(masked, dtype=scores.dtype)
         attention_mask.masked_fill_(masked, torch.finfo(scores.dtype).min)
-    for bias in attention_mask, options.get("position_bias"):
-        if bias is None:
-            continue
-        if bias.requires_grad:
-            scores = scores + bias
-            continue
+    if attention_mask is not None:
         with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
-            scores.add_(bias)
+            scores.add_(attention_mask)
     shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0)).view(N * H, T, T)
     output = torch.bmm(shares, value).view(N, H, T, width)
     return output.transpose(1, 2), None
-
-
-class PlainMPNetSelfAttention(MPNetSelfAttention):
-    """MPNet's attention by `plain_attention`."""
-
-    def forward(self, hidden_states, attention_mask=None, position_bias=None, **options):
-        """(N, T, d) -> ((N, T, d),)."""
-        shape = (*hidden_states.shape[:-1], -1, self.attention_head_size)
-        layers = self.q, self.k, self.v
-        query, key, value = (layer(hidden_states).view(shape).transpose(1, 2) for layer in layers)
-        rate = self.dropout.p if self.training else 0.0
-        options = {"dropout": rate, "position_bias": position_bias}
-        output, _ = plain_attention(self, query, key, value, attention_mask, **options)
-        return (self.o(output.flatten(2)),)
-
-
-class PlainMPNetEncoder(MPNetEncoder):
-    """MPNet's blocks with one bias of positions, which is not copied for each text."""
-
-    def compute_position_bias(self, x, *others, **options):
-        """(1, H, T, T)."""
-        return super().compute_position_bias(x[:1], *others, **options)
 
 
 def _mask(*sizes, **options):
@@ -93,11 +63,6 @@ def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> Non
     """The attention that suits a device, where the model's family lets it be chosen."""
     if pretrained._supports_attention_backend:
         pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
-    for module in pretrained.modules() if device.type == "cpu" else ():
-        if isinstance(module, MPNetSelfAttention):
-            module.__class__ = PlainMPNetSelfAttention  # a method of its own would be a cycle
-        if isinstance(module, MPNetEncoder):
-            module.__class__ = PlainMPNetEncoder
 
 
 AttentionInterface.register(PLAIN, plain_attention)

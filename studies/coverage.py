@@ -217,8 +217,8 @@ def estimate(values: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
     """Coverage (%) and half-widths (points) by task, size, metric and pair; what factor is missing.
 
-    `factor` is by how much the errors are larger than Bayle's intervals say: their root mean square,
-    in standard errors.
+    `factor` is by how much the errors exceed Bayle's intervals: their root mean square, in standard
+    errors.
     """
     keys, table = ["task", "texts", "metric", "pair"], {}
     parts = judged.groupby(keys, sort=False)

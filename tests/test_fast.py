@@ -1,7 +1,5 @@
 """Plain attention against the one that transformers chooses, in bf16 too; GPUs that are refused."""
 
-import weakref
-
 import pytest
 import torch
 from conftest import randomised, tiny, tokens
@@ -91,14 +89,6 @@ def test_under_torchrun_each_process_takes_a_gpu_of_its_own(gpus, monkeypatch):
         monkeypatch.setenv("LOCAL_RANK", rank)
         hardware.choose_device()
     assert taken == [0, 1, 0]
-
-
-def test_an_mpnet_is_in_no_cycle_that_keeps_its_memory():
-    pretrained = tiny("mpnet")
-    use_fast_attention(pretrained, CPU)
-    blocks = weakref.ref(pretrained.base_model.encoder)
-    del pretrained
-    assert blocks() is None
 
 
 def test_the_peak_of_memory_is_of_what_was_held_since_the_reset():
