@@ -74,24 +74,8 @@ class Task:
         split_seed: int = 0,
     ) -> Division:
         """Train and validation of `labels` texts together, and a test (None: all). `BadInput`."""
-        split, notes, seeds = self.rows["split"].to_numpy(), [], (split_seed, seed)
-        train, test = np.flatnonzero(split == "train"), np.flatnonzero(split == "test")
-        validation = np.flatnonzero(split == "validation")
-        by = f" by {self.group}" if self.group else ""
-        if folds and len(test):
-            notes.append("the data has its own test, which all seeds share: no folds")
-        elif folds:
-            if len(validation):
-                notes.append("the data's validation texts join the others in the folds")
-                validation = validation[:0]
-            once = "each text is tested once"
-            if test_examples is not None:
-                once = f"at most {test_examples:,} texts of a fold are tested"
-            notes.append(f"{once}: {folds} folds{by}, stratified by label")
-            train, test = self._fold(seed, folds, split_seed)
-        elif not len(test):
-            train, test = self._divided(train, TEST_SHARE, [split_seed])
-            notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
+        notes, seeds = [], (split_seed, seed)
+        train, validation, test = self._pools(seed, folds, test_examples, split_seed, notes)
         most = len(train) + len(validation)
         if labels is not None and labels > most:
             notes.append(f"{labels:,} labels asked for, all {most:,} used")
@@ -116,6 +100,28 @@ class Task:
             order = in_order(self.rows["label"].to_numpy()[test], [split_seed])
             test = np.sort(test[order[:test_examples]])
         return Division(train, validation, test, notes, is_sample=labels is not None)
+
+    def _pools(self, seed, folds, test_examples, split_seed, notes):
+        """Whose labels may train, or only validate (perhaps none), and who tests."""
+        split, by = self.rows["split"].to_numpy(), f" by {self.group}" if self.group else ""
+        train, validation, test = (
+            np.flatnonzero(split == name) for name in ("train", "validation", "test")
+        )
+        if folds and len(test):
+            notes.append("the data has its own test, which all seeds share: no folds")
+        elif folds:
+            if len(validation):
+                notes.append("the data's validation texts join the others in the folds")
+                validation = validation[:0]
+            once = "each text is tested once"
+            if test_examples is not None:
+                once = f"at most {test_examples:,} texts of a fold are tested"
+            notes.append(f"{once}: {folds} folds{by}, stratified by label")
+            train, test = self._fold(seed, folds, split_seed)
+        elif not len(test):
+            train, test = self._divided(train, TEST_SHARE, [split_seed])
+            notes.append(f"test taken from train: {TEST_SHARE:.0%}{by}, stratified by label")
+        return train, validation, test
 
     def divide_all(self, seed: int, validation_share: float = 0.2, split_seed: int = 0) -> Division:
         """Every text, those of an official test too, in train or validation: for a final model."""
