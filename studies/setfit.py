@@ -3,11 +3,11 @@
     pip install setfit==1.2.0
     python -m studies.setfit --preset quick --methods setfit lora --contrasts "lora - setfit"
 
-Any option of finetuning.py may follow; the same command resumes. A run of `setfit` has the same
-encoder, tokens, labels, test and precision as the others, and is as its authors' package has it:
-the whole encoder learns from 20 pairs of each kind for every text, one epoch at a rate of 2e-5, not
-tuned; then a logistic regression on the encoder's own sentence vectors. It gets all labels, as a
-probe does.
+Any option of finetuning.py may follow, such as --dataset tickets.csv; the same command resumes. A
+run of `setfit` has the same encoder, tokens, labels, test and precision as the others, and is as
+its authors' package has it: the whole encoder learns from 20 pairs of each kind for every text, one
+epoch at a rate of 2e-5, not tuned; then a logistic regression on the encoder's own sentence
+vectors. It gets all labels, as a probe does. No model of it is kept.
 """
 
 import sys
@@ -19,6 +19,7 @@ from torch import Tensor
 
 import finetuning
 import hardware
+from boundary import BadInput
 from data_utils import Split
 from evaluation.metrics import scores
 from experiment import Data, Run, Settings, run_experiment
@@ -34,6 +35,8 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
     """One run that is fitted: SetFit, or one of our baselines."""
     if run.method.name != "setfit":
         return fit_baseline(run, data, settings)
+    if settings.final:
+        raise BadInput("this study keeps no model of SetFit; train one with its own package")
     labelled, test = data.labelled(run), data.splits(run)["test"]
     training, evaluation = hardware.Clock(data.device), hardware.Clock(data.device)
     hardware.reset_peak_memory(data.device)

@@ -86,7 +86,7 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
 def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monkeypatch):
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
     encoder = SimpleNamespace(config=SimpleNamespace(_name_or_path="folder"))
-    settings = SimpleNamespace(max_tokens=12, truncation="left")
+    settings = SimpleNamespace(max_tokens=12, truncation="left", final=False)
     split = SimpleNamespace(texts=["good", "dull"], labels=torch.tensor([1, 0]))
     data = SimpleNamespace(encoder=encoder, settings=settings, device=torch.device("cpu"))
     data.labelled, data.splits = lambda run: split, lambda run: {"test": split}
@@ -94,3 +94,9 @@ def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monke
     setfit.fit(SimpleNamespace(method=method, seed=0, finish=finish), data, settings)
     assert package.trained[0]["dtype"] is torch.bfloat16
     assert package.moved == pytest.approx(8, abs=0.1)
+
+
+def test_a_final_model_of_setfit_is_refused(package, model_folder, reviews_csv, tmp_path, capsys):
+    given = ["--model", str(model_folder), "--dataset", str(reviews_csv), *OPTIONS]
+    assert setfit.main([*given, "--results", str(tmp_path), "--final", "setfit"]) > 0
+    assert "this study keeps no model of SetFit" in capsys.readouterr().err
