@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from boundary import reading
+from boundary import BadInput, reason
 
 OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES= takes the CPU, not a GPU)"
 PROGRAM = Path(__file__).resolve().parent
@@ -23,15 +23,20 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "
 def choose_device() -> torch.device:
     """CUDA, or Apple's MPS, or the CPU: the first that is there.
 
-    Under torchrun each process takes the GPU of its number. Raises `BadInput` for a GPU that
-    torch's build has no kernels for.
+    Under torchrun each process takes the GPU of its number. Raises `BadInput` for a GPU on which
+    torch cannot compute.
     """
     if torch.cuda.is_available():
         if rank := os.environ.get("LOCAL_RANK"):
             torch.cuda.set_device(int(rank) % torch.cuda.device_count())
-        remedy = "install another torch, or set CUDA_VISIBLE_DEVICES= for the CPU"
-        with reading(f"the GPU {torch.cuda.get_device_name()}", remedy, "used"):
-            torch.ones(1, device="cuda") + 1  # such as a torch without kernels for it
+        try:
+            torch.ones(1, device="cuda") + 1  # fails where this torch has no kernels for it
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            line = f"the GPU {torch.cuda.get_device_name()} cannot be used ({reason(error)})"
+            remedy = "install another torch, or set CUDA_VISIBLE_DEVICES= for the CPU"
+            raise BadInput(f"{line}; {remedy}") from error
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 

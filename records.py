@@ -6,6 +6,7 @@ is the one function that compares it, so that runs that differ never share a fol
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from boundary import reading, write
 ABOUT, RECORD = "experiment.json", "run.json"
 ANEW = "delete its folder to make that run anew"
 DAMAGED = "it is damaged, or written by another version: delete it"
+
+
+def starts(command: str) -> list[str]:
+    """The commands that " && " joins into an experiment's; the name of a file may hold it, too."""
+    return re.split(r" && (?=python )", command)
 
 
 class RunRecord(BaseModel):

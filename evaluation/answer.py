@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from records import starts
+
 from . import errors, statistics
 from .markdown import number, percent, size, with_interval, with_intervals
 from .metrics import METRICS, PLANNABLE
@@ -137,7 +139,7 @@ def final_command(results: "Results") -> str:
     A command that other methods were added with may have had others.
     """
     method = without("labels", advice(results).method)
-    commands = results.experiment["command"].split(" && ")
+    commands = starts(results.experiment["command"])
     own = [command for command in commands if _has(shlex.split(command), method)]
     return f"{(own or commands)[-1]} --final {shlex.quote(method)}"
 

@@ -16,7 +16,7 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, what_differs
+from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -150,12 +150,17 @@ class RunQueue:
     def compared_otherwise(self) -> list[str]:
         """What the comparison's runs of a final model's method had that it has not, in words."""
         lines, now = {}, {run.method.text: run.depends_on for run in self.runs}
-        for path in record_files(self.folder.parent) if self.settings.final else ():
-            record = RunRecord.read(path)
-            if record.method in now:
-                lines |= dict.fromkeys(what_differs(record.depends_on, now[record.method]))
+        folder = self.folder.parent
+        try:
+            records = map(RunRecord.read, record_files(folder) if self.settings.final else ())
+            for record in records:
+                if record.method in now and record.is_finished:
+                    lines |= dict.fromkeys(what_differs(record.depends_on, now[record.method]))
+        except BadInput as error:  # a final model needs none of them
+            return [f"the comparison in {folder} was not looked at: {error}"]
         of_the_test = tuple(f"{name.upper()} = " for name in LIMITS)  # a final model has none
-        return [line for line in lines if not line.startswith(of_the_test)]
+        lines = [line for line in lines if not line.startswith(of_the_test)]
+        return [f"the comparison in {folder} had {line}" for line in lines]
 
     def begun(self) -> dict[Path, RunRecord]:
         """The runs there that no others may be mixed with: finished, at work, or to be resumed."""
@@ -218,7 +223,7 @@ class RunQueue:
             for name in ("methods", "seeds"):
                 constants[name] = _union(earlier["constants"][name], constants[name])
             about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
-            commands = _union(earlier["command"].split(" && "), [settings.command])
+            commands = _union(starts(earlier["command"]), [settings.command])
             about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
         if earlier and not self.left():  # what made the runs, not what looks at them

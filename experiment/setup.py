@@ -154,7 +154,7 @@ def _print_runs(queue):
     if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")
     for line in queue.compared_otherwise():
-        print(f"warning: the comparison in {queue.folder.parent} had {line}")
+        print(f"warning: {line}")
 
 
 # ---------------------------------------------------------------------------- after

@@ -71,15 +71,19 @@ def gpus(monkeypatch):
     monkeypatch.setattr(torch, "ones", lambda n, device: torch.zeros(n))
 
 
-def test_a_gpu_that_torch_cannot_compute_on_is_refused(gpus, monkeypatch):
+def test_a_gpu_that_torch_cannot_compute_on_is_refused_and_a_full_one_is_not(gpus, monkeypatch):
     assert hardware.choose_device().type == "cuda"
+    no_kernels = RuntimeError("CUDA error: no kernel image is available for execution")
+    line = "the GPU P100 cannot be used .*no kernel image.*CUDA_VISIBLE_DEVICES="
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    for error, kind, words in ((no_kernels, BadInput, line), (full, type(full), "out of memory")):
+        monkeypatch.setattr(torch, "ones", lambda *_, error=error, **options: raising(error))
+        with pytest.raises(kind, match=words):
+            hardware.choose_device()
 
-    def ones(*sizes, device):
-        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
 
-    monkeypatch.setattr(torch, "ones", ones)
-    with pytest.raises(BadInput, match="the GPU P100 cannot be used .*no kernel image.*CUDA_VISI"):
-        hardware.choose_device()
+def raising(error):
+    raise error
 
 
 def test_under_torchrun_each_process_takes_a_gpu_of_its_own(gpus, monkeypatch):

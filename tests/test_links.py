@@ -51,6 +51,12 @@ def test_every_command_is_one_that_the_program_reads(page):
             parse(vars(finetuning), words[words.index("finetuning.py") + 1 :])
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_python_parses(page):
+    for block in re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL):
+        ast.parse(block)
+
+
 def test_the_code_of_your_own_method_is_the_packages():
     package = [path.read_text(encoding="utf-8") for path in (ROOT / "modeling").glob("*.py")]
     blocks = re.findall(r"```python\n(.*?)```", text_of("docs/your-own-method.md"), re.DOTALL)

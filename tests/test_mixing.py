@@ -1,7 +1,10 @@
 """Runs of one folder are of one experiment: other data, constants or methods are not mixed in."""
 
 import json
+import re
+import shlex
 
+import pandas as pd
 import pytest
 from conftest import files_of
 
@@ -35,6 +38,19 @@ def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(argumen
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
     assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
     assert about["constants"]["methods"] == ["head", "lora"]
+
+
+def test_a_file_may_have_the_sign_that_joins_commands_in_its_name(arguments, tmp_path):
+    rows = {"text": [f"text {n}" for n in range(40)], "label": ["a", "b"] * 20}
+    pd.DataFrame(rows).to_csv(path := tmp_path / "a && b.csv", index=False)
+    given = ["--dataset", str(path), "--folds", "2", "--seeds", "0", "1", "--methods"]
+    for method in ("tfidf", "probe", "tfidf"):
+        assert finetuning.main(arguments("one", *given, method)) == 0
+    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
+    assert shlex.split(about["command"]).count("&&") == 1
+    page = (tmp_path / "one" / "tiny" / "report.md").read_text()
+    command = re.search(r"This trains .*\n\n +(.*)", page)[1]
+    assert str(path) in shlex.split(command) and "&&" not in shlex.split(command)
 
 
 def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):

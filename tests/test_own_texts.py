@@ -162,6 +162,11 @@ def test_a_final_model_says_which_constants_its_comparison_had_otherwise(tickets
         assert finetuning.main([*short, "--max-tokens", option, "--fresh"]) == 0
         warnings = [line for line in capsys.readouterr().out.splitlines() if "had" in line]
         assert warnings == ([f"{word} = 9, not 12"] if word else [])
+    (tmp_path / "tickets" / "tfidf-seed0" / "run.json").write_text("[")
+    assert (
+        finetuning.main([*short, "--max-tokens", "9"]) == 0
+    )  # a damaged comparison hinders no final model
+    assert "was not looked at: " in capsys.readouterr().out
 
 
 def test_a_comparison_waits_for_no_final_model_and_combines_what_it_can(tickets, tmp_path, capsys):

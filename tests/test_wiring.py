@@ -10,8 +10,7 @@ import finetuning
 import modeling
 from data_utils import load_task
 from modeling import fit_tfidf, load_finetuned
-from modeling.checkpoint import TENSORS
-from records import RunRecord, what_differs
+from records import RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures", "in_float32_on_the_cpu")
 
@@ -78,29 +77,6 @@ def test_seeds_with_the_same_labels_have_other_weights_and_another_order(command
     monkeypatch.setattr(finetuning, "train", train)
     finetuning.main([*given, "--fresh"])
     assert not torch.equal(*begun)
-
-
-CHANGES = "max_tokens=6 truncation=left validation_share=0.5 split_seed=1 labels=50 epochs=3 "
-CHANGES += "head_epochs_factor=2 batch_size=8 weight_decay=0.5 warmup=0.5 gradient_clip=0.001 "
-CHANGES += "encoder_dropout=0.5 pooling=mean blocks=1 folds=5 lora_rank=2 lora_alpha=2 "
-CHANGES += "lora_dropout=0.5 lora_targets=q"
-FREE = ["metric=macro_f1", "equivalence_margin=0.3", "contrasts=lora - head"]
-
-
-def test_a_constant_is_compared_on_resuming_where_it_changes_training(command, tmp_path):
-    def made(name, *more):
-        given = ["--methods", "head", "lora", *OWN, "--pooling", "first", *more]
-        assert finetuning.main(command(*given, results=name)) == 0
-        folders = [tmp_path / name / "tiny" / f"{method}-seed0" for method in ("head", "lora")]
-        depends_on = [RunRecord.in_folder(folder).depends_on for folder in folders]
-        return depends_on, [(folder / TENSORS).read_bytes() for folder in folders]
-
-    first = made("first")
-    for option in [*CHANGES.split(), *FREE]:
-        name, _, value = option.partition("=")
-        other = made(name, f"--{name.replace('_', '-')}", value)
-        differs = any(what_differs(*pair) for pair in zip(first[0], other[0], strict=True))
-        assert differs == (first[1] != other[1]) == (option not in FREE), option
 
 
 def test_left_out_rows_are_listed_and_an_earlier_list_goes(command, tmp_path):
