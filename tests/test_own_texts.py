@@ -163,9 +163,8 @@ def test_a_final_model_says_which_constants_its_comparison_had_otherwise(tickets
         warnings = [line for line in capsys.readouterr().out.splitlines() if "had" in line]
         assert warnings == ([f"{word} = 9, not 12"] if word else [])
     (tmp_path / "tickets" / "tfidf-seed0" / "run.json").write_text("[")
-    assert (
-        finetuning.main([*short, "--max-tokens", "9"]) == 0
-    )  # a damaged comparison hinders no final model
+    # A damaged comparison hinders no final model.
+    assert finetuning.main([*short, "--max-tokens", "9"]) == 0
     assert "was not looked at: " in capsys.readouterr().out
 
 
