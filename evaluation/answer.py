@@ -1,12 +1,12 @@
 """The answer for one's own texts: which method, and how sure that is.
 
-The rule. The method with the highest score is advised, the simplest of equals; none where that is
-not shown to beat the largest label. Beside it stands the simplest method that no other leads by
-more than one standard error of their difference, paired by text: Breiman et al.'s
-one-standard-error rule (1984, section 3.4.3), for who prefers simple ones.
-Methods go from the simplest to the most costly: TF-IDF, the probe, both together, head-only, LoRA,
-LoRA with TF-IDF, other methods by their trained parameters, fine-tuning. docs/your-own.md says what
-either choice costs in accuracy.
+The rule advises the method with the highest score; of equal scores, the simplest method. It advises
+none where that method is not shown to beat always saying the largest label. For users who prefer a
+simple method, `Advice.simplest` is the simplest one that no other method leads by more than one
+standard error of their difference, paired by text: Breiman et al.'s one-standard-error rule (1984,
+section 3.4.3). Methods go from the simplest to the most costly: TF-IDF, the probe, both together,
+head-only, LoRA, LoRA with TF-IDF, other methods by their trained parameters, fine-tuning.
+docs/your-own.md says how much accuracy either choice costs.
 """
 
 import math
@@ -35,7 +35,7 @@ WIDEST = 50  # letters of a label on a terminal
 
 
 class Advice(NamedTuple):
-    """The method advised, the simplest one within a standard error of all, and why, in words."""
+    """The advised method, the simplest method by the one-standard-error rule, and the reasons."""
 
     method: str
     simplest: str
@@ -44,10 +44,10 @@ class Advice(NamedTuple):
 
 
 def compared(results: "Results") -> list[str]:
-    """The methods that are: with all labels and, after an interruption, on the same, most folds.
+    """The methods that are compared: those with all labels and, with folds, the same folds tested.
 
-    lora(labels=0.5) is not, unless there is no other. A method that has tested other texts than the
-    rest would lead by chance.
+    These are the most folds that any method has finished: a lead on other texts may be chance.
+    lora(labels=0.5) is compared only where no method has all labels.
     """
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
@@ -69,7 +69,7 @@ def by_simplicity(results: "Results") -> list[str]:
 
 
 def advice(results: "Results") -> Advice:
-    """What the rule above says of these results."""
+    """The advice that the rule above gives for these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
     rows = results.intervals.set_index("method").loc[order]
     values = rows[results.metric]
@@ -90,7 +90,7 @@ def advice(results: "Results") -> Advice:
 
 
 def _lead(results, method, rival, kind):
-    """How far a method leads its rival, and how many texts would make that significant."""
+    """How far a method leads its rival, and how many texts would make the lead significant."""
     lead = _difference(results, method, rival)
     if lead is None:
         return ""
@@ -113,8 +113,8 @@ def _lead(results, method, rival, kind):
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
     """How many tested texts make a true `lead` significant as often as `POWER`, to one digit.
 
-    The standard error falls with the root of the texts. What it has of texts of rare labels that
-    are not seen is left out: more texts show them.
+    The standard error falls with the root of the number of texts. Its part for unseen texts of rare
+    labels is left out: a larger test has such texts.
     """
     scores = results.scores[results.metric]._replace(unseen={})
     row = statistics.compare([scores], [pair]).iloc[0]
@@ -126,7 +126,7 @@ def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
 
 
 def final_sentence(results: "Results") -> str:
-    """What `final_command` does."""
+    """A sentence that says what `final_command` does."""
     advised = advice(results)
     label = results.looks[advised.method].label
     more = "" if advised.is_worthwhile else " all the same"
@@ -134,9 +134,9 @@ def final_sentence(results: "Results") -> str:
 
 
 def final_command(results: "Results") -> str:
-    """What trains the method advised on all texts, with the constants of its comparison.
+    """The command that trains the advised method on all texts, with its comparison's constants.
 
-    A command that other methods were added with may have had others.
+    It extends the last command that had this method: other commands may have other constants.
     """
     method = without("labels", advice(results).method)
     commands = starts(results.experiment["command"])
@@ -145,21 +145,21 @@ def final_command(results: "Results") -> str:
 
 
 def _has(words, method):
-    """Whether a command has a method, or as parts of combinations all that it is made of."""
+    """Whether a command has all parts of a method, each alone or in a combination."""
     typed = [part for word in words for part in word.removeprefix("--methods=").split("+")]
     are_all = not any(word.split("=")[0] == "--methods" for word in words)
     return are_all or set(method.split("+")) <= set(typed)
 
 
 def simplest(order: list[str], leads: pd.DataFrame) -> str:
-    """The first method of `order` that no other of them leads; `leads` are rows of comparisons."""
+    """The first method of `order` that no other method leads; `leads` are rows of comparisons."""
     leads = leads[leads[["method_a", "method_b"]].isin(order).all(axis=1)]
     beaten = set(leads["method_b"].where(leads["difference"] > 0, leads["method_a"]))
     return next((method for method in order if method not in beaten), order[-1])
 
 
 def _difference(results, a, b):
-    """The difference of two methods, as a row of `Results.compare`; None where none is made."""
+    """The difference of two methods, as a row of `Results.compare`; None where there is no row."""
     rows = results.compare([(a, b)])
     return None if rows.empty else rows.iloc[0]
 
@@ -169,7 +169,7 @@ def _points(difference):
 
 
 def score(results: "Results", method: str) -> str:
-    """A method's, such as "75.9 % (72.7 to 79.1)"."""
+    """A method's score with its interval, such as "75.9 % (72.7 to 79.1)"."""
     row, name = results.intervals.set_index("method").loc[method], results.metric
     return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
@@ -177,9 +177,9 @@ def score(results: "Results", method: str) -> str:
 def methods(results: "Results") -> pd.DataFrame:
     """A row a method, the highest score first: scores with intervals, difference from the probe.
 
-    `difference`, `difference_low`, `difference_high` and `verdict` (Holm over these rows) are of
-    the experiment's metric, and missing without a probe. `seconds` are a run's, the frozen blocks'
-    included.
+    `difference`, `difference_low`, `difference_high` and `verdict` (Holm over these rows) are for
+    the experiment's metric, and missing without a probe. `seconds` is the mean over the runs, for
+    training and frozen blocks.
     """
     table = results.intervals.set_index("method").loc[compared(results)]
     names = results.runs.drop_duplicates("method").set_index("method")["name"]
@@ -203,7 +203,7 @@ def majority(results: "Results", metric: str = "accuracy") -> tuple[str, float]:
 
 
 def more_labels(results: "Results") -> list[str]:
-    """Are more labels worth it? A sentence for each method that has run on a part of them too."""
+    """Are more labels worth it? A sentence for each method that also ran on part of the labels."""
     sentences, finished = [], set(results.runs["method"])
     for part in sorted(method for method in finished if "labels=" in method):
         whole = without("labels", part)
@@ -242,7 +242,7 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 
 
 def notes(results: "Results") -> list[str]:
-    """What the table of methods means, in sentences."""
+    """Sentences that explain the table of methods."""
     label, share = majority(results, results.metric)
     left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
@@ -262,7 +262,7 @@ def notes(results: "Results") -> list[str]:
 
 
 def terminal(results: "Results") -> str:
-    """The table, what always saying the largest label gives, the advice, and how it errs."""
+    """The answer for a terminal: the table, its notes, the advice, the advised method's errors."""
     advised = advice(results)
     of_labels = pd.DataFrame(errors.label_columns(results, advised.method))
     return "\n".join(

@@ -9,7 +9,7 @@ from .metrics import METRICS
 from .results import Results
 from .style import as_difference, error_bar, plt
 
-LEARNT = ("accuracy", "loss")  # metrics that are shown of the training texts too
+LEARNT = ("accuracy", "loss")  # metrics that are shown for the training texts too
 ACROSS = 4  # panels beside one another
 VERDICTS = {  # colour, marker's face, in words
     "significant": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
@@ -19,9 +19,9 @@ VERDICTS = {  # colour, marker's face, in words
 MOST = 15  # differences in a figure
 MOST_LABELS = 25  # of a confusion matrix
 NAME = 24  # letters of a label in a figure
-WIDE = 24  # letters of all labels in a row, if each is as long as the longest
+WIDE = 24  # letters of all labels, each as long as the longest; above this they are rotated
 LETTER = 0.085  # width of a label's letter, in inches
-NEAR = 2.0  # lengths of all intervals: as near to them, the majority's line is drawn
+NEAR = 2.0  # the majority's line is drawn if it is less than this many spans of all intervals away
 
 
 def row_figure(names: list[str]):
@@ -34,9 +34,9 @@ def row_figure(names: list[str]):
 
 
 def accuracies(results: Results):
-    """Each method's score with its interval, the best on top, on an axis that shows differences.
+    """Each method's score on the experiment's metric, with its interval; the best one on top.
 
-    It is the experiment's metric. Rings are single seeds.
+    The axis need not begin at 0, so that differences show. Rings are single seeds.
     """
     metric = results.metric
     rows = results.intervals[results.intervals["method"].isin(answer.compared(results))]
@@ -96,12 +96,12 @@ def overview(results: Results):
 
 
 def interval_note(results: Results) -> str:
-    """What the error bars of a metric are."""
+    """A line that says what the error bars of a metric are."""
     return f"error bars: 95 % intervals, of {results.covers}"
 
 
 def confusion_matrix(results: Results):
-    """How many texts of each label the advised method gives which label; None of too many."""
+    """The advised method's confusion matrix in texts; None without advice, or for many labels."""
     names = results.experiment["label_names"]
     if results.advised is None or len(names) > MOST_LABELS:
         return None
@@ -118,7 +118,7 @@ def confusion_matrix(results: Results):
 
 
 def differences(results: Results):
-    """The paired difference of each planned contrast, else the largest ones, with intervals."""
+    """The paired differences of planned contrasts, else the largest differences; with intervals."""
     pairs = results.contrasts if len(results.contrasts) else results.comparisons[:MOST]
     if pairs.empty:
         return None
@@ -142,7 +142,7 @@ def designs(pairs: pd.DataFrame) -> str:
 
 
 def difference_bars(axes, pairs, margin: float) -> list:
-    """A bar for each of the `pairs`, downwards, on the grey band of the margin; the legend."""
+    """Draw a bar for each pair, downwards, on the margin's grey band; returns legend handles."""
     axes.axvspan(-100 * margin, 100 * margin, color="#EEEEEE", linewidth=0)
     axes.axvline(0, color="black", linewidth=1)
     for y, row in enumerate(pairs.itertuples()):

@@ -6,7 +6,7 @@ import pandas as pd
 from .results import Results
 from .style import line_handle, plt, ring_handle
 
-PANELS = {  # column of history: title, axis, units of it in 1
+PANELS = {  # column of history: title, axis, factor from its unit to the axis's
     "train_loss": ("training loss", "loss (nats per text)", 1),
     "validation_loss": ("validation loss", "loss (nats per text)", 1),
     "validation_accuracy": ("validation accuracy", "accuracy (%)", 100),
@@ -21,14 +21,14 @@ RATES = (
     "a rate with which a seed's loss was not finite has no point"
 )
 
-APART = 1.4  # times the rate before: what has a number on the axis of learning rates
+APART = 1.4  # a rate has a number on the axis if it is over this many times the number before
 
 
 def learning_curves(results: Results):
     """Training loss, validation loss and accuracy by epoch, with each run's chosen learning rate.
 
-    With several seeds: the mean and the range from the lowest to the highest, for as many steps as
-    every seed ran; a mean over fewer and fewer seeds would bend without any of them learning.
+    With several seeds: the mean and the range from the lowest to the highest, for as many
+    evaluations as every seed has. A mean over ever fewer seeds would bend though no seed learns.
     """
     if results.history.empty:
         return None
@@ -39,8 +39,8 @@ def learning_curves(results: Results):
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
         for method, seeds in methods:
             look, place = results.looks[method], seeds.groupby("seed").cumcount()
-            seeds = seeds.assign(y=seeds[measure] * unit, place=place)  # of the evaluation
-            shortest = seeds.groupby("seed").size().min()  # what every seed has run
+            seeds = seeds.assign(y=seeds[measure] * unit, place=place)  # evaluation's number
+            shortest = seeds.groupby("seed").size().min()  # evaluations that every seed has
             together = seeds[seeds["place"] < shortest].groupby("place")
             x, y = together["epoch"].mean(), together["y"]
             axes.plot(x, y.mean(), color=look.colour, marker=look.marker, ms=4)
@@ -58,7 +58,7 @@ def learning_curves(results: Results):
 
 
 def learning_rates(results: Results):
-    """Validation loss at each learning rate, the mean over the seeds; None where none was tried."""
+    """Validation loss at each learning rate, the mean over seeds; None if no run tried several."""
     tried = [
         (record.method, float(rate), loss, float(rate) == record.learning_rate)
         for record in results.finished

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .results import Results
 
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
-WRONG = 20  # texts that are listed
+WRONG = 20  # misclassified texts that are listed
 PAIRS = 5  # of labels that are taken for one another
 
 
 def tested(results: "Results", method: str) -> pd.DataFrame:
     """A row for each text that each run of a method has tested, the most confident first.
 
-    row (the text's place in the task's rows), label and predicted (numbers), and confidence.
+    Columns: row (the text's place in the task's rows), label and predicted (numbers), confidence.
     """
     places, logits = map(np.concatenate, zip(*results.predictions.by_run(method), strict=True))
     table = pd.DataFrame({"row": results.predictions.rows[places]})
@@ -32,14 +32,14 @@ def tested(results: "Results", method: str) -> pd.DataFrame:
 
 
 def confusion(results: "Results", method: str) -> np.ndarray:
-    """(C, C) test texts by label (rows) and label given (columns), the mean over seeds."""
+    """Test texts by true label (rows) and predicted label (columns), mean over seeds, (C, C)."""
     table, classes = tested(results, method), range(len(results.experiment["label_names"]))
     counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
     return counts * (table["row"].nunique() / len(table))
 
 
 def referral(results: "Results", method: str) -> str:
-    """Accuracy on the rest, where a person checks the least confident `SHARES` of the texts."""
+    """Accuracy on the rest if a person checks the least confident texts, for each of `SHARES`."""
     table = tested(results, method)
     table, steps = table.assign(right=table["label"] == table["predicted"]), []
     for share in SHARES:
@@ -51,14 +51,14 @@ def referral(results: "Results", method: str) -> str:
 
 
 def _below(confidence):
-    """In words, to two digits of what it lacks to 1, and as many decimals as predict writes."""
+    """ " (below 0.987)", to two digits of 1 - confidence and 3 to 6 decimals (predict writes 6)."""
     digits = 1 - math.floor(math.log10(max(1 - confidence, 1e-9)))
     text = f"{confidence:.{min(max(digits, 3), 6)}f}"
     return f" (below {text})" if float(text) < 1 else ""
 
 
 def frequent_errors(results: "Results", method: str) -> list[str]:
-    """Which labels are most often taken for which, in a sentence; none of two labels."""
+    """Which labels are most often taken for which, in a sentence; none for a task of two labels."""
     counts, names = confusion(results, method), results.experiment["label_names"]
     if len(names) == 2:
         return []
@@ -70,8 +70,8 @@ def frequent_errors(results: "Results", method: str) -> list[str]:
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     """The texts that a method gets most confidently wrong: they are often wrongly labelled.
 
-    As of `tested`, with the labels' names. Of several seeds, the most confident one speaks for a
-    text.
+    Columns as in `tested`, with the labels' names. With several seeds, a text has one row, from the
+    seed that is most confident of a wrong label.
     """
     table = tested(results, method)
     table = table[table["label"] != table["predicted"]].drop_duplicates("row").head(WRONG)
@@ -81,12 +81,12 @@ def confident_errors(results: "Results", method: str) -> pd.DataFrame:
 
 
 def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
-    """Precision, recall, F1 and texts of each label; a label never given has precision 0."""
+    """Precision, recall, F1 and texts of each label; a label never predicted has precision 0."""
     table, names = tested(results, method), results.experiment["label_names"]
     options = {"labels": range(len(names)), "zero_division": 0}
     *shares, texts = precision_recall_fscore_support(table["label"], table["predicted"], **options)
     columns = {"label": names}
     for heading, values in zip(("precision, %", "recall, %", "F1, %"), shares, strict=True):
         columns[heading] = list(map(percent, values))
-    each = table["row"].nunique() / len(table)  # of several seeds, the mean
+    each = table["row"].nunique() / len(table)  # with several seeds, for the mean over them
     return columns | {"texts": [f"{each * count:,.0f}" for count in texts]}

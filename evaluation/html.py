@@ -30,10 +30,10 @@ summary {{ cursor: pointer; font-weight: 600 }}
 
 
 def page(text: str, figures: Mapping[str, Path]) -> str:
-    """The page of markdown `text` as HTML, with these figures, by the name that it links to.
+    """The page of markdown `text` as HTML, with `figures` inside, by the names that it links to.
 
-    Other people's text in it is escaped already (markdown.py); no other image is read, and the
-    policy in the head keeps the browser from running or fetching anything besides.
+    Other people's text in the page is escaped already (markdown.py). No other image is read, and
+    the policy in the head keeps the browser from running or fetching anything else.
     """
     reader = MarkdownIt("commonmark").enable("table")
     tokens = reader.parse(text)
@@ -44,7 +44,7 @@ def page(text: str, figures: Mapping[str, Path]) -> str:
 
 
 def _inside(token, figures):
-    """The token of an image with its bytes in it; of an image that is none of ours, its title."""
+    """An image's token with the image's bytes; an image that is not ours becomes its text alone."""
     if token.type != "image":
         return token
     if token.attrs["src"] not in figures:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # what would start emphasis, code, a link or a cell
-BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # a list, a heading or a line, at the start
+SPECIAL = re.compile(r"([\\`*_\[\]|~])")  # they would start emphasis, code, a link or a cell
+BLOCK = re.compile(r"^(\d*)([-+=#.)])(?=\s|$|[-=#])")  # start of a list, a heading or a rule
 UNSEEN = ("Cc", "Cs")  # control characters, and halves of letters
 WORDS = ("method", "difference", "verdict", "what happened", "label", "predicted", "text")
 WORDS += ("constant", "value", "hyperparameters", "started")
@@ -17,7 +17,7 @@ LEFT = (*WORDS, "task")  # numbers go right
 
 
 def table(columns: Mapping[str, Iterable[str]]) -> str:
-    """A table from its columns: the cells under each heading; those of `WORDS` are escaped."""
+    """A table from the cells under each heading; cells under headings in `WORDS` are escaped."""
     marks = ["---" if name in LEFT else "---:" for name in columns]
     cells = [map(escape, each) if name in WORDS else each for name, each in columns.items()]
     rows = zip(*cells, strict=True)
@@ -32,7 +32,7 @@ def escape(text: object) -> str:
 
 
 def code(text: str) -> str:
-    """Any text as a block of code; line breaks in it, which would end the block, as escapes."""
+    """Any text as a block of code; line breaks, which would end the block, become escapes."""
     unseen = {c for c in text if unicodedata.category(c) in (*UNSEEN, "Zl", "Zp")}
     return "    " + "".join(ascii(c)[1:-1] if c in unseen else c for c in text)
 
@@ -43,14 +43,14 @@ def percent(share: float) -> str:
 
 
 def number(value: float, form: str) -> str:
-    """A number in the format `form` with a real minus, and a dash where there is none."""
+    """A number in the format `form` with a real minus; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "—"
     return re.sub("^-", "−", form.format(value))
 
 
 def size(value: float) -> str:
-    """Three digits at least: 0.654, 11.9, 1,201; of less than a thousandth only that it is."""
+    """A number to three digits at least: 0.654, 11.9, 1,201; "< 0.001" below a thousandth."""
     if value is not None and 0 < value < 0.001:
         return "< 0.001"
     return number(value, "{:,.0f}" if value is not None and abs(value) >= 100 else "{:.3g}")
@@ -62,7 +62,7 @@ def count(number: int, noun: str) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two digits; a small one is only said to be small."""
+    """A p-value to two digits; "< 0.001" for a small one."""
     return "< 0.001" if p < 0.001 else number(p, "{:#.2g}")
 
 
@@ -77,5 +77,5 @@ def with_interval(value: float, low: float, high: float, unit: str = "") -> str:
 
 
 def with_intervals(rows: pd.DataFrame, name: str) -> list[str]:
-    """The same of column `name`, whose ends are in <name>_low and <name>_high."""
+    """`with_interval` of each row of column `name`; the ends are in <name>_low and <name>_high."""
     return list(map(with_interval, rows[name], rows[f"{name}_low"], rows[f"{name}_high"]))

@@ -15,7 +15,7 @@ from .style import save, set_style
 
 
 class Figure(NamedTuple):
-    """A figure's file name without its end, the question that it answers, and what draws it."""
+    """A figure's file name without suffix, the question that it answers, and a drawing function."""
 
     name: str
     title: str
@@ -35,9 +35,9 @@ FIGURES = (
 def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, str]:
     """Draw the figures into the experiment's folder; returns their paths and titles.
 
-    A figure that these runs say nothing about (differences of a single method, learning curves of
-    what does not learn by epochs) is left out. One that cannot be drawn costs a line on standard
-    error.
+    A figure that these runs say nothing about (differences with a single method, learning curves
+    without training by epochs) is left out. A figure that cannot be drawn costs only a warning on
+    standard error.
     """
     set_style()
     drawn = {}
@@ -47,16 +47,16 @@ def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, st
             image = figure.draw(results)
             if image is not None:
                 drawn[save(path, image, figure.title, subtitle(results))] = figure.title
-        except Exception as error:  # a drawing is not worth an experiment
+        except Exception as error:  # no figure may end an experiment
             print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
     return drawn
 
 
 def subtitle(results: Results) -> str:
-    """What every figure was measured on."""
+    """The lines below every figure: experiment, model, data, and numbers of texts and seeds."""
     experiment, data = results.experiment, results.experiment["data"]
     seeds = count(results.runs["seed"].nunique(), "fold" if results.is_folds else "seed")
-    has_all = results.is_folds and not data["labels_redrawn"]  # but the fold that is tested
+    has_all = results.is_folds and not data["labels_redrawn"]  # but the tested fold's
     labelled = "" if has_all else f"{data['train'] + data['validation']:,} labelled and "
     return (
         f"experiment “{experiment['constants']['experiment']}”: {experiment['model']} on "

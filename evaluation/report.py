@@ -22,7 +22,7 @@ from .results import Results, runs_csv
 
 JSON = partial(json.dumps, ensure_ascii=False)
 LEARNING = ("learning_rates", "learning_curves_epochs")
-NAMED = 12  # labels
+NAMED = 12  # labels that are named
 FEWER_PAIRS = "The answer's table is corrected over fewer pairs, so more leads may be significant."
 
 
@@ -51,7 +51,7 @@ def write_page(results: Results, figures: Mapping[Path, str]) -> list[Path]:
 def page(results: Results, figures: Mapping[str, str]) -> str:
     """The page in markdown: the answer, contrasts and results first, the rest folded.
 
-    `figures` are the titles of those that were drawn, by file name.
+    `figures` are the titles of the figures that were drawn, by file name.
     """
 
     def shown(*names):
@@ -71,7 +71,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         opening = {**contrasts, "## Results": [scores, *shown("accuracies", "overview")]}
         opening["## Findings"] = [_findings(results)]
         closing = {"Misclassified texts": [tables.misclassified(results)]}
-    sections = {  # folded, but for those with "##"
+    sections = {  # folded, but for headings with "##"
         **opening,
         "## Failed runs": [tables.failed(results)],
         f"Exploratory comparisons: {'all other' if planned else 'all'} pairs": [
@@ -97,7 +97,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 
 
 def _answer(results, shown):
-    """Which method, how sure that is, how it errs, and the command that trains it on all texts."""
+    """The advice, its table, the advised method's errors, and the command for a final model."""
     advice = answer.advice(results)
     label = results.looks[advice.method].label
     return [
@@ -119,7 +119,7 @@ def _answer(results, shown):
 
 
 def _findings(results):
-    """The highest score, from which it does not differ, and what was not varied."""
+    """The best method, the methods not significantly different from it, and those with one seed."""
     best, scores = results.best, results.intervals.set_index("method")
     score = with_intervals(scores.loc[[best]], results.metric)[0]
     heading = f"{METRICS[results.metric].label}, %: {_named(results, [best])}, {score}"
@@ -169,7 +169,7 @@ def _texts(results):
 
 
 def _what(results):
-    """Methods, model, data, seeds, groups and machine; warnings of the data."""
+    """Methods, model, data, seeds, groups and machine; warnings about the data."""
     experiment, runs = results.experiment, results.runs
     constants, data = experiment["constants"], experiment["data"]
     end = "beginning" if constants.get("truncation") == "left" else "end"
@@ -190,7 +190,7 @@ def _what(results):
 
 
 def _made(results):
-    """The command, notes on the data, what ran it, and every constant, as the runs had them."""
+    """The command, notes on the data, versions, and the runs' constants and hyperparameters."""
     codes = dict.fromkeys(record.code for record in results.finished if record.code)
     experiment = results.experiment | {"code": ", ".join(codes)}
     known = ("started", "code", "python", "platform")
@@ -214,13 +214,13 @@ def _made(results):
 
 
 def _shared(dictionaries):
-    """What all of these say alike."""
+    """The entries that all of these dictionaries have in common."""
     first = dictionaries[0]
     return {k: v for k, v in first.items() if all(each.get(k) == v for each in dictionaries)}
 
 
 def rewrite(folder: Path) -> list[Path]:
-    """The figures and the page of a folder anew, which may be another one's."""
+    """Make the figures and the page of a folder anew; it may be someone else's folder."""
     return write(Results.read(folder))
 
 
@@ -230,9 +230,9 @@ def main(
     counts: Sequence[int] = (1,),
     expected: str = "give one folder of results, such as results/quick",
 ) -> int:
-    """Do `act` with the folders on the command line, as many as `counts` has, and print paths.
+    """Call `act` with the folders on the command line, and print the paths that it returns.
 
-    Returns the exit status, 0, or 2 for bad input.
+    `counts` are the allowed numbers of folders. Returns the exit status, 0, or 2 for bad input.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     folders = [expanded(argument) for argument in arguments if argument != "--traceback"]

@@ -25,9 +25,9 @@ LETTERS = 200  # of a misclassified text that files and pages show
 class Results:
     """An experiment's files, and what is computed from them.
 
-    `records` are in the experiment's order of methods, then by seed; `history` has method and seed
-    in front. `texts` are those of all rows of the task, where they are known; the index of a Series
-    is the row of each in its file.
+    `records` are in the experiment's order of methods, then by seed. The first columns of `history`
+    are method and seed. `texts` are the texts of all rows of the task, if known; the index of a
+    Series holds each text's row in its file.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Results:
     def read(cls, folder: str | Path, texts: Sequence[str] | None = None) -> "Results":
         """Read the experiment in `folder`.
 
-        Raises `BadInput` with the name of the file for what cannot be read, and where there is no
+        Raises `BadInput` with the name of a file that cannot be read, and where there is no
         finished run.
         """
         folder = Path(folder)
@@ -71,8 +71,8 @@ class Results:
     def runs(self) -> pd.DataFrame:
         """The finished runs: runs.csv, with all scores, total_seconds and collapsed.
 
-        A run is collapsed that gives every text one label. Scores are those of its record, or those
-        of its predictions.
+        A run that gives every text the same label is collapsed. Scores that a run's record lacks
+        are computed from its predictions.
         """
         rows, predictions = [], self.predictions
         for record in self.finished:
@@ -92,7 +92,7 @@ class Results:
     def means(self) -> pd.DataFrame:
         """The means over the runs, by method; with folds some scores are of all texts together.
 
-        A fold may lack a rare label, and few texts have a calibration error by chance.
+        A fold may lack a rare label, and in few texts a calibration error arises by chance.
         """
         means = self.runs.groupby("method", sort=False).mean(numeric_only=True)
         for method in means.index if self.is_folds else ():
@@ -109,12 +109,12 @@ class Results:
 
     @cached_property
     def scores(self) -> dict[str, statistics.Scores]:
-        """The values of all texts by method, of each metric that has them."""
+        """The texts' values by method, for each metric on which differences are tested."""
         return {name: self.predictions.scores(name) for name in PLANNABLE}
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """A row a method: seeds and, of each of these metrics, <metric>, _low, _high and _sd."""
+        """A row a method: seeds and, for each metric of `scores`, <metric>, _low, _high and _sd."""
         tables = []
         for name, values in self.scores.items():
             table = statistics.by_method(values, self.fixed).set_index(["method", "seeds"])
@@ -124,14 +124,14 @@ class Results:
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """The planned pairs of finished methods, as of `compare`."""
+        """The rows of `compare` for the planned pairs of finished methods."""
         planned = [tuple(text.split(" - ")) for text in self.experiment["constants"]["contrasts"]]
         finished = self.predictions.logits.keys()
         return self.compare([pair for pair in planned if set(pair) <= finished])
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """All other pairs, the largest difference first."""
+        """The rows of `compare` for all other pairs, the largest difference first."""
         planned = self.contrasts[["method_a", "method_b"]].itertuples(index=False)
         known = set(map(frozenset, planned))
         pairs = statistics.all_pairs(self.scores[self.metric])
@@ -140,15 +140,15 @@ class Results:
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
-        """All pairs, the planned ones first."""
+        """The rows of all pairs, the planned ones first."""
         return pd.concat([self.contrasts, self.comparisons])
 
     def compare(
         self, pairs: Sequence[tuple[str, str]], others: Sequence["Results"] = ()
     ) -> pd.DataFrame:
-        """`statistics.compare` for `metric`, of the mean over this experiment and `others`.
+        """`statistics.compare` for `metric`, with the means over this experiment and `others`.
 
-        With <metric>_difference, _low and _high of each metric that can be planned.
+        It also has <metric>_difference, <metric>_low and <metric>_high for each of `PLANNABLE`.
         """
         tables = {}
         for name in PLANNABLE:
@@ -163,7 +163,7 @@ class Results:
 
     @cached_property
     def advised(self) -> str | None:
-        """The method advised for one's own texts, and of experiments with folds."""
+        """The advised method: for one's own texts, the preset "own" or folds; None elsewhere."""
         constants, is_own = self.experiment["constants"], self.experiment["data"]["is_own"]
         is_advised = is_own or self.is_folds or constants.get("preset") == "own"
         return answer.advice(self).method if is_advised else None
@@ -175,9 +175,10 @@ class Results:
 
     @cached_property
     def misclassified(self) -> pd.DataFrame | None:
-        """What the method advised, else the best one, gets most confidently wrong, with the texts.
+        """The most confident errors of the advised method, else of the best one, with their texts.
 
-        Without `texts` it is read from misclassified.csv, if there is one. Raises `BadInput`.
+        Without `texts` they are read from misclassified.csv; None where it is missing or another
+        method's. Raises `BadInput`.
         """
         path = self.folder / "misclassified.csv"
         if self.texts is None and not path.exists():
@@ -194,12 +195,12 @@ class Results:
 
     @property
     def metric(self) -> str:
-        """What the comparisons are tested on."""
+        """The name of the metric on which differences are tested."""
         return self.experiment["constants"]["metric"]
 
     @property
     def margin(self) -> float:
-        """Within which a difference does not matter."""
+        """The size below which a difference does not matter."""
         return self.experiment["constants"]["equivalence_margin"]
 
     @property
@@ -209,13 +210,13 @@ class Results:
 
     @property
     def of_means(self) -> str:
-        """What `means` are of."""
+        """A phrase that says what `means` average over."""
         pooled = "; test accuracy, macro-F1 and calibration error are of all texts together"
         return "means over the runs" + pooled * self.is_folds
 
     @property
     def covers(self) -> str:
-        """What the intervals of the methods' scores cover."""
+        """A phrase that says what the intervals of the methods' scores cover."""
         if self.is_folds:
             return "other texts, for these models, each text tested once"
         if (self.intervals["seeds"] > 1).any():
@@ -243,12 +244,12 @@ class Results:
         return {record.method for record in records if names.issuperset(record.name.split("+"))}
 
     def labels(self, methods: Iterable[str]) -> list[str]:
-        """What figures and tables call these methods."""
+        """The labels of these methods in figures and tables."""
         return [self.looks[method].label for method in methods]
 
 
 def blocks_of(records: Iterable[RunRecord]) -> dict[str, int | str | None]:
-    """How many blocks each method trains; "k" where its runs differ in it."""
+    """How many blocks each method trains; "k" where its runs train different numbers."""
     blocks = {}
     for record in records:
         blocks.setdefault(record.method, set()).add(record.hyperparameters.get("blocks"))

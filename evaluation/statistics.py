@@ -1,27 +1,31 @@
 """Uncertainty of an experiment's numbers: intervals, and paired comparisons.
 
-A metric is a mean over texts (metrics.py), and a difference of two methods that of the texts'
-differences. Two things vary when a comparison is made again: the test texts, and the seeds. With D
-the difference over S seeds and the same n texts,
+A metric is a mean over texts (metrics.py), and the difference of two methods is the mean of the
+texts' differences. Two things vary when a comparison is made again: the test texts, and the seeds.
+With D the difference over S seeds and the same n texts,
 
     error of D = error from seeds + error from texts
 
-Seeds: both methods of a pair have the same training texts and their order for a seed, so D is a
-mean of S independent differences, one a seed: sqrt(V) t, V their variance / S, with S - 1 degrees
-of freedom. A method with one run is taken as that one model. Texts: a mean over n texts is nearly
-normal; its variance is that of the texts' mean differences / n, or, where texts are in groups (of a
-film, a patient), that of leaving each group out (the jackknife: Cochran 1977, chapter 6). It has
-sum(sizes)^2 / sum(sizes^2) - 1 degrees of freedom, the number of groups less 1 where they are
-equal. It holds, besides, the share of the seeds by texts interaction that the first part counts
-already, MS(seeds x texts) / (n S), which is subtracted (the crossed analysis of variance). Two
-texts are added, one that each method alone gets right (Bonett and Price 2012): methods that agree
-on all n may still differ on others. For macro-F1 the same is done within each label, to the
-variance alone. The score of a single method is its difference from 0, with the same errors.
+Seeds: for a seed, both methods of a pair have the same training texts in the same order. So D is a
+mean of S independent differences, one a seed, and its error is sqrt(V) t: V is the variance of
+these differences / S, and t has S - 1 degrees of freedom. A method with one run is taken as that
+one model.
+
+Texts: a mean over n texts is nearly normal. Its variance is the variance of the texts' differences
+(their means over seeds) / n. Where texts are in groups (of a film, a patient), leaving out each
+group in turn gives the variance (the jackknife: Cochran 1977, chapter 6). This variance has
+sum(sizes)^2 / sum(sizes^2) - 1 degrees of freedom: for groups of equal size, their number less 1.
+It also contains the interaction of seeds and texts, MS(seeds x texts) / (n S). The error from seeds
+counts this part already, so it is subtracted (the crossed analysis of variance). Two texts are
+added, one that only the first method gets right and one that only the second gets right (Bonett and
+Price 2012): methods that agree on all n texts may still differ on others. For macro-F1 such texts
+are also added within each label, to the variance alone. The score of a single method is its
+difference from 0, with the same errors.
 
 With folds, each text is tested once, by the model of its fold: D is one mean over all texts, and
-there are no seeds. That it is nearly normal about the mean test error of these models is the
-central limit theorem for cross-validation (Bayle et al. 2020, arXiv:2007.12671), with their
-all-pairs estimate of the variance. `docs/statistics.md` says how well all this holds its claim.
+there are no seeds. D is nearly normal about the mean test error of these models, by the central
+limit theorem for cross-validation (Bayle et al. 2020, arXiv:2007.12671); its variance is their
+all-pairs estimate. `docs/statistics.md` says how often the intervals hold the truth.
 """
 
 import math
@@ -35,24 +39,24 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-LEVEL = 0.05  # of every test; intervals hold the truth with 1 - LEVEL
+LEVEL = 0.05  # of every test; intervals hold the truth with probability 1 - LEVEL
 MARGIN = 0.01  # smaller differences are equivalent, unless an experiment says otherwise
 # Intervals with folds are wider by this factor than the central limit theorem says, which is for
-# large samples: with 800 texts, errors of accuracy were up to 1.28 times as large
+# large samples: with 800 texts, errors of accuracy were up to 1.28 times as large as it says
 # (docs/results/coverage.csv).
 FOLDS_FACTOR = 1.2
 COLUMNS = ["method_a", "method_b", "difference", "low", "high", "p", "p_holm"]
 COLUMNS += ["p_equivalent", "test", "verdict"]
-POINTS = 999  # at which the errors of texts are integrated over
+POINTS = 999  # of the numerical integral over the errors of texts
 
 
 class Scores(NamedTuple):
-    """A metric's value of every test text, by method: its mean is the metric, from 0 to 1.
+    """A metric's values for all test texts, by method: their mean is the metric, from 0 to 1.
 
     `values[method]` is (S, n), a row for each of its `seeds`. With folds it is (1, n), and NaN for
-    the texts of folds that have not been tested. `groups` (n,) are numbers from 0, the same for the
-    texts of one group; None: all are independent. `unseen[method]` (2, C), of macro-F1, is by how
-    much one more text of each label would move the metric, a right one and a missed one.
+    the texts of folds that have not been tested. `groups` (n,) are numbers from 0, the same for all
+    texts of a group; None: all texts are independent. `unseen[method]` (2, C), for macro-F1, says
+    by how much one more text of each label would move the metric: a right text, a missed text.
     """
 
     values: dict[str, np.ndarray]
@@ -65,9 +69,9 @@ class Scores(NamedTuple):
 def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
     """A row a method: seeds, mean, low, high, and the standard deviation over seeds.
 
-    The intervals of all rows cover the same. Where some methods have several seeds, that is other
-    seeds and other texts; a method with one run, which cannot tell, then has no interval, unless it
-    is `fixed`: no seed changes it.
+    All intervals cover the same variation: other seeds and other texts, where some methods have
+    several seeds. One run cannot show how seeds vary, so a method with one run then has no
+    interval, unless it is `fixed`: no seed changes it.
     """
     rows, most = [], max(map(len, scores.values.values()))
     for method, values in scores.values.items():
@@ -89,7 +93,7 @@ def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
 
 
 def all_pairs(scores: Scores) -> list[tuple[str, str]]:
-    """Every two methods, the better one first."""
+    """All pairs of methods; in each pair the better method is first."""
     means = {method: np.nanmean(values) for method, values in scores.values.items()}
     return [(b, a) if means[a] < means[b] else (a, b) for a, b in combinations(means, 2)]
 
@@ -99,15 +103,15 @@ def compare(
     pairs: Sequence[tuple[str, str]] | None = None,
     margin: float = MARGIN,
 ) -> pd.DataFrame:
-    """The differences a - b of the pairs (all, where none are given), a row each.
+    """A row for the difference a - b of each pair (of all pairs, where none are given).
 
-    Of several tasks it is the mean. Every task counts alike; their texts and seeds are independent,
-    so errors add up in squares. `difference`, `low` and `high` are in the metric's unit.
-    `p_equivalent` is that of two one-sided tests (Schuirmann 1987) that the difference is smaller
-    than `margin`. `p_holm` is Holm's (1979), over these pairs, and so are the verdicts, of
-    difference and of equivalence. A pair is left out where both have several seeds and fewer than
-    two are the same, or where no text is tested by both. Raises `ValueError` for values that are
-    not of a share, from 0 to 1, or that a seed lacks.
+    With several tasks the difference is the mean over them. Every task counts alike. Their texts
+    and seeds are independent, so the errors' variances add up. `difference`, `low` and `high` are
+    in the metric's unit. `p_equivalent` is the p-value of two one-sided tests (Schuirmann 1987)
+    that the difference is smaller than `margin`. `p_holm` and the verdicts, of difference and of
+    equivalence, are corrected over these pairs (Holm 1979). A pair is left out where both methods
+    have several seeds and fewer than two in common, or where no text is tested by both. Raises
+    `ValueError` where a method's mean is no share from 0 to 1, or a seed lacks a text's value.
     """
     rows = []
     if any(abs(np.nanmean(rows)) > 1 for scores in tasks for rows in scores.values.values()):
@@ -121,7 +125,7 @@ def compare(
 
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with Holm's correction over its rows, and what it says of each pair."""
+    """The table with Holm's correction over its rows, and a verdict for each pair."""
     corrected, equivalent = (holm(table[p].to_numpy(float)) for p in ("p", "p_equivalent"))
     conditions = [corrected < LEVEL, equivalent < LEVEL]
     verdicts = np.select(conditions, ["significant", "equivalent"], "not significant")
@@ -142,15 +146,15 @@ class _Sample(NamedTuple):
     """Values (S, n) whose mean is an estimate."""
 
     values: np.ndarray
-    groups: np.ndarray  # (n,) from 0; of single texts their places
-    extra: tuple[float, float]  # the two texts that are added
+    groups: np.ndarray  # (n,) numbers from 0; without groups the texts' places
+    extra: tuple[float, float]  # values of the two texts that are added
     factor: float  # by which errors of texts are larger than computed
     design: str  # in words
-    unseen: float = 0.0  # variance: of texts of labels that have few
+    unseen: float = 0.0  # variance from unseen texts of rare labels
 
 
 def _sample(scores, values):
-    """A method's own score: a right text and a wrong one are added."""
+    """The sample for a single method's score: a right text and a wrong text are added."""
     texts = np.isfinite(values[0])
     groups = np.arange(len(texts)) if scores.groups is None else scores.groups
     groups = np.unique(groups[texts], return_inverse=True)[1]
@@ -161,13 +165,13 @@ def _sample(scores, values):
 
 
 def _paired(scores, a, b):
-    """The difference of two methods by text and seed; None where they have too few in common."""
+    """The sample of two methods' differences; None where they share too few seeds or no text."""
     values = [scores.values[method].astype(float) for method in (a, b)]
     kinds = "texts" if scores.groups is None else "groups of texts"
     both = [seed for seed in scores.seeds[a] if seed in scores.seeds[b]]
     if scores.is_folds:
         design = f"{kinds}, each tested once"
-    elif min(map(len, values)) == 1:  # the same for every seed of the other
+    elif min(map(len, values)) == 1:  # compared with every seed of the other
         seeds = max(map(len, values))
         design = f"{kinds} and {seeds} seeds, against one run" if seeds > 1 else f"{kinds}, one run"
     elif len(both) > 1:
@@ -207,9 +211,9 @@ def _estimate(samples, margin=MARGIN):
 
 
 class _Errors(NamedTuple):
-    """The errors that an estimate could have: of texts, + of seeds; both are t, symmetric about 0.
+    """The errors that an estimate could have: the error from texts + the error from seeds.
 
-    With many texts the first is normal.
+    Both follow Student's t, symmetric about 0; with many texts the first is nearly normal.
     """
 
     texts: float  # variance
@@ -226,7 +230,7 @@ class _Errors(NamedTuple):
         return stats.t.sf((x - of_texts) / self.seeds**0.5, self.of_seeds) @ weights
 
     def half_width(self) -> float:
-        """As far from 0, on either side, lie all errors but a share of `LEVEL`."""
+        """The x such that all errors but a share of `LEVEL` lie between -x and x."""
         highest = sum(
             v**0.5 * stats.t.isf(LEVEL / 4, degrees) for v, degrees in (self[:2], self[2:]) if v > 0
         )
@@ -235,7 +239,7 @@ class _Errors(NamedTuple):
 
 @lru_cache
 def _quantiles(degrees):
-    """Of Student's t, and their weights: `POINTS` shares of probability, dense at both ends."""
+    """Quantiles of Student's t, and their weights: `POINTS` of them, dense at both ends."""
     shares = special.expit(np.linspace(-25, 25, POINTS))
     weights = shares * (1 - shares)
     return stats.t.isf(shares, degrees), weights / weights.sum()
@@ -244,7 +248,7 @@ def _quantiles(degrees):
 def _of_mean(variances):
     """The variance of a mean of independent estimates, its degrees of freedom (Satterthwaite 1946).
 
-    From the variance of each, and its degrees of freedom.
+    `variances` holds (variance, degrees of freedom) of each estimate.
     """
     variances = [(v / len(variances) ** 2, degrees) for v, degrees in variances]
     total = sum(v for v, _ in variances)
@@ -254,13 +258,13 @@ def _of_mean(variances):
 
 
 def _errors(sample):
-    """The middle of the interval, (variance, degrees of freedom) of texts, and those of seeds."""
+    """The interval's middle, and (variance, degrees of freedom) from texts and from seeds."""
     values = np.array([np.bincount(sample.groups, row) for row in sample.values])  # (S, G)
     sizes, seeds = np.bincount(sample.groups), len(values)  # (G,)
     sums = np.append(values.mean(axis=0), sample.extra)
     numbers = np.append(sizes, [1, 1])
     middle, count = sums.sum() / numbers.sum(), len(sums)
-    rest = (sums - middle * numbers) / (numbers.sum() - numbers)  # what leaving it out changes
+    rest = (sums - middle * numbers) / (numbers.sum() - numbers)  # change if a group is left out
     of_texts = (rest**2).sum() * (count - 1) / count
     means = values.sum(axis=1) / sizes.sum()  # (S,)
     of_seeds = means.var(ddof=1) / seeds if seeds > 1 else 0.0
@@ -269,6 +273,6 @@ def _errors(sample):
         mean_square = (rest**2).sum() / ((seeds - 1) * max(1, len(sizes) - 1))
         interaction = mean_square * len(sizes) / sizes.sum() ** 2 / seeds
         of_texts = max(0.0, of_texts - interaction)
-    degrees = max(1, sizes.sum() ** 2 / (sizes**2).sum() - 1)  # the two that are added tell nothing
+    degrees = max(1, sizes.sum() ** 2 / (sizes**2).sum() - 1)  # without the two added texts
     of_texts = (of_texts + sample.unseen) * sample.factor**2
     return middle, (of_texts, degrees), (of_seeds, max(1, seeds - 1))

@@ -1,11 +1,12 @@
-"""What an experiment's files say, as finetuning.py leaves them.
+"""Reads an experiment's files, as finetuning.py leaves them.
 
 experiment.json                                      constants, data, labels' names, command
-<run>/run.json, history.csv, predictions.csv         of each run
+<run>/run.json, history.csv, predictions.csv         a folder for each run
 
-What experiment.json says of the data: numbers of texts in train, validation and test, of the first
-seed; labels_redrawn, whether each seed has a training sample of its own; folds, where seed s tests
-fold s; groups by split; test_share_truncated; notes and warnings, in sentences.
+"data" in experiment.json holds the numbers of texts in train, validation and test, for the first
+seed; labels_redrawn, whether each seed has a training sample of its own; folds, their number, where
+seed s tests fold s; numbers of groups by split; test_share_truncated; notes and warnings, in
+sentences.
 """
 
 import json
@@ -22,7 +23,7 @@ from records import ANEW, DAMAGED, RunRecord, record_files
 from .metrics import METRICS
 from .statistics import Scores
 
-HISTORY = {  # its columns and their types
+HISTORY = {  # columns of history.csv and their types
     "learning_rate": float,
     "step": int,
     "epoch": float,
@@ -38,19 +39,19 @@ LATER_OF_DATA = {"is_own": None, "folds": None, "groups": None, "notes": [], "wa
 
 
 class Predictions(NamedTuple):
-    """The n test texts, by their rows, and what each run says of those that it has tested.
+    """The n test texts, in the order of `rows`, and each run's logits for the texts it has tested.
 
-    With folds, run s has tested those of fold s; else every run has tested all.
+    With folds, the runs of seed s have tested the texts of fold s; else every run has tested all.
     """
 
     labels: np.ndarray  # (n,)
-    logits: dict[str, dict[int, np.ndarray]]  # of each method and seed (texts tested, C)
+    logits: dict[str, dict[int, np.ndarray]]  # by method and seed: (texts tested, C)
     rows: np.ndarray  # (n,) the texts' places in the task
     groups: np.ndarray | None = None  # (n,) from 0
     folds: np.ndarray | None = None  # (n,)
 
     def tested(self, seed: int) -> np.ndarray:
-        """The places (in these n) of the texts that runs with this seed have tested."""
+        """The places, among the n texts, of the texts that runs with this seed have tested."""
         if self.folds is None:
             return np.arange(len(self.labels))
         return np.flatnonzero(self.folds == seed)
@@ -68,7 +69,7 @@ class Predictions(NamedTuple):
         return [(places[order], logits[order])]
 
     def scores(self, metric: str) -> Scores:
-        """The values of all texts by method, for comparisons."""
+        """The metric's values for all texts by method, for comparisons."""
         values, unseen, (compute, move) = {}, {}, (METRICS[metric].compute, METRICS[metric].unseen)
         for method in self.logits:
             runs = self.by_run(method)
@@ -85,7 +86,7 @@ class Predictions(NamedTuple):
 
 
 def read_table(path: Path, columns: Mapping[str, type], remedy: str = ANEW) -> pd.DataFrame:
-    """The CSV at `path` with these columns; texts letter by letter, "NA" too. Raises `BadInput`."""
+    """These columns of the CSV at `path`; text stays as it is, even "NA". Raises `BadInput`."""
     gaps = {name: [""] for name, kind in columns.items() if kind is not str}
     with reading(str(path), remedy):
         table = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=gaps)
@@ -93,7 +94,7 @@ def read_table(path: Path, columns: Mapping[str, type], remedy: str = ANEW) -> p
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
-    """What experiment.json says; earlier versions did not write all of it."""
+    """The content of experiment.json, with defaults for fields that earlier versions lacked."""
     path = folder / "experiment.json"
     with reading(str(path), DAMAGED):
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -105,9 +106,9 @@ def read_experiment(folder: Path) -> dict[str, Any]:
 
 
 def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
-    """The record of each run, by its folder: in the experiment's order of methods, then by seed.
+    """The records of finished and failed runs, by folder: in the order of methods, then by seed.
 
-    Methods that are not the experiment's come after its own, by name.
+    Methods that the experiment does not list come last, by name.
     """
     methods = experiment["constants"].get("methods", [])
     place = {method: i for i, method in enumerate(methods)}
@@ -128,9 +129,10 @@ def read_tables(runs: Mapping[Path, RunRecord], name: str, columns: Mapping) -> 
 
 
 def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Predictions:
-    """The predictions of all finished runs: of the same texts or, with folds, of disjoint ones.
+    """The predictions of all finished runs: each tests all texts or, with folds, one fold's texts.
 
-    `table` has method, seed, row, label, a logit for each label and, where there are some, group.
+    `table` has method, seed, row, label, a logit for each label and, if texts have groups, group.
+    Raises `BadInput` without runs, and where runs have tested different texts.
     """
     if table.empty:
         raise BadInput(f"{folder} has no finished runs")
@@ -151,7 +153,7 @@ def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Pr
         labels=texts["label"].to_numpy(),
         logits=logits,
         rows=texts["row"].to_numpy(),
-        # no group is in two folds, whose numbers may be their own
+        # each fold numbers its groups for itself; no group is in two folds
         groups=texts.groupby(["fold", "group"]).ngroup().to_numpy() if "group" in texts else None,
         folds=texts["fold"].to_numpy() if is_folds else None,
     )

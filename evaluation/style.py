@@ -35,11 +35,11 @@ LOOKS = {
     "tfidf": Look("TF-IDF", "#56B4E9", "P"),
     "probe": Look("probe", "#D55E00", "X"),
 }
-OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # methods that are not above
+OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # for methods not in LOOKS
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
-DARKEST, LIGHTEST = -0.5, 0.6  # of a method's variants: how much black or white is mixed in
-COMBINED = -0.35  # the same, of combinations
-# The first has no Chinese, Japanese and Korean letters: labels have those of the next installed.
+DARKEST, LIGHTEST = -0.5, 0.6  # shares of black (< 0) or white mixed in, for a method's variants
+COMBINED = -0.35  # share of black, for combinations
+# The first font has no Chinese, Japanese and Korean letters; the next installed one draws them.
 FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR"]
 FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "Arial Unicode MS"]
 
@@ -47,10 +47,10 @@ FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "Ari
 def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str, Look]:
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
-    `blocks`: how many of the last blocks a method trains, None: all; it names fine-tuning.
+    `blocks` says how many of the last blocks a method trains (None: all), for fine-tuning's label.
     Variants of one method have its colour, from dark to light, and a marker each; a combination
-    has a dark shade of its first part's. A method that is not in `LOOKS` goes by its own name, in
-    one of `OTHERS`.
+    has a dark shade of its first part's colour. A method that is not in `LOOKS` has its name as
+    label and a colour of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
@@ -72,7 +72,7 @@ def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str,
 
 
 def _label(method, blocks):
-    """Such as "LoRA (rank=4) + TF-IDF"; what trains the last k blocks is not full fine-tuning."""
+    """A label such as "LoRA (rank=4) + TF-IDF"; only fine-tuning of all blocks is called "full"."""
     labels = []
     for name, given in parts_of(method):
         label = LOOKS[name].label if name in LOOKS else name
@@ -88,7 +88,7 @@ def _label(method, blocks):
 def parts_of(method: str) -> list[tuple[str, dict]]:
     """Name and values of each part of "lora(rank=4)+tfidf".
 
-    Of what is none of ours, in a file of others, its text.
+    A text that is no method counts as one part's name: other people's files may have such texts.
     """
     try:
         return read_text(method)
@@ -97,7 +97,7 @@ def parts_of(method: str) -> list[tuple[str, dict]]:
 
 
 def without(name: str, method: str) -> str:
-    """A method without one of its values: of "lora(rank=4, blocks=2)" and blocks "lora(rank=4)"."""
+    """A method without one value: for blocks, "lora(rank=4, blocks=2)" becomes "lora(rank=4)"."""
     parts = parts_of(method)
     return "+".join(text_of(n, {k: v for k, v in given.items() if k != name}) for n, given in parts)
 
@@ -115,13 +115,13 @@ def as_text(value) -> str:
 
 
 def _mixed(colour, share):
-    """With this share of white mixed in or, where it is negative, of black."""
+    """The colour with this share of white mixed in or, where it is negative, of black."""
     target = 1.0 if share > 0 else 0.0
     return to_hex([part + abs(share) * (target - part) for part in to_rgb(colour)]).upper()
 
 
 def set_style() -> None:
-    """What every figure has in common."""
+    """Set the options of matplotlib that all figures share."""
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
     common = {"font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
     common |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
@@ -132,10 +132,10 @@ def set_style() -> None:
 
 
 def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
-    """Frame what a drawing function returned, (figure, note, legend's handles), and write it.
+    """Write the figure of `drawn`, (figure, note, legend's handles), with title and legend.
 
-    The title stands above the axes; below are what was measured, what the marks mean, and the
-    legend.
+    The title stands above the axes; below are the note on what the marks mean, the subtitle on what
+    was measured, and the legend.
     """
     figure, note, handles = drawn
     width = figure.get_figwidth()
@@ -162,8 +162,8 @@ def save(path: Path, drawn: tuple, title: str, subtitle: str) -> Path:
 def error_bar(axes, x, y, ends: tuple, across: bool = False, **style) -> None:
     """Points with intervals from `ends[0]` to `ends[1]`: upright, or `across` the figure.
 
-    An end may lie one rounding on the wrong side of its point, where matplotlib refuses it. A
-    point whose ends are NaN has no bar.
+    Rounding may put an end on the wrong side of its point, which matplotlib refuses: that side then
+    has length 0. A point whose ends are NaN has no bar.
     """
     point, (low, high) = (x if across else y), ends
     size = np.reshape(np.fmax([point - low, high - point], 0.0), (2, -1))

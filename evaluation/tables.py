@@ -1,4 +1,4 @@
-"""The tables of an experiment's page, each with what its columns mean below it."""
+"""The tables of an experiment's page, with notes below them that explain their columns."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ from .style import as_difference
 
 BUSY = 0.5  # threads of other work, above which seconds and memory say little
 WHOLE, SHORT = partial(number, form="{:,.0f}"), partial(number, form="{:.3g}")
-COLUMNS = {  # of `Results.runs`: heading, and what writes a value
+COLUMNS = {  # column of `Results.runs`: heading, function that writes a value
     "train_accuracy": ("training accuracy, %", percent),
     "trainable_parameters": ("trained parameters", WHOLE),
     "trainable_percentage": ("of all, %", SHORT),
@@ -48,7 +48,7 @@ WHAT_SECONDS = (
 
 
 def terminal(results: Results) -> str:
-    """For the terminal: the answer, where a method is advised, or a table of finished runs."""
+    """The text for a terminal: the answer, if a method is advised, or a table of finished runs."""
     if results.advised:
         return answer.terminal(results)
     columns = _runs(results) | _cells(results.runs, "trainable_percentage", "training_seconds")
@@ -73,7 +73,7 @@ def _cells(rows, *names):
 
 
 def accuracies(results: Results) -> str:
-    """The finished runs by method, with their intervals."""
+    """The means over the finished runs of each method, with intervals."""
     means, rows = results.means, results.intervals
     columns = {"method": results.labels(rows["method"]), "seeds": rows["seeds"].map(str)}
     for name, metric in METRICS.items():
@@ -104,7 +104,7 @@ def accuracies(results: Results) -> str:
 def by_label(results: Results) -> str:
     """How many test texts each label has, and each method's F1 on it; means over the runs.
 
-    Nothing of two labels.
+    Empty for a task of two labels.
     """
     predictions, names = results.predictions, results.experiment["label_names"]
     if len(names) == 2:
@@ -122,7 +122,7 @@ def by_label(results: Results) -> str:
 
 
 def comparisons(results: Results, pairs: pd.DataFrame) -> str:
-    """Differences of two methods each, from `Results.compare`; nothing of none."""
+    """The differences of pairs of methods, from `Results.compare`; empty without pairs."""
     if pairs.empty:
         return ""
     a, b = (results.labels(pairs[f"method_{side}"]) for side in "ab")
@@ -132,7 +132,7 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         {"significant": f"{name} better", "equivalent": f"equivalent within {within}"}.get(v, v)
         for name, v in zip(better, pairs["verdict"], strict=True)
     ]
-    others = {  # which nothing is tested on
+    others = {  # metrics without tests
         f"{METRICS[name].label}, points (95 % interval)": map(
             with_interval, *(pairs[f"{name}_{part}"] for part in ("difference", "low", "high"))
         )
@@ -173,7 +173,7 @@ def single_runs(results: Results) -> str:
 
 
 def _rates(results):
-    """What other learning rates gave, where any run tried several."""
+    """The column of validation losses at other learning rates, where any run tried several."""
     if not any(len(record.rates_tried) > 1 for record in results.finished):
         return {}
     cells = []
@@ -185,7 +185,7 @@ def _rates(results):
 
 
 def _edges(results):
-    """What to do where the chosen learning rate is at the edge of those tried."""
+    """A note on runs whose chosen learning rate is at the edge of the rates that they tried."""
     methods = [record.method for record in results.finished if record.is_rate_at_edge]
     if not methods:
         return ""
@@ -197,7 +197,7 @@ def _edges(results):
 
 
 def failed(results: Results) -> str:
-    """The runs that have not finished, and why."""
+    """The runs that have not finished, and the reasons."""
     runs = [record for record in results.records if not record.is_finished]
     columns = {
         "method": results.labels(run.method for run in runs),
@@ -208,7 +208,7 @@ def failed(results: Results) -> str:
 
 
 def misclassified(results: Results) -> str:
-    """The texts in `misclassified.csv`, if it is known."""
+    """The table of `Results.misclassified`; empty where that is None."""
     rows = results.misclassified
     if rows is None:
         return ""
