@@ -1,7 +1,7 @@
 """Where the package meets users, files and the terminal.
 
-What comes in from outside is read inside `reading`: whatever stops it, foreseen or not, becomes a
-`BadInput` of one line. What goes out is written whole or not at all.
+Input from outside is read inside `reading`: any error there, foreseen or not, becomes a `BadInput`
+of one line. A file is written whole or not at all.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from filelock import FileLock
 
 
 def before_libraries(is_program: bool = False) -> None:
-    """Before torch is loaded: have waiting OpenMP threads spin less, unless the user has decided.
+    """Make waiting OpenMP threads spin less, unless the user has decided; call it before torch.
 
-    Beside other work they take cores, even from the thread that they wait for. With `is_program`,
-    Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
+    Beside other work, spinning threads take cores, even from the thread that they wait for. With
+    `is_program`, Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
     """
     if is_program:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -39,9 +39,9 @@ class BadInput(ValueError):
 
 @contextmanager
 def reading(source: str, remedy: str = "", verb: str = "read") -> Iterator[None]:
-    """Whatever is raised within becomes a `BadInput` that names `source`, and what to do.
+    """Turn any error in the block into a `BadInput` that names `source`, and what to do.
 
-    A `BadInput` passes as it is: it was raised where more is known.
+    A `BadInput` stays as it is: it was raised where more is known.
     """
     try:
         yield
@@ -53,22 +53,22 @@ def reading(source: str, remedy: str = "", verb: str = "read") -> Iterator[None]
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one line with its type."""
+    """An exception's type and message, in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        path = error.filename2 or error.filename  # of two, what could not be replaced
+        path = error.filename2 or error.filename  # of two paths, the one not replaced
         text = f"{error.strerror}: {path}" if path else error.strerror
     return short(f"{type(error).__name__}: {text}".strip(": "), 300)
 
 
 def short(text: str, most: int) -> str:
-    """In one line of at most `most` letters, cut after a word if there are spaces."""
+    """The text in one line of at most `most` letters, cut after a word if there are spaces."""
     line = textwrap.shorten(text, most, placeholder="…")
     return line if line != "…" else f"{text.strip()[: most - 1]}…"
 
 
 class Parser(argparse.ArgumentParser):
-    """Options of a program; what it cannot read is a `BadInput`."""
+    """The options of a program; arguments that it cannot read raise `BadInput`."""
 
     def error(self, message: str):
         raise BadInput(f"{message}; see {self.prog} --help")
@@ -81,7 +81,7 @@ def some(items: list[str], count: int) -> str:
 
 
 def refuse(error: BadInput, arguments: list[str]) -> int:
-    """Print why the input is bad, and with --traceback where it was found; the exit status, 2."""
+    """Print why the input is bad, with --traceback also where; returns the exit status, 2."""
     if "--traceback" in arguments:
         traceback.print_exception(error)
     print("error:", " ".join(str(error).split()), file=sys.stderr)
@@ -98,10 +98,10 @@ def expanded(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to, and put what is there in the place of `path` at the end.
+    """Yield a path to write to; at the end, the file written there replaces `path`.
 
     A process killed at any moment leaves the old file or the new one, never half of one. The path
-    is in a folder `.<name>.part-<random>`, so that what libraries write beside it goes as well.
+    is in a folder `.<name>.part-<random>`: files that libraries write beside it are deleted too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def lock(path: str | Path, timeout: float = -1) -> AbstractContextManager:
-    """Acquire a lock that the system gives back after a crash; an `OSError` where it has none."""
+    """Acquire a lock, which the system releases after a crash. Raises `OSError` without locks."""
     try:
         return FileLock(path, timeout, fallback_to_soft=False).acquire()
     except OSError as error:
@@ -125,14 +125,14 @@ def lock(path: str | Path, timeout: float = -1) -> AbstractContextManager:
 
 
 def clear(folder: Path) -> None:
-    """Delete what killed processes have left of writing the files of `folder`."""
+    """Delete the unfinished files that killed processes have left in `folder`."""
     for part in folder.glob(".*.part-????????"):
         shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
 def writing(place: str | Path, remedy: str = "choose another folder") -> Iterator[None]:
-    """The file system's errors within become a `BadInput` that names `place`, and what to do."""
+    """Turn a file system's error in the block into a `BadInput` with `place` and what to do."""
     try:
         yield
     except OSError as error:
@@ -145,8 +145,8 @@ def writing(place: str | Path, remedy: str = "choose another folder") -> Iterato
 def plain_cell(text: str) -> str:
     """A text as a cell of a CSV file that a spreadsheet will not run as a formula.
 
-    An apostrophe is put before what begins with = + - @, a tab or a return, unless it is a number
-    (OWASP, CSV injection).
+    A text that begins with = + - @, a tab or a return gets an apostrophe before it, unless it is a
+    number (OWASP, CSV injection).
     """
     if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
         return text
@@ -165,9 +165,9 @@ def write(path: str | Path, text: str) -> Path:
 
 
 def interrupt_once() -> None:
-    """Let SIGTERM do as Ctrl-C does, and let the first of them be the only one in ten seconds.
+    """Make SIGTERM act as Ctrl-C does, and ignore both for ten seconds after either.
 
-    A launcher sends both; the second would interrupt what is written after the first.
+    A launcher sends both; the second would interrupt the writing of files after the first.
     """
     deaf = 0.0
 
@@ -182,9 +182,9 @@ def interrupt_once() -> None:
 
 
 def steady_output() -> None:
-    """Letters that an output cannot show become "?"; what goes to a closed output is dropped."""
+    """Letters that stdout or stderr cannot show become "?"; a closed one drops all output."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
-        if hasattr(stream, "reconfigure"):  # a notebook's has not
+        if hasattr(stream, "reconfigure"):  # a notebook's has no such method
             stream.reconfigure(errors="replace")
         setattr(sys, name, stream)

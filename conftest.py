@@ -1,4 +1,4 @@
-"""Tiny models and reviews, made from a config, offline, with a cache of their own."""
+"""Tiny models, made from a config, and made-up reviews: offline, with a cache of their own."""
 
 import os
 import tarfile
@@ -49,7 +49,7 @@ ENCODER = {
     "pad_token_id": 0,
 }
 DECODER = ENCODER | {"num_key_value_heads": 1, "head_dim": 4, "bos_token_id": 1, "eos_token_id": 2}
-CONFIGS = {  # each family as small as it goes, with what sets it apart
+CONFIGS = {  # each family as small as possible, with the settings that set it apart
     "distilbert": {
         "vocab_size": 20,
         "dim": 8,
@@ -130,7 +130,7 @@ def family(request):
 
 @pytest.fixture
 def without_figures(monkeypatch):
-    """Drawing takes most of the time of a tiny experiment."""
+    """No figures are drawn: they take most of the time of a tiny experiment."""
     monkeypatch.setattr(report, "draw", lambda results: {})
 
 
@@ -141,7 +141,7 @@ def on_the_cpu(monkeypatch):
 
 @pytest.fixture
 def in_float32_on_the_cpu(monkeypatch, on_the_cpu):
-    """Also where the CPU would compute in bf16: to compare with others, which do not."""
+    """float32 even on a CPU that would take bf16, for comparison with code that does not."""
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.float32)
 
 
@@ -173,9 +173,9 @@ def interrupt(*_):
 
 @pytest.fixture(scope="session")
 def earlier(model_folder, tmp_path_factory):
-    """A folder with an earlier experiment in results/, and its arguments but for RESULTS.
+    """A folder with an earlier experiment in results/, and its arguments without RESULTS.
 
-    Two of its runs are finished, head and lora, and a third, bitfit, was stopped at its end.
+    Its runs head and lora are finished; a third run, bitfit, was stopped at its end.
     """
     root = tmp_path_factory.mktemp("earlier")
     reviews_frame(60).to_csv(root / "reviews.csv", index=False)
@@ -194,7 +194,7 @@ def earlier(model_folder, tmp_path_factory):
 
 
 def files_of(folder):
-    """What every file holds, by its path; a folder's path ends in a slash and holds nothing."""
+    """The bytes of every file, by its path; a folder's path ends in a slash, its bytes are b""."""
     paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
     return {
         name if path.is_file() else f"{name}/": path.read_bytes() if path.is_file() else b""
@@ -204,7 +204,7 @@ def files_of(folder):
 
 @pytest.fixture(scope="session")
 def evidence(tmp_path_factory) -> Callable[[str], Path]:
-    """Where an experiment of docs/results lies; what its archive has is unpacked."""
+    """The folder of an experiment of docs/results, by name; archived ones are unpacked."""
     results = Path(__file__).parent / "docs" / "results"
     unpacked = tmp_path_factory.mktemp("others")
     with tarfile.open(results / "others.tar.xz") as archive:
@@ -221,7 +221,7 @@ def reviews_csv(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch, in_float32_on_the_cpu):
-    """The folder of cached output, empty, and float32 as the type computed in."""
+    """The folder for cached output, still empty; runs compute in float32 on the CPU."""
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "frozen_blocks"
 
@@ -243,7 +243,7 @@ def arguments(model_folder, reviews_csv, tmp_path):
 
 @pytest.fixture
 def command(arguments):
-    """Shorter, without dropout, and with the folder last."""
+    """Like `arguments`, with shorter training, no dropout, and the folder as a keyword."""
     own = ["--epochs", "2", "--lora-dropout", "0"]
     own += ["--learning-rates", "head=0.01", "lora=0.01", "adapter=0.01"]
 

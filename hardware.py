@@ -1,4 +1,4 @@
-"""The machine that a run was made on: what it is, and what the run took of it."""
+"""The machine that makes a run: its device and software, and the run's time and memory."""
 
 import ctypes
 import hashlib
@@ -21,10 +21,10 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "
 
 
 def choose_device() -> torch.device:
-    """CUDA, or Apple's MPS, or the CPU: the first that is there.
+    """CUDA, Apple's MPS or the CPU: the first of them that is available.
 
-    Under torchrun each process takes the GPU of its number. Raises `BadInput` for a GPU on which
-    torch cannot compute.
+    Under torchrun each process takes the GPU of its local rank. Raises `BadInput` for a GPU on
+    which torch cannot compute.
     """
     if torch.cuda.is_available():
         if rank := os.environ.get("LOCAL_RANK"):
@@ -44,7 +44,7 @@ def choose_device() -> torch.device:
 def compute_type(device: torch.device) -> torch.dtype:
     """The type in which the device multiplies matrices fastest, float32 where no other is faster.
 
-    bfloat16 where the device has it; float16 on CUDA cards that have not, such as the T4.
+    bfloat16 where the device has it; float16 on CUDA cards without it, such as the T4.
     """
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -57,7 +57,7 @@ def compute_type(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Within it matrices are multiplied in the device's `compute_type`."""
+    """A context in which matrices are multiplied in the device's `compute_type`."""
     dtype = compute_type(device)
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
@@ -65,9 +65,9 @@ def autocast(device: torch.device) -> torch.autocast:
 def prepare_device(device: torch.device) -> None:
     """Settings of the whole process that make the device faster."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
-        # It would plan anew for each shape of a batch, and with a mask its gradient may be NaN
-        # (pytorch/pytorch#196678).
+        torch.set_float32_matmul_precision("high")  # TF32 for products that stay in float32
+        # cuDNN's attention would plan anew for each shape of a batch, and with a mask its gradient
+        # may be NaN (pytorch/pytorch#196678).
         torch.backends.cuda.enable_cudnn_sdp(False)
     elif device.type == "cpu":
         keep_freed_memory()
@@ -95,7 +95,7 @@ def environment(device: torch.device) -> dict:
 
 
 def processor_name() -> str:
-    """The CPU's name, as far as the system tells it."""
+    """The CPU's name, or at least its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -104,7 +104,7 @@ def processor_name() -> str:
 
 
 class Clock:
-    """Adds up the seconds of the blocks that run under it; the device has finished at both ends."""
+    """Adds up the seconds of its `with` blocks; the device has finished all work at both ends."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds = device, 0.0
@@ -119,13 +119,13 @@ class Clock:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has done all its work."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what tensors free for the next ones, which else get new pages to zero."""
+    """Make glibc keep freed memory for the next tensors; new pages would have to be zeroed."""
     if platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
         tune = ctypes.CDLL(None).mallopt
@@ -135,7 +135,7 @@ def keep_freed_memory() -> None:
 def other_load(device: torch.device) -> float | None:
     """How many threads of other processes ran or waited in the last minute; None where unknown.
 
-    A machine that did other work makes seconds long and tells nothing of this program.
+    Other programs on the machine make a run longer: its seconds say little of this program.
     """
     if not hasattr(os, "getloadavg"):
         return None
@@ -144,7 +144,7 @@ def other_load(device: torch.device) -> float | None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start to look for a new peak of memory; what earlier work has freed is not to be in it."""
+    """Start to look for a new peak of memory, without memory that earlier work has freed."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return
@@ -171,10 +171,10 @@ def peak_memory(device: torch.device) -> float | None:
 def commit(folder: Path = PROGRAM) -> str | None:
     """The git commit of this program, with "+" where its .py files differ from it.
 
-    Then comes a digest of how they differ, but for finetuning.py, whose constants one edits.
+    Then comes a digest of the differences, without finetuning.py's, whose constants one edits.
 
     None without git, where git refuses, and where `folder` is not the top of a repository: inside
-    another one, the commit would be that one's.
+    another repository, the commit would be of that repository.
     """
 
     def git(*words):

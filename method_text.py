@@ -1,4 +1,4 @@
-"""A method as one types it, such as lora(rank=4)+tfidf: text in; text, or a safe file name, out."""
+"""Reads a method as one types it, such as lora(rank=4)+tfidf; writes it so, or in a file name."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ UNREADABLE = SyntaxError, ValueError, TypeError, RecursionError, MemoryError
 def read_text(text: str) -> list[tuple[str, dict[str, Any]]]:
     """The names and given hyperparameters in "lora(rank=4)+tfidf", in its order.
 
-    Values are Python's literals; nothing is evaluated. Raises `BadInput` for anything else.
+    Values are Python's literals; nothing is evaluated. Raises `BadInput` for any other text.
     """
     try:
         node, calls = ast.parse(text.strip(), mode="eval").body, []
@@ -33,18 +33,18 @@ def _read_call(node):
     keywords = getattr(node, "keywords", ())
     given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
     if len(given) < len(keywords):
-        raise SyntaxError  # one is given twice
+        raise SyntaxError  # a hyperparameter is given twice
     return name.id, given
 
 
 def text_of(name: str, values: dict[str, Any]) -> str:
-    """As one types it: "lora", "lora(rank=4)"."""
+    """A method as one types it: "lora", "lora(rank=4)"."""
     texts = [f"{key}={value!r}" for key, value in values.items()]
     return f"{name}({', '.join(texts)})" if texts else name
 
 
 def in_file_name(value: Any) -> str:
-    """A hyperparameter's value in letters that every file name can have; no two values share one.
+    """A hyperparameter's value as part of any file name; different values give different names.
 
     A text that is no plain word keeps its quotes: 1 is 1, and '1' is %271%27.
     """

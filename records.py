@@ -1,8 +1,8 @@
-"""What run.json says of one run: written and read by one class, and a row of runs.csv.
+"""The record of a run: run.json, which one class writes and reads, and a row of runs.csv.
 
-A run that has begun has a record. Fields that a run has no value for are null: a
-baseline has no epochs. `depends_on` holds all that the run's numbers depend on; `what_differs`
-is the one function that compares it, so that runs that differ never share a folder or a page.
+A run that has begun has a record. Fields without a value are null: a baseline has no epochs.
+`depends_on` holds all that the run's numbers depend on. `what_differs` is the one function that
+compares it, so that different runs never share a folder or a page.
 """
 
 import json
@@ -20,7 +20,7 @@ DAMAGED = "it is damaged, or written by another version: delete it"
 
 
 def starts(command: str) -> list[str]:
-    """The commands that " && " joins into an experiment's; the name of a file may hold it, too."""
+    """The commands that " && " joins in experiment.json; a file's name may contain " && ", too."""
     return re.split(r" && (?=python )", command)
 
 
@@ -43,11 +43,11 @@ class RunRecord(BaseModel):
     hyperparameters: dict[str, Any] = {}
     depends_on: dict[str, Any] = {}  # constants in upper case, hyperparameters, digests
 
-    learning_rate: float | None = None  # the one with the lowest validation loss
+    learning_rate: float | None = None  # the rate with the lowest validation loss
     rates_tried: dict[str, float | None] = {}  # rate: lowest validation loss; None: not finite
     pooling: str | None = None
-    # "test_accuracy" and so on, <split>_<metric>. A baseline's validation loss is of
-    # cross-validation within all of its labels.
+    # "test_accuracy" and so on, <split>_<metric>. A baseline's validation loss comes
+    # from cross-validation within all of its labels.
     scores: dict[str, float | None] = {}
 
     trainable_parameters: int | None = None
@@ -56,8 +56,8 @@ class RunRecord(BaseModel):
     frozen_blocks: int | None = None
     training_seconds: float | None = None  # of all learning rates, without evaluation
     evaluation_seconds: float | None = None  # on validation, training and test texts
-    shared_seconds: float | None = None  # of the frozen blocks, once for all runs
-    run_seconds: float | None = None  # from start to end, but for the frozen blocks
+    shared_seconds: float | None = None  # for the frozen blocks, which run once for all runs
+    run_seconds: float | None = None  # from start to end, without the frozen blocks
     peak_memory_mib: float | None = None
     epochs_run: float | None = None  # with the chosen learning rate
     best_epoch: float | None = None
@@ -71,7 +71,7 @@ class RunRecord(BaseModel):
 
     @property
     def has_failed(self) -> bool:
-        """Whether something stopped it, other than a kill."""
+        """Whether an error has ended the run; a killed run is unfinished."""
         return self.status.startswith("failed: ")
 
     @property
@@ -82,13 +82,13 @@ class RunRecord(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
-        """Read run.json. Raises `BadInput` that names the file and the field."""
+        """Read run.json. Raises `BadInput`, which names the file and the field."""
         with reading(str(path), ANEW):
             return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     @classmethod
     def in_folder(cls, folder: Path) -> "RunRecord | None":
-        """That of the run in a folder, if there is one."""
+        """The record in a run's folder; None without one. Raises `BadInput`."""
         path = folder / RECORD
         return cls.read(path) if path.exists() else None
 
@@ -105,10 +105,10 @@ class RunRecord(BaseModel):
 
 
 def what_differs(earlier: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """What two runs that should be alike do not share, in words; a line each, empty for none.
+    """The differences of two runs that should be alike, in words, a line each; empty for none.
 
-    From their `depends_on`; what only one of them has is compared as None. Long values, such as
-    digests, are not quoted.
+    The arguments are the runs' `depends_on`. A name that one of them lacks counts as None there.
+    Digests, which are long, are not quoted.
     """
     lines = []
     for name in dict.fromkeys([*current, *earlier]):
@@ -121,10 +121,10 @@ def what_differs(earlier: dict[str, Any], current: dict[str, Any]) -> list[str]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folders of the runs that experiment.json in `folder` lists, as far as they are there.
+    """The existing folders of the runs that experiment.json in `folder` lists.
 
-    A user's copy is none of them, nor is a link. Raises `BadInput` where experiment.json is
-    damaged.
+    A user's copy of a run is not listed, and a link is left out. Raises `BadInput` where
+    experiment.json is damaged.
     """
     path = folder / ABOUT
     if not path.exists():
