@@ -1,6 +1,6 @@
-"""What makes the committed evidence: pages over several experiments, compact results, benchmarks.
+"""Programs for the committed evidence: pages over several experiments, compact results, benchmarks.
 
-The package does not import it, and needs none of it to be used.
+The package does not import them, and works without them.
 """
 
 import boundary

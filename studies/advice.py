@@ -1,11 +1,12 @@
 """Is the rule of the advice a good one? Samples of real tasks, with the truth known.
 
-    python -m studies.advice FOLDER        of studies.coverage, which has tested the samples
+    python -m studies.advice FOLDER        the folder in which studies.coverage has tested samples
 
-Each sample is what a user has: TF-IDF, the probe and both together, tested in five folds. A rule
-takes one of them. Its regret is how far the true accuracy of the method taken is below that of the
-best one; the truth is the accuracy of its five models on the texts left out, of which there are
-thousands. It writes docs/results/advice.csv, a row for each task and number of texts.
+Each sample stands for a user's file: TF-IDF, the probe and both together are tested on it in five
+folds. A rule takes one of these methods. Its regret is the true accuracy of the best method minus
+the true accuracy of the method taken. A true accuracy is the mean over a method's five models, on
+the thousands of texts left out. It writes docs/results/advice.csv, a row for each task and number
+of texts.
 """
 
 import os
@@ -25,7 +26,7 @@ FILE = Path("docs/results/advice.csv")
 
 
 def taken(rows: pd.DataFrame, sample: dict) -> dict[str, str]:
-    """The method that each rule takes: the highest, or the simplest within a standard error."""
+    """The method of each rule: the most accurate one, or the simplest within a standard error."""
     scores = predictions_of(rows, sample).scores("accuracy")
     pairs = statistics.compare([scores], list(combinations(METHODS, 2)))
     means = {method: np.nanmean(scores.values[method]) for method in METHODS}
@@ -34,7 +35,7 @@ def taken(rows: pd.DataFrame, sample: dict) -> dict[str, str]:
 
 
 def regrets(rows: pd.DataFrame, sample: dict) -> dict[str, float]:
-    """Of each rule, in points."""
+    """The regret of each rule, in points."""
     values = values_left_out("accuracy", rows["label"].to_numpy(), sample["outside"])
     truth = dict(zip(METHODS, 100 * np.nanmean(values, axis=1), strict=True))
     best = max(truth.values())

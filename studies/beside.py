@@ -2,10 +2,10 @@
 
     python -m studies.beside        writes docs/results/beside.md
 
-The labels of `lora+tfidf` are those of the sum of the log-probabilities of LoRA and of TF-IDF with
-the same labels. The committed predictions hold the likeliest label and its probability, rounded.
-With two labels that is enough. With more, the other labels are taken to share the rest equally, so
-that the more confident of the two answers counts.
+`lora+tfidf` predicts the label with the highest sum of the log-probabilities of LoRA and of TF-IDF,
+which have the same labelled texts. The committed predictions hold the likeliest label and its
+probability, rounded. With two labels that is enough. With more, the other labels are assumed to
+share the rest equally, so that the more confident of the two answers counts.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def table_of(experiments: Sequence[Results]) -> str:
 
 
 def page(folder: Path) -> str:
-    """Both tables."""
+    """The page with both tables."""
     tables = [
         table_of([compact.read(folder / name) for name in each]) for each in (FOLDERS, TOPICS)
     ]

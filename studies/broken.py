@@ -3,8 +3,9 @@
     python -m studies.broken         results/broken, an hour of two cores
 
 Any option of finetuning.py may follow; the same command resumes. One mistake is a learning rate,
-which is a variant; the others are methods that the package itself does not carry. Each has its own
-learning rates to choose from, so that a mistake is not made worse by a rate that suits the other.
+so it is a variant of our method; the other mistakes are methods of this study alone. Each method
+has its own learning rates to choose from, so that a rate that suits ours does not make a mistake
+worse.
 """
 
 import sys
@@ -22,7 +23,7 @@ from modeling.merging import adapted_layers
 
 
 class FrozenHeadLoRA(LoRAModel):
-    """LoRA around a new head that stays as it is, random."""
+    """LoRA with a new head that stays frozen, at its random start."""
 
     def __init__(self, pretrained, pooling="first", **hyperparameters):
         super().__init__(pretrained, pooling, **hyperparameters)
@@ -34,7 +35,7 @@ class FrozenHeadLoRA(LoRAModel):
 
 
 class NormalLoRA(LoRAModel):
-    """LoRA whose A is drawn from N(0, 1), in the place of about N(0, 1 / (3 d_in))."""
+    """LoRA whose A is drawn from N(0, 1), instead of about N(0, 1 / (3 d_in))."""
 
     @wraps(LoRAModel.adapt)
     def adapt(self, **hyperparameters):
@@ -51,7 +52,7 @@ class AdapterWithoutResidual(BottleneckAdapter):
 
 
 class NoResidualAdapters(AdapterModel):
-    """Adapters that replace what a sublayer makes."""
+    """Adapters that replace a sublayer's output, instead of adding to it."""
 
     @wraps(AdapterModel.adapt)
     def adapt(self, **hyperparameters):
@@ -62,7 +63,7 @@ class NoResidualAdapters(AdapterModel):
 
 
 class FrozenNormAdapters(AdapterModel):
-    """Adapters among LayerNorms that stay as they are."""
+    """Adapters in blocks whose LayerNorms stay frozen."""
 
     @wraps(AdapterModel.adapt)
     def adapt(self, **hyperparameters):
@@ -83,7 +84,7 @@ PAIRS = {
     "lora": [f"lora({WRONG_RATE})", "lora_normal", "lora_frozen_head"],
     "adapter": [f"adapter({WRONG_RATE})", "adapter_no_residual", "adapter_frozen_norms"],
 }
-CONSTANTS = {  # in the place of finetuning.py's
+CONSTANTS = {  # they replace finetuning.py's
     "PRESET": "quick",
     "EXPERIMENT": "broken",
     "DATASET": "rotten-tomatoes",

@@ -1,19 +1,19 @@
 """An experiment as evidence to keep: its page, and the tables of all its runs in a few small files.
 
     python -m studies.compact results/quick docs/results/quick
-    python -m studies.compact docs/results/quick           the page of a compact form anew
+    python -m studies.compact docs/results/quick           makes a compact form's page anew
 
     experiment.json, runs.csv       as they are, but without RESULTS, a folder of one machine
-    predictions.parquet             of each run and test text: label, predicted label, confidence
-                                    to three decimals (it is most of the file), and its group's
-                                    number, if there are groups; with folds its place in the data
-    report.md                       the page, made anew from these; with the figures that are there
+    predictions.parquet             a row for each run and test text: label, predicted label,
+                                    confidence to three decimals (most of the file), its group's
+                                    number, if there are groups, and with folds its row in the data
+    report.md                       the page, made anew from these, with the folder's figures
 
-No text is kept, and no learning curve: the page has no list of misclassified texts, but each
-run's best epoch and its last. A folder that holds anything but an earlier compact form of the same
+No text is kept, and no learning curve: the page has no list of misclassified texts, but each run's
+best epoch and last epoch. A folder that holds anything but an earlier compact form of the same
 experiment is refused.
-Figures are kept by copying them to the folder: the second command draws those that it finds, and
-makes the same page again.
+To keep figures, copy them to the folder: the second command draws the figures that it finds there,
+and makes the same page again.
 """
 
 import json
@@ -34,8 +34,8 @@ from records import DAMAGED, RunRecord, run_folders
 
 from . import variants
 
-HERE = {"results": "results"}  # where the command without an option puts them
-SPLITS = ("train", "validation", "test")  # that scores are of
+HERE = {"results": "results"}  # RESULTS of a command without that option
+SPLITS = ("train", "validation", "test")  # first words of the names of scores
 FIGURES = (*plots.FIGURES, *variants.FIGURES)  # of two with one name, the first that can be drawn
 
 
@@ -112,9 +112,9 @@ def read(folder: Path) -> Results:
 
 
 def record_of(row: dict[str, str], constants: dict) -> RunRecord:
-    """The record of a row of runs.csv, whose values are text; what is empty is None.
+    """The record of a row of runs.csv, whose values are text; an empty value counts as missing.
 
-    Older ones do not say what they depend on: it is the `constants` of the last start.
+    Older rows have no depends_on: the `constants` of the last start stand for it.
     """
     row = {name: value for name, value in row.items() if value != ""}
     kinds = {name: field.annotation for name, field in RunRecord.model_fields.items()}
@@ -127,9 +127,9 @@ def record_of(row: dict[str, str], constants: dict) -> RunRecord:
 
 
 def logits_of(predicted: pd.Series, confidence: pd.Series, names: list[str]) -> pd.DataFrame:
-    """Logits (n, C) of these predictions and confidences, where all other labels share the rest."""
+    """Logits (n, C) with these predictions and confidences; the other labels share the rest."""
     logits = np.zeros((len(predicted), len(names)))
-    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # the highest, and no infinity
+    confidence = confidence.clip((1 + 1e-6) / len(names), 1 - 1e-7)  # highest, but finite
     odds = confidence * (len(names) - 1) / (1 - confidence)
     logits[np.arange(len(predicted)), predicted] = np.log(odds)
     return pd.DataFrame(logits, columns=[f"logit_{name}" for name in names])

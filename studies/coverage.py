@@ -2,13 +2,14 @@
 
     python -m studies.coverage FOLDER [samples]
 
-A pool of 6,000 texts of each bundled task stands for the population. A sample of 800 of them, or of
-300 (of imdb by film), is what a user has: TF-IDF, the probe and both together are tested in five
-folds. The truth is the difference of the five models' mean accuracies on the texts left out. It is
-known but to its own standard error, with which the intervals are widened before it is counted
-whether they hold the truth. The penalties of both classifiers are chosen on the first
-sample, for all: choosing them in each fold takes most of the time. FOLDER keeps features and
-finished samples, so that a stopped run goes on; docs/results/coverage.csv has what is finished.
+A pool of 6,000 texts of each bundled task stands for the population. A sample of 800 or 300 of them
+(of imdb by film) stands for a user's file: TF-IDF, the probe and both together are tested on it in
+five folds. The truth is the difference of the five models' mean accuracies on the texts left out.
+It is known only up to its own standard error. Before the study counts whether the intervals hold
+the truth, it widens them by this error. The penalties of both classifiers are chosen on the first
+sample, for all samples: choosing them in each fold would take most of the time. FOLDER keeps
+features and finished samples, so that a stopped run goes on; docs/results/coverage.csv has the
+results of the finished samples.
 """
 
 import json
@@ -42,14 +43,14 @@ from modeling.regression import choose_penalty, standardise
 FILE = Path("docs/results/coverage.csv")
 TASKS = ("rotten-tomatoes", "imdb", "r8", "20newsgroups")
 POOL, SIZES, FOLDS = 6_000, (800, 300), 5
-FEWEST = 20  # samples of a task and size, below which nothing is told
+FEWEST = 20  # samples of a task and size: with fewer, the table has no row for them
 TOKENS = 128
 METHODS = ("tfidf", "probe", "probe+tfidf")
 PAIRS = (("tfidf", "probe"), ("probe+tfidf", "probe"))
 
 
 def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
-    """The pool's texts, labels and perhaps groups, and what the two classifiers read of them.
+    """The pool's texts, labels and perhaps groups, and the inputs of the two classifiers.
 
     These are counts of words and of pairs of words (N, V), and MiniLM's features (N, (L + 1) d).
     """
@@ -67,7 +68,7 @@ def pool_of(name: str, folder: Path) -> tuple[pd.DataFrame, dict]:
 
 
 def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
-    """The means over tokens that MiniLM gives after each block, (N, L + 1, d)."""
+    """MiniLM's means over tokens, of the embeddings and after each block, (N, L + 1, d)."""
     encoder = modeling.load_encoder("minilm", label_names, TOKENS)
     device = hardware.choose_device()
     model = modeling.METHODS["head"](encoder.pretrained, "layers").to(device)
@@ -76,7 +77,7 @@ def features_of(rows: pd.DataFrame, label_names: list[str]) -> np.ndarray:
 
 
 def shuffle(rows: pd.DataFrame, seed: int) -> np.ndarray:
-    """The places of the texts in random order, and of whole groups, each as likely as another."""
+    """The places of the texts in random order; with groups, whole groups in random order."""
     random = np.random.default_rng(seed)
     if "group" not in rows:
         return random.permutation(len(rows))
@@ -85,7 +86,7 @@ def shuffle(rows: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def draw(rows: pd.DataFrame, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A sample's places in the pool, and those of the texts left out, of other groups."""
+    """The places in the pool of a sample, and of the texts left out, which are of other groups."""
     places = np.arange(len(rows))
     if "group" not in rows:
         rest, sample = train_test_split(
@@ -101,9 +102,9 @@ def groups_of(rows: pd.DataFrame, sample: np.ndarray) -> np.ndarray | None:
 
 
 def tfidf(counts: csr_array, train: np.ndarray) -> tuple[csr_array, Callable]:
-    """What modeling/baseline.py reads of the training texts, with their own words and weights.
+    """TF-IDF features as in modeling/baseline.py, with the training texts' words and weights.
 
-    The features of the texts `train` (n, V), and the function that gives those of other texts. The
+    Returns the features (n, V) of the texts `train`, and a function for other texts' features. The
     pool's words are counted once: cutting texts into words takes most of TfidfVectorizer's time.
     """
     texts_with = np.bincount(counts[train].indices, minlength=counts.shape[1])
@@ -113,7 +114,7 @@ def tfidf(counts: csr_array, train: np.ndarray) -> tuple[csr_array, Callable]:
 
 
 def probe(features: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """The same of the encoder's features, standardised and rotated (modeling/regression.py)."""
+    """Like `tfidf`, the encoder's features, standardised and rotated (modeling/regression.py)."""
     scaler, z, back = standardise(features[train])
     directions = back(np.eye(z.shape[1], dtype=z.dtype)).T
     return z, lambda texts: scaler.transform(features[texts]) @ directions
@@ -123,7 +124,7 @@ READERS = {"tfidf": tfidf, "probe": probe}
 
 
 def choose(rows: pd.DataFrame, inputs: dict, size: int) -> dict[str, float]:
-    """The inverse penalty of each, with the lowest cross-validated loss on the first sample."""
+    """Each classifier's inverse penalty of lowest cross-validated loss on the first sample."""
     sample, chosen = draw(rows, size, 0)[0], {}
     labels, groups = rows["label"].to_numpy()[sample], groups_of(rows, sample)
     for name, read in READERS.items():
@@ -135,8 +136,8 @@ def choose(rows: pd.DataFrame, inputs: dict, size: int) -> dict[str, float]:
 def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) -> dict:
     """One sample in five folds: the predictions of its texts, and of all texts left out.
 
-    `inside` (methods, n) are of each text's fold's model, `outside` (methods, folds, N) of each
-    fold's model, -1 for the sample's texts and its groups.
+    `inside` (methods, n) has the predictions by the model of each text's fold, `outside` (methods,
+    folds, N) by every fold's model, and -1 for the sample's texts and its groups.
     """
     sample, rest = draw(rows, size, seed)
     labels = rows["label"].to_numpy()
@@ -162,7 +163,7 @@ def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) 
 def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
     """A row for each sample, pair and metric: how far off the truth is, in half-widths.
 
-    "bayle" is the theorem's interval, "widened" the one that we give.
+    "bayle" is for the theorem's interval, "widened" for the interval that we give.
     """
     labels, judged = rows["label"].to_numpy(), []
     for metric, each in product(PLANNABLE, samples):
@@ -182,7 +183,7 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
 
 
 def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """(methods, N) the metric's value of each text left out, the mean over folds' models."""
+    """The metric's value for each text left out, the mean over the folds' models, (methods, N)."""
     values = np.full((len(METHODS), len(labels)), np.nan)
     rest = outside[0, 0] >= 0
     for method, predicted in enumerate(outside[:, :, rest]):
@@ -193,7 +194,7 @@ def values_left_out(metric: str, labels: np.ndarray, outside: np.ndarray) -> np.
 
 
 def predictions_of(rows: pd.DataFrame, each: dict) -> Predictions:
-    """As an experiment with folds has them."""
+    """A sample's predictions, in the form that an experiment with folds has."""
     sample, classes = each["sample"], rows["label"].max() + 1
     logits = {
         method: {
@@ -208,17 +209,17 @@ def predictions_of(rows: pd.DataFrame, each: dict) -> Predictions:
 
 
 def estimate(values: np.ndarray, rows: pd.DataFrame) -> tuple[float, float]:
-    """The mean of a truth's values, and its standard error; groups are whole."""
+    """The mean of the values for the texts left out, and its standard error; groups are whole."""
     groups = pd.factorize(rows["group"])[0] if "group" in rows else np.arange(len(rows))
     rest = np.bincount(groups, values - values.mean())
     return values.mean(), (rest**2).sum() ** 0.5 / len(values)
 
 
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """Coverage (%) and half-widths (points) by task, size, metric and pair; what factor is missing.
+    """Coverage (%), half-widths (points) and `factor`, by task, size, metric and pair.
 
-    `factor` is by how much the errors exceed Bayle's intervals: their root mean square, in standard
-    errors.
+    `factor` says by how much errors exceed Bayle's intervals: the errors' root mean square, in
+    standard errors.
     """
     keys, table = ["task", "texts", "metric", "pair"], {}
     parts = judged.groupby(keys, sort=False)
@@ -244,7 +245,7 @@ def test_once(name: str, pool: tuple, sample: tuple[int, int], folder: Path) -> 
 
 
 def main(folder: Path, most: int) -> None:
-    """Test what samples are missing, a round of all tasks at a time, and write the table."""
+    """Test the samples that are missing, a round of all tasks at a time, and write the table."""
     pools = {name: pool_of(name, folder) for name in TASKS}
     with threadpool_limits(1):
         for seed, size in product(tqdm(range(most), desc="samples of each task"), SIZES):
@@ -254,7 +255,7 @@ def main(folder: Path, most: int) -> None:
 
 
 def finished(folder: Path) -> Iterator[tuple[str, int, pd.DataFrame, list[dict]]]:
-    """The task, number of texts, pool and samples of those of which there are enough."""
+    """Task, number of texts, pool and samples, for each task and number with enough samples."""
     for name, size in product(TASKS, SIZES):
         files = sorted(folder.glob(f"{name}-{size}-*.npz"))
         if len(files) >= FEWEST:
@@ -263,7 +264,7 @@ def finished(folder: Path) -> Iterator[tuple[str, int, pd.DataFrame, list[dict]]
 
 
 def tell(folder: Path) -> None:
-    """Write the table of what is finished."""
+    """Write the table of the finished samples."""
     tables = [
         summary(judge(rows, samples).assign(task=name, texts=size))
         for name, size, rows, samples in finished(folder)

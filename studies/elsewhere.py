@@ -2,8 +2,8 @@
 
     python -m studies.elsewhere IMDB_FOLDER ROTTEN_TOMATOES_FOLDER
 
-The folders are those of the main comparison's experiments, with the runs' trained tensors. Each run
-of a method classifies the test texts of the other task, 1,000 at most. It writes
+The folders are of two experiments of the main comparison, with their runs' trained tensors. Each
+run classifies test texts of the other task, 1,000 at most. The study writes
 
     docs/results/elsewhere.csv     a row for each run: its accuracy at home and elsewhere
     docs/results/elsewhere.md      means and differences, with intervals over seeds and texts
@@ -31,9 +31,9 @@ OUTPUT = Path("docs/results/elsewhere")
 
 
 def texts_of(results: Results) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """`MOST` texts, drawn from those that an experiment has tested: text, label name; and groups.
+    """At most `MOST` of the texts that an experiment tested, with label names; and their groups.
 
-    They are drawn, since a file may be sorted by label.
+    They are drawn at random, since a file may be sorted by label.
     """
     predictions = results.predictions
     order = np.random.default_rng(0).permutation(len(predictions.labels))
@@ -73,7 +73,7 @@ def rows_of(results: Results, elsewhere: Scores, other: str) -> pd.DataFrame:
 
 
 def section(results: Results, elsewhere: Scores, other: str, texts: int) -> str:
-    """The tables of one direction."""
+    """The tables for models trained on one task and tested on the other."""
     home = results.experiment["constants"]["dataset"]
     at_home = results.intervals.set_index("method")["accuracy"]
     rows = by_method(elsewhere).set_index("method").loc[[*METHODS]]

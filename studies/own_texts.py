@@ -2,15 +2,15 @@
 
     python -m studies.own_texts FOLDER [--samples 20] [--texts 300 800] [--tasks ...]
 
-A sample of a task's pool (see studies/coverage.py) is written as a CSV file, and compared by
-`python finetuning.py --dataset FILE.csv` with the methods below, as one types it. The truth of a
-method is the mean accuracy of its five models on 500 texts that are not in the sample, nor of its
-films. The regret is how far the truth of the method taken is below that of the best of these.
-FOLDER keeps what is finished, so that a stopped study goes on. It writes
+A sample of a task's pool (see studies/coverage.py) is written as a CSV file. `python finetuning.py
+--dataset FILE.csv`, as one types it, compares the methods below on this file. The truth of a method
+is the mean accuracy of its five models on 500 texts that are not in the sample, nor of its films.
+The regret is the truth of the best method minus the truth of the method taken. FOLDER keeps
+finished samples, so that a stopped study goes on. The study writes
 
     docs/results/own_texts.csv     a row for each sample and method
-    docs/own_texts.png             the regret of the advice, which is the highest accuracy, of the
-                                   simplest method within a standard error, of always the same one
+    docs/own_texts.png             the regrets of taking the advice (the highest accuracy), the
+                                   simplest method within a standard error, or always the same one
 """
 
 import argparse
@@ -40,10 +40,10 @@ POLICIES = ["the advice", "the simplest within a standard error"]
 
 
 def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int) -> dict:
-    """What the command says of one sample, and the truth: the simplest method within a standard
-    error of the best, and a dict for each method.
+    """One sample: the simplest method within a standard error, each method's accuracy and truth.
 
-    `rows` are the pool's (text, label and perhaps group). The same sample as studies/coverage.py's.
+    `rows` are the pool's (text, label and perhaps group). studies/coverage.py has the same sample
+    for a size and seed.
     """
     sample, rest = draw(rows, size, seed)
     names = np.array(label_names, object)
@@ -69,7 +69,7 @@ def compare(file: Path, grouped: bool) -> Results:
 
 
 def accuracies_on(table: pd.DataFrame, results: Results) -> dict[str, float]:
-    """Of each method, the mean accuracy of its folds' models on the texts of `table`."""
+    """Each method's accuracy on the texts of `table`, the mean over its folds' models."""
     names, right = np.array(results.experiment["label_names"], object), {}
     for fold in range(FOLDS):
         logits = {}
@@ -101,10 +101,10 @@ def table_of(samples: dict[tuple[str, int, int], dict]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task and number of texts; shares and points in %.
+    """A row for each task and number of texts: mean regrets over the samples, in points.
 
-    `regret` is the mean of the samples, `regret_simplest` that of the simplest method within a
-    standard error, `regret_<method>` of always taking this one.
+    `regret` is for the advice, `regret_simplest` for the simplest method within a standard error,
+    `regret_<method>` for always taking this method.
     """
     rows = []
     for (task, texts), part in table.groupby(["task", "texts"], sort=False):
@@ -119,7 +119,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(summaries: pd.DataFrame):
-    """Points below the best, by what is taken; a panel for each number of texts and task."""
+    """Points below the best method, for each rule; a panel for each number of texts and task."""
     set_style()
     sizes, tasks = (list(summaries[name].unique()) for name in ("texts", "task"))
     drawn, panels = plt.subplots(len(sizes), len(tasks), squeeze=False, sharex=True, sharey=True)
@@ -139,12 +139,12 @@ def figure(summaries: pd.DataFrame):
         panel.set_title(f"{row['task']}\n{samples}", fontsize=10)
         panel.margins(x=0.25)
         panel.grid(visible=False)
-    panels[0, 0].invert_yaxis()  # of all
+    panels[0, 0].invert_yaxis()  # all panels share it
     return drawn, "bars: means over the samples", ()
 
 
 def tell(folder: Path) -> None:
-    """Write table and figure of what is finished."""
+    """Write table and figure of the finished samples."""
     samples = {}
     for path in sorted(folder.glob("own-*.json")):
         task, texts, seed = path.stem.removeprefix("own-").rsplit("-", 2)
@@ -159,7 +159,7 @@ def tell(folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Test what samples are missing, a round of all tasks at a time; write table and figure."""
+    """Test the samples that are missing, a round of all tasks at a time; write table and figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="what is finished is kept here")
     parser.add_argument("--samples", type=int, default=20, help="of each task and size")

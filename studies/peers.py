@@ -1,4 +1,4 @@
-"""What users would pick instead: `peft`, and transformers' Trainer."""
+"""The libraries that users would pick instead: `peft`, and transformers' Trainer."""
 
 import tempfile
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from modeling.architectures import architecture_of
 
 
 def lora(pretrained: nn.Module, method: Method, **options) -> peft.PeftModel:
-    """peft's LoRA of the same matrices of the same blocks."""
+    """peft's LoRA of the matrices and blocks that `method` adapts."""
     choice, L = method.hyperparameters, pretrained.config.num_hidden_layers
     projections = architecture_of(pretrained.config).projections
     config = peft.LoraConfig(
@@ -29,14 +29,14 @@ def lora(pretrained: nn.Module, method: Method, **options) -> peft.PeftModel:
 
 
 def tuned(device: torch.device) -> dict:
-    """Trainer's options as someone who knows it would set them: bf16 or fp16 where it is faster."""
+    """Trainer's options as an expert sets them: bf16 or fp16 if faster, texts grouped by length."""
     dtype = hardware.compute_type(device)
     narrow = {"bf16": dtype is torch.bfloat16, "fp16": dtype is torch.float16}
     return narrow | {"train_sampling_strategy": "group_by_length"}
 
 
 def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **options) -> None:
-    """Trainer over the training texts of a run, with `note[step]()` after these steps."""
+    """Run Trainer over the training texts of a run; `note[step]()` is called after that step."""
 
     class Call(TrainerCallback):
         def on_step_end(self, arguments, state, control, **_):
@@ -56,7 +56,7 @@ def train(data: Data, run: Run, model: nn.Module, note: dict[int, Callable], **o
             per_device_train_batch_size=data.settings.batch_size,
             **options,
         )
-        arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all that are visible
+        arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all visible GPUs
         Trainer(
             model,
             arguments,

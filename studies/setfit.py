@@ -4,10 +4,10 @@
     python -m studies.setfit --preset quick --methods setfit lora --contrasts "lora - setfit"
 
 Any option of finetuning.py may follow, such as --dataset tickets.csv; the same command resumes. A
-run of `setfit` has the same encoder, tokens, labels, test and precision as the others, and is as
-its authors' package has it: the whole encoder learns from 20 pairs of each kind for every text, one
-epoch at a rate of 2e-5, not tuned; then a logistic regression on the encoder's own sentence
-vectors. It gets all labels, as a probe does. No model of it is kept.
+run of `setfit` has the same encoder, tokens, labels, test and precision as other methods' runs. It
+trains as its authors' package does: the whole encoder learns from 20 pairs of each kind for every
+text, one epoch at a rate of 2e-5, not tuned; then a logistic regression learns from the encoder's
+own sentence vectors. It gets all labels, as a probe does. Its model is not kept.
 """
 
 import sys
@@ -56,8 +56,8 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
 def train(labelled: Split, data: Data, seed: int):
     """A new SetFitModel, trained on all labelled texts of a seed.
 
-    Each forward pass has an autocast of its own. One around many steps would keep the weights'
-    first casts, so that no forward pass had what the steps have learnt.
+    Each forward pass has an autocast of its own. An autocast around many steps would keep its first
+    casts of the weights, so that no forward pass would use what the steps have learnt.
     """
     from setfit import SetFitModel, Trainer, TrainingArguments
 
@@ -75,7 +75,7 @@ def train(labelled: Split, data: Data, seed: int):
 
 
 def log_probabilities(model, split: Split) -> Tensor:
-    """Of the n texts of a split: (n, C) on the CPU."""
+    """Log-probabilities of the n texts of a split, (n, C) on the CPU."""
     return model.predict_proba(split.texts).float().clamp_min(1e-12).log().cpu()
 
 

@@ -2,15 +2,15 @@
 
     python -m studies.speed                  all blocks learn
     python -m studies.speed --blocks 3 2     the last 3, and 2
-    python -m studies.speed --reviews 16 --rounds 1 --into results       a glance
+    python -m studies.speed --reviews 16 --rounds 1 --into results       a quick look
 
-into speed.csv and speed_checks.csv of docs/results; `benchmark` names the options.
+It writes speed.csv and speed_checks.csv into docs/results; `benchmark` names the options.
 
 Every system takes its turn in every round, in a new process, so that a machine that slows down
-slows all of them; the second of two passes is timed. Each number is the median over the rounds, of
-memory the maximum, a ratio the median of the ratios within rounds. Where the last blocks alone
-learn, ours reads the output of the others from a file; peft adapts the same blocks, and runs all.
-The floor of a ratio is that of the required FLOPs (studies/flops.py).
+slows all of them; the second of two passes is timed. Each number is the median over the rounds; of
+memory it is the maximum. A ratio is the median of the ratios within rounds. Where the last blocks
+alone learn, our program reads the other blocks' output from a file; peft adapts the same blocks,
+but runs all. The floor of a ratio is the ratio of the required FLOPs (studies/flops.py).
 
     peft defaults   peft and transformers' Trainer as they come
     peft tuned      bf16 if faster, batches of similar length, no dropout inside the encoder, and
@@ -35,13 +35,13 @@ from studies import flops, peers
 from studies.work import Training, loaded, peak_memory, put_rows, runs_of
 
 METHODS = ("lora", "adapter")
-KEY = ["system", "method", "blocks"]  # how many of the last blocks learn
+KEY = ["system", "method", "blocks"]  # blocks: how many of the last ones learn
 OPTIONS = ("--blocks", "all", "--max-tokens", "512", "--pooling", "layers", "--test-examples", "2")
 OPTIONS += ("--epochs", "100")  # the learning rate never reaches 0
 
 
 def systems(depths: list[int]) -> list[tuple[str, str]]:
-    """What is timed, in the order of its turns: the system, and the method as one types it."""
+    """The systems in the order of their turns, each with a method as one types it."""
     rows = [("ours", "full")] if depths else [("peft defaults", "lora"), ("ours", "full")]
     for last in ("", *(f"(blocks={blocks})" for blocks in depths)):
         rows += [("ours", "lora" + last), ("ours", "adapter" + last), ("peft tuned", "lora" + last)]
@@ -49,11 +49,11 @@ def systems(depths: list[int]) -> list[tuple[str, str]]:
 
 
 def measure(system: str, method: str, model: str, reviews: int) -> dict:
-    """One pass over the texts: seconds and required FLOPs of each, and memory (MiB)."""
+    """A row for one pass over the texts: seconds and required FLOPs a text, and memory (MiB)."""
     as_it_comes, given = system == "peft defaults", ["--methods", method, "--model", model]
-    if as_it_comes:  # few: it takes long, in batches that are not grouped by length
+    if as_it_comes:  # few reviews: it takes long, in batches that are not grouped by length
         reviews, given = min(32, reviews), [*given, "--encoder-dropout", "own"]
-    given += ["--labels", str(round(reviews / 0.8))]  # with validation's
+    given += ["--labels", str(round(reviews / 0.8))]  # validation's too
     with loaded(*OPTIONS, *given) as data:
         if not as_it_comes:
             hardware.prepare_device(data.device)
@@ -68,7 +68,7 @@ def measure(system: str, method: str, model: str, reviews: int) -> dict:
 
 
 def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
-    """What is computed with these hyperparameters, and the rank or bottleneck (0: none)."""
+    """The encoder's sizes, with the number of blocks that run, and the rank or bottleneck, or 0."""
     config, last = data.encoder.config, chosen["blocks"]
     sizes = config.hidden_size, config.intermediate_size, last or config.num_hidden_layers
     size = chosen.get("rank") or chosen.get("bottleneck", 0)
@@ -76,13 +76,13 @@ def shape_of(data: Data, chosen: dict) -> tuple[flops.Shape, int]:
 
 
 def ours(data: Data, run: Run) -> Callable[[], float]:
-    """Two passes of `finetuning.py`'s loop; the seconds of the second."""
+    """A function that makes two passes of `finetuning.py`'s loop; returns the second's seconds."""
     training = Training(data, run)
     return lambda: [training(), training()][-1]
 
 
 def with_peft(data: Data, run: Run, is_tuned: bool) -> Callable[[], float]:
-    """The same LoRA by peft and Trainer."""
+    """As `ours`, but the same LoRA by peft and Trainer."""
     device, ends = data.device, []
     model = peers.lora(data.encoder.pretrained.to(device), run.method, task_type="SEQ_CLS")
     options = peers.tuned(device) if is_tuned else {}
@@ -101,7 +101,7 @@ def with_peft(data: Data, run: Run, is_tuned: bool) -> Callable[[], float]:
 
 
 def with_rates(row: dict, number: int, rate: float) -> dict:
-    """The row of a round in which the device's measured rate was `rate` FLOPs a second."""
+    """The row with its round, reviews a second, and utilisation of `rate` FLOPs a second."""
     used = row["flops"] / row["seconds"] / rate
     return row | {"round": number, "utilisation": used, "reviews_a_second": 1 / row["seconds"]}
 
@@ -132,7 +132,7 @@ def table(timings: pd.DataFrame, device: str) -> pd.DataFrame:
 
 
 def checks(timings: pd.DataFrame, blocks: int) -> list[tuple[str, int, float, float | None]]:
-    """What is claimed of training so many blocks: the measured ratio, and its floor."""
+    """Claims on training so many blocks: the words, the blocks, the measured ratio, its floor."""
     each = timings.pivot(index="round", columns=KEY)
     every, rows = timings["blocks"].max(), []
 

@@ -19,18 +19,19 @@ TEXTS = (500, 2500)
 SEED_SDS = (0.005, 0.015)  # of a method's accuracy: half a point, and one and a half
 UNEVEN = (0.003, 0.005, 0.01, 0.03)  # of four tasks: on the last, training samples matter
 SIMULATIONS = 500
-SHARED, OWN = 0.85, 0.05  # of the variance: a text's difficulty, for all and for one method
-COLLAPSE = 1 / 7  # of the first method's runs that get half of the texts right: one label for all
-LABELS = 0.5  # of a seed's variance: its training sample, the same for all methods
+SHARED, OWN = 0.85, 0.05  # shares of variance: a text's difficulty for all methods, for one method
+COLLAPSE = 1 / 7  # share of the first method's runs that give one label: half of the texts right
+LABELS = 0.5  # share of a seed's variance from its training sample, the same for all methods
 
 
 def experiment(rng, n, accuracies, seeds, seed_sds) -> dict[str, np.ndarray]:
     """Which of `n` texts each seed gets right, (S, n) a method, for methods named 0, 1, ...
 
-    Right where z(accuracy) + N(0, 1) > 0, the noise being the sum of the text's difficulty for
-    all methods, for this method, of the seed for all methods, of the seed for this one, and of the
-    seed with this text. Over texts and seeds the accuracies are exactly those given, whatever
-    the shares. At 80 %, two methods disagree on 12 % of the texts, two seeds of one on 10 %.
+    A text is right where z(accuracy) + N(0, 1) > 0. The noise N(0, 1) is the sum of the text's
+    difficulty for all methods and for this method, the seed's effect on all methods and on this
+    method, and the seed's effect on this text. Over texts and seeds the accuracies are exactly as
+    given, whatever the shares. At 80 %, two methods disagree on 12 % of the texts, and two seeds of
+    one method on 10 %.
     """
     difficulty, labels = rng.normal(0, SHARED**0.5, n), rng.normal(0, 1, (max(seeds), 1))
     right = {}
@@ -45,7 +46,7 @@ def experiment(rng, n, accuracies, seeds, seed_sds) -> dict[str, np.ndarray]:
 
 
 class Setting(NamedTuple):
-    """Which experiments are made up; equal accuracies of 80 % where none are given."""
+    """The experiments to make up; equal accuracies of 80 % where none are given."""
 
     texts: int
     seeds: tuple[int, ...]  # of each method
@@ -57,7 +58,7 @@ class Setting(NamedTuple):
 def measure(rng: np.random.Generator, setting: Setting, simulations: int = SIMULATIONS) -> dict:
     """How often the intervals hold the truth, and how often a difference is claimed.
 
-    A method with one seed is judged as the trained model that it is: its seed is no chance.
+    A method with one seed is judged as one trained model: its seed adds no error.
     """
     n, seeds, seed_sds, accuracies, collapse = setting
     accuracies = accuracies or (0.8,) * len(seeds)

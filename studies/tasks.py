@@ -2,10 +2,9 @@
 
     python -m studies.tasks results/few-*     writes results/few.md, few.csv and few.png
 
-Experiments with one model and number of labels are a group. A group opens with the planned
-contrasts of the mean over its tasks, which must be different ones: their errors are independent, so
-the mean is known better than any one task. What the same command wrote before is replaced, and
-nothing else.
+Experiments with the same model and number of labels form a group. A group opens with the planned
+contrasts of the mean over its tasks. The tasks must differ, so that their errors are independent:
+the mean is known better than any one task. Only files that the same command wrote are replaced.
 """
 
 import math
@@ -44,22 +43,22 @@ from .variants import accuracy_bars, cut
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
 MEAN = "mean of the tasks"
-CUT = ("max_tokens", "truncation", "blocks")  # the same wherever a line joins numbers of labels
+CUT = ("max_tokens", "truncation", "blocks")  # equal wherever a line joins numbers of labels
 CONSTANTS = ("model", "max_tokens", "truncation", "pooling", "blocks", "epochs")  # on the page
-FILES = (".md", ".csv", ".png", "-labels.png")  # how the names of what this writes end
+FILES = (".md", ".csv", ".png", "-labels.png")  # ends of the names of written files
 ENDS = ["accuracy_low", "accuracy_high"]
-# Of what is compared with the best.
+# A method's place, by the verdict on its difference from the best method.
 PLACES = {"significant": "worse", "equivalent": "equivalent", "not significant": ""}
 WIDEST = 4  # contrasts beside one another in a figure
-SAME = ("equivalence_margin", "metric")  # in all experiments of a page
+SAME = ("equivalence_margin", "metric")  # equal in all experiments of a page
 BARS = "bars: 95 % intervals of single differences"
 
 
 def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
     """A row for each experiment and method: its metrics with intervals, and its place.
 
-    `place` is "best" for the highest of an experiment, "worse" for what differs from that, and
-    "equivalent".
+    `place` is "best" for an experiment's highest accuracy, "worse" for a significant difference
+    from the best method, "equivalent", or empty.
     """
     parts, scores = [], [f"test_{name}" for name in METRICS if name not in PLANNABLE]
     for results in experiments:
@@ -80,9 +79,10 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
 
 
 def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
-    """The planned contrasts that every task has: of their mean, then of each; Holm within each.
+    """The planned contrasts that every task has: of the tasks' mean, then of each task.
 
-    The experiments are of one group: one model and number of labels. One task has no mean.
+    Holm's correction is within the mean and within each task. The experiments are of one group: one
+    model and number of labels. With one task there is no mean.
     """
     each = [results.contrasts.assign(**_where(results)) for results in experiments]
     planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
@@ -97,7 +97,7 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
 
 
 def _where(results):
-    """What an experiment was made on; those of one `group` have a page's section."""
+    """An experiment's task, model, labels and group; a group is a section of the page."""
     labels = results.experiment["data"]["train"] + results.experiment["data"]["validation"]
     model = results.experiment["model"]
     group = f"{model}, {labels:,} labels"
@@ -105,7 +105,7 @@ def _where(results):
 
 
 def task_of(results: Results) -> str:
-    """What its task is called."""
+    """The name of an experiment's task."""
     return results.experiment["constants"]["dataset"]
 
 
@@ -113,7 +113,7 @@ def task_of(results: Results) -> str:
 
 
 def page(groups: dict[str, list[Results]], points, pairs, images: Sequence[str]) -> str:
-    """The figures, then for each group contrasts of the mean and methods by tasks; the tasks."""
+    """The figures; for each group, contrasts of the mean and methods by tasks; then the tasks."""
     parts = [f"# {TITLE}", *images]
     for name, experiments in groups.items():
         rows = (table[table["group"] == name] for table in (points, pairs))
@@ -154,7 +154,7 @@ def _cell(row, metric):
 
 
 def _with_means(points):
-    """These accuracies, and the mean over the tasks of each method that all of them have."""
+    """These accuracies and, for each method that all tasks have, the mean over the tasks."""
     means = points.groupby("label", sort=False)["accuracy"].agg(["mean", "size"])
     means = means.loc[means["size"] == points["task"].nunique(), "mean"]
     means = means.rename("accuracy").reset_index().assign(task=MEAN, place="")
@@ -198,7 +198,7 @@ def _tasks(experiments):
 
 
 def _link(results, base):
-    """To its page, where that is kept, from the folder `base`."""
+    """A link from the folder `base` to an experiment's page; without a page the task's name."""
     task, page = escape(task_of(results)), results.folder / "report.md"
     return f"[{task}]({quote(_from(base, page))})" if page.exists() else task
 
@@ -208,7 +208,7 @@ def _from(base, path):
 
 
 def differences(pairs: pd.DataFrame, margin: float):
-    """A panel for each contrast: each task's, then their mean's; a row of them for each group.
+    """A panel for each contrast, with bars for the tasks, then their mean; a row for each group.
 
     More than `WIDEST` contrasts take several rows.
     """
@@ -250,7 +250,7 @@ def differences(pairs: pd.DataFrame, margin: float):
 
 
 def _panel_rows(pairs):
-    """A group, its rows, and the contrasts that stand beside one another."""
+    """For each row of panels: its group, the group's table, and the contrasts of the panels."""
     every = list(dict.fromkeys(pairs["difference_of"]))  # one order in all groups
     for group, table in pairs.groupby("group", sort=False):
         names = [name for name in every if name in set(table["difference_of"])]
@@ -260,9 +260,9 @@ def _panel_rows(pairs):
 
 
 def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
-    """Accuracy against labels, a row of panels a model, of methods with several numbers of labels.
+    """Accuracy by number of labels, a row of panels for each model.
 
-    None where there is no such method.
+    It shows methods with several numbers of labels; None where there is no such method.
     """
     numbers = points.groupby(["model", "task", "method"])["labels"].transform("nunique")
     points = points[numbers > 1].sort_values("labels", kind="stable")
@@ -336,8 +336,8 @@ def _cut_alike(points, experiments):
 def _groups(experiments):
     """The experiments by model and number of labels.
 
-    Raises `BadInput` where constants differ that a page has once, and for a data set that a mean
-    would count twice: its errors are not independent.
+    Raises `BadInput` where a constant of `SAME` differs, and for a data set that a mean would count
+    twice: its errors are not independent.
     """
     for name in SAME:
         values = list(dict.fromkeys(each.experiment["constants"][name] for each in experiments))
@@ -371,7 +371,7 @@ def _check(path, made):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One page of the given folders; returns the exit status, 0 or 2."""
+    """Write one page of the given folders; returns the exit status, 0 or 2."""
     expected = "give two folders of results or more, such as results/few-*"
     return report.main(arguments, write_page, range(2, 1000), expected)
 

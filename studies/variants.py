@@ -1,4 +1,4 @@
-"""What a hyperparameter gives: a figure of the variants of a method that differ in it alone."""
+"""A hyperparameter's effect: a figure of the variants of a method that differ in it alone."""
 
 from functools import partial
 
@@ -11,8 +11,8 @@ from evaluation.results import Results, blocks_of
 from evaluation.style import Look, error_bar, line_handle, looks, plt, without
 
 VARIED = {"blocks": "number of blocks that learn", "learning_rate": "learning rate"}  # in words
-LEAST = 3  # variants of a line
-APART = 0.02  # of the axis, between the bars of two methods
+LEAST = 3  # variants in a line
+APART = 0.02  # share of the axis between the bars of two methods
 WIDE = 8  # largest over smallest value, above which an axis is logarithmic
 ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
 
@@ -20,8 +20,8 @@ ROOM = 4  # percentage points between the outermost value and an axis that cuts 
 def hyperparameter(results: Results, name: str):
     """Test accuracy of the variants of a method that differ in one hyperparameter alone.
 
-    A line for each method with three of them or more, and a level one for each baseline; None
-    where there is none.
+    A line for each method with three variants or more, and a level line for each baseline; None
+    where no method has three.
     """
     given = {
         record.method: (record.hyperparameters | {"learning_rate": record.learning_rate}).get(name)
@@ -30,7 +30,7 @@ def hyperparameter(results: Results, name: str):
     points = results.intervals.assign(x=results.intervals["method"].map(given).astype(float))
     points["line"] = [without(name, method) for method in points["method"]]
     level = points["method"].isin(results.baselines)
-    if name == "blocks":  # None: all of them
+    if name == "blocks":  # None: all blocks
         depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
         points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
     varied = points[~level].dropna(subset="x").sort_values("x")
@@ -44,7 +44,7 @@ def hyperparameter(results: Results, name: str):
 
 
 def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
-    """Mean accuracies and intervals of each `line` by `x`, and a dot for each run of theirs.
+    """Mean accuracies and intervals of each `line` by `x`, and a dot for each of its runs.
 
     The axis has room for all means and seeds; it cuts an interval that would squeeze them.
     Returns the figure and the legend's handles.
@@ -73,7 +73,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
 
 
 def _side_by_side(points, is_log):
-    """Each point's x, the lines' bars side by side."""
+    """Each point's x, moved so that the lines' bars stand side by side."""
     x = np.log(points["x"]) if is_log else points["x"]
     place = pd.factorize(points["line"])[0] - (points["line"].nunique() - 1) / 2
     x = x + APART * (x.max() - x.min()) * place
@@ -88,7 +88,7 @@ def accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:
 
 
 def cut(axes, values, intervals, across: bool = False) -> bool:
-    """Leave an axis, upright or across, room for these values; whether it cuts an interval."""
+    """Limit an axis, upright or across, to near these values; returns whether intervals are cut."""
     ends, set_ends = (axes.get_xlim, axes.set_xlim) if across else (axes.get_ylim, axes.set_ylim)
     bottom, top = ends()
     least, most = values.min() - ROOM, values.max() + ROOM

@@ -4,9 +4,10 @@
     python -m studies.whole_question texts imdb        imdb.csv and imdb-folds.csv, 800 texts
     python -m studies.whole_question peft imdb.csv     one side alone: ours, ours-all, peft, ...
 
-into docs/results/whole_question.csv. A side is a new process with an empty cache: its minutes are
-from the start of Python to the last prediction, its accuracy is over all texts that it tested. The
-median of the repeats is taken. studies/whole_question_sides.py says what was tried for each side.
+The first command writes docs/results/whole_question.csv. A side is a new process with an empty
+cache: its minutes are from the start of Python to the last prediction, its accuracy is over all
+texts that it tested. The table has the medians of the repeats. studies/whole_question_sides.py says
+what was tried for each side.
 """
 
 import argparse
@@ -32,10 +33,10 @@ RESULT = Path("docs/results/whole_question.csv")
 
 
 def write_texts(name: str, folder: Path) -> Path:
-    """Write NAME.csv, as many texts of each label, and NAME-folds.csv: what each fold trains on.
+    """Write NAME.csv, with equally many texts of each label, and NAME-folds.csv, with their splits.
 
-    The folds are those that `finetuning.py` makes. No two reviews are of one film, where that is
-    known, so that no fold has seen the films of its test.
+    `finetuning.py` makes the same folds. Where films are known, no two reviews are of one film, so
+    that no fold has seen the films of its test.
     """
     from data_utils import load_task
 
@@ -120,7 +121,7 @@ def measure(asked: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """One side alone, its texts, or all of it."""
+    """Run one side, write a task's texts, or measure all sides."""
     if arguments[:1] == ["texts"]:
         print(write_texts(arguments[1], Path()))
     elif arguments[:1] and arguments[0] in whole_question_sides.SIDES:

@@ -1,8 +1,8 @@
 """peft with transformers' Trainer, tuned to the CPU, as a side of studies/whole_question.py.
 
-Of this package it has what is not its idea: the folds, the rates, the epochs, the early stopping,
-and the setting that keeps freed memory. It runs all blocks at each step, and its head is the one
-that `AutoModelForSequenceClassification` has: on BERT's pooler, which sees the first token.
+It shares with this package all that is not the package's idea: the folds, the rates, the epochs,
+the early stopping, and the setting that keeps freed memory. It runs all blocks at each step. Its
+head is `AutoModelForSequenceClassification`'s, on BERT's pooler, which sees the first token.
 
 What was tried, on an AMD EPYC with AVX-512 bf16: CPU seconds of one thread for an epoch of 128
 texts of 128 tokens in batches of 32, in turn, two to four times (other programs ran as well).
@@ -13,13 +13,13 @@ texts of 128 tokens in batches of 32, in turn, two to four times (other programs
       and evaluation in batches of 64, of 128    the same, for an epoch and for an evaluation
       and freed memory kept                      5.0    kept: it may help a machine without load
       and torch.compile                          5.0    after 12 to 21 more for each model
-    autocast and eager attention                 4.6    4.4 to 4.7; of 27 tokens 1.8 instead of 2.3
+    autocast and eager attention                 4.6    4.4 to 4.7; for 27 tokens 1.8, not 2.3
       and frozen weights in bf16                 3.9    3.8 to 4.0; taken
       and torch.compile                          4.1    after 24 more for each model
       and these without autocast                 4.3    4.1 to 4.5
 
-A pooler that learns as well has a validation loss 0.02 lower on one fold of Rotten Tomatoes, and
-0.02 to 0.07 higher on three: it stays frozen, as peft has it.
+If the pooler learns too, the validation loss is 0.02 lower on one fold of Rotten Tomatoes, and 0.02
+to 0.07 higher on three. So the pooler stays frozen, as in peft.
 """
 
 import tempfile
@@ -74,7 +74,7 @@ def best_of_rates(rows: list[dict], split: np.ndarray, tokenizer) -> pd.Series:
 
 
 def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> Trainer:
-    """Trainer of a new model; after `train` its model is the best by validation loss."""
+    """A Trainer of a new model; after `train` it has the model with the lowest validation loss."""
     device = hardware.choose_device()
     arguments = TrainingArguments(
         folder,
@@ -98,7 +98,7 @@ def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> T
         disable_tqdm=True,
         seed=0,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all that are visible
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else it takes all visible GPUs
     return Trainer(
         lora(1 + max(row["labels"] for row in parts["train"])),
         arguments,
@@ -110,7 +110,7 @@ def trainer_of(parts: dict[str, list], tokenizer, rate: float, folder: str) -> T
 
 
 def lora(labels: int) -> PeftModel:
-    """A new model of so many labels, with peft's LoRA in its last blocks and no dropout."""
+    """A new model for so many labels, with peft's LoRA in its last blocks and no dropout."""
     torch.manual_seed(0)
     dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     model = AutoModelForSequenceClassification.from_pretrained(

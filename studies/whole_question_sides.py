@@ -1,7 +1,7 @@
-"""The sides of studies/whole_question.py: each from a file of texts to predictions of its tests.
+"""The sides of studies/whole_question.py: functions from a file of texts to predictions.
 
 A side returns, for each method, the predicted label of each text tested, by the text's row.
-TF-IDF reads whole texts, all others their last 128 tokens.
+TF-IDF reads whole texts, all other methods read a text's last 128 tokens.
 
 What was tried, in CPU seconds of one thread on an AMD EPYC with AVX-512 bf16 (for peft see
 studies/whole_question_peft.py):
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-# As finetuning.py has them for one's own texts.
+# The constants of finetuning.py for one's own texts.
 MAX_TOKENS, TRUNCATION = 128, "left"
 EPOCHS, PATIENCE, BATCH_SIZE, EVALUATION_BATCH_SIZE = 8, 2, 32, 32
 WEIGHT_DECAY, WARMUP = 0.01, 0.1
@@ -28,7 +28,7 @@ MODULES = ["query", "key", "value", "attention.output.dense"]  # q, k, v, o of B
 
 
 def folds_file(file: Path) -> Path:
-    """Where the folds of a file of texts are: a column a fold, each text's split in it."""
+    """The file with the folds of a file of texts: a column a fold, with each text's split."""
     return file.with_name(f"{file.stem}-folds.csv")
 
 
@@ -49,7 +49,7 @@ def ours(file: Path, *options: str) -> dict[str, pd.Series]:
 
 
 def predicted_in(folder: Path) -> dict[str, pd.Series]:
-    """What the runs in `folder` predict, the folds of a method together."""
+    """The labels that the runs in `folder` predict, all folds of a method together."""
     parts = {}
     for path in sorted(folder.glob("*/*-seed*/predictions.csv")):
         table = pd.read_csv(path, index_col="row")
@@ -70,7 +70,7 @@ def peft(file: Path) -> dict[str, pd.Series]:
 
 
 def sklearn(file: Path) -> dict[str, pd.Series]:
-    """TF-IDF and a logistic regression, the ten lines that one writes."""
+    """TF-IDF and a logistic regression, in the ten lines that a user would write."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import PredefinedSplit, cross_val_predict

@@ -1,4 +1,4 @@
-"""What is timed: passes of `finetuning.py`'s loop over training texts, and their memory."""
+"""The work that is timed: passes of `finetuning.py`'s loop over training texts; and its memory."""
 
 import gc
 import math
@@ -21,14 +21,14 @@ from experiment.queue import RunQueue
 
 @contextmanager
 def loaded(*options: str) -> Iterator[Data]:
-    """What an experiment with these options trains on; its cache is new, and deleted."""
+    """The data of an experiment with these options; the cache is new, and deleted at the end."""
     settings = parse(vars(finetuning), ["--preset", "quick", *options])
     with tempfile.TemporaryDirectory() as folder:
         yield Data(settings, hardware.choose_device(), Path(folder))
 
 
 def runs_of(data: Data) -> list[Run]:
-    """The runs of the experiment; no file of theirs is written."""
+    """The runs of the experiment; none of their files is written."""
     return RunQueue(data.settings, data).runs
 
 
@@ -55,7 +55,7 @@ class Training:
         return self.state.training.seconds - before
 
     def steps(self) -> None:
-        """The same steps without a clock and without what is recorded of them."""
+        """Make the steps of a pass, without a clock and without recording losses."""
         most = self.settings.most_tokens(self.split.labels.device, training=True)
         self.state.model.train()
         for index in self.batches:
@@ -63,7 +63,7 @@ class Training:
 
 
 def put_rows(path: Path, rows: list[dict] | pd.DataFrame, key: list[str]) -> None:
-    """Write rows to a table sorted by `key`, in the place of those that have the same values."""
+    """Write rows to a table sorted by `key`; they replace rows with the same values of `key`."""
     rows = pd.DataFrame(rows)
     if path.exists():
         before = pd.read_csv(path)
@@ -74,7 +74,7 @@ def put_rows(path: Path, rows: list[dict] | pd.DataFrame, key: list[str]) -> Non
 
 
 def peak_memory(device: torch.device, work: Callable[[], float]) -> tuple[float, float]:
-    """What `work` returns, and the most that it holds above what was held before it, in MiB."""
+    """The result of `work`, and its peak memory above the memory before it, in MiB."""
     gc.collect()
     hardware.reset_peak_memory(device)
     before = hardware.peak_memory(device)
