@@ -71,7 +71,7 @@ def macro_f1_of_texts(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 def unseen_of_macro_f1(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """How much one more text of each label raises macro-F1 if right, lowers it if missed, (2, C).
 
-    A quarter of a right and of a missed text are added first: no label then has an F1 of 0 or 1.
+    A quarter of a right text and half a mistake are added first: no label then has an F1 of 0 or 1.
     The values are 0 for a label that no text has: the test says nothing about it.
     """
     predicted, classes = logits.argmax(1), logits.shape[1]
