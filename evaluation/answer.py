@@ -51,8 +51,8 @@ def compared(results: "Results") -> list[str]:
     """
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
-    most = set(max((runs[method] for method in methods), key=len))
-    return [m for m in methods if set(runs[m]) == most or not results.is_folds]
+    tested = set(max((runs[method] for method in methods), key=len))
+    return [m for m in methods if set(runs[m]) == tested or not results.is_folds]
 
 
 def by_simplicity(results: "Results") -> list[str]:
@@ -140,8 +140,8 @@ def final_command(results: "Results") -> str:
     """
     method = without("labels", advice(results).method)
     commands = starts(results.experiment["command"])
-    own = [command for command in commands if _has(shlex.split(command), method)]
-    return f"{(own or commands)[-1]} --final {shlex.quote(method)}"
+    with_method = [command for command in commands if _has(shlex.split(command), method)]
+    return f"{(with_method or commands)[-1]} --final {shlex.quote(method)}"
 
 
 def _has(words, method):

@@ -122,11 +122,11 @@ def differences(results: Results):
     pairs = results.contrasts if len(results.contrasts) else results.comparisons[:MOST]
     if pairs.empty:
         return None
-    every = len(results.contrasts) + len(results.comparisons)
+    pair_count = len(results.contrasts) + len(results.comparisons)
     notes = ["bars: 95 % intervals of single differences", designs(pairs)]
-    if len(pairs) < every:
+    if len(pairs) < pair_count:
         kind = "planned contrast" if len(results.contrasts) else "largest difference"
-        notes.append(f"the {count(len(pairs), kind)}; the report has all {every} pairs")
+        notes.append(f"the {count(len(pairs), kind)}; the report has all {pair_count} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
     names = [as_difference(*pair, sign=" −\n") for pair in zip(a, b, strict=True)]
     figure, axes = row_figure(names)

@@ -44,8 +44,8 @@ def referral(results: "Results", method: str) -> str:
     table, steps = table.assign(right=table["label"] == table["predicted"]), []
     for share in SHARES:
         kept = table[: max(1, round(len(table) * (1 - share / 100)))]
-        least, accuracy = kept["confidence"].iloc[-1], percent(kept["right"].mean())
-        steps.append(f"{share} %{_below(least)}: {accuracy} %")
+        threshold, accuracy = kept["confidence"].iloc[-1], percent(kept["right"].mean())
+        steps.append(f"{share} %{_below(threshold)}: {accuracy} %")
     line = "Accuracy on the rest, if a person checks the least confident"
     return f"{line} {'; '.join(steps)}."
 
@@ -63,8 +63,8 @@ def frequent_errors(results: "Results", method: str) -> list[str]:
     if len(names) == 2:
         return []
     pairs = sorted(permutations(range(len(names)), 2), key=lambda pair: -counts[pair])[:PAIRS]
-    told = [f"“{names[i]}” for “{names[j]}” {counts[i, j]:,.0f}" for i, j in pairs if counts[i, j]]
-    return [f"Texts most often taken for another label: {'; '.join(told)}."] if told else []
+    words = [f"“{names[i]}” for “{names[j]}” {counts[i, j]:,.0f}" for i, j in pairs if counts[i, j]]
+    return [f"Texts most often taken for another label: {'; '.join(words)}."] if words else []
 
 
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
@@ -88,5 +88,5 @@ def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
     columns = {"label": names}
     for heading, values in zip(("precision, %", "recall, %", "F1, %"), shares, strict=True):
         columns[heading] = list(map(percent, values))
-    each = table["row"].nunique() / len(table)  # with several seeds, for the mean over them
-    return columns | {"texts": [f"{each * count:,.0f}" for count in texts]}
+    share = table["row"].nunique() / len(table)  # with several seeds, for the mean over them
+    return columns | {"texts": [f"{share * count:,.0f}" for count in texts]}

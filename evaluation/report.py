@@ -57,8 +57,8 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     def shown(*names):
         return [f"![{figures[name]}]({name}.png)" for name in names if name in figures]
 
-    asked = len(results.experiment["constants"]["contrasts"]) - len(results.contrasts)
-    missing = f"{count(asked, 'planned contrast')} without finished runs that pair." * (asked > 0)
+    unmet = len(results.experiment["constants"]["contrasts"]) - len(results.contrasts)
+    missing = f"{count(unmet, 'planned contrast')} without finished runs that pair." * (unmet > 0)
     planned, others = (
         tables.comparisons(results, p) for p in (results.contrasts, results.comparisons)
     )
@@ -131,11 +131,11 @@ def _findings(results):
         lines[0] += f" There is **no** significant difference from {_named(results, alike)}."
     elif 0 < len(pairs) == len(scores) - 1:
         lines[0] += " It is significantly different from every other method."
-    once = scores.index[scores["seeds"] == 1].difference(results.fixed, sort=False)
-    if len(once) and not results.is_folds:
+    with_one_seed = scores.index[scores["seeds"] == 1].difference(results.fixed, sort=False)
+    if len(with_one_seed) and not results.is_folds:
         lines.append(
-            f"- **Seeds were not varied for {_named(results, once)}**: intervals and tests speak "
-            "of these trained models on other test texts, not of training them again."
+            f"- **Seeds were not varied for {_named(results, with_one_seed)}**: intervals and "
+            "tests speak of these trained models on other test texts, not of training them again."
         )
     return "\n".join(lines)
 
@@ -158,8 +158,8 @@ def _texts(results):
             f"validate{redrawn}; {data['test']:,} test texts ({labels})"
         )
     tested, others = f"each tested in one of {folds} folds", "others"
-    if most := constants.get("test_examples"):
-        tested = f"at most {most:,} of each of {folds} folds, are tested"
+    if limit := constants.get("test_examples"):
+        tested = f"at most {limit:,} of each of {folds} folds, are tested"
         others = "texts of other folds"
     learnt = f"{labelled:,} of the {others}" if data["labels_redrawn"] else f"the {others}"
     return (

@@ -73,7 +73,7 @@ def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
     several seeds. One run cannot show how seeds vary, so a method with one run then has no
     interval, unless it is `fixed`: no seed changes it.
     """
-    rows, most = [], max(map(len, scores.values.values()))
+    rows, most_seeds = [], max(map(len, scores.values.values()))
     for method, values in scores.values.items():
         row = {"method": method, "seeds": len(scores.seeds[method])}
         unseen = 0.0
@@ -81,7 +81,7 @@ def by_method(scores: Scores, fixed: Collection[str] = ()) -> pd.DataFrame:
             right, missed = scores.unseen[method]
             unseen = (right**2 + 2 * missed**2).sum() / 2
         difference = _estimate([_sample(scores, values)._replace(unseen=unseen)])
-        if len(values) == 1 < most and method not in fixed:
+        if len(values) == 1 < most_seeds and method not in fixed:
             difference |= {"low": math.nan, "high": math.nan}
         row |= {"mean": difference["difference"]}
         row |= {end: np.clip(difference[end], 0.0, 1.0) for end in ("low", "high")}
@@ -168,16 +168,16 @@ def _paired(scores, a, b):
     """The sample of two methods' differences; None where they share too few seeds or no text."""
     values = [scores.values[method].astype(float) for method in (a, b)]
     kinds = "texts" if scores.groups is None else "groups of texts"
-    both = [seed for seed in scores.seeds[a] if seed in scores.seeds[b]]
+    shared_seeds = [seed for seed in scores.seeds[a] if seed in scores.seeds[b]]
     if scores.is_folds:
         design = f"{kinds}, each tested once"
     elif min(map(len, values)) == 1:  # compared with every seed of the other
         seeds = max(map(len, values))
         design = f"{kinds} and {seeds} seeds, against one run" if seeds > 1 else f"{kinds}, one run"
-    elif len(both) > 1:
-        rows = [[scores.seeds[method].index(seed) for seed in both] for method in (a, b)]
+    elif len(shared_seeds) > 1:
+        rows = [[scores.seeds[method].index(seed) for seed in shared_seeds] for method in (a, b)]
         values = [of_method[index] for of_method, index in zip(values, rows, strict=True)]
-        design = f"{kinds} and {len(both)} seeds, paired by seed"
+        design = f"{kinds} and {len(shared_seeds)} seeds, paired by seed"
     else:
         return None
     sample, unseen = _sample(scores, values[0] - values[1]), 0.0

@@ -140,9 +140,9 @@ def predictions_of(folder: Path, table: pd.DataFrame, experiment: Mapping) -> Pr
     table = table.assign(fold=table["seed"] if is_folds else 0)
     about = [name for name in ("fold", "row", "label", "group") if name in table]
     texts = table[about].drop_duplicates().sort_values("row", kind="stable")
-    is_alike, tested, logits = texts["row"].is_unique, texts["fold"].value_counts(), {}
+    is_alike, sizes_of_folds, logits = texts["row"].is_unique, texts["fold"].value_counts(), {}
     for (method, seed), rows in table.groupby(["method", "seed"], sort=False):
-        is_alike &= len(rows) == tested[rows["fold"].iloc[0]]
+        is_alike &= len(rows) == sizes_of_folds[rows["fold"].iloc[0]]
         rows = rows.sort_values("row", kind="stable").filter(like="logit_")
         logits.setdefault(method, {})[seed] = rows.to_numpy(np.float32)
     if not is_alike:

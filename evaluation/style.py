@@ -58,12 +58,12 @@ def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str,
         families.setdefault(names, []).append(method)
     taken = {LOOKS[name].marker for name, *rest in families if name in LOOKS and not rest}
     markers = cycle([marker for marker in MARKERS if marker not in taken])
-    others, drawn = cycle(OTHERS), {}
+    spare_colours, drawn = cycle(OTHERS), {}
     for (name, *rest), variants in families.items():
-        known = LOOKS.get(name) or Look(name, next(others), None)
+        known = LOOKS.get(name) or Look(name, next(spare_colours), None)
         colour = _mixed(known.colour, COMBINED) if rest else known.colour
-        several = len(variants) > 1
-        shades = np.linspace(DARKEST, LIGHTEST, len(variants)) if several else [0.0]
+        has_variants = len(variants) > 1
+        shades = np.linspace(DARKEST, LIGHTEST, len(variants)) if has_variants else [0.0]
         marker = None if rest else known.marker
         for method, shade in zip(variants, shades, strict=True):
             look = Look(_label(method, blocks), _mixed(colour, shade), marker or next(markers))

@@ -132,7 +132,7 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         {"significant": f"{name} better", "equivalent": f"equivalent within {within}"}.get(v, v)
         for name, v in zip(better, pairs["verdict"], strict=True)
     ]
-    others = {  # metrics without tests
+    untested = {  # metrics without tests
         f"{METRICS[name].label}, points (95 % interval)": map(
             with_interval, *(pairs[f"{name}_{part}"] for part in ("difference", "low", "high"))
         )
@@ -143,7 +143,7 @@ def comparisons(results: Results, pairs: pd.DataFrame) -> str:
         "difference": map(as_difference, a, b),
         "points": pairs["difference"].map(percent),
         "95 % interval": map(interval, pairs["low"], pairs["high"]),
-        **others,
+        **untested,
         "p": pairs["p"].map(p_value),
         "p, Holm": pairs["p_holm"].map(p_value),
         "verdict": verdicts,

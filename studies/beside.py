@@ -66,9 +66,9 @@ def table_of(experiments: Sequence[Results]) -> str:
             row[METHODS[method]] = percent(values.mean())
         rows.append(row)
         differences.append(statistics.compare([scores], [("lora+tfidf", "lora")]))
-    found = statistics.with_verdicts(pd.concat(differences, ignore_index=True))
-    ends = found[["difference", "low", "high"]].to_numpy()
-    points = {"difference": [with_interval(*row) for row in ends], "verdict": found["verdict"]}
+    compared = statistics.with_verdicts(pd.concat(differences, ignore_index=True))
+    ends = compared[["difference", "low", "high"]].to_numpy()
+    points = {"difference": [with_interval(*row) for row in ends], "verdict": compared["verdict"]}
     return markdown(dict(pd.DataFrame(rows)) | points)
 
 

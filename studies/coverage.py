@@ -145,15 +145,15 @@ def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) 
     inside = np.zeros((len(METHODS), size), np.int8)
     outside = np.full((len(METHODS), FOLDS, len(rows)), -1, np.int8)
     for fold in range(FOLDS):
-        train, held = sample[folds != fold], sample[folds == fold]
-        tested, logits = np.concatenate([held, rest]), []
+        train, held_out = sample[folds != fold], sample[folds == fold]
+        tested, logits = np.concatenate([held_out, rest]), []
         for name, read in READERS.items():
-            seen, others = read(inputs[name], train)
+            seen, features_of = read(inputs[name], train)
             model = LogisticRegression(C=penalties[name], max_iter=1000).fit(seen, labels[train])
-            logits.append(model.predict_log_proba(others(tested)))
+            logits.append(model.predict_log_proba(features_of(tested)))
         for method, each in enumerate((*logits, sum(logits))):
-            inside[method, folds == fold] = each.argmax(1)[: len(held)]
-            outside[method, fold, rest] = each.argmax(1)[len(held) :]
+            inside[method, folds == fold] = each.argmax(1)[: len(held_out)]
+            outside[method, fold, rest] = each.argmax(1)[len(held_out) :]
     return {"sample": sample, "folds": folds, "inside": inside, "outside": outside}
 
 
@@ -166,10 +166,10 @@ def judge(rows: pd.DataFrame, samples: list[dict]) -> pd.DataFrame:
     "bayle" is for the theorem's interval, "widened" for the interval that we give.
     """
     labels, judged = rows["label"].to_numpy(), []
-    for metric, each in product(PLANNABLE, samples):
-        values = values_left_out(metric, labels, each["outside"])
+    for metric, sample in product(PLANNABLE, samples):
+        values = values_left_out(metric, labels, sample["outside"])
         is_out = np.isfinite(values[0])
-        scores = predictions_of(rows, each).scores(metric)
+        scores = predictions_of(rows, sample).scores(metric)
         for pair in statistics.compare([scores], PAIRS).itertuples():
             a, b = METHODS.index(pair.method_a), METHODS.index(pair.method_b)
             true, error = estimate((values[a] - values[b])[is_out], rows[is_out])

@@ -100,9 +100,9 @@ def section(results: Results, elsewhere: Scores, other: str, texts: int) -> str:
 
 def main(folders: Sequence[str]) -> None:
     """Test each experiment's runs on the other's texts; write the table and the page."""
-    both = [Results.read(folder) for folder in folders]
+    experiments = [Results.read(folder) for folder in folders]
     tables, sections = [], ["# What is a trained model worth on other texts?\n"]
-    for results, target in (both, both[::-1]):
+    for results, target in (experiments, experiments[::-1]):
         (texts, films), other = texts_of(target), target.experiment["constants"]["dataset"]
         elsewhere = tested_on(results, texts, films)
         tables.append(rows_of(results, elsewhere, other))

@@ -50,11 +50,11 @@ def systems(depths: list[int]) -> list[tuple[str, str]]:
 
 def measure(system: str, method: str, model: str, reviews: int) -> dict:
     """A row for one pass over the texts: seconds and required FLOPs a text, and memory (MiB)."""
-    as_it_comes, given = system == "peft defaults", ["--methods", method, "--model", model]
+    as_it_comes, options = system == "peft defaults", ["--methods", method, "--model", model]
     if as_it_comes:  # few reviews: it takes long, in batches that are not grouped by length
-        reviews, given = min(32, reviews), [*given, "--encoder-dropout", "own"]
-    given += ["--labels", str(round(reviews / 0.8))]  # validation's too
-    with loaded(*OPTIONS, *given) as data:
+        reviews, options = min(32, reviews), [*options, "--encoder-dropout", "own"]
+    options += ["--labels", str(round(reviews / 0.8))]  # validation's too
+    with loaded(*OPTIONS, *options) as data:
         if not as_it_comes:
             hardware.prepare_device(data.device)
         (run,) = runs_of(data)

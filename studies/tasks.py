@@ -71,8 +71,8 @@ def accuracies(experiments: Sequence[Results]) -> pd.DataFrame:
         best = points.loc[points["accuracy"].idxmax(), "method"]
         pairs = results.pairs if results.metric == "accuracy" else results.pairs[:0]  # no marks
         for pair in pairs[(pairs[["method_a", "method_b"]] == best).any(axis=1)].itertuples():
-            two = points["method"].isin([pair.method_a, pair.method_b])
-            points.loc[two, "place"] = PLACES[pair.verdict]
+            is_in_pair = points["method"].isin([pair.method_a, pair.method_b])
+            points.loc[is_in_pair, "place"] = PLACES[pair.verdict]
         points.loc[np.isclose(points["accuracy"], points["accuracy"].max()), "place"] = "best"
         parts.append(points)
     return pd.concat(parts, ignore_index=True)
@@ -84,13 +84,13 @@ def contrasts(experiments: Sequence[Results]) -> pd.DataFrame:
     Holm's correction is within the mean and within each task. The experiments are of one group: one
     model and number of labels. With one task there is no mean.
     """
-    each = [results.contrasts.assign(**_where(results)) for results in experiments]
-    planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in each]
+    tables = [results.contrasts.assign(**_where(results)) for results in experiments]
+    planned = [list(zip(table["method_a"], table["method_b"], strict=True)) for table in tables]
     pairs = [pair for pair in planned[0] if all(pair in others for others in planned)]
     if len(experiments) > 1:
         mean = experiments[0].compare(pairs, experiments[1:])
-        each = [mean.assign(**_where(experiments[0]) | {"task": MEAN}), *each]
-    table = pd.concat(each, ignore_index=True)
+        tables = [mean.assign(**_where(experiments[0]) | {"task": MEAN}), *tables]
+    table = pd.concat(tables, ignore_index=True)
     names = {pair: as_difference(*experiments[0].labels(pair)) for pair in pairs}
     of_rows = map(names.get, zip(table["method_a"], table["method_b"], strict=True))
     return table.assign(difference_of=list(of_rows)).dropna(subset="difference_of")
