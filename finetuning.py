@@ -37,7 +37,7 @@ MODEL = Presets(
 )
 DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb")  # or a file
 TEXT_COLUMN = None  # None: found, where there is one candidate
-LABEL_COLUMN = None  # the same
+LABEL_COLUMN = None  # None: found, where there is one candidate
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
 LABELS = Presets(full=None, base=2000, quick=200, own=None)  # including validation's; None: all
 VALIDATION_SHARE = 0.2  # of LABELS
@@ -48,7 +48,7 @@ MAX_TOKENS = Presets(full=512, base=128, quick=128, own=128)  # longer texts are
 TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tokens
 POOLING = Presets(full="first", base="auto", quick="auto", own="auto")  # also "mean", "layers"
 BLOCKS = Presets(full=None, base=3, quick=3, own=3)  # how many of the last blocks learn, None: all
-CACHE = True  # keep the output of the blocks before them on disk; False: compute it each time
+CACHE = True  # keep the output of frozen blocks on disk; False: compute it each time
 METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinations: "lora+tfidf"
     full=("tfidf", "probe", "head", "adapter", "lora"),
     base=("tfidf", "probe", "head", "adapter", "lora", "full", "lora+tfidf", "probe+tfidf"),
@@ -68,11 +68,11 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
 METRIC = "accuracy"  # of contrasts and advice; or "macro_f1", where every label counts alike
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
 EPOCHS = Presets(full=3, base=3, quick=8, own=8)
-HEAD_EPOCHS_FACTOR = 10  # times EPOCHS, for what trains the head alone: its epochs cost little
+HEAD_EPOCHS_FACTOR = 10  # times EPOCHS, where only the head is trained: its epochs cost little
 EVALUATIONS_PER_EPOCH = Presets(full=3, base=3, quick=1, own=1)  # on validation; the best is kept
 PATIENCE = 2  # epochs without a lower validation loss before training stops early
 BATCH_SIZE = 32
-MICRO_BATCH_TOKENS = None  # computed at once, padding included; None: as many as suit the device
+MICRO_BATCH_TOKENS = None  # tokens at once, padding included; None: as many as suit the device
 LEARNING_RATES = {  # of each method: all are tried, the lowest validation loss is kept
     "head": (2e-3, 6e-3, 2e-2, 6e-2),  # its epochs cost little
     "adapter": (5e-4, 1.6e-3, 5e-3),
@@ -149,8 +149,8 @@ def train(
     """Train on splits["train"] at one learning rate.
 
     The validation loss is measured `evaluations_per_epoch` times an epoch; `run` keeps the weights
-    of the lowest one, and what a killed run resumes from. Raises `FloatingPointError` where a loss
-    is not finite.
+    of the lowest one, and the state from which a killed run resumes. Raises `FloatingPointError`
+    where a loss is not finite.
     """
     lengths = splits["train"].lengths
     per_epoch = math.ceil(len(lengths) / settings.batch_size)
@@ -182,7 +182,7 @@ def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[n
 
 
 def train_part(state: State, split: Split, batches, settings: Settings, bar: tqdm) -> dict:
-    """Step over `batches`, and return the history's next row but validation."""
+    """Step over `batches`, and return the history's next row, but for validation's columns."""
     measured, before = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
     with state.training:
@@ -208,7 +208,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
 def evaluate(model: PeftModel, split: Split, settings: Settings) -> tuple[dict, Tensor]:
     """Every metric on a split, and the logits (n, C) of its texts, in their order.
 
-    Raises `FloatingPointError` where they are not finite.
+    Raises `FloatingPointError` where the logits are not finite.
     """
     logits = predict(model, split, settings.most_tokens(split.labels.device, training=False))
     if not logits.isfinite().all():

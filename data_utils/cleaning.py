@@ -1,4 +1,4 @@
-"""Clean texts and numbered labels: what is left out and why, and what spoils a comparison."""
+"""Clean texts and labels, the reasons to leave rows out, and warnings of spoilt comparisons."""
 
 import re
 from typing import Any
@@ -10,32 +10,32 @@ from boundary import BadInput, some
 from .columns import is_missing
 
 TWO_LABELS = "a text with two labels"
-NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?")  # of labels that may mean: none
-FEW = 5  # texts of a label, below which folds or splits may lack it
-CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # no letters, but line breaks and the like
-LARGEST = 0.9  # share of one label from which a comparison is warned of
+NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?")  # labels that may mean that there is none
+FEW = 5  # a label with fewer texts may be missing in folds or splits
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control characters
+LARGEST = 0.9  # share of one label from which a warning is given
 
 
 def clean(text: str) -> str:
-    """The text as models read it: line breaks of HTML are spaces, none at its ends."""
+    """The text as models read it: HTML line breaks become spaces, the ends are stripped."""
     return re.sub(r"<br\s*/?>", " ", text).strip()  # no words are glued together
 
 
 def raw_texts(column: pd.Series, name: object) -> list[str]:
-    """The texts as they are; a missing one is empty. Raises `BadInput` with the row of another."""
+    """The texts as they are, "" for a missing one. Raises `BadInput` with the row of a non-text."""
     for row, text in column.items():
         check_text(text, f"{name}, row {row}: {column.name}")
     return column.where(column.notna(), "").tolist()
 
 
 def check_text(cell: Any, place: str) -> None:
-    """Raise `BadInput` for what is neither text nor missing."""
+    """Raise `BadInput` for a cell that is neither text nor missing."""
     if not isinstance(cell, str) and not is_missing(cell):
         raise BadInput(f"{place} holds {type(cell).__name__}, not text")
 
 
 def text_label(label: Any, name: str) -> str | None:
-    """A label as text, None where there is none. Raises `BadInput` for what is no name."""
+    """A label as text, None for a missing one. Raises `BadInput` where it cannot be a name."""
     if is_missing(label):
         return None
     label = whole(label)
@@ -51,23 +51,23 @@ def whole(value: Any) -> Any:
 
 
 def without_case_and_space(text: str) -> str:
-    """What is the same for two texts that differ by letter case and white space alone."""
+    """The text without letter case and white space, to find texts that differ by these alone."""
     return "".join(text.split()).casefold()
 
 
 def sorted_names(labels: pd.Series) -> list[str]:
-    """The labels that occur, numbers by size and others by letter."""
+    """The labels that occur, sorted: by size where all are numbers, else by letter."""
     names = sorted(labels.unique())
     are_numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in names)
     return sorted(names, key=float) if are_numbers else names
 
 
 def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
-    """Why each row is left out, "" for those that stay; train comes last of the splits.
+    """Why each row is left out, "" for rows that stay; the rows of train come last.
 
-    Rows of an equal `content` are one text: of a repeated text the first is kept, and none where
-    it has two labels within a split. A group stays in the first of its splits. What is tested must
-    be learnt from other texts, of another group: a label that has none is left out.
+    Rows of an equal `content` are one text. Its first row is kept, but no row of a split in which
+    it has two labels. A group stays in the first of its splits. A label must be learnt from other
+    texts, and other groups, than it is tested on: where that cannot be, its rows are left out.
     """
     why = pd.Series("", rows.index)
     why[rows["label"].isna()] = "no label"
@@ -95,7 +95,7 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
 
 
 def alike_labels(labels: pd.Series) -> list[str]:
-    """A warning for each few labels that a slip of the keyboard may have made of one."""
+    """A warning for each set of labels that may be one label, typed in several ways."""
     alike = {}
     for label in sorted_names(labels.dropna()):
         alike.setdefault(without_case_and_space(label), []).append(repr(label))
@@ -107,7 +107,7 @@ def alike_labels(labels: pd.Series) -> list[str]:
 
 
 def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    """What makes one doubt that a CSV file was read as it was meant; none of other files."""
+    """Reasons to doubt that a CSV file was read as it was meant; none for other files."""
     if (sign := frame.attrs.get("separator")) is None:
         return []
     texts, labels, lines = frame[columns["text"]], set(frame[columns["label"]]) - {""}, []
@@ -126,7 +126,7 @@ def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
 
 
 def label_warnings(counts: pd.Series) -> list[str]:
-    """What in the numbers of texts, by label, spoils a comparison."""
+    """Warnings of labels, or numbers of texts by label, that spoil a comparison."""
     lines = []
     if rare := [f"{label!r} ({count})" for label, count in counts[counts < FEW].items()]:
         lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]

@@ -2,7 +2,7 @@
 
 A column that is not named is taken where there is one candidate:
 
-    text    `text`, in any case, or the one column of long texts, most of which differ
+    text    `text`, in any letter case, or the one column of long texts, most of which differ
     label   `label`, likewise, or the one column of few values, each in many rows
 """
 
@@ -59,13 +59,13 @@ def is_missing(value: Any) -> bool:
 
 
 def _values(column):
-    """The values that are there, lists and dictionaries excepted."""
+    """The values that are not missing, without lists and dictionaries."""
     values = [v for v in column if not is_missing(v) and not isinstance(v, list | dict)]
     return pd.Series(values, dtype=object)
 
 
 def _role(column):
-    """What a column looks like: "text", "label" or neither."""
+    """The role that a column's values suggest: "text", "label" or None."""
     values = _values(column)
     count, sample = values.nunique(), values[:1000].map(str)
     has_words = sample.str.count(" ").mean() >= 2
@@ -77,7 +77,7 @@ def _role(column):
 
 
 def _listed(frame):
-    """The columns with three values each."""
+    """The columns in words, each with up to three of its values."""
     parts = []
     for column in frame:
         cells = _values(frame[column][:1000]).map(lambda cell: short(str(cell), 25))
@@ -87,7 +87,7 @@ def _listed(frame):
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    """What to say of columns whose values belong to several texts each, as a customer's do."""
+    """A warning for each column whose values may be groups, each of several texts (a customer)."""
     lines = []
     for column in frame.columns.difference(columns.values(), sort=False):
         values = _values(frame[column])

@@ -17,10 +17,11 @@ Groups = np.ndarray | None  # (n,) from 0
 
 
 def in_order(labels: Labels, seed, budget: int | None = None) -> np.ndarray:
-    """The texts in random order, of which every beginning has the labels in proportion.
+    """The texts in random order; the first k, for any k, have the labels in proportion.
 
-    It starts with a text of each label, so that a rare one is in a small beginning, too. Where the
-    first `budget` are to be divided again, it starts with two of a label that would have fewer.
+    The order starts with one text of each label, so that a small k includes rare labels too. Where
+    the first `budget` texts are to be divided again, the labels that would have fewer than two
+    texts get a second one next.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     rank, size = _ranks(labels[order])
@@ -31,12 +32,12 @@ def in_order(labels: Labels, seed, budget: int | None = None) -> np.ndarray:
     return order[np.argsort(place, kind="stable")]
 
 
-def _ranks(labels):  # how many of its label come before each text, and how many there are
+def _ranks(labels):  # per text: how many of its label come before it, and in all
     return pd.Series(labels).groupby(labels).cumcount().to_numpy(), np.bincount(labels)[labels]
 
 
 def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
-    """(n,) whether each text is taken: the share, rounded up; those left have all labels."""
+    """Whether each text is taken (n,): the share, rounded up; the texts left have all labels."""
     if groups is not None:
         return _take_groups(labels, groups, share, seed)
     taken = np.zeros(len(labels), bool)
@@ -48,10 +49,11 @@ def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
 
 
 def _take_groups(labels, groups, share, seed):
-    """Large groups first, one is taken if that brings what is taken nearer to its share.
+    """Take whole groups, large ones first, so that about a share of each label is taken.
 
-    Of a label that all of this misses, a small group is taken at last. No group is taken that has
-    all texts of a label that are left.
+    A group is taken if that brings the counts of each label nearer to the share of the groups seen
+    so far. In the end, a small group is taken for each label that has none. A group that has all
+    remaining texts of a label is never taken.
     """
     names, groups = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), labels.max() + 1), int)
@@ -78,11 +80,12 @@ def _take_groups(labels, groups, share, seed):
 
 
 def sample(labels: Labels, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
-    """`count` texts, and how many disjoint samples there can be; beyond, they are cut anew.
+    """A sample of `count` texts, and the number of disjoint samples that there can be.
 
-    `seeds` are the split's seed, which decides the parts, and the seed that has one of them. A part
-    has each label in two texts at least, unless all is one part. Groups are not kept whole: a
-    sample of few groups would be less various than the texts are.
+    The texts are cut into that many parts; further seeds have parts of a new cut. `seeds` are the
+    split's seed, which decides the cut, and the seed whose part it is. A part has at least two
+    texts of each label, unless it is the only one. Groups are not kept whole: a sample of few
+    groups would be less varied than the texts are.
     """
     several = max(1, min(len(labels) // count, np.unique(labels, return_counts=True)[1].min() // 2))
     split_seed, seed = seeds
@@ -103,7 +106,7 @@ def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     fold = np.empty(len(labels), int)
     with reading(f"{folds} folds", "give other --folds", "made"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rare labels
+        warnings.simplefilter("ignore")  # about rare labels
         divided = kind(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
         for number, (_, test) in enumerate(divided):
             fold[test] = number

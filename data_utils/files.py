@@ -5,7 +5,7 @@
     .parquet        values keep their types; the labels of `datasets` are names, not numbers
 
 A row with more or fewer fields than the header is refused: otherwise a text with a comma would
-shift the columns. The index of a frame is each row's number as its file counts: the header of a CSV
+shift the columns. The index of a frame is each row's number in its file: the header of a CSV
 file is row 1, as in a spreadsheet; otherwise the first row, or line, is 1. `attrs["read_as"]` says
 how the file was understood, `attrs["separator"]` and `attrs["encoding"]` how a CSV file is written.
 """
@@ -33,18 +33,18 @@ JSON = "a list of objects, or an object a line"
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
-    """All rows of a file, which has one at least. Raises `BadInput` that names file and row."""
+    """All rows of a file, at least one. Raises `BadInput` that names file and row."""
     return next(read_chunks(path, rows=None))
 
 
 def read_chunks(
     path: str | Path, rows: int | None = 10_000, text: str | None = None
 ) -> Iterator[pd.DataFrame]:
-    """The same, some `rows` at a time; `attrs["rows"]` counts those of the whole file.
+    """The rows of a file, `rows` at a time; `attrs["rows"]` counts the rows of the whole file.
 
-    Every row is checked before the first is returned, so that nothing is computed for a file that
-    is then refused: also that the column `text` holds text, or nothing. A list in JSON is held in
-    memory; of the others only a chunk is.
+    Every row is checked before the first chunk is returned, so that nothing is computed for a file
+    that is then refused. The column `text` must hold text, or nothing. A JSON file that is one list
+    is held in memory; of other files only a chunk is.
     """
     path = expanded(path)
     if not path.exists():
@@ -53,7 +53,7 @@ def read_chunks(
         raise BadInput(f"{path} is no {', '.join(READERS)} file; {SAVE}, or convert it to another")
     open_table, expected = READERS[path.suffix.lower()]
     with reading(str(path), f"expected {expected}"):
-        records, attrs = open_table(path)  # records() begins anew
+        records, attrs = open_table(path)  # records() begins at the first row
         columns, count = {}, 0
         for number, row in records():
             if not isinstance(row, dict):
@@ -77,7 +77,10 @@ def _chunks(path, records, columns, rows, attrs):
 
 
 def _csv(path):
-    """Separated by what divides the first rows into as many fields as the header, two at least."""
+    """The rows of a CSV file, by the separator that suits its first rows.
+
+    It divides all of them into as many fields as the header, at least two.
+    """
     csv.field_size_limit(2**31 - 1)  # a text may be a book
     encoding, fits = encoding_of(path), {}
     for sign in "\t" if path.suffix.lower() == ".tsv" else SEPARATORS:
@@ -100,7 +103,7 @@ def _csv_rows(path, encoding, sign):
             for number, row in enumerate(csv.reader(file, delimiter=sign, strict=True), 1):
                 if not header:
                     header = [name.strip() for name in row]
-                    if header.count("") > 1:  # as a spreadsheet leaves them at the right
+                    if header.count("") > 1:  # a spreadsheet leaves such columns at the right
                         header = [name or f"column {i}" for i, name in enumerate(header, 1)]
                     if row and row[0].startswith("sep="):
                         raise BadInput(f"{path} begins with a line 'sep='; delete it")

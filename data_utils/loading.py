@@ -1,7 +1,7 @@
 """The task that a name stands for: read, columns found, texts cleaned, labels numbered.
 
-A name is a task, a file, a folder or a data set of the hub. No code that comes with one
-is run. What a comparison would be spoilt by is left out and listed, or warned of.
+A name is a task, a file, a folder or a data set of the hub. No code of a data set is run. Rows
+that would spoil a comparison are left out and listed; other doubts become warnings.
 """
 
 import shlex
@@ -83,7 +83,7 @@ def _joined(frames, columns, name, notes, warnings):
     """All splits in one frame: text, label, perhaps group, split and file_row."""
     joined, label, several = [], columns["label"], len(frames) > 1
     hidden = [v for v in (-1, "-1") if v not in frames["train"][label].tolist()]
-    for split in ("test", "validation", "train"):  # a text or group of two stays in the first
+    for split in ("test", "validation", "train"):  # a text or group in two stays in the first
         if split not in frames:
             continue
         frame = frames[split]
@@ -102,7 +102,7 @@ def _joined(frames, columns, name, notes, warnings):
             part = _part(frame, columns, f"{name}, {split}" if several else name)
             joined.append(part.assign(split=split, file_row=frame.index))
     rows = pd.concat(joined, ignore_index=True)
-    # Those of the published results were compared exactly: imdb has one pair that differs by space.
+    # The published results compared the tasks' texts exactly: one pair of imdb differs by space.
     rows["content"] = rows["text"] if name in TASKS else rows["text"].map(without_case_and_space)
     if "group" in rows:
         is_alone = rows["group"].map(is_missing)
@@ -125,7 +125,7 @@ def _part(frame, columns, place):
 
 
 def _kept(rows, group, name, notes, alike):
-    """The rows that stay, and those that are left out. Raises `BadInput` where a split has none."""
+    """The rows that stay, and the rows left out. Raises `BadInput` where a split keeps none."""
     rows = rows.assign(reason=reasons(rows, group))
     kept, left_out = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
     for split in rows["split"].unique()[::-1]:
@@ -152,7 +152,7 @@ def _read(name):
 
 
 def _beside(path: Path) -> list[str]:
-    """A warning where a file of training texts has its test beside it."""
+    """A warning where files of other splits lie beside a file of training texts, unused."""
     if SPLITS.get(path.stem.lower()) != "train" or not path.is_file():
         return []
     try:

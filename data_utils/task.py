@@ -4,10 +4,11 @@
          -> Task: clean text, labels 0 to C - 1         loading.py; no text twice
          -> Division: train / validation / test         positions in the task's rows
 
-Without an official test, every text is tested once in `folds`, where seed s is fold s; or the test
-is a tenth, by the split's seed alone. A budget of n labels counts train and validation: the texts
-for training are cut into as many disjoint parts as there can be, and seed s has part s. With groups
-(a film, a patient, an author) whole groups are in train, validation or test.
+Without an official test, every text is tested once in `folds`, where seed s tests fold s; without
+folds, the test is a tenth, drawn by the split's seed alone. A budget of n labels counts train and
+validation: the texts for training are cut into as many disjoint parts as there can be, and seed s
+has part s. With groups (a film, a patient, an author) whole groups are in train, validation or
+test.
 """
 
 import hashlib
@@ -26,13 +27,13 @@ TEST_SHARE = 0.1  # of the data, where it has no test of its own, and no folds a
 
 @dataclass(frozen=True)
 class Division:
-    """Which texts train, validate and test: positions in the task's rows, in their order."""
+    """The texts for training, validation and test, as rising positions in the task's rows."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     notes: list[str] = field(default_factory=list)
-    is_sample: bool = False  # of the texts that there are for training
+    is_sample: bool = False  # train and validation are a sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +41,15 @@ class Task:
     """Clean texts with labels, perhaps in groups."""
 
     name: str
-    # text, label (0 to C - 1), perhaps group; split; file_row, of a CSV file: the header is 1
+    # text, label (0 to C - 1), perhaps group; split; file_row (in CSV, the header is 1)
     rows: pd.DataFrame
     label_names: list[str]
-    notes: list[str]  # what was understood, and left out, in words
-    warnings: list[str]  # what spoils a comparison
+    notes: list[str]  # how the data was understood, and what was left out
+    warnings: list[str]  # faults that spoil a comparison
     group: str | None  # the column of groups
     text_column: str
     left_out: pd.DataFrame  # split, row (of the file), reason, text
-    _folds: dict = field(default_factory=dict)  # made already, by number and seed: it takes seconds
+    _folds: dict = field(default_factory=dict)  # by number and seed: making folds is slow
 
     @property
     def has_test(self) -> bool:
@@ -73,7 +74,11 @@ class Task:
         folds: int | None = None,
         split_seed: int = 0,
     ) -> Division:
-        """Train and validation of `labels` texts together, and a test (None: all). `BadInput`."""
+        """The division for a seed, with a training sample and a test. Raises `BadInput`.
+
+        `labels` is the number of texts in train and validation together, `test_examples` the
+        largest number in the test; None: all.
+        """
         notes, seeds = [], (split_seed, seed)
         train, validation, test = self._pools(seed, folds, test_examples, split_seed, notes)
         most = len(train) + len(validation)
@@ -102,7 +107,7 @@ class Task:
         return Division(train, validation, test, notes, is_sample=labels is not None)
 
     def _pools(self, seed, folds, test_examples, split_seed, notes):
-        """Whose labels may train, or only validate (perhaps none), and who tests."""
+        """Positions of the texts that may train, only validate (perhaps none), and test."""
         split, by = self.rows["split"].to_numpy(), f" by {self.group}" if self.group else ""
         train, validation, test = (
             np.flatnonzero(split == name) for name in ("train", "validation", "test")
@@ -124,7 +129,7 @@ class Task:
         return train, validation, test
 
     def divide_all(self, seed: int, validation_share: float = 0.2, split_seed: int = 0) -> Division:
-        """Every text, those of an official test too, in train or validation: for a final model."""
+        """The division of a final model: each text, an official test's too, trains or validates."""
         everything, notes = np.arange(len(self.rows)), []
         train, validation = self._divided(everything, validation_share, (split_seed, seed))
         self.check_labels(train, "training", None)
@@ -149,7 +154,7 @@ class Task:
         return self._folds[folds, split_seed]
 
     def _fold(self, seed, folds, split_seed):
-        """All texts without those of fold `seed`, and these."""
+        """The positions of the texts outside fold `seed`, and of the texts in it."""
         if not 0 <= seed < folds:
             line = f"there is no fold for seed {seed}: {folds} folds have 0 to {folds - 1}"
             raise BadInput(f"{line}; give --seeds {' '.join(map(str, range(folds)))}")
@@ -157,12 +162,12 @@ class Task:
         return np.flatnonzero(fold != seed), np.flatnonzero(fold == seed)
 
     def _divided(self, index, share, seeds):
-        """The texts at `index` without a share of them, and the share."""
+        """`index` in two parts: without a share of the texts, and that share."""
         is_taken = take(*self._labels_and_groups(index), share, seeds)
         return index[~is_taken], index[is_taken]
 
     def _part(self, pool, count, seeds, notes):
-        """`count` texts of the pool (None: all): another part of it for another seed."""
+        """`count` texts of the pool (None: all); another seed gets another part of it."""
         if count is None or count >= len(pool):
             return pool
         index, several = sample(self.rows["label"].to_numpy()[pool], count, seeds)
@@ -174,7 +179,10 @@ class Task:
     def check_labels(
         self, index: np.ndarray, split: str, labels: int | None, notes: list[str] | None = None
     ) -> None:
-        """Refuse texts that lack a label, or say so in `notes`. `labels`: the budget, if small."""
+        """Raise `BadInput` where the texts at `index` lack a label, or say so in `notes`.
+
+        `labels` is the budget of labels where it leaves texts out, for the message.
+        """
         held = set(self.rows["label"].to_numpy()[index])
         lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
         line = f"no {split} text of {self.name} has the label {some(lacking, 5)}"

@@ -1,4 +1,4 @@
-"""What stands around the training loop: settings, data and encoder, runs and their folders."""
+"""The code around the training loop: settings, data and encoder, runs and their folders."""
 
 from .command import parse
 from .data import Data

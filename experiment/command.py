@@ -17,7 +17,7 @@ from data_utils import READERS, TASKS, WITHOUT_TEST
 
 from .settings import CONSTANTS, LIMITS, Presets, Settings, in_words
 
-NONE = ("none", "all", "own")  # what None is on the command line, in any case
+NONE = ("none", "all", "own")  # words for None on the command line, in any letter case
 COMMAND = Path(__file__).parent.parent / "finetuning.py"
 
 
@@ -26,18 +26,18 @@ def parse(
 ) -> Settings:
     """The settings of an experiment, from constants in upper case and the command line.
 
-    PRESET chooses among the values of a constant that has several. Where it is None, a data set
-    that is neither a task nor a preset's is one's own and takes "own", all else "full" if CUDA is
-    available, and "quick" elsewhere. `program` is what resumes it, such as ("-m",
-    "studies.setfit"); finetuning.py where it is empty. Raises `BadInput` for a value, a constant or
-    an option that is not allowed.
+    PRESET chooses among the values of a constant that has several. Where PRESET is None, it is
+    "own" for one's own data set, which is neither a task nor a preset's. For every other data set
+    it is "full" if CUDA is available, and "quick" elsewhere. `program` is the program in the
+    command that resumes the experiment, such as ("-m", "studies.setfit"); finetuning.py where it is
+    empty. Raises `BadInput` for a value, a constant or an option that is not allowed.
     """
     constants = {k.lower(): v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
     for name in namespace:
         if name.upper() != name and name.lower() in CONSTANTS:
             raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
-    del given["traceback"]  # `refuse` looks at it, also where nothing could be parsed
+    del given["traceback"]  # `refuse` looks for it in `arguments`, parsed or not
     final = given.pop("final")
     values = _of_preset(constants, given)
     if "learning_rates" in given:
@@ -57,7 +57,7 @@ def parse(
 
 
 def _of_preset(constants, given):
-    """The preset, and each constant's value for it and for the kind of data set."""
+    """The preset, and each constant's value for this preset and this kind of data set."""
     is_own = _is_own(constants.get("dataset"), given)
     default = "own" if is_own else "full" if torch.cuda.is_available() else "quick"
     preset = given.get("preset", constants.get("preset")) or default
@@ -95,13 +95,13 @@ def _is_local(dataset):
 
 
 def _name_of(dataset):
-    """Of tickets.csv, of a folder or of owner/name: what its experiment is called."""
+    """The experiment's name on one's own data: tickets for tickets.csv, name for owner/name."""
     path = expanded(dataset)
     return (path.stem if path.suffix.lower() in READERS else path.name) or "own"
 
 
 def _command(arguments, preset, program):
-    """What repeats or resumes the experiment: without --fresh, and with its preset."""
+    """The command that repeats or resumes the experiment: without --fresh, with its preset."""
     options = [argument for argument in arguments if argument != "--fresh"]
     if not any(option.split("=")[0] == "--preset" for option in options):
         options = ["--preset", preset, *options]
@@ -111,7 +111,7 @@ def _command(arguments, preset, program):
 
 
 def _plain(value):
-    """Lists, ranges, and numpy's arrays and numbers as tuples and Python's numbers."""
+    """The value, with tuples for lists, ranges and arrays, and Python's numbers for numpy's."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -147,7 +147,7 @@ def _option(name):
         return {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
     if get_origin(kind) is tuple:
         return {"nargs": "*", "metavar": "VALUE"}
-    none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column
+    none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column's name
     can_be_none = NoneType in get_args(kind)
     return {"metavar": "VALUE", "type": lambda x: None if can_be_none and x.lower() in none else x}
 

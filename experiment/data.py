@@ -1,4 +1,4 @@
-"""What the runs of an experiment share: texts and their splits, the encoder, its cached output.
+"""The data that an experiment's runs share: texts, splits, the encoder and its cached output.
 
 task -> divisions by seed -> token ids of all texts that any seed uses, made once
      -> splits by seed -> output of the frozen blocks, computed once for each text
@@ -30,7 +30,7 @@ from .state_cache import Store, compute
 class Data:
     """Everything that all runs read, loaded once.
 
-    `cache_folder` is for the output of frozen blocks; None: the one of all experiments.
+    `cache_folder` holds the output of frozen blocks; None: the folder that all experiments share.
     """
 
     def __init__(self, settings: Settings, device: torch.device, cache_folder: Path | None = None):
@@ -40,16 +40,16 @@ class Data:
         names, dropout = self.task.label_names, settings.encoder_dropout
         length = settings.max_tokens, settings.truncation
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
-        self.depths: set[int] = set()  # how many blocks are frozen in the experiment's runs
+        self.depths: set[int] = set()  # the numbers of frozen blocks in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.frozen_clock = hardware.Clock(device)  # of running the frozen blocks, and waiting
-        self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of its labels
+        self.frozen_clock = hardware.Clock(device)  # the time to run the frozen blocks, or to wait
+        self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of the seed's labels
 
     # ------------------------------------------------------------------------ splits
 
     @cached_property
     def divisions(self) -> dict[int, Division]:
-        """Which texts each seed trains, validates and tests on; for new texts, seed 0 has all."""
+        """Which texts each seed trains, validates and tests on; with --final, seed 0 has all."""
         s, task = self.settings, self.task
         if s.final:
             return {0: task.divide_all(0, s.validation_share, s.split_seed)}
@@ -58,7 +58,7 @@ class Data:
 
     @cached_property
     def texts(self) -> Split:
-        """All texts that any seed uses, tokenised, on the device; `rows` says which they are."""
+        """All texts that any seed uses, tokenised, on the device; `rows` are places in the task."""
         parts = [p for d in self.divisions.values() for p in (d.train, d.validation, d.test)]
         index = np.unique(np.concatenate(parts))
         rows = self.task.rows.iloc[index]
@@ -74,14 +74,14 @@ class Data:
         return is_folds or any(division.is_sample for division in self.divisions.values())
 
     def division(self, run: Run) -> Division:
-        """Which texts a run trains, validates and tests on; a method may have a share of them."""
+        """Which texts a run trains, validates and tests on; labels=0.5 halves the first two."""
         first = next(iter(self.divisions.values()))  # a baseline may run once for all seeds
         whole, share = self.divisions.get(run.seed, first), run.method.labels
         if share == 1:
             return whole
         labels, parts = self.task.rows["label"].to_numpy(), {}
         seeds = [self.settings.split_seed]
-        seeds += [] if self.seeds_have_own_labels else [run.seed]  # else all would have the same
+        seeds += [] if self.seeds_have_own_labels else [run.seed]  # so seeds get different shares
         for name in ("train", "validation"):
             index = getattr(whole, name)
             order = data_utils.in_order(labels[index], seeds)  # stratified
@@ -89,14 +89,14 @@ class Data:
         return replace(whole, **parts)
 
     def splits(self, run: Run) -> dict[str, Split]:
-        """A run's train, validation and test."""
+        """A run's splits by name: train, validation and test."""
         return self._splits(self.division(run))
 
     def _splits(self, division):
         return {n: self._take(getattr(division, n)) for n in ("train", "validation", "test")}
 
     def labelled(self, run: Run) -> Split:
-        """The texts of both training and validation: what a baseline is fitted to."""
+        """The texts of training and validation together, to which a baseline is fitted."""
         division = self.division(run)
         return self._take(np.concatenate([division.train, division.validation]))
 
@@ -108,8 +108,8 @@ class Data:
     def build(self, method: Method, pooling: str) -> PeftModel:
         """The classifier, frozen, adapted by the method, and on the device.
 
-        torch's seed decides its new head and what the method adds. Raises `BadInput` where it
-        changes frozen blocks, whose cached output is the encoder's own.
+        torch's seed decides the new head and the parameters that the method adds. Raises `BadInput`
+        where the method changes frozen blocks: their cached output is the unchanged encoder's.
         """
         pretrained = modeling.fresh_copy(self.encoder.pretrained)
         model = method.build(pretrained, pooling)
@@ -123,7 +123,7 @@ class Data:
 
     @property
     def checkpoint(self) -> dict[str, Any]:
-        """What every checkpoint of the experiment says."""
+        """The fields that all checkpoints of the experiment share."""
         settings, task = self.settings, self.task
         return {
             "label_names": task.label_names,
@@ -135,7 +135,7 @@ class Data:
         }
 
     def pooling(self, run: Run) -> str:
-        """What the head reads; POOLING = "auto" is chosen by a probe within the run's labels."""
+        """The pooling of a run; with POOLING = "auto", a probe chooses it on the run's labels."""
         if self.settings.pooling != "auto":
             return self.settings.pooling
         key = run.seed, run.method.labels
@@ -147,7 +147,7 @@ class Data:
         return self.poolings[key]
 
     def features(self, split: Split, pooling: str) -> np.ndarray:
-        """The frozen encoder's features of a split: (n, d), of layers (n, L + 1, d).
+        """The frozen encoder's features of a split, (n, d); for the pooling "layers" (n, L + 1, d).
 
         Raises `BadInput` where they are not finite.
         """
@@ -161,9 +161,9 @@ class Data:
     # ------------------------------------------------------------------------ the cache
 
     def with_outputs(self, model: PeftModel, split: Split) -> Split:
-        """The split with the output of the model's frozen blocks, computed where it is not there.
+        """The split with the output of the model's frozen blocks, computed where it is missing.
 
-        As it is where no block is frozen, or CACHE is False.
+        The split stays as it is where it is empty, no block is frozen, or CACHE is False.
         """
         if not (model.frozen_blocks and self.settings.cache and len(split)):
             return split
@@ -171,15 +171,15 @@ class Data:
         return replace(split, frozen=self.stores[model.frozen_blocks].outputs(split))
 
     def frozen_seconds(self, split: Split, depth: int) -> float:
-        """What it took to run a split's texts through the first `depth` blocks; 0 without cache."""
+        """The seconds of running the first `depth` blocks on a split's texts; 0 without a cache."""
         return self.stores[depth].outputs(split).seconds if depth in self.stores else 0.0
 
     def fill(self, depths: set[int]) -> None:
-        """Run all texts through the frozen blocks, for those of `depths` that lack any."""
+        """Run the frozen blocks on each text that a store of one of the `depths` lacks."""
         if depths <= self.stores.keys():
             return
         L = self.encoder.config.num_hidden_layers
-        deepest = Method("full", {"blocks": L - max(depths)})  # with no blocks, the head alone
+        deepest = Method("full", {"blocks": L - max(depths)})  # 0 blocks: the head alone
         with torch.random.fork_rng(devices=[]):  # a run's dropout depends on its seed alone
             model = self.build(deepest, "mean")
         digest, folder = self.encoder.digest, self.cache_folder
@@ -193,20 +193,20 @@ class Data:
 
     @property
     def names(self) -> dict[str, str]:
-        """What the model and the data are called in files and figures."""
+        """The names of the model and the data set in files and figures."""
         model, data_set = self.settings.model, self.settings.dataset
         return {"model": ENCODERS.get(model, model), "data_set": TASKS.get(data_set, data_set)}
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of all texts, labels and groups, used or not, and of the encoder."""
+        """The digests of the data (all texts, labels, groups, used or not) and of the encoder."""
         return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
     def about(self) -> dict[str, Any]:
-        """What experiment.json says of the data: counts are of the first seed's splits.
+        """The entry of experiment.json about the data; its counts are of the first seed's splits.
 
-        With folds, `texts` are those that all of them test, whatever seeds this start has; the
-        share truncated, and the groups, are of the folds that it has.
+        With folds, `texts` counts the texts that all folds together test, whatever seeds this start
+        has. The truncated share and the groups are of the folds that this start tests.
         """
         task, division, settings = self.task, next(iter(self.divisions.values())), self.settings
         splits, folds = self._splits(division), None if task.has_test else settings.folds

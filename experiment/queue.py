@@ -1,7 +1,7 @@
-"""Which runs an experiment has, which are left, and who holds them.
+"""Which runs an experiment has, which are left, and which process holds each run.
 
-Any number of processes may work on one folder. A run is taken while the folder is locked, and held
-by a lock of its own while it is at work; the last process to end writes the page.
+Any number of processes may work on one folder. A process takes a run while the folder is locked,
+and holds it by the run's own lock while it works on it. The last process to end writes the page.
 """
 
 import json
@@ -23,7 +23,7 @@ from .runs import LOCK, STATE, Run, held, utc
 from .settings import LIMITS, Settings
 
 OTHER = "choose another EXPERIMENT name or RESULTS folder"
-EARLIER = "earlier-"  # and a number: folders of what --fresh has set aside
+EARLIER = "earlier-"  # plus a number: a folder of results that --fresh has set aside
 
 
 class RunQueue:
@@ -34,9 +34,9 @@ class RunQueue:
         self.folder = Path(settings.results, settings.experiment, "final" if settings.final else "")
 
     def locked(self):
-        """Held for a moment to open the folder, to take a run, and to write the page."""
+        """The folder's lock, held to open the folder, to take a run, and to write the page."""
         remedy = "set it to a folder that can be written"
-        with reading(f"RESULTS {self.folder}", remedy, "written"):  # locks may be unknown there
+        with reading(f"RESULTS {self.folder}", remedy, "written"):  # some disks have no locks
             self.folder.mkdir(parents=True, exist_ok=True)
             return lock(self.folder / LOCK)
 
@@ -44,7 +44,7 @@ class RunQueue:
 
     @cached_property
     def shared(self) -> dict[str, Any]:
-        """What the numbers of every run depend on."""
+        """The constants and digests that the numbers of every run depend on."""
         return self.settings.shared_constants() | self.data.digests
 
     def run(self, method: Method, seed: int) -> Run:
@@ -57,7 +57,7 @@ class RunQueue:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Every run, the methods in their order; combinations come from their parts' runs."""
+        """All runs but combinations, in the methods' order; parts of combinations are included."""
         methods = {}
         for method in self.settings.methods:
             methods |= {part.text: part for part in method.parts or (method,)}
@@ -65,16 +65,16 @@ class RunQueue:
 
     @cached_property
     def combinations(self) -> list[Run]:
-        """The runs that are made of the predictions of others."""
+        """The runs of combinations, made from the predictions of their parts' runs."""
         methods = [method for method in self.settings.methods if method.parts]
         return [self.run(method, seed) for method in methods for seed in self._seeds(method)]
 
     def _seeds(self, method):
         """The seeds that a method runs with.
 
-        A baseline has no randomness, nor has a combination of baselines: where no seed has labels
-        of its own it runs once, as seed 0, unless it has a share of them, which each seed draws
-        anew.
+        A baseline has no randomness, nor has a combination of baselines. Where all seeds have the
+        same labels it runs once, as seed 0, unless it gets a share of them, such as labels=0.5:
+        each seed draws another share.
         """
         parts = method.parts or (method,)
         is_fixed = all(part.is_baseline and part.labels == 1 for part in parts)
@@ -118,10 +118,10 @@ class RunQueue:
     # ------------------------------------------------------------------------ the folder
 
     def open(self) -> None:
-        """Start the experiment in its folder, or resume it; --fresh sets aside what is there.
+        """Start the experiment in its folder, or resume it; --fresh sets earlier results aside.
 
-        Raises `BadInput` where the folder has runs that differ, and where --fresh would move what
-        another process is at work on.
+        Raises `BadInput` where the folder has runs that `check` refuses, and where --fresh would
+        move a run that another process is at work on.
         """
         with self.locked(), writing(self.folder, OTHER):
             if self.settings.fresh:
@@ -131,12 +131,12 @@ class RunQueue:
             clear(self.folder)
             for run in self.runs:
                 if run.is_finished:
-                    run.tidy()  # it may have been killed before
+                    run.tidy()  # an earlier process may have been killed before this
 
     def check(self) -> None:
-        """Raise `BadInput` where a run that is there depends on something else than this start's.
+        """Raise `BadInput` where a run in the folder depends on something else than this start's.
 
-        What failed may be tried otherwise.
+        Failed runs do not count: they may be tried again with other constants.
         """
         runs = {run.folder: run for run in [*self.runs, *self.combinations]}
         of_methods = {run.method.text: run.depends_on for run in runs.values()}  # for all seeds
@@ -148,7 +148,7 @@ class RunQueue:
                 raise BadInput(f"{folder} has {differences[0]}; {remedy}")
 
     def compared_otherwise(self) -> list[str]:
-        """What the comparison's runs of a final model's method had that it has not, in words."""
+        """Lines that say how a final model differs from the comparison's runs of its methods."""
         lines, now = {}, {run.method.text: run.depends_on for run in self.runs}
         folder = self.folder.parent
         try:
@@ -156,14 +156,17 @@ class RunQueue:
             for record in records:
                 if record.method in now and record.is_finished:
                     lines |= dict.fromkeys(what_differs(record.depends_on, now[record.method]))
-        except BadInput as error:  # a final model needs none of them
+        except BadInput as error:  # a final model needs no comparison
             return [f"the comparison in {folder} was not looked at: {error}"]
-        of_the_test = tuple(f"{name.upper()} = " for name in LIMITS)  # a final model has none
+        of_the_test = tuple(f"{name.upper()} = " for name in LIMITS)  # unused in a final model
         lines = [line for line in lines if not line.startswith(of_the_test)]
         return [f"the comparison in {folder} had {line}" for line in lines]
 
     def begun(self) -> dict[Path, RunRecord]:
-        """The runs there that no others may be mixed with: finished, at work, or to be resumed."""
+        """The records of the runs that count, by folder: finished, at work, or to be resumed.
+
+        All new runs must agree with them: see `check`.
+        """
         records, folders = {}, [*run_folders(self.folder), *(run.folder for run in self.runs)]
         for folder in folders:
             record = RunRecord.in_folder(folder)
@@ -174,16 +177,16 @@ class RunQueue:
         return records
 
     def _set_aside(self):
-        """Move what earlier starts have left to earlier-1, earlier-2 ..."""
+        """Move the files of earlier starts to the folder earlier-1, or earlier-2 ..."""
         if busy := held_runs(self.folder) or held_runs(self.folder / "final"):
             line = f"another process is at work on {busy[0]} in {self.folder}"
             raise BadInput(f"{line}; wait for it, or choose another EXPERIMENT name")
         if not (self.folder / ABOUT).exists() and not self.begun():
-            return  # nothing there is an experiment's
+            return  # the folder has no experiment
         everything = os.listdir(self.folder)
         number = next(n for n in count(1) if f"{EARLIER}{n}" not in everything)
         names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
-        for path in (self.settings.dataset, self.settings.model):  # what this start reads stays
+        for path in (self.settings.dataset, self.settings.model):  # kept: this start reads them
             there = [*expanded(path).resolve().parents, expanded(path).resolve()]
             names = [name for name in names if (self.folder / name).resolve() not in there]
         aside = self.folder / f"{EARLIER}{number}"
@@ -196,13 +199,16 @@ class RunQueue:
     # ------------------------------------------------------------------------ experiment.json
 
     def _list(self):
-        """A process that started at the same moment may have written it without these runs."""
+        """Add these runs to experiment.json where they are missing.
+
+        A process that started at the same moment may have written the file without them.
+        """
         names = {run.folder.name for run in [*self.runs, *self.combinations]}
         if not names <= {*self.read_about().get("runs", ())}:
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
 
     def read_about(self) -> dict[str, Any]:
-        """What experiment.json says; empty without one. Raises `BadInput` where it is damaged."""
+        """The content of experiment.json, {} without it. Raises `BadInput` where it is damaged."""
         path = self.folder / ABOUT
         if not path.exists():
             return {}
@@ -212,7 +218,7 @@ class RunQueue:
             return about
 
     def about(self) -> dict[str, Any]:
-        """What experiment.json will say: also of the runs of earlier starts, if there are any."""
+        """The new content of experiment.json; it keeps the runs of earlier starts, if any."""
         settings, constants = self.settings, self.settings.constants()
         earlier = self.read_about() if self.begun() else {}
         runs = [run.folder.name for run in [*self.runs, *self.combinations]]
@@ -226,13 +232,13 @@ class RunQueue:
             commands = _union(starts(earlier["command"]), [settings.command])
             about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
-        if earlier and not self.left():  # what made the runs, not what looks at them
+        if earlier and not self.left():  # keep the environment that made the runs
             environment = {name: earlier.get(name, value) for name, value in environment.items()}
         return about | environment
 
 
 def is_held(path: Path) -> bool:
-    """Whether another process holds a run."""
+    """Whether another process holds the run with this lock file."""
     with held(path) as free:
         return not free
 

@@ -1,7 +1,7 @@
 """A run: one method with one seed, in a folder that one process at a time may hold.
 
-docs/your-own.md lists its files. An unfinished run also has its state, in unfinished.pt. The lock
-is the operating system's: a crash gives it back.
+docs/your-own.md lists a run's files. An unfinished run also has its state, in unfinished.pt. The
+operating system releases the run's lock after a crash.
 """
 
 import io
@@ -38,7 +38,7 @@ CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in 
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold a lock file if no other process does; yields whether it could."""
+    """Hold the lock file at `path`; yields False, at once, if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         held_lock = lock(path, timeout=0)
@@ -50,7 +50,7 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def utc() -> str:
-    """This moment."""
+    """The current time in UTC, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -61,19 +61,19 @@ class Run:
     folder: Path  # such as lora-rank=4-seed0
     method: Method
     seed: int
-    facts: dict[str, Any]  # what each run.json says of the experiment
-    depends_on: dict[str, Any]  # all that its numbers depend on
+    facts: dict[str, Any]  # fields of run.json about the experiment and the machine
+    depends_on: dict[str, Any]  # everything that its numbers depend on
     label_names: list[str]
     started: str = ""  # UTC
     began: float = 0.0  # on the clock of this process
-    has_failed: bool = False  # in this process, whether or not that could be written
-    history: list[dict] = field(default_factory=list)  # of all learning rates so far
+    has_failed: bool = False  # in this process, even where run.json could not be written
+    history: list[dict] = field(default_factory=list)  # evaluations at all learning rates so far
     seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
-    saved: dict[str, Any] = field(default_factory=dict)  # what an earlier start has left
-    state: State | None = None  # in training
+    saved: dict[str, Any] = field(default_factory=dict)  # the state that an earlier start has left
+    state: State | None = None  # of the learning rate in training
 
     def record(self) -> RunRecord | None:
-        """What run.json says; None without one: the run was never begun."""
+        """The record in run.json; None without the file: the run was never begun."""
         return RunRecord.in_folder(self.folder)
 
     @property
@@ -85,9 +85,9 @@ class Run:
     # ------------------------------------------------------------------------ while it trains
 
     def begin(self) -> None:
-        """Say in run.json that the run is unfinished, and what it depends on.
+        """Write to run.json that the run is unfinished, and what it depends on.
 
-        What an earlier start has left is resumed if it depends on the same.
+        An earlier start's files are kept if its run depended on the same values, else deleted.
         """
         earlier, self.began, self.started = self.record(), time.perf_counter(), utc()
         if earlier is None or what_differs(earlier.depends_on, self.depends_on):
@@ -97,7 +97,7 @@ class Run:
     def rates(self) -> Iterator[float]:
         """The candidate learning rates that are left to try, the interrupted one first.
 
-        After each, its tensors are kept if its lowest validation loss is the lowest so far.
+        After each rate, its tensors are kept if its lowest validation loss is the lowest so far.
         """
         left, path = list(self.method.learning_rates), self.folder / STATE
         if path.exists():
@@ -111,37 +111,37 @@ class Run:
                 os.replace(tensors, self.folder / TENSORS)
 
     def resume(self, state: State) -> None:
-        """Bring `state` to the run's last evaluation, of an earlier start or learning rate."""
+        """Give `state` the run's history and seconds, and the state saved at its learning rate."""
         self.state, state.history = state, self.history
         state.training.seconds, state.evaluation.seconds = self.seconds
         if self.saved.get("learning_rate") == state.learning_rate:
             try:
                 state.load_state_dict(self.saved)
-            except (LookupError, TypeError, ValueError) as error:  # memory errors are others
+            except (LookupError, TypeError, ValueError) as error:  # not memory errors
                 line = f"{self.folder / STATE} cannot be read ({type(error).__name__}: {error})"
                 raise BadInput(f"{line}; {DAMAGED}") from None
-            if state.is_best():  # it may have been killed before `save` wrote them
+            if state.is_best():  # a kill may have come before `save` wrote them
                 save_trained(state.model, self.folder / CANDIDATE)
 
     def save(self, state: State) -> None:
-        """Write what is known after an evaluation, and the trained tensors if they are the best."""
+        """Write history and state after an evaluation, and the trained tensors if they are best."""
         self.seconds = state.training.seconds, state.evaluation.seconds
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         with replacing(self.folder / STATE) as part:
             torch.save(state.state_dict(), whole := io.BytesIO())
-            part.write_bytes(whole.getbuffer())  # torch's error of a full disk is its own
-        if state.is_best():  # after the state, which says of which learning rate they are
+            part.write_bytes(whole.getbuffer())  # on a full disk torch would raise its own error
+        if state.is_best():  # after the state, which says at which learning rate
             save_trained(state.model, self.folder / CANDIDATE)
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
-        """Forget a learning rate at which numbers were not finite; its seconds stay."""
+        """Forget a learning rate at which numbers were not finite; its seconds still count."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
         if self.state:
             self.seconds = self.state.training.seconds, self.state.evaluation.seconds
 
     def start_over(self) -> None:
-        """Forget what its training has come to."""
+        """Forget the training so far, and delete its files."""
         self.history, self.seconds, self.saved = [], (0.0, 0.0), {}
         self.delete(STATE, CANDIDATE, TENSORS)
 
@@ -157,9 +157,9 @@ class Run:
     # ------------------------------------------------------------------------ its end
 
     def finish(self, facts: dict, test: Split, logits: Tensor) -> None:
-        """Write the test's rows, labels (n,), logits (n, C) and groups, and the record.
+        """Write the test's rows, labels (n,), logits (n, C) and groups, and the run's record.
 
-        Without a test, the record alone: of a model for new texts.
+        A final model has no test: only its record is written.
         """
         if len(test):
             table = pd.DataFrame({"row": test.rows, "label": test.labels.cpu().numpy()})
@@ -191,10 +191,10 @@ class Run:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within it memory, the disk or a loss that is not finite fail this run, and no other.
+        """Within it, errors of memory or disk, or a loss that is not finite, fail this run alone.
 
-        The failure is recorded, and the next start resumes the run; after a loss that was not
-        finite it starts it anew.
+        The failure is recorded, and the next start resumes the run. After a loss that was not
+        finite, the next start begins the run anew.
         """
         try:
             with writing(self.folder, "set RESULTS to another folder or disk"):
@@ -209,15 +209,15 @@ class Run:
                 line += "; lower it in LEARNING_RATES"
             elif not isinstance(error, BadInput):
                 raise
-            if not self.is_finished:  # else only its line could not be printed
+            if not self.is_finished:  # else only the printing of its line failed
                 self._fail(line)
         finally:
-            self.state, self.saved = None, {}  # the model's memory is the next run's
+            self.state, self.saved = None, {}  # frees the model's memory for the next run
 
     def _fail(self, line):
         self.has_failed = True
         print(f"{self.method.text} seed {self.seed} failed: {line}", file=sys.stderr)
-        with suppress(OSError):  # of a full disk: the exit status still says it
+        with suppress(OSError):  # a full disk: the exit status still tells of the failure
             self._write_record(f"failed: {line}", {})
 
     def _write_record(self, status, facts):
@@ -230,11 +230,11 @@ class Run:
         return record
 
     def tidy(self) -> None:
-        """Delete what a finished run needs no more, and what killed processes have left of it."""
+        """Delete the files that a finished run needs no more, and leftovers of killed processes."""
         self.delete(STATE, CANDIDATE)
         clear(self.folder)
 
     def delete(self, *names: str) -> None:
-        """Delete these of its files, where they are there."""
+        """Delete the run's files of these names, where they exist."""
         for name in names:
             (self.folder / name).unlink(missing_ok=True)

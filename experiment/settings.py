@@ -15,9 +15,9 @@ from modeling.methods import BASELINES, METHODS, hyperparameters_of
 
 Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
 WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
-# How much of the data is used: of one's own data all, whatever the preset.
+# Constants of how much data is used. One's own data is used whole, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
-# Constants that change no finished run's numbers, or whose digests or method compare better.
+# Constants that change no finished run's numbers, or that its digests or method stand for.
 FREE = ("experiment", "preset", "methods", "seeds", "contrasts", "metric", "equivalence_margin")
 FREE += ("learning_rates", "cache", "micro_batch_tokens", "results")
 FREE += ("model", "dataset", "text_column", "label_column", "group_column")
@@ -43,7 +43,7 @@ def _contrast(text):
     return " - ".join(methods)
 
 
-Whole = Annotated[int, Field(ge=0, lt=2**31)]  # larger ones overflow in the libraries
+Whole = Annotated[int, Field(ge=0, lt=2**31)]  # larger numbers overflow in the libraries
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Amount = Annotated[float, Field(ge=0, lt=3.4e38)]  # finite in float32
 Positive = Annotated[float, Field(gt=0, lt=3.4e38)]
@@ -61,7 +61,7 @@ Rates = Annotated[
 
 
 class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
-    """What finetuning.py was asked to do; a field for each of its constants."""
+    """The settings of an experiment: a field for each constant of finetuning.py, and options."""
 
     experiment: Annotated[str, AfterValidator(_folder_name)]
     preset: Literal[Presets._fields]
@@ -102,17 +102,17 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     lora_targets: Annotated[tuple[str, ...], *SOME]
     adapter_bottleneck: Count
     results: Place
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it takes values of others
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # last: it reads the other fields
 
     fresh: bool = False  # set this experiment's results aside first
-    final: bool = False  # train the method on all texts, for new ones
+    final: bool = False  # train one method on all texts, to classify new ones
     is_own: bool = False  # the data set is neither a task nor a preset's
-    command: str = "python finetuning.py"  # what resumes it
+    command: str = "python finetuning.py"  # the command that resumes the experiment
 
     @field_validator("methods", mode="before")
     @classmethod
     def read_methods(cls, texts: Any, info: pydantic.ValidationInfo) -> tuple[Method, ...]:
-        """The entries of METHODS, each with the constants' values where it gives none."""
+        """The methods that METHODS names; constants give the values that an entry leaves out."""
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
             raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
         methods = tuple(_read_method(text, info.data) for text in texts)
@@ -124,17 +124,17 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
         return self.micro_batch_tokens or tokens_at_once(self.max_tokens, device, training)
 
     def for_model(self, model: PeftModel) -> "Settings":
-        """With more epochs for what trains the head alone, so that it converges as a probe does."""
+        """The settings, with more epochs for a head alone, so that it converges as a probe does."""
         factor = self.head_epochs_factor if model.trains_head_alone else 1
         return self.model_copy(update={"epochs": self.epochs * factor})
 
     def constants(self) -> dict[str, Any]:
-        """The constants by their lower-case names, as files hold them."""
+        """The constants by their lower-case names, as JSON files hold them."""
         values = self.model_dump(mode="json", include=set(CONSTANTS))
         return values | {"methods": [method.text for method in self.methods]}
 
     def shared_constants(self) -> dict[str, Any]:
-        """Those that the numbers of every run depend on, in upper case; no method's own."""
+        """The constants that every run depends on, in upper case; no method's hyperparameters."""
         of_methods = {_constant(name, k) for name in METHODS for k in hyperparameters_of(name)}
         constants = self.constants().items()
         return {k.upper(): v for k, v in constants if k not in (*FREE, *of_methods)}
@@ -164,17 +164,17 @@ def in_words(error: pydantic.ValidationError, name: str = "", options: Any = ())
 
 
 def _read_method(text, values):
-    """A method as one types it; constants such as LORA_RANK give what its text does not."""
+    """The method of a text; constants such as LORA_RANK give the values that it leaves out."""
     constants = {}
     for name in (*METHODS, *BASELINES):
-        defaults = hyperparameters_of(name)  # one without a constant has adapt's default
+        defaults = hyperparameters_of(name)  # a constant replaces the default
         constants[name] = {k: values.get(_constant(name, k), v) for k, v in defaults.items()}
     for name, rates in values.get("learning_rates", {}).items():
         if name not in METHODS:
             choices = ", ".join(METHODS)
             raise BadInput(f"LEARNING_RATES has the unknown method {name!r}; choose from {choices}")
         constants[name]["learning_rate"] = rates
-    method = Method.parse(text, constants)  # what else is wrong, `adapt` says: see `prepare`
+    method = Method.parse(text, constants)  # `adapt` refuses other mistakes: see `prepare`
     for part in method.parts or (method,):
         _check_types(part)
         if not part.is_baseline and not part.learning_rates:
@@ -183,7 +183,7 @@ def _read_method(text, values):
 
 
 def _check_types(method):
-    """A variant's values must have the types that `adapt` asks for; what they mean, it checks."""
+    """Check that a variant's values have the types of `adapt`, which checks the values itself."""
     types = {} if method.is_baseline else get_type_hints(METHODS[method.name].adapt)
     types["labels"] = Annotated[float, Field(gt=0, le=1)]
     for name in filter(types.get, method.given):
@@ -195,7 +195,7 @@ def _check_types(method):
 
 
 def _constant(method, hyperparameter):
-    """The constant with a hyperparameter's default: BLOCKS, or <METHOD>_<NAME>; None without."""
+    """The constant of a hyperparameter: BLOCKS, or <METHOD>_<NAME>; None where there is none."""
     if hyperparameter == "blocks":
         return hyperparameter
     return f"{method}_{hyperparameter}" if method in WITH_CONSTANTS else None

@@ -1,4 +1,4 @@
-"""From the constants to the answer: what stands before the first run and after the last."""
+"""From the constants to the answer: the steps before the first run and after the last."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ from .runs import Run
 from .settings import Settings
 from .work import combine, fine_tune, fit_baseline, save_final
 
-MUCH = 0.2  # share of truncated texts from which the options are named
+MUCH = 0.2  # with more than this share of texts truncated, the options are named
 
 
 def run_experiment(
@@ -38,11 +38,12 @@ def run_experiment(
 ) -> int:
     """Parse, load, run and answer; returns the exit status.
 
-    That is 0, 1 for failed runs, a full disk or memory, 2 for bad input, 130 for an interruption.
+    The status is 0, or 1 for failed runs, a full disk or memory, 2 for bad input, 130 for an
+    interruption, which keeps finished runs and says so.
 
-    `loop` is finetuning.py's train and evaluate, `fit` does a run of a method in BASELINES; a
-    program of its own gives what resumes it, such as ("-m", "studies.setfit"). What is finished
-    when it is interrupted is kept, and told.
+    `loop` is finetuning.py's train and evaluate; `fit` does a run of a method in BASELINES.
+    `program` is the program in the command that resumes the experiment, where it is not
+    finetuning.py, such as ("-m", "studies.setfit").
     """
     began, settings = time.perf_counter(), None
     boundary.interrupt_once()
@@ -65,7 +66,7 @@ def run_experiment(
         return boundary.refuse(error, arguments)
     except KeyboardInterrupt:
         stop, status = "interrupted", 130
-    except OSError as error:  # a disk that is full
+    except OSError as error:  # such as a full disk
         stop, status = f"stopped ({boundary.reason(error)})", 1
     except (MemoryError, RuntimeError) as error:  # such as a GPU that others fill
         if not hardware.is_out_of_memory(error):
@@ -85,7 +86,7 @@ def prepare(settings: Settings) -> RunQueue:
     Raises `BadInput`.
     """
     if not sys.stderr.isatty():
-        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read when it is first imported
+        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"  # read at the import of `datasets`
     hub_logging.set_verbosity_error()  # a hub that is out of reach gets one line, ours
     device = hardware.choose_device()
     hardware.prepare_device(device)
@@ -100,7 +101,7 @@ def prepare(settings: Settings) -> RunQueue:
 
 
 def _frozen_blocks(queue) -> set[int]:
-    """How many each method has, by models of shapes alone. Raises `BadInput`."""
+    """The methods' numbers of frozen blocks, by models without weights. Raises `BadInput`."""
     config, settings, depths = queue.data.encoder.config, queue.settings, set()
     methods = {run.method.text: run.method for run in queue.runs}.values()
     with torch.device("meta"):
@@ -161,13 +162,13 @@ def _print_runs(queue):
 
 
 def summarise(queue: RunQueue) -> int:
-    """Write tables, figures and page of all finished runs, and print them; returns exit status.
+    """Print and write tables, figures and page of all finished runs; returns the exit status.
 
-    The page is left to the last of all processes that are at work on the experiment.
+    Where several processes are at work on the experiment, only the last one does so.
     """
     with queue.locked():
         others = held_runs(queue.folder)
-        queue.check()  # none of them may have had other constants
+        queue.check()  # no other process may have had other constants
         combine(queue)
         if not others:
             if queue.settings.final:
@@ -186,10 +187,10 @@ def _write_page(queue):
     if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
         return
     texts = task.rows.set_index("file_row")["text"]
-    if not task.has_test and task.rows["split"].nunique() > 1:  # the folds are of several files
+    if not task.has_test and task.rows["split"].nunique() > 1:  # folds over several files
         texts.index = task.rows["split"] + " " + task.rows["file_row"].map(str)
     results = Results.read(folder, texts)
-    print(tables.terminal(results))  # before what a full disk may refuse
+    print(tables.terminal(results))  # before the files, which a full disk may refuse
     written = report.write(results)
     (folder / "left_out.csv").unlink(missing_ok=True)  # an earlier start's
     if len(task.left_out):

@@ -5,11 +5,12 @@
     <HF_HOME>/frozen_blocks/<digest>/<random>.pooled   pooled vectors (texts, R, d)
     <HF_HOME>/frozen_blocks/<digest>/<random>.npz      which texts these are; written last
 
-The digest is of all that the values depend on besides the text: the encoder, how many of its
-blocks, the type computed in, the versions. A text is known by the digest of its token ids. So
-folds, seeds, methods, learning rates, experiments and processes find a text again that any of them
-has computed. Texts that are computed together are rounded together, so the values are the
-encoder's to the rounding of the type computed in. Delete the folder to free the disk.
+The digest is of all that the values depend on besides the text: the encoder, the number of its
+blocks that run, the type computed in, the kind of device, the versions. A text is known by the
+digest of its token ids. So a text that one fold, seed, method, learning rate, experiment or process
+has computed is found by all others. Texts that are computed together are rounded together, so the
+values are the encoder's up to the rounding of the type computed in. Delete the folder to free the
+disk.
 """
 
 import errno
@@ -35,7 +36,7 @@ from modeling import PeftModel
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
-AT_ONCE, BYTES = 2_000, 2**29  # texts of a file, and in memory: an interruption loses them
+AT_ONCE, BYTES = 2_000, 2**29  # most texts and bytes kept in memory: an interruption loses them
 REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
 
@@ -47,19 +48,19 @@ def text_keys(split: Split) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the output for one text stands."""
+    """The place of one text's output in the files of a store."""
 
-    path: Path  # of its files, without their suffix
-    number: int  # of the text there
-    start: int  # its first token among all there
-    length: int  # its tokens
-    seconds: float  # what it took to compute it
+    path: Path  # of the files, without their suffix
+    number: int  # of the text in the files
+    start: int  # the number of its first token in the files
+    length: int  # in tokens
+    seconds: float  # the time to compute its output
 
 
 class Store:
     """The output of an encoder's first `depth` blocks, for all texts that were ever asked for.
 
-    `folder` is that of all stores; None: the one in HF_HOME.
+    `folder` has the folders of all stores; None: frozen_blocks in HF_HOME.
     """
 
     def __init__(self, digest: str, model: PeftModel, depth: int, folder: Path | None = None):
@@ -71,13 +72,13 @@ class Store:
         folder = folder or expanded(constants.HF_HOME) / "frozen_blocks"
         self.folder, self.depth = folder / name, depth
         self.width, self.has_hidden = model.pretrained.config.hidden_size, depth < L
-        self.vectors = depth + 1 + (depth == L)  # R: means, then the family's own
-        # float16 has no room for the large values of a decoder's hidden states; vectors are few.
+        self.vectors = depth + 1 + (depth == L)  # R: means, then the family's own vector
+        # float16 has no room for a decoder's large hidden states. Vectors are few, so float32.
         self.dtype = torch.bfloat16 if computed_in is torch.bfloat16 else torch.float32
         self.places: dict[bytes, Place] = {}
 
     def look(self) -> None:
-        """Read which texts are there; other processes may have added some."""
+        """Read which texts the store has; other processes may have added some."""
         known = {place.path for place in self.places.values()}
         for index in self.folder.glob("*.npz"):
             path = index.with_suffix("")
@@ -91,16 +92,16 @@ class Store:
                 self.places.setdefault(key.tobytes(), place)
 
     def lacking(self, keys: list[bytes]) -> list[int]:
-        """Which of these texts are not there."""
+        """The positions in `keys` of the texts that the store lacks."""
         return [i for i, key in enumerate(keys) if key not in self.places]
 
     def bytes_of(self, lengths: np.ndarray) -> int:
-        """The disk that texts of these lengths take."""
+        """The bytes on disk that texts of these lengths take."""
         hidden = int(lengths.sum()) * self.dtype.itemsize * self.has_hidden
         return (hidden + len(lengths) * self.vectors * 4) * self.width
 
     def clear(self) -> None:
-        """Delete what killed processes have left; the lock is held."""
+        """Delete the leftovers of killed processes; the caller holds the lock."""
         clear(self.folder)
         for path in [*self.folder.glob("*.hidden"), *self.folder.glob("*.pooled")]:
             if not path.with_suffix(".npz").exists():
@@ -119,7 +120,7 @@ class Store:
             np.savez(part, keys=index, lengths=np.array(lengths), seconds=seconds)
 
     def outputs(self, split: Split) -> "Outputs":
-        """The outputs for the texts of a split, all of which are there."""
+        """The outputs for the texts of a split; the store must have all of them."""
         keyed = zip(split.rows.tolist(), text_keys(split), strict=True)
         return Outputs(self, {row: self.places[key] for row, key in keyed})
 
@@ -133,12 +134,15 @@ class Outputs:
 
     @property
     def seconds(self) -> float:
-        """What it took to compute them."""
+        """The time that it took to compute these outputs."""
         return sum(place.seconds for place in self.places.values())
 
     def batch(self, rows, device: torch.device) -> tuple[Tensor | None, Tensor]:
-        """Of the N texts at `rows`: hidden states (N, T, d), zeros after the last token, or None;
-        and pooled vectors (N, R, d); on the device."""
+        """The outputs for the N texts at `rows`, on the device.
+
+        Hidden states (N, T, d), zeros after a text's last token, or None where all blocks are
+        frozen; and pooled vectors (N, R, d).
+        """
         places, store = [self.places[row] for row in rows.tolist()], self.store
         d, R, hidden, pinned = store.width, store.vectors, None, device.type == "cuda"
         pooled = torch.empty((len(places), R, d), pin_memory=pinned)
@@ -175,7 +179,7 @@ def _locked(path):
 
 
 def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: int) -> None:
-    """Compute what the stores lack of the split's texts, in one pass.
+    """Run the frozen blocks once on the split's texts that the stores lack, and store the output.
 
     `model` has as many frozen blocks as the deepest store. Raises `BadInput` where the output
     cannot be written.
@@ -184,7 +188,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
     for store in stores:
         store.look()
     stores = [store for store in stores if store.lacking(keys)]
-    if not stores:  # nobody is waited for
+    if not stores:  # so no lock is waited for
         return
     with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
@@ -209,7 +213,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
 
 @torch.no_grad()
 def _compute(model, split, stores, most_tokens, bar):
-    """Run the frozen blocks once, and write to each store what it lacks of these texts."""
+    """Run the frozen blocks once, and write to each store the output that it lacks."""
     device, blocks = split.token_ids.device, list(model.eval().blocks)
     texts, keys, clock = {store: [] for store in stores}, text_keys(split), hardware.Clock(device)
     next_block = {store: blocks[store.depth] for store in stores if store.has_hidden}
@@ -229,7 +233,7 @@ def _compute(model, split, stores, most_tokens, bar):
                     texts[store].append((keys[place], length, states, pooled[i]))
             bar.update(len(places))
     for store in stores:
-        if texts[store]:  # else another depth was lacking
+        if texts[store]:  # else only other depths lacked these texts
             tokens = sum(length for _, length, *_ in texts[store])
             share = tokens / split.lengths.sum() * store.depth / model.frozen_blocks
             store.write(texts[store], share * clock.seconds)

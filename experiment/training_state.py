@@ -1,9 +1,9 @@
-"""What a run in training has come to: saved at every evaluation, so that a killed run resumes.
+"""The state of a run in training, saved at every evaluation, so that a killed run resumes.
 
 The order of the data depends on seed and epoch alone, and early stopping on the history. The
-trained tensors of its best evaluation stand in a file of their own, candidate.safetensors, which
-becomes trained.safetensors where this learning rate is the best so far (runs.py). The state is read
-with `weights_only`: no code can hide in it.
+trained tensors of the best evaluation are in a separate file, candidate.safetensors. It becomes
+trained.safetensors where this learning rate is the best so far (runs.py). The state is read with
+`weights_only`: no code can hide in it.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from records import DAMAGED
 
 @dataclass
 class State:
-    """A model in training at one learning rate, and what the run has come to at all of them."""
+    """A model in training at one learning rate, and the run's history at all learning rates."""
 
     model: PeftModel
     learning_rate: float
@@ -30,7 +30,7 @@ class State:
 
     def __post_init__(self):
         device = next(self.model.parameters()).device
-        # float16 has few bits for small gradients: the loss is scaled up, and they are scaled down.
+        # float16 has few bits for small gradients: the loss is scaled up, the gradients then down.
         is_float16 = hardware.compute_type(device) is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=is_float16)
         self.training, self.evaluation = hardware.Clock(device), hardware.Clock(device)
@@ -44,7 +44,7 @@ class State:
         return best(self.evaluations()) is self.history[-1]
 
     def steps_since_best(self) -> int:
-        """How long this learning rate's validation loss has not been lower."""
+        """The steps at this learning rate since its lowest validation loss."""
         rows = self.evaluations()
         return rows[-1]["step"] - best(rows)["step"] if rows else 0
 
@@ -54,7 +54,7 @@ class State:
         return rows[-1]["step"] if rows else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resuming needs, but for the frozen weights."""
+        """Everything that resuming needs, except the frozen weights."""
         return {
             "learning_rate": self.learning_rate,
             "trained": {n: p.detach() for n, p in self.model.trainable_parameters().items()},
@@ -67,11 +67,11 @@ class State:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.model.load_trained(saved["trained"], "the state of an unfinished run")
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        if saved["scaler"]:  # empty where the device of then scaled no loss
+        if saved["scaler"]:  # empty where the earlier device scaled no loss
             self.scaler.load_state_dict(saved["scaler"])
         random = dict(saved["random"])
         for kind, module in _generators().items():
@@ -92,8 +92,8 @@ def best(history: list[dict]) -> dict:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `State.state_dict` gave, on the CPU. Raises `BadInput` where it is damaged."""
+    """The saved `State.state_dict`, on the CPU. Raises `BadInput` where the file is damaged."""
     with reading(str(path), DAMAGED):
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        saved["history"], saved["learning_rate"]  # without them it is none
+        saved["history"], saved["learning_rate"]  # without them it is no state
         return saved

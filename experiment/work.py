@@ -1,4 +1,4 @@
-"""What a run does: it is fine-tuned, or fitted, or combined from finished runs."""
+"""The work of a run: fine-tuning, fitting a baseline, or combining finished runs."""
 
 import shlex
 from collections.abc import Callable
@@ -31,14 +31,14 @@ CPU = torch.device("cpu")
 def fine_tune(
     run: Run, data: Data, settings: Settings, train: Callable[..., None], evaluate: Callable
 ) -> None:
-    """One run: trained once at each candidate learning rate, the best of all kept, and tested.
+    """Do one run: train at each candidate learning rate, keep the best weights, and test them.
 
-    `train` and `evaluate` are those of finetuning.py.
+    `train` and `evaluate` are finetuning.py's functions.
     """
     frozen_before = data.frozen_clock.seconds
     pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     for rate in run.rates():
-        run.state = model = None  # the last rate's, before memory is taken for another
+        run.state = model = None  # frees the last rate's memory for the next
         torch.manual_seed(run.seed)
         model, splits = data.build(run.method, pooling), data.splits(run)
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
@@ -56,13 +56,13 @@ def fine_tune(
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
     facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
-    run.began += data.frozen_clock.seconds - frozen_before  # the frozen blocks are of all runs
+    run.began += data.frozen_clock.seconds - frozen_before  # all runs share that time
     save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
 
 
 def training_facts(run: Run, model: PeftModel, splits: dict[str, Split]) -> dict[str, Any]:
-    """What run.json says of training; before the test, so that the peak of memory is training's."""
+    """The record's fields about training, taken before the test may raise the peak of memory."""
     rows = {rate: [] for rate in run.method.learning_rates}
     for row in run.history:
         rows[row["learning_rate"]].append(row)
@@ -92,9 +92,9 @@ def training_facts(run: Run, model: PeftModel, splits: dict[str, Split]) -> dict
 
 
 def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
-    """Fit a baseline to all labels of a seed, those of validation too, and test it.
+    """Fit a baseline to all labels of a seed, including validation's, and test it.
 
-    Its validation loss is that of cross-validation within them.
+    Its validation loss comes from cross-validation within these labels.
     """
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
@@ -134,12 +134,12 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
 
 
 def combine(queue: RunQueue) -> None:
-    """Make the combinations whose parts have finished, also where a part has run again."""
+    """Make the combinations whose parts have finished, again where a part has run anew."""
     for run in queue.combinations:
         parts = [queue.part(part, run.seed) for part in run.method.parts]
         records = [part.record() for part in parts if part.is_finished]
         latest = max((record.started for record in records), default="")
-        is_made = run.is_finished and run.record().started >= latest  # a part may be a new one
+        is_made = run.is_finished and run.record().started >= latest  # a part may have run anew
         if len(records) == len(parts) and not is_made:
             with run.at_work():
                 run.begin()
@@ -147,7 +147,7 @@ def combine(queue: RunQueue) -> None:
 
 
 def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
-    """One run whose log-probabilities are the mean of its parts', renormalised."""
+    """Make a run whose log-probabilities are the mean of its parts', renormalised."""
     test, logits, facts = data.splits(parts[0])["test"], None, {}
     if len(test):  # a model for new texts has no test
         columns = {f"logit_{label}": float for label in run.label_names}
@@ -168,7 +168,7 @@ def combine_parts(run: Run, parts: list[Run], data: Data) -> None:
 
 
 def save_final(queue: RunQueue) -> None:
-    """Make the folder `final` the classifier that its run has left, and say how it is used."""
+    """Make the folder `final` a checkpoint of its run's model, and print how to use it."""
     (method,), folder = queue.settings.methods, queue.folder
     run = queue.run(method, 0)
     if not run.is_finished:

@@ -38,7 +38,7 @@ class BottleneckAdapter(nn.Module):
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         for layer in (self.down, self.up):
-            # Section 3.6: a normal of standard deviation 0.01, truncated at two of them.
+            # Section 3.6: normal, standard deviation 0.01, truncated at two standard deviations.
             nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
             nn.init.zeros_(layer.bias)
 
@@ -53,8 +53,8 @@ class AdapterModel(PeftModel):
     def adapt(self, bottleneck: int = 64, blocks: int | None = None) -> None:
         """Follow both sublayers' projections with an adapter; unfreeze the blocks' norms.
 
-        In the last `blocks` blocks, None: in all. Raises `BadInput` for a bottleneck below 1, or
-        more blocks than there are.
+        Only the last `blocks` blocks change; None: all do. Raises `BadInput` for a bottleneck below
+        1, or more blocks than there are.
         """
         if bottleneck < 1:
             raise BadInput(f"bottleneck is {bottleneck}; expected 1 or more")

@@ -21,16 +21,16 @@ class Architecture:
     """Paths into one family's `...ForSequenceClassification`, dotted as in `get_submodule`."""
 
     blocks: str  # the list of transformer blocks
-    embeddings: tuple[str, ...]  # what else runs before the second block; a model may lack some
+    embeddings: tuple[str, ...]  # other modules before the second block; a model may lack some
     projections: dict[str, str]  # short names, q k v o up down gate -> linear layers of a block
     norms: tuple[str, ...]  # the normalisation layers of a block
-    head: tuple[str, ...]  # what follows the pooled features, from the whole model
+    head: tuple[str, ...]  # the layers after the pooling, as paths from the whole model
     encoder_dropouts: tuple[str, ...]  # the config's dropout rates inside the encoder
     head_dropout: str | None  # the config's dropout rate in the head
     own_pooling: Callable[[PretrainedConfig, Tensor, Tensor], Tensor]  # the pooling "first"
     classify: Callable[[nn.Module, Tensor], Tensor]  # features (N, d) -> logits (N, C)
-    block_is_tuple: bool = False  # whether a block returns hidden states first, and what else
-    reserved_positions: int = 0  # of the config's positions, those that no token can have
+    block_is_tuple: bool = False  # whether a block returns a tuple, hidden states first
+    reserved_positions: int = 0  # how many of the config's positions no token can have
 
     @property
     def sublayer_outputs(self) -> tuple[str, str]:
@@ -219,7 +219,7 @@ DECODER = Architecture(
     classify=lambda model, features: model.score(features),
 )
 
-ARCHITECTURES = {  # transformers' model_type: where that family keeps things
+ARCHITECTURES = {  # transformers' model_type: the family's row
     "distilbert": DISTILBERT,
     "bert": BERT,
     "roberta": ROBERTA,
@@ -235,7 +235,7 @@ ARCHITECTURES = {  # transformers' model_type: where that family keeps things
 
 
 def architecture_of(config: PretrainedConfig) -> Architecture:
-    """The row for a model's config. Raises BadInput for a family without one."""
+    """The row for a model's config. Raises `BadInput` for a family without a row."""
     if config.model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise BadInput(

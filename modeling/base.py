@@ -1,4 +1,4 @@
-r"""What every method shares: a pretrained classifier, frozen, and a head that is trained.
+r"""The base of every method: a frozen pretrained classifier, and a head that is trained.
 
     input_ids, attention_mask (N, T) --encode--> features --classify--> logits (N, C)
                 \--frozen_states--> Frozen --encode--/
@@ -15,8 +15,8 @@ The sizes, here and in all of the code:
     k  frozen blocks, the first ones
 
 A block gets hidden states (N, T, d) and returns new ones. x_i (N, d) is the mean, over the
-real tokens of a text, of what enters block i = 0 ... L - 1; x_L is that of the output, after the
-encoder's last normalisation, where it has one. A method is a subclass that says one thing, in
+real tokens of a text, of the input of block i = 0 ... L - 1; x_L is the mean of the output, after
+the encoder's last normalisation where it has one. A method is a subclass that says one thing, in
 `adapt`: what it adds or unfreezes.
 """
 
@@ -39,12 +39,12 @@ from .pooling import POOLINGS, LayersHead, mean_of_tokens, means_of_inputs
 class Frozen(NamedTuple):
     """The output of the k frozen blocks for N texts, whatever the pooling."""
 
-    hidden: Tensor | None  # (N, T, d), what enters block k; None where all blocks are frozen
+    hidden: Tensor | None  # (N, T, d), the input of block k; None where all blocks are frozen
     pooled: Tensor  # (N, R, d): x_0 ... x_k; for k = L also the family's own vector, last
 
 
 class PeftModel(nn.Module):
-    """A pretrained classifier of which only `adapt`'s choice and the head are trained."""
+    """A pretrained classifier; only the head and the parameters chosen by `adapt` are trained."""
 
     learning_rate: float | tuple[float, ...] | None = None  # where LEARNING_RATES has none
 
@@ -74,7 +74,7 @@ class PeftModel(nn.Module):
     def adapt(self) -> None:
         """Add or unfreeze the parameters that the method trains, within `self.pretrained`.
 
-        The head is trained besides.
+        The head is always trained as well.
         """
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class PeftModel(nn.Module):
         """The number k of leading blocks without trainable parameters at or before them."""
         trained, row = self.trainable_parameters(), self.architecture
         if not all(row.in_head(name) or name.startswith(f"{row.blocks}.") for name in trained):
-            return 0  # the embeddings, or what all blocks share
+            return 0  # the embeddings, or parameters that all blocks share
         is_trained = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
         return is_trained.index(True) if True in is_trained else len(is_trained)
 
@@ -107,7 +107,7 @@ class PeftModel(nn.Module):
         return all(map(self.architecture.in_head, self.trainable_parameters()))
 
     def train(self, mode: bool = True) -> "PeftModel":
-        """As torch's, but without dropout in the frozen blocks: they give the same each time."""
+        """As in torch, but frozen blocks have no dropout: their output for a text never changes."""
         super().train(mode)
         if self.frozen_blocks:
             for module in (*outside_blocks(self.pretrained), *self.blocks[: self.frozen_blocks]):
@@ -135,13 +135,13 @@ class PeftModel(nn.Module):
     ) -> Tensor:
         """Token ids and their mask (N, T) -> pooled features (N, d) or, of layers, (N, L + 1, d).
 
-        With the `frozen_states` of these texts, only the blocks after them run. Raises `ValueError`
-        for those of a model without frozen blocks: its embeddings may learn.
+        With the `frozen_states` of these texts, only the later blocks run. Raises `ValueError` if
+        they are given to a model without frozen blocks: its embeddings may learn.
         """
         if frozen and not self.frozen_blocks:
             raise ValueError("no block is frozen: give no frozen states")
         hidden, pooled = frozen or (None, None)
-        if frozen and hidden is None:  # all blocks have run: `pooled` is x_0 ... x_L, and own
+        if frozen and hidden is None:  # `pooled` is x_0 ... x_L, and the family's own vector
             return pooled[:, {"layers": slice(-1), "mean": -2, "first": -1}[self.pooling]]
         row, k = self.architecture, self.frozen_blocks
         with ExitStack() as stack:
@@ -181,9 +181,10 @@ class PeftModel(nn.Module):
 
     @torch.no_grad()
     def load_trained(self, stored: dict[str, Tensor], source: object) -> None:
-        """Copy tensors by name into all trainable parameters, or none; `BadInput` if they differ.
+        """Copy tensors by name into all trainable parameters, or into none.
 
-        `source` is where they come from, for the message.
+        Raises `BadInput` where names or shapes differ. `source` is the tensors' source, for the
+        message.
         """
         trained = self.trainable_parameters()
         shapes = {(name, tuple(tensor.shape)) for name, tensor in stored.items()}
@@ -194,6 +195,6 @@ class PeftModel(nn.Module):
             parameter.copy_(stored[name])
 
     def count_parameters(self) -> tuple[int, int]:
-        """(trainable, all) parameters of the adapted model, each counted once."""
+        """The numbers of trainable and of all parameters, each parameter counted once."""
         trainable = sum(p.numel() for p in self.trainable_parameters().values())
         return trainable, sum(p.numel() for p in self.pretrained.parameters())

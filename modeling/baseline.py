@@ -1,6 +1,6 @@
 """The baselines, which are fitted and not trained: logistic regression on words, or on features.
 
-    tfidf    text -> words and pairs of neighbouring words (at least 2 texts have it)
+    tfidf    text -> words and pairs of neighbouring words (each in at least 2 texts)
                   -> (1 + log count) * (1 + log((1 + n) / (1 + texts that have it))),
                      rows of length 1                                                    (n, V)
     probe    the frozen encoder's pooled features, each number standardised              (n, R d)
@@ -25,11 +25,11 @@ from boundary import BadInput
 from .regression import choose_penalty, fit_regression, standardise
 
 TFIDF, PROBE = "tfidf", "probe"
-INVERSE_PENALTIES = {  # c: features that are standardised, and many, take small ones
+INVERSE_PENALTIES = {  # c; many standardised features need small values
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
-VECTORIZER = {"ngram_range": (1, 2), "sublinear_tf": True}  # what it makes of texts
+VECTORIZER = {"ngram_range": (1, 2), "sublinear_tf": True}  # how texts become features
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class TfidfClassifier:
     validation_loss: float | None = None  # cross-validated; None: without folds, or loaded
 
     def log_probabilities(self, texts: Sequence[str]) -> Tensor:
-        """Of n texts: (n, C) in float32."""
+        """Log-probabilities of n texts, (n, C) in float32."""
         logits = np.zeros((0, len(self.bias)))
         if len(texts):
             logits = self.words.transform(texts) @ self.weight.T + self.bias
@@ -58,9 +58,9 @@ class ProbeClassifier:
     validation_loss: float | None = None
 
     def log_probabilities(self, features: np.ndarray) -> Tensor:
-        """Of the features of n texts, (n, R d) or (n, R, d): (n, C) in float32."""
+        """Log-probabilities (n, C) in float32, from features (n, R d) or (n, R, d) of n texts."""
         features = features.reshape(len(features), self.weight.shape[1])
-        parts = np.array_split(features, 1 + len(features) // 1000)  # they are wide
+        parts = np.array_split(features, 1 + len(features) // 1000)  # features are wide
         logits = np.concatenate([part.astype(np.float64) @ self.weight.T for part in parts])
         return torch.from_numpy(log_softmax(logits + self.bias, 1)).float()
 
@@ -71,7 +71,7 @@ def fit_tfidf(
     groups: Sequence[str] | None = None,
     classes: int | None = None,
 ) -> TfidfClassifier:
-    """Fit to n texts; `classes` C where a label of the task may have no text here.
+    """Fit to n texts; give `classes` C where a label of the task may have no text here.
 
     Raises `BadInput` where no word or pair of words occurs in two texts.
     """
@@ -97,8 +97,8 @@ def fit_probe(
 ) -> ProbeClassifier:
     """Fit to a frozen encoder's features of n texts, (n, R d) or (n, R, d); else as `fit_tfidf`.
 
-    The regression's logits are W z + b, of z = (x - mean) / scale. They are those of the weights
-    W / scale and the bias b - (W / scale) mean on x itself.
+    The regression's logits are W z + b with z = (x - mean) / scale. The weights W / scale and the
+    bias b - (W / scale) mean give the same logits from x itself.
     """
     # OpenBLAS's threads spin: beside other work they take minutes for seconds of computation.
     with threadpool_limits(1, "blas"):
@@ -113,7 +113,7 @@ def choose_pooling(
 ) -> str:
     """ "mean" or "layers": the pooling whose probe has the lower cross-validated loss.
 
-    `layers` (n, L + 1, d) are the means after all layers. "layers" where no folds can be made.
+    `layers` (n, L + 1, d) are the means after all layers. Without folds: "layers".
     """
     losses, labels = {}, np.asarray(labels)
     for pooling, features in (("mean", layers[:, -1]), ("layers", layers)):

@@ -6,12 +6,12 @@ from .base import PeftModel
 
 
 class BitFitModel(PeftModel):
-    """Train the biases of the blocks, and the head; those of the embeddings stay frozen."""
+    """Train the biases of the blocks, and the head; the embeddings' biases stay frozen."""
 
     def adapt(self, blocks: int | None = None) -> None:
         """Unfreeze every bias of the last `blocks` blocks, None: of all.
 
-        Raises `BadInput` for a family that has none (Llama, ModernBERT, Qwen3).
+        Raises `BadInput` for a family without biases (Llama, ModernBERT, Qwen3).
         """
         named = [each for block in self.last_blocks(blocks) for each in block.named_parameters()]
         biases = [parameter for name, parameter in named if name.endswith("bias")]

@@ -1,14 +1,14 @@
-"""What a run leaves of its classifier: checkpoint.json, and the trained tensors as safetensors.
+"""The files of a run's classifier: checkpoint.json, and the trained tensors as safetensors.
 
     checkpoint.json       the method and its hyperparameters, the pooling, the labels, the column of
                           the texts; the encoder by name, and its digest
-    trained.safetensors   what the method trains, head included; or the weights of a baseline
+    trained.safetensors   the tensors that a method trains, head included; a baseline's weights
     words.json            the vocabulary of TF-IDF
 
-The frozen weights are the encoder's. A bundled one is recorded by its short name (`minilm`), so
+The frozen weights are the encoder's. A bundled encoder is recorded by its short name (`minilm`), so
 that the checkpoint loads in another environment; a folder by its path. A combination (`lora+tfidf`)
-has no tensors: `parts` are the folders of its parts, as seen from its own. So has the folder of a
-final model: its one part is the run that trained it.
+has no tensors: `parts` are the folders of its parts, relative to its own. The folder of a final
+model has `parts` too: its one part is the run that trained it.
 """
 
 import json
@@ -35,23 +35,23 @@ TENSORS, ABOUT, WORDS = "trained.safetensors", "checkpoint.json", "words.json"
 
 
 class About(BaseModel):
-    """What checkpoint.json says."""
+    """The content of checkpoint.json."""
 
     model_config = ConfigDict(frozen=True)
 
-    method: str  # its name; of a combination as one types it, "lora+tfidf"
+    method: str  # its name; for a combination as one types it, "lora+tfidf"
     hyperparameters: dict[str, Any] = {}
     pooling: str | None = None
     base_model: str | None = None  # "minilm", a hub name or a folder
     encoder_digest: str | None = None
-    label_names: list[str] = []  # a combination has those of its parts
+    label_names: list[str] = []  # a combination takes them from its parts
     max_tokens: int | None = None
     truncation: str | None = None  # the side on which longer texts lose tokens
     text_column: str | None = None  # of the training texts
     parts: list[str] = []
 
     def parts_in(self, folder: Path) -> list[Path]:
-        """The folders of the parts, of a checkpoint in `folder`."""
+        """The folders of the parts of a checkpoint in `folder`."""
         return [(folder / part).resolve() for part in self.parts]
 
 
@@ -61,7 +61,7 @@ def save_checkpoint(
     """Write `classifier` to `folder`, so that `load_finetuned` brings it back.
 
     `about` has base_model, encoder_digest, label_names, max_tokens, truncation, text_column, and
-    of a probe the pooling.
+    for a probe the pooling.
     """
     base = about["base_model"]
     if base not in ENCODERS and Path(base).is_dir():
@@ -83,7 +83,7 @@ def save_checkpoint(
 
 
 def save_combination(folder: Path, method: Method, parts: Sequence[Path]) -> None:
-    """Write to `folder` that its `method` is, or combines, the checkpoints in `parts`."""
+    """Write to `folder` a checkpoint of `method` that is, or combines, the ones in `parts`."""
     parts = [Path(part).as_posix() for part in parts]
     _write_about(folder, method=method.text, parts=parts)
 
@@ -94,7 +94,7 @@ def _write_about(folder, **values):
 
 
 def read_about(folder: Path) -> About:
-    """What checkpoint.json says. Raises `BadInput` where it is damaged."""
+    """The content of checkpoint.json. Raises `BadInput` where it is damaged."""
     path = folder / ABOUT
     with reading(str(path), ANEW):
         about = About(**json.loads(path.read_text(encoding="utf-8")))
@@ -128,7 +128,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors to `path` as safetensors, whole or not at all."""
     with replacing(path) as file:
         tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        file.write_bytes(as_bytes(tensors))  # save_file's error of a full disk is its own
+        file.write_bytes(as_bytes(tensors))  # on a full disk save_file has its own error
 
 
 def load_trained(model: PeftModel, path: Path) -> None:

@@ -13,7 +13,7 @@ training starts at the pretrained model. As in section 4.3, ||V|| is a constant 
 pass. A matrix has r (d_in + d_out) + d_out trainable parameters.
 
 Where we differ: the paper takes the lengths of V's columns, so that m is (1, d_in); its authors'
-code, and we, take those of the rows, one for each output.
+code, and we, take the lengths of the rows, one for each output.
 """
 
 import math
@@ -29,7 +29,7 @@ from .merging import AdaptedLinear, wrap
 
 
 class DoRALinear(AdaptedLinear):
-    """A frozen linear layer whose rows get another direction, by rank `rank`, and length."""
+    """A frozen linear layer; an update of rank `rank` turns its rows, whose lengths are learnt."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float):
         super().__init__(linear)
@@ -68,7 +68,7 @@ class DoRAModel(PeftModel):
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
-        In the last `blocks` blocks, None: in all. Raises `BadInput` as LoRA does.
+        Only the last `blocks` blocks change; None: all do. Raises `BadInput` as LoRA does.
         """
         if not 0 < alpha < math.inf:
             raise BadInput(f"alpha is {alpha}; expected a finite number above 0")

@@ -3,10 +3,10 @@
     onnx            model.onnx, from token ids to probabilities, and tokenizer.json; every method
                     around an encoder, every pooling, and the probe
     peft            adapter_config.json and adapter_model.safetensors, head included; LoRA
-    transformers    what `pipeline("text-classification", model=folder)` loads, updates merged
+    transformers    files that `pipeline("text-classification", model=folder)` loads, updates merged
 
 peft and transformers have a form for the pooling "first" alone, which their own classifiers
-compute. The folder's README.md has the code that uses it. No file names a path of this machine.
+compute. The folder's README.md has code that uses the files. No file names a path of this machine.
 """
 
 import copy
@@ -34,7 +34,7 @@ from .reft import LoReFT
 
 PREFIX = "base_model.model."  # peft's, before every name
 USE_ONNX = 'use format="onnx"'
-CODE = {  # of README.md
+CODE = {  # for README.md
     "onnx": r"""
 import json
 import re
@@ -99,7 +99,7 @@ def export(finetuned, folder: Path, format: str) -> None:
         kind = "a probe" if encoder.probe else f"the pooling {pooling!r}, only for 'first'"
         raise BadInput(f"{format} has no form for {kind}; {USE_ONNX}")
     last, pad = encoder.tokenizer("A text.")["input_ids"][-1], encoder.tokenizer.pad_token_id
-    if format != "onnx" and last == pad:  # it looks for the last token that is none
+    if format != "onnx" and last == pad:  # it looks for the last token that is not padding
         raise BadInput(f"{format} would take a text's last token for padding; {USE_ONNX}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")
@@ -115,12 +115,12 @@ def export(finetuned, folder: Path, format: str) -> None:
         new.mkdir()
         formats[format](encoder, new, base)
         (new / "README.md").write_text(readme, encoding="utf-8")
-        for file in new.iterdir():  # some libraries write what their user alone may read
+        for file in new.iterdir():  # some libraries write files that only their user may read
             file.chmod((new / "README.md").stat().st_mode)
 
 
 def published(base: str) -> str:
-    """An encoder's name on the hub; of a local folder its last name alone."""
+    """An encoder's name on the hub; for a local folder, the folder's name without its path."""
     if base in ENCODERS:
         return f"sentence-transformers/{ENCODERS[base]}"
     return Path(base).name if Path(base).is_absolute() or Path(base).is_dir() else base
@@ -144,7 +144,7 @@ class Graph(nn.Module):
                 layer.R = partial(torch.clone, layer.R().detach())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What `EncoderClassifier` computes, in float32."""
+        """The probabilities (N, C), as `EncoderClassifier` computes them, in float32."""
         features = self.model.encode(input_ids, attention_mask)
         if self.linear:
             return self.linear(features.flatten(1)).softmax(1)
@@ -152,18 +152,18 @@ class Graph(nn.Module):
 
 
 def export_onnx(encoder, folder: Path, base: str) -> None:
-    """model.onnx, for any number and length of texts; tokenizer.json; config.json with the labels.
+    """Write model.onnx (any number and length of texts), tokenizer.json, config.json with labels.
 
-    Raises `BadInput` where the packages for it are not installed.
+    Raises `BadInput` where the packages for ONNX are not installed.
     """
     if not (find_spec("onnx") and find_spec("onnxscript")):
         raise BadInput("ONNX needs two more packages: pip install -r requirements-onnx.txt")
     graph = Graph(encoder).eval()
-    ids = torch.arange(5, 19).view(2, 7)  # any tokens, of texts of 7 and 5
+    ids = torch.arange(5, 19).view(2, 7)  # any ids, for texts of 7 and 5 tokens
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     sizes = {0: "texts", 1: "tokens"}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # lines on what is not installed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # no lines on missing packages
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
             graph,
@@ -176,12 +176,12 @@ def export_onnx(encoder, folder: Path, base: str) -> None:
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with this machine's paths
     program.save(folder / "model.onnx")  # weights of more than 1.5 GB are a file beside it
-    encoder.tokenizer([""], truncation=True, padding=True)  # the file has what the last call did
+    encoder.tokenizer([""], truncation=True, padding=True)  # saved with the last call's settings
     encoder.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     config = graph.model.pretrained.config
     config.save_pretrained(folder)
     written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    written["id2label"] = config.id2label  # it leaves LABEL_0, LABEL_1 out
+    written["id2label"] = config.id2label  # save_pretrained leaves out LABEL_0, LABEL_1
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
@@ -198,9 +198,10 @@ def plain_copy(model: PeftModel) -> PeftModel:
 
 
 def export_transformers(encoder, folder: Path, base: str) -> None:
-    """A folder that transformers loads without this package.
+    """Write a folder that transformers loads without this package.
 
-    Raises `BadInput` for adapters and whatever else adds weights to the architecture.
+    Raises `BadInput` for a method that adds weights to the architecture, such as adapters, or does
+    more than its weights say.
     """
     merged = plain_copy(encoder.model).pretrained
     with torch.device("meta"):
@@ -216,13 +217,13 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
         more = f"{method_of(encoder.model)} does more than its weights say"
         raise BadInput(f"{more}: transformers would give other logits; {USE_ONNX}")
-    merged.config.problem_type = "single_label_classification"  # else a base's own
+    merged.config.problem_type = "single_label_classification"  # not the base model's own
     merged.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
 
 
 def export_peft(encoder, folder: Path, base: str) -> None:
-    """What peft loads around the encoder, head included; it has no place for the labels.
+    """Write files that peft loads around the encoder, head included; they cannot hold labels.
 
     Raises `BadInput` for another method than LoRA.
     """

@@ -1,16 +1,16 @@
-"""Attention that suits the device; the results are those of transformers' own, to rounding.
+"""Attention that suits the device; results as from transformers' own attention, up to rounding.
 
 On a CPU, attention as three operations:
 
     scores = q k^T / sqrt(d_h) + mask        (N, H, T, T)     H heads of width d_h
     output = softmax(scores) v               (N, H, T, d_h)
 
-PyTorch's fused attention saves storing the scores. On a CPU its backward pass
-costs two to six times that of these operations, and micro-batches keep the scores small anyway.
-It is registered with transformers by name, so that it serves every family that takes its
-attention from there; MPNet and DeBERTa, which add relative positions to the scores, keep their own.
-On a GPU, PyTorch's fused attention, always with a mask: transformers leaves out a mask that hides
-nothing, and to know that, it waits for the device at every forward pass.
+PyTorch's fused attention saves storing the scores. On a CPU its backward pass costs two to six
+times as much as these operations', and micro-batches keep the scores small anyway. Our attention is
+registered with transformers by name, so that it serves every family that takes its attention from
+there; MPNet and DeBERTa, which add relative positions to the scores, keep their own.
+On a GPU, PyTorch's fused attention is used, always with a mask. transformers leaves out a mask that
+hides nothing; to know that, it waits for the device at every forward pass.
 """
 
 import torch
@@ -20,14 +20,14 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-PLAIN, MASKED = "plain", "sdpa_with_mask"  # as transformers calls them
+PLAIN, MASKED = "plain", "sdpa_with_mask"  # their names in transformers
 
 
 def plain_attention(module, query, key, value, attention_mask, **options) -> tuple[Tensor, None]:
     """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
-    to a key, None where it always may; numbers are added to the scores.
+    to a key, None where it always may; a mask of numbers is added to the scores.
     """
     N, H, T, width = query.shape
     groups = H // key.shape[1]  # decoders share keys and values among heads
@@ -60,7 +60,7 @@ def _every_mask(*sizes, **options):
 
 
 def use_fast_attention(pretrained: PreTrainedModel, device: torch.device) -> None:
-    """The attention that suits a device, where the model's family lets it be chosen."""
+    """Choose the attention that suits a device, where the model's family allows a choice."""
     if pretrained._supports_attention_backend:
         pretrained.set_attn_implementation(PLAIN if device.type == "cpu" else MASKED)
 

@@ -47,7 +47,7 @@ class EncoderClassifier:
     probe: ProbeClassifier | None = None
 
     def log_probabilities(self, texts: list[str]) -> Tensor:
-        """Of n clean texts: (n, C) on the CPU; NaN for a text without any token."""
+        """Log-probabilities of n clean texts, (n, C) on the CPU; NaN for a text without tokens."""
         device = self.model.pretrained.device
         split = tokenise(texts, None, self.tokenizer)
         index = np.flatnonzero(split.lengths)
@@ -71,13 +71,13 @@ class Combination:
     parts: list[EncoderClassifier | TfidfClassifier]
 
     def log_probabilities(self, texts: list[str]) -> Tensor:
-        """Of n clean texts: (n, C)."""
+        """Log-probabilities of n clean texts, (n, C)."""
         logs = torch.stack([part.log_probabilities(texts) for part in self.parts])
         return logs.mean(0).log_softmax(1)
 
 
 class Finetuned:
-    """Call it with a text or several; it computes where its model is."""
+    """A classifier to call with one text or several; it computes on its model's device."""
 
     def __init__(self, classifier: EncoderClassifier | TfidfClassifier | Combination, about: About):
         self.classifier, self.about, self.label_names = classifier, about, about.label_names
@@ -90,7 +90,7 @@ class Finetuned:
     def best(self, probabilities: Tensor) -> list[tuple[str, float]]:
         """(n, C) -> the most probable label of each text, and its probability.
 
-        ("", nan) for an empty text, and for one that the tokenizer makes no token of.
+        ("", nan) for an empty text, and for a text of which the tokenizer makes no token.
         """
         values, labels = probabilities.max(1)
         return [
@@ -99,10 +99,11 @@ class Finetuned:
         ]
 
     def probabilities(self, texts: Texts, advance: Callable[[int], object] = int) -> Tensor:
-        """(n, C), the labels in the order of `label_names`; of any number of texts.
+        """The probability of each label, (n, C), in the order of `label_names`; for any n.
 
-        A row of an empty text, which training leaves out, is NaN. `advance` is called with how many
-        more are done. Raises `BadInput` for what is no text; None and NaN are empty ones.
+        The row of an empty text, which training leaves out, is NaN. `advance` is called with the
+        number of texts just done. Raises `BadInput` for a value that is no text; None and NaN are
+        empty texts.
         """
         texts = [clean(text) for text in _listed(texts)]
         longest_first = np.argsort([-len(text) for text in texts], kind="stable")

@@ -8,7 +8,7 @@ from the stored hidden states: the embeddings and the skipped blocks return them
 input, while masks, rotary embeddings and relative positions are made from the token ids and their
 mask as ever.
 
-The logits are those of the whole model, up to rounding, if what is skipped has no trainable
+The logits are those of the whole model, up to rounding, if the skipped modules have no trainable
 parameters and no dropout. Padding is never attended to, so its hidden states may be any finite
 numbers.
 """
@@ -34,7 +34,7 @@ def states_after(
 ) -> Tensor:
     """Token ids and their mask (N, T) -> the hidden states (N, T, d) that enter block k.
 
-    The later blocks do not run. Dropout does in training mode: `eval()` is the caller's.
+    The later blocks do not run. In training mode dropout is active: call `eval()` before.
     """
 
     def stop(block, hidden):
@@ -73,15 +73,16 @@ def running_from(pretrained: PreTrainedModel, k: int, hidden: Tensor) -> Iterato
         yield
     finally:
         for module in (*beside, *skipped):
-            del module.forward  # the class's own is there again
+            del module.forward  # so the class's own is used again
 
 
 @torch.no_grad()
 def begin_alike(one: PreTrainedModel, other: PreTrainedModel, k: int) -> bool:
-    """Whether what enters block k, or leaves the last one, is the same in both models.
+    """Whether block k has the same input in both models; for k = L, whether the outputs agree.
 
-    They have the same numbers before it, and give the same for some tokens up to rounding, which
-    may depend on where in memory the weights are. Both are in eval mode afterwards.
+    The weights before block k must be equal; the hidden states of some tokens must agree up to
+    rounding, which may depend on where in memory the weights are. Both models are in eval mode
+    afterwards.
     """
     path, outputs, numbers = architecture_of(one.config).blocks, [], []
     ids = torch.arange(8)[None] % one.config.vocab_size
@@ -103,6 +104,6 @@ def _are_equal(one, other):
 
 
 def outside_blocks(pretrained: PreTrainedModel) -> list[nn.Module]:
-    """What else runs before the second block: the embeddings, and what stands beside a block."""
+    """The other modules before the second block: embeddings, and modules beside a block."""
     modules, paths = dict(pretrained.named_modules()), architecture_of(pretrained.config).embeddings
     return [modules[path] for path in paths if path in modules]

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight learns, of all or of the last blocks. The reference method."""
+"""Full fine-tuning: all weights learn, or the last blocks' weights. The reference method."""
 
 from .base import PeftModel
 

@@ -4,8 +4,9 @@
                                                           trained         trained        (N, C)
 
 The head has two layers: in DistilBERT `pre_classifier`, f = ReLU, and `classifier`; in BERT the
-pooler, f = tanh, and `classifier`. Decoders have one, `score`; so has the pooling "layers"
-(pooling.py). The encoder is frozen and without dropout, so its output for a text can be stored.
+pooler, f = tanh, and `classifier`. Decoders have one layer, `score`; the pooling "layers" has
+one too (pooling.py). The encoder is frozen and without dropout, so its output for a text can be
+stored.
 """
 
 from .base import PeftModel

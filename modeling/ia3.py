@@ -37,12 +37,12 @@ class IA3Linear(AdaptedLinear):
         return (self.ia3_l * h).to(h.dtype)
 
     def merged_weight(self) -> Tensor:
-        """The columns of W0 times l, or its rows."""
+        """W0 with its columns times l (of inputs), or its rows (of outputs)."""
         scale = self.ia3_l.cpu().double()
         return self.linear.weight.cpu().double() * (scale if self.of_inputs else scale[:, None])
 
     def merged_bias(self) -> Tensor | None:
-        """Scaled with the outputs."""
+        """b, which is scaled by l where the outputs are."""
         bias = self.linear.bias
         if bias is None or self.of_inputs:
             return bias
@@ -50,7 +50,7 @@ class IA3Linear(AdaptedLinear):
 
 
 class IA3Model(PeftModel):
-    """Rescale keys, values and the inner activations of the blocks; train that and the head."""
+    """Rescale keys, values and inner activations of the blocks; train the scales and the head."""
 
     def adapt(self, blocks: int | None = None) -> None:
         """Put an IA3Linear around k, v and down, in the last `blocks` blocks, None: in all."""

@@ -19,7 +19,7 @@ from data_utils import Batch, Split
 
 from .base import PeftModel
 
-GPU_TEXTS, GPU_TOKENS = 32, 2**14  # of the full length, and in all: computed at once on a GPU
+GPU_TEXTS, GPU_TOKENS = 32, 2**14  # most texts of full length, and most tokens, at once
 
 
 def features_of(model: PeftModel, batch: Batch) -> Tensor:
@@ -51,7 +51,7 @@ def features(model: PeftModel, split: Split, most_tokens: int) -> np.ndarray:
 
 @torch.no_grad()
 def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tensor:
-    """What `compute` gives for each text of a split: (n, *shape) on the CPU."""
+    """The result of `compute` for each text of a split, (n, *shape) on the CPU."""
     parts = split.micro_batches(np.arange(len(split)), most_tokens)
     values = [compute(split.batch(index)) for index in parts]  # on the device: nothing waits
     ordered = torch.empty(len(split), *shape)
@@ -61,11 +61,11 @@ def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tenso
 
 
 def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:
-    """How many tokens, padding included, are computed together: what is fastest.
+    """The number of tokens, padding included, to compute together for the highest speed.
 
-    A GPU takes whole batches, of texts of more than 512 tokens parts of a batch. A CPU does best
-    where a block's attention scores, tokens x heads x T, stay in its caches; without gradients less
-    else is held.
+    A GPU takes whole batches, or parts of a batch if texts have more than 512 tokens. A CPU is
+    fastest where a block's attention scores, tokens x heads x T, stay in its caches; without
+    gradients, less other memory is in use.
     """
     if device.type != "cpu":
         return min(GPU_TEXTS * max_tokens, GPU_TOKENS)

@@ -29,7 +29,7 @@ from data_utils import ENCODERS, encoder_folder
 
 from .architectures import architecture_of
 
-NO_COMPUTATION = (  # of a config: fields that change no number that the encoder gives
+NO_COMPUTATION = (  # fields of a config that change no number of the encoder's output
     *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "id2label", "label2id"),
     *("problem_type", "transformers_version", "use_cache", "initializer_range"),
     "gradient_checkpointing",
@@ -46,11 +46,11 @@ class Encoder:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides what it computes for a text.
+        """SHA-256 of all that decides the encoder's output for a text.
 
-        The config without names, labels and dropout; the tokenizer's vocabulary and rules; all
-        weights that came from the files, those of a head or a pooler too. Not a new head, and not
-        the number of tokens at which texts are truncated.
+        It covers the config without names, labels and dropout; the tokenizer's vocabulary and
+        rules; and all weights from the files, a head's or a pooler's too. It leaves out a new head
+        and the number of tokens at which texts are truncated.
         """
         fields = {
             name: value
@@ -58,7 +58,7 @@ class Encoder:
             if name not in NO_COMPUTATION and "drop" not in name
         }
         rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        del rules["truncation"], rules["padding"]  # of its last call
+        del rules["truncation"], rules["padding"]  # of the tokenizer's last call
         digest = hashlib.sha256(json.dumps([fields, rules], sort_keys=True, default=str).encode())
         for name, tensor in self.pretrained.state_dict().items():
             if name not in self.pretrained.new_tensors:
@@ -78,11 +78,11 @@ def load_encoder(
 
     Its head is for these labels, and random where the files have none: seed torch first. Texts of
     more than `max_tokens` lose tokens on the side `truncation`, "left" (the beginning) or "right".
-    `encoder_dropout` replaces the dropout rates inside the encoder, and leaves the head's as it is,
-    but for MPNet, whose head takes the encoder's; None keeps the model's own.
+    `encoder_dropout` replaces the dropout rates inside the encoder; None keeps the model's own. The
+    head's rate stays as it is, but for MPNet, whose head takes the encoder's rate.
 
     Raises `BadInput` for more tokens than the model has positions, where a part is missing or two
-    do not belong together, and for weights that are not finite.
+    parts do not belong together, and for weights that are not finite.
     """
     source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
     _check_folder(source)
@@ -101,7 +101,7 @@ def load_encoder(
 
 
 def _check_folder(source):
-    """Name what is no encoder, before transformers calls it a damaged one."""
+    """Raise `BadInput` for a path without an encoder, before transformers calls it damaged."""
     if os.path.isfile(source):
         raise BadInput(f"MODEL {source} is a file; give the folder that it is in")
     if os.path.isdir(source) and not os.path.exists(f"{source}/config.json"):
@@ -124,7 +124,7 @@ def _config(source, label_names, dropout):
     row = architecture_of(config)
     if dropout is not None:
         if row.head_dropout and getattr(config, row.head_dropout, None) is None:
-            # Such a head falls back on the encoder's rate: keep the one it would have had.
+            # Such a head takes the encoder's rate: give it the rate that it would have had.
             setattr(config, row.head_dropout, getattr(config, row.encoder_dropouts[0]))
         for rate in row.encoder_dropouts:
             setattr(config, rate, dropout)
@@ -146,7 +146,7 @@ def _fit_together(source, config, tokenizer):
 
 
 def _pretrained(source, config):
-    """The classifier in float32; `new_tensors` of it are those that the files have not."""
+    """The classifier in float32; its `new_tensors` are the tensors that the files lack."""
     pretrained, report = AutoModelForSequenceClassification.from_pretrained(
         source,
         config=config,
@@ -190,7 +190,7 @@ def fresh_copy(pretrained: PreTrainedModel) -> PreTrainedModel:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Within it transformers is silent: that the head is new is no news. Raises `BadInput`."""
+    """Within it, transformers prints nothing: a new head is expected. Raises `BadInput`."""
     remedy = (
         "copy or download it again"
         if os.path.isdir(name)  # False for a name that is too long

@@ -62,7 +62,7 @@ class LoRAModel(PeftModel):
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
-        In the last `blocks` blocks, None: in all. `rslora` scales by alpha / sqrt(r)
+        Only the last `blocks` blocks change; None: all do. `rslora` scales by alpha / sqrt(r)
         (arXiv:2312.03732). Raises `BadInput` for an unknown target, no target, a part of a fused
         matrix, a rank below 1, an `alpha` that is not a finite number above 0, a `dropout` of 1 or
         more, or more blocks than there are.

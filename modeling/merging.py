@@ -17,25 +17,25 @@ from .base import PeftModel
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer, which a subclass turns into another one."""
+    """A frozen linear layer, which a subclass turns into another linear layer."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.linear = linear.requires_grad_(False)
 
     def merged_weight(self) -> Tensor:
-        """W (d_out, d_in) of the plain layer that computes the same, in float64 on the CPU."""
+        """W (d_out, d_in) of the plain layer with the same outputs, in float64 on the CPU."""
         raise NotImplementedError
 
     def merged_bias(self) -> Tensor | None:
-        """Its b (d_out,); None where it has none."""
+        """b (d_out,) of that plain layer; None where it has no bias."""
         return self.linear.bias
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """The plain layer, its numbers rounded once to the type of W0.
 
-        It is the frozen layer, overwritten: do not use this one afterwards.
+        It is the frozen layer, overwritten: do not use the adapted layer afterwards.
         """
         weight, bias = self.merged_weight(), self.merged_bias()
         self.linear.weight.copy_(weight)
@@ -52,7 +52,7 @@ def wrap(
 ) -> None:
     """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`.
 
-    Raises `BadInput` where one of them has been adapted before.
+    Raises `BadInput` where such a layer has been adapted before.
     """
     for block in model.last_blocks(blocks):
         for path in paths:

@@ -5,8 +5,8 @@
     lora(targets=('q', 'v'))        values are Python's literals; nothing is evaluated
     adapter(learning_rate=1e-3)     this learning rate; (1e-3, 3e-3): both are tried
     lora(labels=0.5)                trained on half of the labels
-    probe(pooling='mean')           on other features than the methods beside it
-    lora(rank=4)+tfidf              a combination: the mean of their log-probabilities
+    probe(pooling='mean')           with its own pooling
+    lora(rank=4)+tfidf              a combination: the mean of its parts' log-probabilities
 
 A new method is a file with a subclass of `PeftModel`, and a line in `METHODS`.
 """
@@ -45,8 +45,8 @@ METHODS: dict[str, type[PeftModel]] = {
     "bitfit": BitFitModel,
     "full": FullModel,
 }
-BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as the others pool
-NOT_OF_ADAPT = ("learning_rate", "labels")  # what every method can be given beside them
+BASELINES = {"probe": {"pooling": None}, "tfidf": {}}  # by scikit-learn; None: as POOLING says
+NOT_OF_ADAPT = ("learning_rate", "labels")  # of every method; `adapt` does not take them
 
 
 def method_of(model: PeftModel) -> str:
@@ -58,9 +58,9 @@ def method_of(model: PeftModel) -> str:
 
 
 def hyperparameters_of(name: str) -> dict[str, Any]:
-    """A method's hyperparameters with defaults: those of its `adapt`, and the learning rate.
+    """A method's hyperparameters with defaults: `adapt`'s arguments, and the learning rate.
 
-    Raises `BadInput` where a default is no literal, as a file or a command line holds them.
+    Raises `BadInput` where a default is no literal: files and command lines hold only literals.
     """
     if name in BASELINES:
         return dict(BASELINES[name])
@@ -80,18 +80,18 @@ def hyperparameters_of(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Method:
-    """A method with all of its hyperparameters, and which of them its text gives."""
+    """A method with all of its hyperparameters, and the names of those that its text gives."""
 
     name: str
-    hyperparameters: dict[str, Any]  # of a combination: those of each part, by its text
+    hyperparameters: dict[str, Any]  # of a combination: a dictionary for each part, by its text
     given: tuple[str, ...] = ()
     parts: tuple["Method", ...] = ()  # of a combination
 
     @classmethod
     def parse(cls, text: str, constants: dict[str, dict[str, Any]]) -> "Method":
-        """Read `text`, such as "lora(rank=4)"; the rest has the values of `constants[name]`.
+        """Read `text`, such as "lora(rank=4)"; `constants[name]` has all other values.
 
-        Raises `BadInput` for what is no call with literals, and for an unknown method or
+        Raises `BadInput` for a text that is no call with literals, and for an unknown method or
         hyperparameter, with the choices.
         """
         methods = [cls._from_call(name, given, text, constants) for name, given in read_text(text)]
@@ -123,16 +123,16 @@ class Method:
 
     @property
     def text(self) -> str:
-        """As one types it: "lora", "lora(rank=4)", "lora(rank=4)+tfidf"."""
+        """The method as one types it: "lora", "lora(rank=4)", "lora(rank=4)+tfidf"."""
         if self.parts:
             return "+".join(part.text for part in self.parts)
         return text_of(self.name, {name: self.hyperparameters[name] for name in self.given})
 
     @property
     def file_name(self) -> str:
-        """As a folder is called: "lora-rank=4", "lora-targets=q+v", "lora-targets=q,v+tfidf".
+        """The name for folders: "lora-rank=4", "lora-targets=q+v", "lora-targets=q,v+tfidf".
 
-        No two methods share one.
+        No two methods share a file name.
         """
         if self.parts:
             return "+".join(part.file_name.replace("+", ",") for part in self.parts)
@@ -141,12 +141,12 @@ class Method:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is fitted, not trained: no epochs, no learning rate, nothing random."""
+        """Whether the method is fitted, not trained: no epochs, no learning rate, no randomness."""
         return self.name in BASELINES
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
-        """The candidates; none for a baseline or a combination."""
+        """The candidate learning rates; none for a baseline or a combination."""
         rates = self.hyperparameters.get("learning_rate") or ()
         return rates if isinstance(rates, tuple) else (rates,)
 
@@ -158,7 +158,7 @@ class Method:
     def build(self, pretrained: PreTrainedModel, pooling: str = "first") -> PeftModel:
         """Put the method around a pretrained classifier, which it freezes and changes.
 
-        Raises `BadInput`, whatever `adapt` raises.
+        Raises every error of `adapt` as `BadInput`.
         """
         values = {k: v for k, v in self.hyperparameters.items() if k not in NOT_OF_ADAPT}
         with reading("the model", "--traceback shows where", f"adapted by {self.text}"):
@@ -166,7 +166,7 @@ class Method:
 
 
 def _is_literal(value):
-    """Whether a value is of Python's own types, as a file or a command line holds them."""
+    """Whether a value is a number, a text, True, False, None, or a tuple of these."""
     if isinstance(value, tuple):
         return all(map(_is_literal, value))
     return type(value) in (bool, int, float, str, type(None))

@@ -1,10 +1,9 @@
 """Pooling: from the hidden states of all tokens to the features of a text.
 
-    "first"     as the family's own classifier does: the first token after the last block; for
-                decoders the last token that is no padding; ModernBERT's config may say the
-                mean                                                                     (N, d)
+    "first"     the family's own pooling: the first token after the last block; for decoders the
+                last token that is no padding; ModernBERT's config may say the mean      (N, d)
     "mean"      the mean over the real tokens after the last block                       (N, d)
-    "layers"    the means over the real tokens of the embeddings' output and after each of the L
+    "layers"    the means over the real tokens after the embeddings and after each of the L
                 blocks, x_0 ... x_L                                              (N, L + 1, d)
 
 "first" and "mean" go into the family's own head, "layers" into one linear layer, as in a probe:
@@ -12,10 +11,10 @@
     logits = W [LayerNorm(x_0); ...; LayerNorm(x_L)] / (L + 1) + b      W (C, (L + 1) d), from 0
 
 The LayerNorm has no weights: it gives all layers one scale. AdamW moves each number of W by about
-the learning rate; divided by L + 1, a step moves the logits as far as it would with one layer, so
-that a rate that suits the blocks suits the head too. That lower layers hold other things than the
-last is ELMo's finding (Peters et al. 2018, arXiv:1802.05365). x_L is of the encoder's output, after
-its final norm where it has one (ModernBERT, decoders).
+the learning rate. Because of the division by L + 1, a step moves the logits as far as it would with
+one layer, so a rate that suits the blocks suits the head too. Lower layers hold other things than
+the last, as ELMo's authors found (Peters et al. 2018, arXiv:1802.05365). x_L is the mean of the
+encoder's output, after its final norm where it has one (ModernBERT, decoders).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +36,7 @@ def mean_of_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 class LayersHead(nn.Module):
-    """The mean of W_l LayerNorm(x_l) over `count` = L + 1 layers, and b: the logits."""
+    """The logits: the mean of W_l LayerNorm(x_l) over `count` = L + 1 layers, plus b."""
 
     def __init__(self, count: int, width: int, classes: int):
         super().__init__()
@@ -52,7 +51,7 @@ class LayersHead(nn.Module):
 
 @contextmanager
 def calling_with_inputs(blocks: Iterable[nn.Module], act: Callable) -> Iterator[None]:
-    """Within it, act(block, hidden) is called with the hidden states (N, T, d) that enter each."""
+    """Within it, act(block, hidden) is called with each block's input hidden states (N, T, d)."""
 
     def call(block, inputs, options):
         act(block, inputs[0] if inputs else options["hidden_states"])
@@ -67,7 +66,7 @@ def calling_with_inputs(blocks: Iterable[nn.Module], act: Callable) -> Iterator[
 
 @contextmanager
 def means_of_inputs(blocks: list[nn.Module], attention_mask: Tensor) -> Iterator[list[Tensor]]:
-    """Within it, the mean over real tokens (N, d) of what enters each of `blocks` is listed."""
+    """Within it, a list collects the mean over real tokens (N, d) of each block's input."""
     means = []
     with calling_with_inputs(
         blocks, lambda _, hidden: means.append(mean_of_tokens(hidden, attention_mask))

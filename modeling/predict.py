@@ -1,17 +1,17 @@
-r"""Classify the texts of a file by the classifier that a run has left.
+r"""Classify the texts of a file with the classifier that a run has trained.
 
     python -m modeling.predict results/tickets/final new.csv        writes predictions.csv
 
 The file is .csv, .tsv, .json, .jsonl or .parquet, as in training. The texts are in the column that
-training had them in, or in --text-column. The output has the file's own columns, a label, its
-probability as confidence, and a probability_<label> for each label, to six decimals. Where the file
-has columns of these names, ours begin with predicted_. An empty text has an empty label, and so has
-one that the tokenizer makes no token of.
+training read, or in --text-column. The output has the file's own columns, a label, its probability
+as confidence, and a probability_<label> for each label, to six decimals. Where the file has columns
+of these names, ours begin with predicted_. The label is empty for an empty text, and for a text of
+which the tokenizer makes no token.
 
-The output is CSV in UTF-8, with the file's own separator. Beside semicolons, probabilities have
-decimal commas: such files come from spreadsheets where a comma is the decimal sign. The output
-begins with a byte-order mark, without which Excel would show other letters for é and ü, unless the
-file is UTF-8 without one.
+The output is CSV in UTF-8, with the file's own separator. Where it is a semicolon, probabilities
+have decimal commas: such files come from spreadsheets where a comma is the decimal sign. The output
+begins with a byte-order mark, unless the file is UTF-8 without one. Without the mark, Excel would
+show other letters for é and ü.
 
 A spreadsheet runs a cell that begins with = + - @, a tab or a return as a formula, and texts may
 come from anyone. So such a cell, unless it is a number, gets an apostrophe in front, in all columns
@@ -41,7 +41,7 @@ from data_utils import raw_texts, read_chunks
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
 
-ROWS = 4096  # of the file that are in memory at once
+ROWS = 4096  # rows of the file in memory at once
 SECONDS = 30  # between two signs of progress in a log
 
 
@@ -110,7 +110,7 @@ def predict_file(asked: argparse.Namespace) -> None:
 
 
 def opened(asked: argparse.Namespace, column: str) -> tuple[str, pd.DataFrame, Iterator]:
-    """The column of texts, the first chunk of the file, and the others; all rows are checked."""
+    """The column of texts, the file's first chunk, and its other chunks; all rows are checked."""
     chunks = read_chunks(asked.texts, ROWS, column)
     first = next(chunks)
     if column in first:

@@ -36,7 +36,7 @@ class LoReFT(nn.Module):
         self.free = nn.Parameter(nn.init.orthogonal_(like.new_empty(width, rank)))
         self.W = nn.Parameter(self.R().detach().clone())
         self.b = nn.Parameter(like.new_zeros(rank))
-        self.chosen = None  # (N, T), of the batch that runs
+        self.chosen = None  # (N, T), for the batch that runs
 
     def R(self) -> Tensor:
         """(r, d), with orthonormal rows."""
@@ -51,7 +51,7 @@ class LoReFT(nn.Module):
 
 
 def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
-    """(N, T): True for the first and the last real tokens of each text, all if they are fewer."""
+    """(N, T): True for the first and the last real tokens of each text; for all if it has fewer."""
     real = attention_mask.bool()
     number = real.cumsum(1)  # the first real token is number 1, the last is `number[:, -1]`
     return real & ((number <= first) | (number > number[:, -1:] - last))

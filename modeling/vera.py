@@ -73,7 +73,7 @@ class VeRAModel(PeftModel):
     ) -> None:
         """Wrap the projections named by `targets` (q, k, v, o; up, down, gate).
 
-        In the last `blocks` blocks, None: in all. Raises `BadInput` as LoRA does.
+        Only the last `blocks` blocks change; None: all do. Raises `BadInput` as LoRA does.
         """
         paths = self.architecture.matrices(targets, rank)
         linears = [b.get_submodule(path) for b in self.last_blocks(blocks) for path in paths]
