@@ -157,10 +157,10 @@ def train(
     steps = settings.epochs * per_epoch
     state = State(model, rate, *optimizer_and_schedule(model, steps, settings, rate))
     run.resume(state)
-    done = len(state.evaluations())
+    parts_done = len(state.evaluations())
     bar = tqdm(total=steps, desc=run.folder.name, unit="step", disable=None)
     bar.update(state.steps_done())
-    for batches in islice(parts_of_training(lengths, settings, run.seed), done, None):
+    for batches in islice(parts_of_training(lengths, settings, run.seed), parts_done, None):
         if state.steps_since_best() >= settings.patience * per_epoch:
             break
         row = train_part(state, splits["train"], batches, settings, bar)

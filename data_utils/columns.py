@@ -30,18 +30,18 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
             raise BadInput(f"{line}; give another --{role}-column")
     for role in ("text", "label"):
         if role not in columns:
-            free = [column for column in frame if column not in columns.values()]
-            candidates = [column for column in free if _role(frame[column]) == role]
-            named = [c for c in free if str(c).strip().casefold() == role]
+            unassigned = [column for column in frame if column not in columns.values()]
+            candidates = [column for column in unassigned if _role(frame[column]) == role]
+            named = [c for c in unassigned if str(c).strip().casefold() == role]
             named = [column for column in named if _values(frame[column]).nunique() > 1]
             both = [column for column in candidates if column in named]
             candidates = [role] if role in frame else both or [*named, *candidates]
             if len(candidates) == 1:
                 columns[role] = candidates[0]
     if unclear := [role for role in ("text", "label") if role not in columns]:
-        which = " and ".join(f"the {role}s" for role in unclear)
+        roles = " and ".join(f"the {role}s" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)
-        line = f"{name}: which column holds {which}? It has {_listed(frame)}"
+        line = f"{name}: which column holds {roles}? It has {_listed(frame)}"
         raise BadInput(f"{line}; give {options}")
     if len(set(columns.values())) < len(columns):
         options = ", ".join(f"--{role}-column {column}" for role, column in columns.items())

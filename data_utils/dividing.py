@@ -51,9 +51,9 @@ def take(labels: Labels, groups: Groups, share: float, seed) -> np.ndarray:
 def _take_groups(labels, groups, share, seed):
     """Take whole groups, large ones first, so that about a share of each label is taken.
 
-    A group is taken if that brings the counts of each label nearer to the share of the groups seen
-    so far. In the end, a small group is taken for each label that has none. A group that has all
-    remaining texts of a label is never taken.
+    A group is taken if that brings the labels' counts, all together, nearer to the share of the
+    groups seen so far. In the end, a small group is taken for each label that has none. A group
+    that has all remaining texts of a label is never taken.
     """
     names, groups = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), labels.max() + 1), int)
@@ -87,13 +87,13 @@ def sample(labels: Labels, count: int, seeds: tuple) -> tuple[np.ndarray, int]:
     texts of each label, unless it is the only one. Groups are not kept whole: a sample of few
     groups would be less varied than the texts are.
     """
-    several = max(1, min(len(labels) // count, np.unique(labels, return_counts=True)[1].min() // 2))
+    parts = max(1, min(len(labels) // count, np.unique(labels, return_counts=True)[1].min() // 2))
     split_seed, seed = seeds
-    order = np.random.default_rng([split_seed, seed // several]).permutation(len(labels))
+    order = np.random.default_rng([split_seed, seed // parts]).permutation(len(labels))
     part = np.empty(len(labels), int)  # dealt as cards are, one label after the other
-    part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % several
-    part = np.flatnonzero(part == seed % several)
-    return np.sort(part[in_order(labels[part], seeds, budget=count)[:count]]), several
+    part[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % parts
+    part = np.flatnonzero(part == seed % parts)
+    return np.sort(part[in_order(labels[part], seeds, budget=count)[:count]]), parts
 
 
 def fold_of(labels: Labels, groups: Groups, folds: int, seed: int) -> np.ndarray:

@@ -81,10 +81,10 @@ class Task:
         """
         notes, seeds = [], (split_seed, seed)
         train, validation, test = self._pools(seed, folds, test_examples, split_seed, notes)
-        most = len(train) + len(validation)
-        if labels is not None and labels > most:
-            notes.append(f"{labels:,} labels asked for, all {most:,} used")
-        if labels is not None and labels >= most:
+        available = len(train) + len(validation)
+        if labels is not None and labels > available:
+            notes.append(f"{labels:,} labels asked for, all {available:,} used")
+        if labels is not None and labels >= available:
             labels = None
         if not len(validation):
             pool = self._part(train, labels, seeds, notes)
@@ -118,10 +118,10 @@ class Task:
             if len(validation):
                 notes.append("the data's validation texts join the others in the folds")
                 validation = validation[:0]
-            once = "each text is tested once"
+            tested = "each text is tested once"
             if test_examples is not None:
-                once = f"at most {test_examples:,} texts of a fold are tested"
-            notes.append(f"{once}: {folds} folds{by}, stratified by label")
+                tested = f"at most {test_examples:,} texts of a fold are tested"
+            notes.append(f"{tested}: {folds} folds{by}, stratified by label")
             train, test = self._fold(seed, folds, split_seed)
         elif not len(test):
             train, test = self._divided(train, TEST_SHARE, [split_seed])
@@ -170,10 +170,10 @@ class Task:
         """`count` texts of the pool (None: all); another seed gets another part of it."""
         if count is None or count >= len(pool):
             return pool
-        index, several = sample(self.rows["label"].to_numpy()[pool], count, seeds)
-        line = f"disjoint training samples of {count:,} labels that there can be: {several:,}"
-        again = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= several else ""
-        notes.append(line + again)
+        index, samples = sample(self.rows["label"].to_numpy()[pool], count, seeds)
+        line = f"disjoint training samples of {count:,} labels that there can be: {samples:,}"
+        overlap = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= samples else ""
+        notes.append(line + overlap)
         return pool[index]
 
     def check_labels(
@@ -183,10 +183,10 @@ class Task:
 
         `labels` is the budget of labels where it leaves texts out, for the message.
         """
-        held = set(self.rows["label"].to_numpy()[index])
-        lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in held]
+        present = set(self.rows["label"].to_numpy()[index])
+        lacking = [repr(name) for i, name in enumerate(self.label_names) if i not in present]
         line = f"no {split} text of {self.name} has the label {some(lacking, 5)}"
-        if lacking and held and notes is not None:
+        if lacking and present and notes is not None:
             notes.append(line)
         elif lacking:
             todo = f"use more --labels than {labels}, or another --validation-share"

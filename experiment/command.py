@@ -67,13 +67,13 @@ def _of_preset(constants, given):
     for name, value in constants.items():
         chosen = "own" if is_own and name in LIMITS else preset
         values[name] = getattr(value, chosen) if isinstance(value, Presets) else value
-    asked = values | given
-    has_folds = is_own or asked.get("dataset") in WITHOUT_TEST
+    merged = values | given
+    has_folds = is_own or merged.get("dataset") in WITHOUT_TEST
     has_presets = isinstance(constants.get("seeds"), Presets)  # else SEEDS was edited
-    if has_folds and has_presets and re.fullmatch(r"\d{1,3}", str(asked.get("folds"))):
-        values["seeds"] = tuple(range(int(asked["folds"])))  # every fold is tested
-    if asked.get("experiment", "") is None:
-        values["experiment"] = _name_of(asked["dataset"]) if is_own else preset
+    if has_folds and has_presets and re.fullmatch(r"\d{1,3}", str(merged.get("folds"))):
+        values["seeds"] = tuple(range(int(merged["folds"])))  # every fold is tested
+    if merged.get("experiment", "") is None:
+        values["experiment"] = _name_of(merged["dataset"]) if is_own else preset
     return values | {"preset": preset, "is_own": is_own}
 
 

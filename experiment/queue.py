@@ -99,13 +99,13 @@ class RunQueue:
         left, taken = {run: run.record() for run in self.left()}, None
         while taken != []:
             taken = []
-            for run, before in left.items():
+            for run, earlier in left.items():
                 with ExitStack() as stack:
                     with self.locked():
                         self.check()  # other processes may have other constants
-                        now = run.record()
-                        has_ended = now is not None and now.status != "unfinished"
-                        is_left = not has_ended or (now.has_failed and now == before)
+                        current = run.record()
+                        has_ended = current is not None and current.status != "unfinished"
+                        is_left = not has_ended or (current.has_failed and current == earlier)
                         if is_taken := stack.enter_context(held(run.folder / LOCK)) and is_left:
                             taken.append(run)
                             with run.at_work():
@@ -113,7 +113,7 @@ class RunQueue:
                                 self._list()
                     if is_taken and not run.has_failed:
                         yield run
-            left = {run: before for run, before in left.items() if run not in taken}
+            left = {run: earlier for run, earlier in left.items() if run not in taken}
 
     # ------------------------------------------------------------------------ the folder
 
@@ -149,13 +149,13 @@ class RunQueue:
 
     def compared_otherwise(self) -> list[str]:
         """Lines that say how a final model differs from the comparison's runs of its methods."""
-        lines, now = {}, {run.method.text: run.depends_on for run in self.runs}
+        lines, wanted = {}, {run.method.text: run.depends_on for run in self.runs}
         folder = self.folder.parent
         try:
             records = map(RunRecord.read, record_files(folder) if self.settings.final else ())
             for record in records:
-                if record.method in now and record.is_finished:
-                    lines |= dict.fromkeys(what_differs(record.depends_on, now[record.method]))
+                if record.method in wanted and record.is_finished:
+                    lines |= dict.fromkeys(what_differs(record.depends_on, wanted[record.method]))
         except BadInput as error:  # a final model needs no comparison
             return [f"the comparison in {folder} was not looked at: {error}"]
         of_the_test = tuple(f"{name.upper()} = " for name in LIMITS)  # unused in a final model
@@ -187,8 +187,8 @@ class RunQueue:
         number = next(n for n in count(1) if f"{EARLIER}{n}" not in everything)
         names = [name for name in everything if not name.startswith((LOCK, EARLIER))]
         for path in (self.settings.dataset, self.settings.model):  # kept: this start reads them
-            there = [*expanded(path).resolve().parents, expanded(path).resolve()]
-            names = [name for name in names if (self.folder / name).resolve() not in there]
+            paths_in_use = [*expanded(path).resolve().parents, expanded(path).resolve()]
+            names = [name for name in names if (self.folder / name).resolve() not in paths_in_use]
         aside = self.folder / f"{EARLIER}{number}"
         for name in sorted(names, key=ABOUT.__eq__):  # experiment.json last: it lists the others
             aside.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ Presets = namedtuple("Presets", "full base quick own")  # the four values of a c
 WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # Constants of how much data is used. One's own data is used whole, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
-# Constants that change no finished run's numbers, or that its digests or method stand for.
+# Constants that change no finished run's numbers, or that its digests and its method represent.
 FREE = ("experiment", "preset", "methods", "seeds", "contrasts", "metric", "equivalence_margin")
 FREE += ("learning_rates", "cache", "micro_batch_tokens", "results")
 FREE += ("model", "dataset", "text_column", "label_column", "group_column")

@@ -129,13 +129,13 @@ def _print_title(settings, device):
 
 def _print_data(data):
     division, task = next(iter(data.divisions.values())), data.task
-    told = []
+    sizes = []
     for name in ("train", "validation", "test"):
         counts = [len(getattr(each, name)) for each in data.divisions.values()]
         most = f" to {max(counts):,}" * (min(counts) < max(counts))
-        told.append(f"{min(counts):,}{most} {name}")
+        sizes.append(f"{min(counts):,}{most} {name}")
     each = "in each of the runs' splits: " if len(data.divisions) > 1 else ""
-    print(f"Texts: {len(data.texts):,} used; {each}{', '.join(told)}")
+    print(f"Texts: {len(data.texts):,} used; {each}{', '.join(sizes)}")
     print(*(f"  {note}" for note in [*task.notes, *division.notes]), sep="\n")
     share, side = data.texts.truncated_share, data.settings.truncation
     end = {"left": "last", "right": "first"}[side]
