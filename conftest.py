@@ -28,7 +28,7 @@ from transformers import AutoModelForSequenceClassification as Classifier
 
 import finetuning
 import hardware
-from evaluation import report
+from evaluation import report, style
 from experiment import Run
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits
@@ -128,6 +128,13 @@ def family(request):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """A process that runs many tests keeps no figure that one of them has looked at."""
+    yield
+    style.plt.close("all")
+
+
 @pytest.fixture
 def without_figures(monkeypatch):
     """No figures are drawn: they take most of the time of a tiny experiment."""
@@ -167,8 +174,13 @@ def reviews_frame(n, seed=0):
     return pd.DataFrame(rows)
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+def raising(error):
+    """A function that raises `error`, whatever it is given."""
+
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +200,7 @@ def earlier(model_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "draw", lambda results: {})
         assert finetuning.main([*given, "head", "lora"]) == 0
-        patch.setattr(Run, "load_best", interrupt)
+        patch.setattr(Run, "load_best", raising(KeyboardInterrupt))
         assert finetuning.main([*given, "bitfit"]) == 130
     return root, arguments
 

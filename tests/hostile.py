@@ -71,6 +71,10 @@ def edit_tensors(folder, change):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
+def infinite(folder):
+    edit_tensors(folder, lambda tensors: tensors["classifier.bias"].div_(0))
+
+
 class Intruder:
     """What a pickle could do to whoever opens it."""
 

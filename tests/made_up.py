@@ -34,15 +34,16 @@ STEPS = 3  # an epoch; two evaluations on validation in each, after one step and
 
 
 def begin(folder, **more):
-    """Write experiment.json; `more` replaces what it says."""
+    """Write experiment.json; `more` replaces what it says, some constants or facts of the data."""
     folder.mkdir(exist_ok=True)
+    more |= {part: EXPERIMENT[part] | more.get(part, {}) for part in ("constants", "data")}
     more["runs"] = [path.parent.name for path in folder.glob("*/run.json")]
     (folder / "experiment.json").write_text(json.dumps(EXPERIMENT | more))
 
 
 def begin_folds(folder, folds, **more):
     """The same of an experiment whose seed s tests fold s."""
-    begin(folder, data=EXPERIMENT["data"] | {"folds": folds, "texts": TESTS}, **more)
+    begin(folder, data={"folds": folds, "texts": TESTS}, **more)
 
 
 def add(folder, method, seed, right=30, **more):
@@ -53,9 +54,8 @@ def add(folder, method, seed, right=30, **more):
     labels = more.pop("labels", ("bad", "good"))
     truth = np.arange(TESTS) % len(labels)
     guess = np.where(np.arange(TESTS) < right, truth, (truth + 1) % len(labels))
-    add_run(
-        folder, method, seed, predicted(truth, 2.0 * np.eye(len(labels))[guess], labels), **more
-    )
+    table = predicted(truth, 2.0 * np.eye(len(labels))[guess], labels)
+    add_run(folder, method, seed, table, **more)
 
 
 def add_folds(folder, method, folds, truth, logits, labels=("bad", "good"), groups=None):

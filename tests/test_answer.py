@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_folds, begin, begin_folds
+from made_up import TESTS, add, add_folds, begin, begin_folds
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
@@ -17,16 +17,18 @@ NAMES = ["billing", "login", "other"]
 METHODS = ["full", "lora+tfidf", "probe", "tfidf", "adapter", "lora"]
 
 
-def of_right(folder, n, **right):
-    """Results of one fold's texts: each method is right on these of n, a slice or an array."""
-    constants = EXPERIMENT["constants"] | {"methods": list(right)}
-    begin_folds(folder, 2, constants=constants)
-    truth = np.arange(n) % 2
-    for method, texts in right.items():
-        is_right = np.zeros(n, bool)
-        is_right[texts] = True
-        add_folds(folder, method, 2, truth, 2.0 * np.eye(2)[np.where(is_right, truth, 1 - truth)])
+def of_wrong(folder, truth, metric="accuracy", **wrong):
+    """Results of two folds: each method takes these of two labels, a bool array, for the other."""
+    begin_folds(folder, 2, constants={"methods": list(wrong), "metric": metric})
+    for method, is_wrong in wrong.items():
+        add_folds(folder, method, 2, truth, 2.0 * np.eye(2)[np.where(is_wrong, 1 - truth, truth)])
     return Results.read(folder)
+
+
+def of_right(folder, n, **right):
+    """The same of n texts: each method is right on these, a slice."""
+    wrong = {method: ~np.isin(np.arange(n), np.arange(n)[s]) for method, s in right.items()}
+    return of_wrong(folder, np.arange(n) % 2, **wrong)
 
 
 @pytest.fixture
@@ -64,45 +66,33 @@ def test_the_highest_is_advised_and_the_simplest_within_a_standard_error_named(t
 
 def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path):
     """With a rare label too, of which more texts of the same kind show more."""
-    truth, n = np.arange(200) % 100 == 0, 200
-    wrong = {"tfidf": np.arange(n) % 8 == 1, "lora": np.arange(n) % 10 == 3}
-    for method, first in (("tfidf", 200), ("lora", 100)):  # of two rare texts
-        wrong[method] |= truth & (np.arange(n) < first)
-    constants = EXPERIMENT["constants"] | {"methods": [*wrong], "metric": "macro_f1"}
+    text = np.arange(200)
+    truth = (text % 100 == 0).astype(int)  # two rare texts, of which TF-IDF has none right
+    wrong = {"tfidf": (text % 8 == 1) | (truth == 1), "lora": (text % 10 == 3) | (text == 0)}
 
-    def made(name, times):
-        begin_folds(tmp_path / name, 2, constants=constants)
-        labels = np.tile(truth, times).astype(int)
-        for method, errors_of in wrong.items():
-            given = np.where(np.tile(errors_of, times), 1 - labels, labels)
-            add_folds(tmp_path / name, method, 2, labels, 2.0 * np.eye(2)[given])
-        return Results.read(tmp_path / name)
+    def repeated(times):
+        several = {method: np.tile(is_wrong, times) for method, is_wrong in wrong.items()}
+        return of_wrong(tmp_path / str(times), np.tile(truth, times), "macro_f1", **several)
 
-    sentence = answer.advice(made("few", 1)).sentence
+    sentence = answer.advice(repeated(1)).sentence
     needed = int(re.search(r"about ([\d,]+) tested", sentence)[1].replace(",", ""))
     needed *= (1.96 / (1.96 + 0.8416)) ** 2  # texts of which half the experiments show it
-    p = [
-        made(name, round(k * needed / n)).pairs["p"].iloc[0] for name, k in (("a", 1.2), ("b", 0.6))
-    ]
-    assert p[0] < statistics.LEVEL < p[1]
+    more, less = (repeated(round(k * needed / 200)).pairs["p"].iloc[0] for k in (1.2, 0.6))
+    assert more < statistics.LEVEL < less
 
 
 def test_never_are_as_many_texts_told_as_were_tested(tmp_path, monkeypatch):
     """Ten texts of 200 are of one label: unseen ones make the lead uncertain, tested ones not."""
     monkeypatch.setattr(answer, "POWER", 0.5)
-    labels = (np.arange(200) < 10).astype(int)
-    given = {"tfidf": np.where(np.arange(200) < 5, 0, labels), "lora": labels}
-    constants = EXPERIMENT["constants"] | {"methods": [*given], "metric": "macro_f1"}
-    begin_folds(tmp_path, 2, constants=constants)
-    for method, answers in given.items():
-        add_folds(tmp_path, method, 2, labels, 2.0 * np.eye(2)[answers])
-    results = Results.read(tmp_path)
+    text = np.arange(200)
+    wrong = {"tfidf": text < 5, "lora": text < 0}
+    results = of_wrong(tmp_path, (text < 10).astype(int), "macro_f1", **wrong)
     assert results.pairs["p"].iloc[0] > statistics.LEVEL
     assert "tested texts" not in answer.advice(results).sentence
 
 
 def test_a_single_run_without_an_interval_can_be_the_best(tmp_path):
-    begin(tmp_path, data=EXPERIMENT["data"] | {"is_own": True})
+    begin(tmp_path, data={"is_own": True})
     add(tmp_path, "lora", 0, 28), add(tmp_path, "lora", 1, 30), add(tmp_path, "full", 0, 39)
     assert answer.advice(Results.read(tmp_path)).sentence.startswith("Use full")
 
@@ -144,12 +134,8 @@ def test_folds_that_no_method_has_finished_are_said(tmp_path):
 
 def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
     """36 of 40 texts are of one label: always saying it has 90 % accuracy, macro-F1 of 47.4 %."""
-    constants = EXPERIMENT["constants"] | {"methods": ["lora"], "metric": "macro_f1"}
-    begin_folds(tmp_path, 2, constants=constants)
     truth = (np.arange(40) % 10 == 9).astype(int)
-    predicted = np.where(np.isin(np.arange(40), (0, 1, 2, 3, 4)), 1 - truth, truth)
-    add_folds(tmp_path, "lora", 2, truth, 2.0 * np.eye(2)[predicted])
-    results = Results.read(tmp_path)
+    results = of_wrong(tmp_path, truth, "macro_f1", lora=np.arange(40) < 5)
     name, score = answer.majority(results, "macro_f1")
     always = np.zeros(40, int)
     assert score == pytest.approx(f1_score(truth, always, average="macro", zero_division=0))
@@ -162,30 +148,24 @@ def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
 
 
 def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_path):
-    constants = EXPERIMENT["constants"] | {"methods": ["tfidf"]}
-    truth = (np.arange(100) < 5).astype(int)
-    for logits, is_said in ((np.tile([2.0, 0.0], (100, 1)), True), (2.0 * np.eye(2)[truth], False)):
-        begin_folds(tmp_path, 2, constants=constants)
-        add_folds(tmp_path, "tfidf", 2, truth, logits)
-        sentence = answer.advice(Results.read(tmp_path)).sentence
-        line = "It is not shown to beat always saying “bad”, which has 95.0 %."
-        line = line.replace("%.", "%; more labels may change that.")
-        page = report.page(Results.read(tmp_path), {})
-        said = "on all texts all the same, to classify new ones:" in page
+    rare = np.arange(100) < 5
+    line = "It is not shown to beat always saying “bad”, which has 95.0 %; more labels may change"
+    for wrong, is_said in ((rare, True), (rare & False, False)):
+        results = of_wrong(tmp_path, rare.astype(int), tfidf=wrong)
+        sentence = answer.advice(results).sentence
+        assert (f"{line} that." in sentence) == is_said
+        assert sentence.startswith("Use none yet. The best is TF-IDF") == is_said
+        said = "on all texts all the same, to classify new ones:" in report.page(results, {})
         assert said == is_said
-        assert (
-            (line in sentence) == is_said == sentence.startswith("Use none yet. The best is TF-IDF")
-        )
 
 
 @pytest.mark.parametrize("preset", ["own", "quick"])
 @pytest.mark.parametrize("is_own", [True, False])
 def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, is_own):
-    constants, is_advised = EXPERIMENT["constants"] | {"preset": preset}, is_own or preset == "own"
-    begin(tmp_path, constants=constants, data=EXPERIMENT["data"] | {"is_own": is_own})
+    begin(tmp_path, constants={"preset": preset}, data={"is_own": is_own})
     add(tmp_path, "head", 0, right=20), add(tmp_path, "head", 1, right=30)
     results = Results.read(tmp_path)
-    assert (results.advised == "head") == is_advised
+    assert (results.advised == "head") == (is_own or preset == "own")
     assert errors.confusion(results, "head").diagonal().sum() == 25  # the mean over seeds
     assert errors.label_columns(results, "head")["texts"] == [str(TESTS // 2)] * 2
 
@@ -207,11 +187,8 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     results, truth, logits = errs
     predicted = logits.argmax(1)
     right, given, texts = map(np.bincount, (truth[truth == predicted], predicted, truth))
-    expected = {
-        "precision, %": right / given,
-        "recall, %": right / texts,
-        "F1, %": 2 * right / (given + texts),
-    }
+    expected = {"precision, %": right / given, "recall, %": right / texts}
+    expected["F1, %"] = 2 * right / (given + texts)
     table = errors.label_columns(results, "head")
     for column, values in expected.items():
         assert table[column] == [f"{100 * value:.1f}" for value in values]
@@ -240,12 +217,10 @@ def test_the_least_confident_texts_go_to_a_person(errs):
     assert right[100:].mean() > right.mean()
 
 
-@pytest.mark.parametrize(
-    ("confidence", "words"),
-    [(0.5, "0.500"), (0.99957, "0.99957"), (0.9999912, "0.999991"), (0.9999999, None), (1.0, None)],
-)
-def test_a_threshold_has_the_decimals_that_it_needs(confidence, words):
-    assert errors._below(confidence) == (f" (below {words})" if words else "")
+def test_a_threshold_has_the_decimals_that_it_needs():
+    for share, words in {0.5: "0.500", 0.99957: "0.99957", 0.9999912: "0.999991"}.items():
+        assert errors._below(share) == f" (below {words})"
+    assert errors._below(0.9999999) == errors._below(1.0) == ""
 
 
 def test_the_most_confident_errors_are_listed_with_their_rows(errs):
@@ -260,10 +235,10 @@ def test_the_most_confident_errors_are_listed_with_their_rows(errs):
     assert table["confidence"].tolist() == pytest.approx(shares.max(axis=1)[expected])
 
 
-@pytest.mark.parametrize(
-    ("half", "words"),
-    [(250, "are worth it"), (318, "cannot tell"), (320, "would add less than 1 point")],
-)
+WORTH = [(250, "are worth it"), (318, "cannot tell"), (320, "would add less than 1 point")]
+
+
+@pytest.mark.parametrize(("half", "words"), WORTH)
 def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path, half, words):
     """It is no method of the table, the advice or the figure."""
     right = {"probe": slice(320), "probe(labels=0.5)": slice(half), "tfidf": slice(200)}
@@ -297,14 +272,11 @@ def test_the_final_models_command_is_the_one_that_the_method_was_compared_by(tmp
     assert answer.final_command(results) == "python finetuning.py --final lora"
 
 
-@pytest.mark.parametrize(
-    ("names", "rotation"),
-    [
-        (["bad", "good"], 0),
-        (["contradiction", "entailment", "not enough information"], 90),
-        ([f"Department of customer service, number {n}" for n in range(4)], 90),
-    ],
-)
+THREE = ["contradiction", "entailment", "not enough information"]
+LONG = [f"Department of customer service, number {n}" for n in range(4)]
+
+
+@pytest.mark.parametrize(("names", "rotation"), [(["bad", "good"], 0), (THREE, 90), (LONG, 90)])
 def test_labels_in_a_confusion_matrix_differ_and_do_not_overlap(tmp_path, names, rotation):
     truth = np.arange(40) % len(names)
     begin_folds(tmp_path, 2, label_names=names)

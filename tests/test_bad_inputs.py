@@ -1,9 +1,9 @@
 """Bad inputs, one by one, through the command itself.
 
-Each ends in the exit status that docs/your-own.md promises, with one line on standard error that
-names the value and what was expected, no traceback, and every earlier file as it was, `--fresh` or
-not. No code that comes with the input is run, and standard input is not read. Inputs that are
-merely odd work.
+Each ends in the exit status that docs/many-processes.md promises, with one line on standard error
+that names the value and what was expected, no traceback, and every earlier file as it was,
+`--fresh` or not. No code that comes with the input is run, and standard input is not read. Inputs
+that are merely odd work.
 """
 
 import os
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import hostile
 import pytest
 from conftest import files_of
-from hostile import config, csv, cut, data, edit_tensors, given, model, record, renamed, with_code
+from hostile import config, csv, cut, data, given, model, record, renamed, with_code
 
 import finetuning
 
@@ -55,7 +55,9 @@ OPTIONS = {  # data that cannot be read: tests/test_bad_data.py
     ("--model", __file__): "MODEL .* is a file; give the folder",
     ("--model", "x" * 300): "MODEL x.* cannot be read",
 }
+WORKS = "head seed 0: test accuracy"
 AUTO = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
+OWN = {"model_type": "own", "auto_map": AUTO}
 OWN_TOKENIZER = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
 
 MODELS = {
@@ -63,33 +65,25 @@ MODELS = {
     "a folder without an encoder": Case(renamed("x.json"), "has no config.json; give the folder"),
     "a classifier": Case(renamed("checkpoint.json"), "that this package trained; give the enc"),
     "an adapter": Case(renamed("adapter_config.json"), "MODEL .* is an adapter; give the encoder"),
-    "weights not finite": Case(
-        model(lambda f: edit_tensors(f, lambda t: t["classifier.bias"].div_(0))), "bias .* finite"
-    ),
+    "weights not finite": Case(model(hostile.infinite), "bias .* finite"),
     "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
     "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),
     "pickle that runs code": Case(model(hostile.malicious), "MODEL .* cannot be read"),
-    "config with code, of no known family": Case(
-        with_code("config.json", model_type="own", auto_map=AUTO), "MODEL .* read .*own"
-    ),
+    "code, of no known family": Case(with_code("config.json", **OWN), "MODEL .* read .*own"),
     "no tokenizer": Case(model(hostile.no_tokenizer), "has no tokenizer.json"),
-    "tokenizer of another model": Case(
-        model(hostile.small_vocabulary), "20 tokens.* 12 embeddings"
-    ),
+    "another tokenizer": Case(model(hostile.small_vocabulary), "20 tokens.* 12 embeddings"),
     "config that cannot be built": Case(config(num_attention_heads=3), "multiple of"),
 }
 
 RUN = "lora-seed0/run.json"
 UNFINISHED = ("--methods", "bitfit")
 FRESH = ("--methods", "head", "--fresh")
-NO_STATE = "bitfit-seed0/unfinished.pt cannot be read .*delete it"
+STATE = "bitfit-seed0/unfinished.pt"
 
 RECORDS = {
     "truncated record": Case(record(RUN, cut), "run.json cannot be read"),
     "truncated experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
-    "truncated unfinished run": Case(
-        record("bitfit-seed0/unfinished.pt", cut, *UNFINISHED), NO_STATE, 1
-    ),
+    "truncated state": Case(record(STATE, cut, *UNFINISHED), f"{STATE} cannot .*delete it", 1),
     "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
 }
 
@@ -97,6 +91,9 @@ ODD_TEXTS = [f"🎬👍🏽 good فيلم رائع \u202e good {i}" for i in ran
 ODD_LABELS = [("$α_β,\"'; ", "سلبي 👎")[i % 2] for i in range(60)]
 ODD_FILE = "ré $a_b$ [1] *?#.csv"
 ODD_DATA = {ODD_FILE: csv(text=ODD_TEXTS, label=ODD_LABELS)}
+WINDOWS = data({"w.csv": ("\ufeff" + csv()).replace("\n", "\r\n")}, "w.csv")
+SCRIPTED = data({"data/train.csv": csv(), "data/data.py": SCRIPT}, "data")
+LARGE = given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1))
 ODD_NAMES = data(ODD_DATA, ODD_FILE, "--experiment", "🎬 $\\frac{ عرض")
 
 
@@ -108,27 +105,13 @@ def at_home(folder, model, results):
 
 
 ODD = {
-    "byte-order mark and Windows lines": Case(
-        data({"w.csv": ("\ufeff" + csv()).replace("\n", "\r\n")}, "w.csv"),
-        "43 train, 11 validation, 6 test",
-        0,
-    ),
+    "byte-order mark and Windows lines": Case(WINDOWS, "43 train, 11 validation, 6 test", 0),
     "odd names, emoji, right to left, a megabyte": Case(ODD_NAMES, "labels .*سلبي", 0),
-    "data with a script": Case(
-        data({"data/train.csv": csv(), "data/data.py": SCRIPT}, "data"),
-        "head seed 0: test accuracy",
-        0,
-    ),
-    "config and model with code, of a known family": Case(
-        with_code("config.json", auto_map=AUTO), "head seed 0: test accuracy", 0
-    ),
-    "tokenizer with code": Case(
-        with_code("tokenizer_config.json", **OWN_TOKENIZER), "head seed 0: test accuracy", 0
-    ),
-    "everything in ~": Case(at_home, "head seed 0: test accuracy", 0, {"HOME": "{folder}"}),
-    "huge batch, largest seed": Case(
-        given("--batch-size", str(2**31 - 1), "--seeds", str(2**63 - 1)), f"seed {2**63 - 1}: te", 0
-    ),
+    "data with a script": Case(SCRIPTED, WORKS, 0),
+    "code, of a known family": Case(with_code("config.json", auto_map=AUTO), WORKS, 0),
+    "tokenizer with code": Case(with_code("tokenizer_config.json", **OWN_TOKENIZER), WORKS, 0),
+    "everything in ~": Case(at_home, WORKS, 0, {"HOME": "{folder}"}),
+    "huge batch, largest seed": Case(LARGE, f"seed {2**63 - 1}: test accuracy", 0),
 }
 CASES = {f"{' '.join(map(str, o)):.40}": Case(given(*o), words) for o, words in OPTIONS.items()}
 CASES |= MODELS | RECORDS | ODD

@@ -18,9 +18,8 @@ def tokenizer(model_folder):
     """A function: the tiny model's tokenizer with a length and a side of truncation."""
 
     def load(max_tokens=9, side="right"):
-        return AutoTokenizer.from_pretrained(
-            model_folder, model_max_length=max_tokens, truncation_side=side, padding_side="right"
-        )
+        sides = {"truncation_side": side, "padding_side": "right"}
+        return AutoTokenizer.from_pretrained(model_folder, model_max_length=max_tokens, **sides)
 
     return load
 

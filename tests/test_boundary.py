@@ -8,25 +8,13 @@ import sys
 import time
 from contextlib import suppress
 from types import SimpleNamespace
-from unittest.mock import MagicMock
 
 import pytest
-from conftest import files_of, reviews_frame
+from conftest import files_of, raising, reviews_frame
 
 import boundary
 import finetuning
-from boundary import (
-    BadInput,
-    clear,
-    interrupt_once,
-    plain_cell,
-    reading,
-    reason,
-    refuse,
-    replacing,
-    steady_output,
-    writing,
-)
+from boundary import BadInput, plain_cell, reading, reason, refuse, replacing, writing
 
 
 class Unforeseen(Exception):
@@ -38,11 +26,8 @@ class Panic(BaseException):
 
 
 PANIC = Panic("of\ntwo lines")
-refused = MagicMock(side_effect=OSError(errno.ENOSYS, "no such function"))
-
-
-def panic(*_, **__):
-    raise PANIC
+NO_LOCKS = OSError(errno.ENOSYS, "no such function")
+panic = raising(PANIC)
 
 
 @pytest.fixture
@@ -142,7 +127,7 @@ def test_a_second_interrupt_is_heard_ten_seconds_after_the_first(monkeypatch):
     now = time.monotonic()
     monkeypatch.setattr(boundary, "time", SimpleNamespace(monotonic=lambda: now))
     try:
-        interrupt_once()
+        boundary.interrupt_once()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         now += 9
@@ -160,13 +145,13 @@ def test_a_closed_output_and_odd_letters_are_no_errors(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", None)
     with (tmp_path / "error").open("w", encoding="ascii") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        steady_output()
+        boundary.steady_output()
         print("nobody hears this", flush=True)
         print("سلبي", file=sys.stderr, flush=True)
     assert (tmp_path / "error").read_text() == "????\n"
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.StringIO())  # as a notebook's, it has no encoding
-    steady_output()
+    boundary.steady_output()
 
 
 @pytest.mark.parametrize("error", [Unforeseen(), KeyboardInterrupt(), None])
@@ -176,7 +161,7 @@ def test_what_is_written_is_there_whole_or_not_at_all_and_nothing_beside_it(erro
     (tmp_path / "a.part" / "mine").write_text("mine")
     (tmp_path / ".a.part-0a1b2c3d").mkdir()  # by a killed process
     (tmp_path / ".a.part-0a1b2c3d" / "a").touch()
-    clear(tmp_path)
+    boundary.clear(tmp_path)
     with suppress(Unforeseen, KeyboardInterrupt), replacing(tmp_path / "a") as part:
         part.write_text("new")
         part.with_name(".tmp1").write_text("a library's own")
@@ -188,7 +173,7 @@ def test_what_is_written_is_there_whole_or_not_at_all_and_nothing_beside_it(erro
 
 
 def test_a_file_system_without_locks_is_refused(start, monkeypatch):
-    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refused)
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", raising(NO_LOCKS))
     status, lines = start(*LORA)
     assert status == 2 and len(lines) == 1 and "RESULTS " in lines[0] and "no locks" in lines[0]
 

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import hostile
@@ -17,21 +18,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import hardware
 import modeling.finetuned
 from boundary import BadInput
 from data_utils import clean, encoder_folder, tokenise
-from modeling import (
-    METHODS,
-    Method,
-    fit_probe,
-    fit_tfidf,
-    load_encoder,
-    load_finetuned,
-    use_fast_attention,
-)
+from modeling import METHODS, Method, fit_probe, fit_tfidf, load_encoder, load_finetuned
 from modeling.checkpoint import ABOUT, TENSORS, read_about, save_checkpoint, save_combination
 from modeling.checkpoint import WORDS as VOCABULARY
 from modeling.finetuned import EncoderClassifier, Finetuned
@@ -47,15 +41,9 @@ def trained(method, base, **choice):
 def saved(model_folder, folder, classifier, truncation="left"):
     """Write a checkpoint, as a run with MAX_TOKENS = 12 does; `classifier(pretrained)` makes it."""
     encoder = load_encoder(str(model_folder), ["bad", "good"], 12, truncation)
-    about = {
-        "base_model": str(model_folder),
-        "encoder_digest": encoder.digest,
-        "label_names": ["bad", "good"],
-        "max_tokens": 12,
-        "truncation": truncation,
-        "text_column": "body",
-        "pooling": "layers",
-    }
+    about = {"base_model": str(model_folder), "encoder_digest": encoder.digest}
+    about |= {"label_names": ["bad", "good"], "max_tokens": 12, "truncation": truncation}
+    about |= {"text_column": "body", "pooling": "layers"}
     classifier = classifier(encoder.pretrained)
     save_checkpoint(classifier, folder, about)
     return folder, classifier, encoder.tokenizer
@@ -66,10 +54,9 @@ def checkpoint(model_folder, tmp_path):
     """A function that trains a method on the tiny base and writes its checkpoint."""
 
     def make(method="lora", truncation="left", name="c", **choice):
-        folder, model, tokenizer = saved(
-            model_folder, tmp_path / name, lambda base: trained(method, base, **choice), truncation
-        )
-        use_fast_attention(model.pretrained, torch.device("cpu"))
+        fit = partial(trained, method, **choice)
+        folder, model, tokenizer = saved(model_folder, tmp_path / name, fit, truncation)
+        modeling.use_fast_attention(model.pretrained, torch.device("cpu"))
         return folder, Finetuned(EncoderClassifier(model, tokenizer), read_about(folder))
 
     return make
@@ -156,8 +143,7 @@ def test_the_folder_of_an_experiment_stands_for_its_final_model(checkpoint, tmp_
             load_finetuned(folder)
 
 
-def test_a_bundled_encoder_is_recorded_by_its_short_name(tmp_path, monkeypatch):
-    """The folder that it is installed in is another one where the checkpoint is used."""
+def test_a_bundled_encoder_is_found_by_its_short_name_wherever_it_is(tmp_path, monkeypatch):
     folder, _, _ = saved(encoder_folder("minilm"), tmp_path / "c", METHODS["lora"])
     edit(folder, base_model="minilm")
     moved = shutil.copytree(encoder_folder("minilm"), tmp_path / "another environment")
@@ -208,17 +194,12 @@ def test_a_text_gives_a_pair_and_several_texts_give_a_list(checkpoint):
     assert classify([]) == [] and classify.probabilities([]).shape == (0, 2)
 
 
-@pytest.mark.parametrize(
-    ("texts", "line"),
-    [
-        (pd.DataFrame({"text": TEXTS}), "text 0 is DataFrame; expected a text, or a list, column"),
-        (["good", 1.5], "text 1 is float; expected a text, or a list"),
-    ],
-)
-def test_what_is_no_text_is_one_line(checkpoint, texts, line):
+def test_what_is_no_text_is_one_line(checkpoint):
     _, classify = checkpoint()
-    with pytest.raises(BadInput, match=line):
-        classify(texts)
+    frame = pd.DataFrame({"text": TEXTS})
+    for texts, which in ((frame, "0 is DataFrame"), (["a", 1.5], "1 is float")):
+        with pytest.raises(BadInput, match=f"text {which}; expected a text, or a list, column"):
+            classify(texts)
 
 
 def test_any_number_of_texts_is_computed_in_micro_batches_by_tokens(checkpoint, monkeypatch):
@@ -242,19 +223,30 @@ def test_a_classifier_computes_in_the_type_of_training_with_fast_attention(check
     loaded, cast = load_finetuned(checkpoint()[0]), []
     model = loaded.classifier.model
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
-    model.pretrained.base_model.register_forward_pre_hook(
-        lambda *_: cast.append(torch.is_autocast_enabled("cpu"))
-    )
+    encoder = model.pretrained.base_model
+    encoder.register_forward_pre_hook(lambda *_: cast.append(torch.is_autocast_enabled("cpu")))
     assert len(loaded(TEXTS)) == len(TEXTS) and cast == [True]
     assert model.pretrained.config._attn_implementation == "plain"
 
 
-def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batch(tmp_path):
-    base = tmp_path / "base"
-    tiny("llama").float().save_pretrained(base)
+def decoder(folder, ends_texts=False):
+    """A folder with a tiny Llama; its tokenizer has no padding, and may end texts with [SEP]."""
+    tiny("llama").float().save_pretrained(folder)
     words = Tokenizer(WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, "[UNK]"))
     words.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(base)
+    if ends_texts:
+        words.post_processor = TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(folder)
+    return folder
+
+
+def code_of(folder):
+    """The code in the README of what was exported."""
+    return re.search(r"^```python\n(.*?)^```", (folder / "README.md").read_text(), re.S | re.M)[1]
+
+
+def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batch(tmp_path):
+    base = decoder(tmp_path / "base")
     assert AutoTokenizer.from_pretrained(base).pad_token is None
     folder, model, tokenizer = saved(base, tmp_path / "c", lambda b: trained("lora", b))
     assert tokenizer.pad_token == "[SEP]" and model.pretrained.config.pad_token_id == 3
@@ -265,12 +257,8 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
     ((label, probability),) = classify(["<br>"])  # without any token
     assert label == "" and math.isnan(probability)
     classify.export(tmp_path / "p", format="peft")
-    code = re.search("```python\n(.*?)```", (tmp_path / "p" / "README.md").read_text(), re.S)[1]
-    names = {}
-    exec(
-        code.replace("'path/to/base'", repr(str(base))).replace('"."', repr(str(tmp_path / "p"))),
-        names,
-    )
+    code = code_of(tmp_path / "p").replace("'path/to/base'", repr(str(base)))
+    exec(code.replace('"."', repr(str(tmp_path / "p"))), names := {})
     batch = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
     logits = names["model"].eval()(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits
     assert torch.allclose(logits.softmax(1), classify.probabilities(TEXTS), atol=1e-5)
@@ -360,19 +348,13 @@ def test_a_tilde_is_the_users_folder(checkpoint, tmp_path, monkeypatch):
     assert (tmp_path / "exported" / "adapter_config.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lambda t: t.pop("classifier.weight"), r"see classifier.weight \(2, 8\)"),
-        (lambda t: t.update({"classifier.bias": torch.zeros(3)}), r"see classifier.bias \(2,\)"),
-    ],
-)
-def test_tensors_of_another_method_are_refused_and_none_is_loaded(change, line):
-    model = trained("lora", tiny())
-    tensors = {name: p.detach().clone() for name, p in model.trainable_parameters().items()}
-    change(tensors)
+def test_tensors_of_another_method_are_refused_and_none_is_loaded():
+    tensors = trained("lora", tiny()).trainable_parameters()
+    fewer = {name: tensor for name, tensor in tensors.items() if name != "classifier.weight"}
+    longer = tensors | {"classifier.bias": torch.zeros(3)}
     fresh = METHODS["lora"](tiny()).eval()
     before = fresh(*tokens())
-    with pytest.raises(BadInput, match=line):
-        fresh.load_trained(tensors, "the file")
+    for given, line in ((fewer, r"weight \(2, 8\)"), (longer, r"bias \(2,\)")):
+        with pytest.raises(BadInput, match=f"see classifier.{line}"):
+            fresh.load_trained(given, "the file")
     assert torch.equal(fresh(*tokens()), before)

@@ -38,3 +38,4 @@ def test_a_constant_is_compared_on_resuming_where_it_changes_training(command, t
         assert bool(differs) == (one != other) == (option not in CHANGES_NOTHING), option
         tried.add(name)
     assert tried | ELSEWHERE | {*FREE} == {*CONSTANTS}
+    assert {name.upper() for name in ELSEWHERE} <= RunRecord.in_folder(runs[0]).depends_on.keys()

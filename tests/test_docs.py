@@ -16,10 +16,8 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 PROSE = [page for page in PAGES if "predictions" not in page]  # those are no measurements
 DECIMAL = re.compile(r"(?<![\w.,=])[−-]?\d[\d,]*\.\d+(?!\w|\.\d)")
-OTHER_THAN_PROSE = re.compile(
-    r"^```.*?^```|^    .*?$|`[^`]*`|\]\([^)]*\)|\[\d{4}\.\d{5}(?=\])|arXiv:\S+|Python 3\.\d+",
-    re.DOTALL | re.MULTILINE,
-)
+OTHER_THAN_PROSE = r"^```.*?^```|^    .*?$|`[^`]*`|\]\([^)]*\)|\[\d{4}\.\d{5}(?=\])|arXiv:\S+"
+OTHER_THAN_PROSE = re.compile(OTHER_THAN_PROSE + r"|Python 3\.\d+", re.DOTALL | re.MULTILINE)
 # Tables of numbers that stand in no file; tests compute them, here and in studies/tests.
 COMPUTED = r"^\| 300 labels, minus LoRA .*?(?=\n\n)|^\*\*Is the advice good\?.*?(?=\n\n)"
 FINDINGS, README = "docs/findings.md", "README.md"
@@ -111,8 +109,8 @@ def test_the_earlier_table_is_that_of_its_page():
     told, found = rows_of(earlier), accuracies("docs/results/more-base.md", "2,000")
     for method in ("probe", "adapters", "LoRA", "fine-tuning"):
         assert told[method] == found[method]
-    for pair, [(_, text, verdict)] in planned("docs/results/more-base.md").items():
-        assert marked(text, verdict) in " ".join(earlier.split()), pair
+    for pair, [(_, text)] in planned("docs/results/more-base.md").items():
+        assert text in " ".join(earlier.split()), pair
 
 
 def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page():
@@ -135,14 +133,14 @@ def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page()
 
 
 def planned(page):
-    """The planned contrasts of the means: {pair: [(points, interval, verdict) of each group]}."""
+    """The planned contrasts of the means: {pair: [(points, with their interval) of each group]}."""
     told = {}
     for part in re.findall(r"### Planned contrasts: mean.*?(?=\n###)", text_of(page), re.S):
+        part = part.replace(" of the last 3 blocks", "")
         for line in re.findall(r"^\| (.* − .*) \|$", part, re.MULTILINE):
             pair, points, interval, *_, verdict = line.split(" | ")
-            told.setdefault(pair.replace(" of the last 3 blocks", ""), []).append(
-                (points, f"{points} ({interval})", verdict)
-            )
+            texts = points, f"{points} ({interval})"
+            told.setdefault(pair, []).append([marked(text, verdict) for text in texts])
     return told
 
 
@@ -152,13 +150,10 @@ def marked(text, verdict):
 
 
 def test_the_planned_contrasts_are_those_of_their_pages():
-    found = {
-        pair: [marked(text, verdict) for _, text, verdict in of_groups]
-        for pair, of_groups in planned("docs/results/main.md").items()
-    }
+    found = planned("docs/results/main.md").items()
+    found = {pair: [text for _, text in of_groups] for pair, of_groups in found}
     larger = planned("docs/results/main-mpnet.md")  # with 300 labels; one task has 2,000
-    larger = {pair: marked(text, verdict) for pair, [(_, text, verdict)] in larger.items()}
-    told = {pair: [*cells, larger[pair]] for pair, cells in found.items()}
+    told = {pair: [*cells, *(text for _, text in larger[pair])] for pair, cells in found.items()}
     assert table_of(FINDINGS, "points | MiniLM, 300 labels") == told
     for name, (_, few, _, many) in table_of(README, "method | 300 labels").items():
         assert [few, many] == found.get(f"LoRA − {name}", ["", ""])
@@ -167,19 +162,17 @@ def test_the_planned_contrasts_are_those_of_their_pages():
 def test_the_tables_of_the_other_methods_are_those_of_their_page():
     found = planned("docs/results/others.md")
     for name, cells in table_of(FINDINGS, "minus LoRA, points").items():
-        rows = found[f"{name} − LoRA"]
-        assert cells == [marked(points, verdict) for points, _, verdict in rows]
+        assert cells == [points for points, _ in found[f"{name} − LoRA"]]
 
 
 def test_the_files_on_the_page_of_methods_have_the_size_that_was_measured():
     sizes = pd.read_csv(RESULTS / "methods_cost.csv").set_index(["method", "encoder"])
     rows = table_of("docs/methods.md", "method | equation")
     told = {re.search(r"`(\w+)`", name)[1]: cells[2] for name, cells in rows.items()}
-    encoders = "minilm", "mpnet"
-    assert told == {
-        m: " / ".join(f"{sizes.loc[(m, e), 'checkpoint_mb']:.2g}" for e in encoders)
-        for m in sizes.index.unique("method")
-    }
+    assert told.keys() == set(sizes.index.unique("method"))
+    for method, text in told.items():
+        both = [sizes.loc[(method, name), "checkpoint_mb"] for name in ("minilm", "mpnet")]
+        assert text == "{:.2g} / {:.2g}".format(*both), method
 
 
 def test_the_regret_of_the_advice_is_that_of_its_samples():
@@ -238,18 +231,19 @@ def test_the_sentences_of_the_readme_are_a_sample_of_rotten_tomatoes(tmp_path):
 
 
 def test_the_lesson_is_as_long_as_the_readme_says():
-    lines, lesson = re.search(
-        r"\*\*The lesson\*\*, about ([\d,]+) lines(.*?)\n\n", text_of(README), re.S
-    ).groups()
+    pattern = r"\*\*The lesson\*\*, about ([\d,]+) lines(.*?)\n\n"
+    lines, lesson = re.search(pattern, text_of(README), re.S).groups()
     files = re.findall(r"\]\(([^)]+)\)", lesson)
     counted = sum(len(text_of(file).splitlines()) for file in files)
     assert len(files) == 6 and abs(counted / int(lines.replace(",", "")) - 1) < 0.1
 
 
-def test_readme_findings_and_all_documents_are_short():
-    pages = [*PAGES, *(f"docs/guide/{path.name}" for path in (ROOT / "docs/guide").glob("*.md"))]
-    words = {page: len(text_of(page).split()) for page in pages}
+def test_readme_findings_guide_and_all_documents_are_short():
+    guide = [f"docs/guide/{path.name}" for path in (ROOT / "docs/guide").glob("*.md")]
+    words = {page: len(text_of(page).split()) for page in [*PAGES, *guide]}
     assert words[README] <= 650 and words[FINDINGS] <= 2000 and sum(words.values()) <= 14_000
+    assert sum(words[page] for page in guide) <= 7500
+    assert words["docs/guide/13-which-method.md"] <= 300  # the page to print
 
 
 def long_sentences(prose):

@@ -2,23 +2,18 @@
 
 import json
 import os
-import re
 import shutil
 import warnings
 from pathlib import Path
 
 import peft
 import pytest
+import test_checkpoint
 import torch
-from conftest import SPECIAL, WORDS, files_of, tiny, tokens
+from conftest import files_of, tiny, tokens
 from safetensors.torch import load_file, save_file
-from test_checkpoint import LONG, TEXTS, baseline, checkpoint, edit, saved, trained  # noqa: F401
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
+from test_checkpoint import LONG, TEXTS, code_of, edit, saved, trained
 from transformers import AutoModelForSequenceClassification as Classifier
-from transformers import PreTrainedTokenizerFast
 
 import modeling.export
 from boundary import BadInput
@@ -30,6 +25,7 @@ from modeling.finetuned import EncoderClassifier
 
 warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
+baseline, checkpoint = test_checkpoint.baseline, test_checkpoint.checkpoint
 
 
 class NoTokenizer:
@@ -84,15 +80,10 @@ def test_what_a_method_adds_runs_in_onnxruntime(method, tmp_path):
 
 
 RAW = [*TEXTS, "  dull<br />plot ", "", LONG * 3, "a < b"]
+KINDS = [("lora", "left"), ("lora", "right"), ("probe", "left")]
 
 
-def code_of(folder):
-    return re.search(r"^```python\n(.*?)^```", (folder / "README.md").read_text(), re.S | re.M)[1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "truncation"), [("lora", "left"), ("lora", "right"), ("probe", "left")]
-)
+@pytest.mark.parametrize(("kind", "truncation"), KINDS)
 def test_the_readmes_code_is_right(checkpoint, baseline, tmp_path, monkeypatch, kind, truncation):
     with_onnx()
     folder = baseline(kind) if kind == "probe" else checkpoint(kind, truncation)[0]
@@ -101,8 +92,7 @@ def test_the_readmes_code_is_right(checkpoint, baseline, tmp_path, monkeypatch, 
     code = code_of(tmp_path / "o")
     assert len([line for line in code.splitlines() if line.strip()]) < 25
     monkeypatch.chdir(tmp_path / "o")
-    names = {}
-    exec(code, names)
+    exec(code, names := {})
     for ours, theirs in zip(classify(RAW), names["classify"](RAW), strict=True):
         assert theirs == (ours[0], pytest.approx(ours[1], abs=1e-4, nan_ok=True))
 
@@ -117,12 +107,7 @@ def test_default_names_of_labels_are_written_too(tmp_path):
 
 def test_a_decoder_that_ends_texts_with_its_padding_token_goes_to_onnx_alone(tmp_path):
     """The classifiers of peft and transformers look for the last token that is no padding."""
-    base = tmp_path / "base"
-    tiny("llama").float().save_pretrained(base)
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(SPECIAL + WORDS)}, "[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    words.post_processor = TemplateProcessing("$A [SEP]", special_tokens=[("[SEP]", 3)])
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[SEP]").save_pretrained(base)
+    base = test_checkpoint.decoder(tmp_path / "base", ends_texts=True)
     folder = saved(base, tmp_path / "c", lambda b: METHODS["lora"](b, "first", blocks=1))[0]
     for format in ("peft", "transformers"):
         with pytest.raises(BadInput, match=f'{format} would take a .* padding; use format="onnx"'):
@@ -137,10 +122,10 @@ def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkey
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize(
-    ("format", "bundled"),
-    [("onnx", False), ("peft", False), ("peft", True), ("transformers", False)],
-)
+FORMATS = [("onnx", False), ("peft", False), ("peft", True), ("transformers", False)]
+
+
+@pytest.mark.parametrize(("format", "bundled"), FORMATS)
 def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path, format, bundled):
     if format == "onnx":
         with_onnx()
@@ -167,11 +152,9 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
         assert f"{place!r}, id2label={{0: 'bad', 1: 'good'}}, pad_token_id=0" in readme
 
 
-@pytest.mark.parametrize(("method", "truncation"), [("lora", "left"), ("full", "right")])
-def test_the_readmes_pipeline_truncates_alike(
-    checkpoint, tmp_path, monkeypatch, method, truncation
-):
-    folder, finetuned = checkpoint(method, truncation)
+@pytest.mark.parametrize(("method", "side"), [("lora", "left"), ("full", "right")])
+def test_the_readmes_pipeline_truncates_alike(checkpoint, tmp_path, monkeypatch, method, side):
+    folder, finetuned = checkpoint(method, side)
     before = finetuned(TEXTS)
     load_finetuned(folder).export(tmp_path / "unused", format="transformers")
     finetuned.export(tmp_path / "used", format="transformers")
@@ -213,34 +196,32 @@ def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_p
         assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
 
 
+class Double(METHODS["lora"]):
+    """A method that does more than its weights say."""
+
+    def encode(self, *given):
+        return 2 * super().encode(*given)
+
+
 @pytest.mark.parametrize(
     ("method", "pooling", "format", "line"),
     [
+        ("double", "first", "peft", "only lora goes to peft, and this is double; use format=.onnx"),
+        ("double", "first", "transformers", "does more"),
         ("adapter", "first", "transformers", "no class with the weights that adapter adds; use"),
         ("dora", "first", "peft", "only lora goes to peft, and this is dora; use format=.onnx"),
         ("lora", "layers", "peft", "no form for the pooling 'layers', only for 'first'; use"),
         ("lora", "first", "tflite", "unknown format 'tflite'; choose from onnx, peft, transfo"),
     ],
 )
-def test_what_the_other_library_lacks_is_said(checkpoint, tmp_path, method, pooling, format, line):
+def test_what_the_other_library_lacks_is_said(
+    checkpoint, tmp_path, monkeypatch, method, pooling, format, line
+):
+    monkeypatch.setitem(METHODS, "double", Double)
     _, finetuned = checkpoint(method, pooling=pooling)
     with pytest.raises(BadInput, match=line):
         finetuned.export(tmp_path / "x", format)
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize(("format", "line"), [("peft", "only lora"), ("transformers", "does more")])
-def test_a_method_that_does_more_than_its_weights_say_is_refused(
-    checkpoint, tmp_path, monkeypatch, format, line
-):
-    class Double(METHODS["lora"]):
-        def encode(self, *given):
-            return 2 * super().encode(*given)
-
-    monkeypatch.setitem(METHODS, "double", Double)
-    with pytest.raises(BadInput, match=line):
-        checkpoint("double", pooling="first")[1].export(tmp_path / "out", format)
-    assert not (tmp_path / "out").exists()
 
 
 def test_baselines_say_what_to_do(baseline, tmp_path):

@@ -1,23 +1,22 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
-import shutil
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import hostile
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny
-from test_runs import contents
+from conftest import raising, tiny
+from test_runs import contents, prepared
 from test_training import in_training, run_of, settings
 from tqdm import tqdm
 
 import finetuning
 from boundary import BadInput
-from experiment import parse, runs, setup, work
+from experiment import runs, setup, work
 from experiment.runs import STATE
 from modeling import HeadOnlyModel, checkpoint
 from records import RECORD, RunRecord
@@ -27,13 +26,6 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 FULL = OSError(28, "No space left on device")
 ON_CPU = "[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: can't allocate memory"
 MEMORY = "out of memory; lower MICRO_BATCH_TOKENS first (it changes no result but by dropout)"
-
-
-def raising(error):
-    def fail(*_):
-        raise error
-
-    return fail
 
 
 def failing(monkeypatch, arguments, error):
@@ -80,8 +72,8 @@ def test_a_failed_run_is_resumed_and_costs_no_other(arguments, monkeypatch, tmp_
     folder = tmp_path / "two" / "tiny"
     assert finetuning.main(arguments("one", *given)) == 0
     assert failing(monkeypatch, arguments("two", *given), FULL) == 1
-    assert RunRecord.read(folder / "head-seed0" / RECORD).is_finished
-    assert RunRecord.read(folder / "lora-seed0" / RECORD).status.startswith("failed: ")
+    assert RunRecord.in_folder(folder / "head-seed0").is_finished
+    assert RunRecord.in_folder(folder / "lora-seed0").status.startswith("failed: ")
     assert (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(arguments("two", *given)) == 0
     assert contents(tmp_path / "one" / "tiny") == contents(folder)
@@ -101,7 +93,7 @@ def test_the_seconds_of_an_earlier_start_are_the_runs(arguments, monkeypatch, tm
 def test_a_finished_run_whose_line_cannot_be_printed_is_finished(arguments, monkeypatch, tmp_path):
     monkeypatch.setattr(tqdm, "write", raising(FULL))
     finetuning.main(arguments("one", "--methods", "tfidf"))
-    assert RunRecord.read(tmp_path / "one" / "tiny" / "tfidf-seed0" / RECORD).is_finished
+    assert RunRecord.in_folder(tmp_path / "one" / "tiny" / "tfidf-seed0").is_finished
 
 
 def test_only_failed_runs_may_have_other_constants(arguments, monkeypatch, tmp_path, capsys):
@@ -121,16 +113,40 @@ def test_a_failed_run_that_another_process_took_and_left_is_taken(arguments, mon
     given = arguments("one", "--methods", "tfidf", "lora")
     alone = arguments("one", "--methods", "lora")
     assert failing(monkeypatch, alone, torch.OutOfMemoryError("out of memory")) == 1
-    todo = iter(setup.prepare(parse(vars(finetuning), given)))
+    todo = iter(prepared(given))
     assert next(todo).method.name == "tfidf"
     hostile.edit(tmp_path / "one" / "tiny" / "lora-seed0" / RECORD, status="unfinished")
     assert [run.method.name for run in todo] == ["lora"]
 
 
+def test_what_has_failed_once_more_is_not_tried_by_every_process(arguments, monkeypatch):
+    times, alone = count(1), arguments("one", "--methods", "lora")
+    monkeypatch.setattr(runs, "utc", lambda: f"2020-01-01T00:00:{next(times):02}+00:00")
+    assert failing(monkeypatch, alone, torch.OutOfMemoryError("out of memory")) == 1
+    one, two = (prepared(arguments("one", "--methods", "tfidf", "lora")) for _ in range(2))
+    first, second = iter(one), iter(two)
+    assert next(second).method.name == "tfidf"
+    with next(first).at_work():
+        raise torch.OutOfMemoryError("out of memory")
+    assert list(first) == [] == list(second)
+
+
+def test_a_state_of_another_version_fails_its_run_alone(arguments, monkeypatch, tmp_path, capsys):
+    given, folder = arguments("one", "--methods", "lora", "head"), tmp_path / "one" / "tiny"
+    assert failing(monkeypatch, given, KeyboardInterrupt) == 130
+    state = torch.load(path := folder / "lora-seed0" / STATE)
+    del state["random"]
+    torch.save(state, path)
+    assert finetuning.main(given) == 1
+    assert "it is damaged, or written by another version: delete it" in capsys.readouterr().err
+    assert RunRecord.in_folder(folder / "lora-seed0").has_failed
+    assert RunRecord.in_folder(folder / "head-seed0").is_finished
+
+
 def test_a_rate_that_diverges_is_left_out_and_the_others_are_tried(arguments, tmp_path, capsys):
     rates = ["--learning-rates", "head=1e15,0.01,0.1"]
     assert finetuning.main(arguments("one", "--methods", "head", *rates)) == 0
-    record = RunRecord.read(tmp_path / "one" / "tiny" / "head-seed0" / RECORD)
+    record = RunRecord.in_folder(tmp_path / "one" / "tiny" / "head-seed0")
     assert list(record.rates_tried) == ["1000000000000000.0", "0.01", "0.1"]
     losses = {float(rate): loss for rate, loss in record.rates_tried.items() if loss is not None}
     assert record.learning_rate == min(losses, key=losses.get) < 1
@@ -142,7 +158,7 @@ def test_a_rate_that_diverges_is_left_out_and_the_others_are_tried(arguments, tm
 
 
 def test_the_seconds_of_a_learning_rate_that_diverges_count(arguments, tmp_path):
-    run = setup.prepare(parse(vars(finetuning), arguments("one", "--methods", "head"))).runs[0]
+    run = prepared(arguments("one", "--methods", "head")).runs[0]
     clocks = SimpleNamespace(seconds=3.0), SimpleNamespace(seconds=1.0)
     run.state = SimpleNamespace(training=clocks[0], evaluation=clocks[1])
     run.leave_out(0.1, FloatingPointError("the loss is nan"))
@@ -169,25 +185,14 @@ def test_a_damaged_file_of_a_finished_run_stops_no_other_and_is_told(arguments, 
         assert RunRecord.in_folder(file.parents[1] / run).is_finished
 
 
-def test_cached_output_that_is_deleted_meanwhile_was_not_read(arguments, monkeypatch, capsys):
-    def train(model, splits, *_):
-        shutil.rmtree(splits["train"].frozen.store.folder)
-        splits["train"].batch(np.arange(2))
-
-    monkeypatch.setattr(finetuning, "train", train)
-    assert finetuning.main(arguments("one", "--methods", "head", "--blocks", "1")) == 1
-    line = capsys.readouterr().err
-    assert "cannot be read (FileNotFoundError" in line and "it is then computed anew" in line
-
-
 def test_without_any_finite_loss_a_run_starts_anew(arguments, monkeypatch, tmp_path, capsys):
     given = arguments("one", "--methods", "lora", "tfidf", "--epochs", "1")
     assert failing(monkeypatch, given, FloatingPointError("the loss is nan at step 9")) == 1
     assert "lora seed 0: the loss is nan at step 9 at learning rate" in capsys.readouterr().out
     folder = tmp_path / "one" / "tiny"
-    status = RunRecord.read(folder / "lora-seed0" / RECORD).status
+    status = RunRecord.in_folder(folder / "lora-seed0").status
     assert status.startswith("failed: the loss is not finite at any learning rate")
-    assert RunRecord.read(folder / "tfidf-seed0" / RECORD).is_finished
+    assert RunRecord.in_folder(folder / "tfidf-seed0").is_finished
     assert not (folder / "lora-seed0" / STATE).exists()
     assert finetuning.main(given) == 0
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import randomised, tiny, tokens
+from conftest import raising, randomised, tiny, tokens
 from torch.nn import functional as F
 
 import hardware
@@ -36,7 +36,7 @@ def test_fast_attention_is_the_attention_that_transformers_chooses(family, metho
         assert (our_gradients[name] - gradient).abs().max() < 1e-12 * largest, name
 
 
-def test_every_family_takes_it_but_those_that_add_relative_positions(family):
+def test_every_family_but_those_that_add_relative_positions_takes_plain_attention(family):
     model = tiny(family)
     use_fast_attention(model, CPU)
     assert (model.config._attn_implementation == PLAIN) == (family not in ("deberta-v2", "mpnet"))
@@ -55,9 +55,8 @@ def test_dropout_of_the_shares_keeps_their_mean():
     torch.manual_seed(0)
     q = k = torch.zeros(1, 1, 4, 2)
     v = torch.ones(1, 1, 4, 2)
-    outputs = torch.stack(
-        [plain_attention(None, q, k, v, None, dropout=0.25)[0] for _ in range(2000)]
-    )
+    outputs = [plain_attention(None, q, k, v, None, dropout=0.25)[0] for _ in range(2000)]
+    outputs = torch.stack(outputs)
     assert outputs.mean() == pytest.approx(1, abs=0.02)
     assert outputs.std() > 0.2
 
@@ -77,13 +76,9 @@ def test_a_gpu_that_torch_cannot_compute_on_is_refused_and_a_full_one_is_not(gpu
     line = "the GPU P100 cannot be used .*no kernel image.*CUDA_VISIBLE_DEVICES="
     full = torch.OutOfMemoryError("CUDA out of memory")
     for error, kind, words in ((no_kernels, BadInput, line), (full, type(full), "out of memory")):
-        monkeypatch.setattr(torch, "ones", lambda *_, error=error, **options: raising(error))
+        monkeypatch.setattr(torch, "ones", raising(error))
         with pytest.raises(kind, match=words):
             hardware.choose_device()
-
-
-def raising(error):
-    raise error
 
 
 def test_under_torchrun_each_process_takes_a_gpu_of_its_own(gpus, monkeypatch):

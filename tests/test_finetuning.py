@@ -62,12 +62,9 @@ def test_the_main_job_leaves_every_file_and_right_numbers(command, tmp_path, cap
 def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
     """Not on whether this process has chosen the pooling, or run the frozen blocks, before."""
     given = command("--methods", "lora", "--blocks", "1", "--pooling", pooling)
-    settings = parse(vars(finetuning), given)
-    queue = prepare(settings)
-    queue.data.encoder.pretrained.new_tensors = [
-        "classifier.weight"
-    ]  # as of an encoder without a head
-    (run,), drawn = queue.runs, []
+    queue, drawn = prepare(settings := parse(vars(finetuning), given)), []
+    encoder, (run,) = queue.data.encoder, queue.runs
+    encoder.pretrained.new_tensors = ["classifier.weight"]  # as of an encoder without a head
 
     def train(model, *_):
         drawn.append([*model.trainable_parameters().values(), torch.rand(3)])

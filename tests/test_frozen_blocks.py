@@ -20,17 +20,10 @@ from modeling.frozen_blocks import begin_alike, running_from, states_after
 from modeling.pooling import POOLINGS
 
 L = 4  # blocks
-MIXED = {  # what makes the blocks of a family unlike
-    "modernbert": {"global_attn_every_n_layers": 3},  # global, local, local, global
-    **dict.fromkeys(
-        ("qwen2", "qwen3"),
-        {
-            "use_sliding_window": True,
-            "sliding_window": 3,
-            "layer_types": ["full_attention", "sliding_attention"] * (L // 2),
-        },
-    ),
-}
+SLIDING = {"use_sliding_window": True, "sliding_window": 3}
+SLIDING["layer_types"] = ["full_attention", "sliding_attention"] * (L // 2)
+MIXED = {"qwen2": SLIDING, "qwen3": SLIDING}  # what makes the blocks of a family unlike
+MIXED["modernbert"] = {"global_attn_every_n_layers": 3}  # global, local, local, global
 VARIANTS = {"deberta-v2 with conv": ("deberta-v2", {"conv_kernel_size": 3, "conv_act": "gelu"})}
 
 
@@ -46,10 +39,8 @@ def same_logits_and_gradients(model, frozen):
     trained, labels = list(model.trainable_parameters().values()), torch.tensor([0, 1, 1])
     logits = [model(*tokens()), model.classify(model.encode(*tokens(), frozen))]
     losses = [F.cross_entropy(each, labels) for each in logits]
-    gradients = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained, materialize_grads=True)])
-        for loss in losses
-    ]
+    gradients = [torch.autograd.grad(loss, trained, materialize_grads=True) for loss in losses]
+    gradients = [torch.cat([gradient.flatten() for gradient in each]) for each in gradients]
     for whole, part in (logits, gradients):
         assert (whole - part).abs().max() < 1e-12 * max(1, whole.abs().max())
     assert gradients[0].any()
@@ -70,7 +61,7 @@ def test_logits_and_gradients_from_frozen_states_are_those_of_the_whole_pass(dee
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_they_are_whatever_the_method(method, pooling):
+def test_frozen_states_give_the_logits_of_the_whole_pass_with_every_method(method, pooling):
     choice = {} if method == "head" else {"blocks": 2}
     model = randomised(METHODS[method](tiny(layers=L), pooling, **choice))
     assert model.frozen_blocks >= 2
@@ -120,12 +111,10 @@ def test_training_from_cached_output_ends_as_without_which_writes_none(command, 
     names = sorted(path.parent.name for path in without.glob("*/predictions.csv"))
     assert len(names) == 6
     for name in names:
-        tables = ("predictions.csv", "history.csv")
-        for table in tables[:1] if name.startswith("probe") else tables:
-            one, two = (
-                pd.read_csv(folder / name / table).drop(columns="seconds", errors="ignore")
-                for folder in (cached, without)
-            )
+        files = ("predictions.csv", "history.csv")
+        for file in files[:1] if name.startswith("probe") else files:
+            tables = [pd.read_csv(folder / name / file) for folder in (cached, without)]
+            one, two = (table.drop(columns="seconds", errors="ignore") for table in tables)
             assert (one - two).abs().max().max() < 1e-5
     assert (pd.read_csv(cached / "runs.csv")["shared_seconds"] > 0).all()
     assert (pd.read_csv(without / "runs.csv")["shared_seconds"] == 0).all()
@@ -165,7 +154,7 @@ def patched(model):
 @pytest.mark.usefixtures("without_figures", "on_the_cpu")
 @pytest.mark.parametrize("change", [rounded, hooked, patched])
 def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
-    command, monkeypatch, tmp_path, capsys, change
+    command, reviews_csv, monkeypatch, tmp_path, capsys, change
 ):
     class Mine(METHODS["lora"]):
         def adapt(self):
@@ -182,7 +171,7 @@ def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
     table = pd.read_csv(run / "predictions.csv")
     logits = table.filter(like="logit_").to_numpy()
     classify = load_finetuned(run)
-    texts = load_task(command()[command().index("--dataset") + 1]).rows["text"]
+    texts = load_task(str(reviews_csv)).rows["text"]
     found = classify.probabilities(texts.iloc[table["row"]]).log().numpy()
     assert found == pytest.approx(log_softmax(logits, axis=1), abs=1e-4)
 
@@ -190,8 +179,7 @@ def test_a_method_that_changes_frozen_blocks_is_refused_but_without_the_cache(
 def test_models_begin_alike_up_to_the_first_block_that_differs(deep):
     one, other = deep(), deep()
     assert all(begin_alike(one, other, k) for k in range(1, L + 1))
-    one.get_submodule(ARCHITECTURES[one.config.model_type].blocks)[2].register_forward_pre_hook(
-        doubled
-    )
+    blocks = one.get_submodule(ARCHITECTURES[one.config.model_type].blocks)
+    blocks[2].register_forward_pre_hook(doubled)
     found = [begin_alike(one, other, k) for k in range(1, L + 1)]
     assert found == [True, True, False, False]

@@ -23,9 +23,7 @@ BLOCK, blocks_of = NOTEBOOKS["BLOCK"], NOTEBOOKS["blocks_of"]
 QUOTED = re.compile(r"^From \[(\S+)\]\(../../\1\):\n```py\n(.*?)```$", re.DOTALL | re.MULTILINE)
 DECIMAL = re.compile(r"(?<![\w.,=])\d[\d,]*\.\d+(?!\w|\.\d)")
 # Code, mathematics, links and the like: what is no prose, and what stands in place of it.
-NO_PROSE = re.compile(
-    r"```.*?```|^    .*?$|\$\$.*?\$\$|!\[.*?\]\(.*?\)|</?\w+>", re.DOTALL | re.MULTILINE
-)
+NO_PROSE = re.compile(r"```.*?```|^    .*?$|\$\$.*?\$\$|!\[.*?\]\(.*?\)|</?\w+>", re.S | re.M)
 ONE_WORD = re.compile(r"\$[^$]*\$|`[^`]*`|(?<=\])\([^)]*\)|arXiv:\S+", re.DOTALL)
 PUBLISHED = "87.96 92.24 91.60 0.64"  # by thekaranacharya/llm-fine-tuning, and a difference
 
@@ -90,11 +88,6 @@ def test_a_sentence_of_the_guide_has_at_most_25_words(chapter):
     assert long_sentences(prose_of(text_of(chapter))) == []
 
 
-def test_the_guide_has_at_most_7500_words_and_the_page_to_print_300():
-    words = {path.name: len(path.read_text("utf-8").split()) for path in GUIDE.glob("*.md")}
-    assert sum(words.values()) <= 7500 and words[CHAPTERS[-1]] <= 300
-
-
 def test_every_chapter_and_its_notebook_stand_in_the_guides_list():
     links = re.findall(r"\]\(([^)]+\.(?:md|ipynb))\)", text_of("README.md"))
     assert links == [link for name in CHAPTERS for link in (name, name.replace(".md", ".ipynb"))]
@@ -114,11 +107,6 @@ def test_a_chapters_notebook_is_the_one_made_from_its_page(chapter):
     stored = nbformat.read(GUIDE / chapter.replace(".md", ".ipynb"), as_version=4)
     nbformat.validate(stored)
     assert stored == NOTEBOOKS["notebook_of"](text_of(chapter))
-
-
-def test_formulas_have_the_dollar_signs_that_jupyter_reads():
-    given = "so $`r\\,d`$ is\n\n```math\nh = W\\,x\n```\n"
-    assert NOTEBOOKS["with_dollars"](given) == "so $r\\,d$ is\n\n$$h = W\\,x$$\n"
 
 
 def test_the_first_cell_finds_the_package_from_the_guides_folder(monkeypatch):

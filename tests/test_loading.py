@@ -1,6 +1,6 @@
 """One load of an encoder: copies that are as good as loading anew, and what a digest leaves out.
 
-That a digest notices a changed encoder: tests/test_checkpoint.py and tests/test_runs.py.
+That a digest notices a changed encoder: tests/test_checkpoint.py and tests/test_mixing.py.
 """
 
 import shutil

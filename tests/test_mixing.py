@@ -3,24 +3,33 @@
 import json
 import re
 import shlex
+import shutil
 
+import hostile
 import pandas as pd
 import pytest
-from conftest import files_of
+from conftest import files_of, raising
 
 import finetuning
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
 
-def test_other_texts_of_the_same_name_are_not_mixed(arguments, reviews_csv, tmp_path, capsys):
-    given = arguments("one", "--methods", "head")
+@pytest.mark.parametrize("changed", ["data", "encoder"])
+def test_other_texts_or_weights_of_the_same_name_are_not_mixed(
+    changed, arguments, model_folder, reviews_csv, tmp_path, capsys
+):
+    copy = shutil.copytree(model_folder, tmp_path / "model")
+    given = arguments("one", "--model", copy, "--methods", "tfidf")
     assert finetuning.main(given) == 0
     before = files_of(tmp_path / "one")
-    reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
-    assert finetuning.main([*given, "lora"]) == 2
+    if changed == "data":
+        reviews_csv.write_text(reviews_csv.read_text().replace("good", "fine"))
+    else:
+        hostile.edit_tensors(copy, lambda tensors: tensors["classifier.bias"].add_(1))
+    assert finetuning.main([*given, "head"]) == 2
     assert files_of(tmp_path / "one") == before
-    assert "head-seed0 has different data" in capsys.readouterr().err
+    assert f"tfidf-seed0 has different {changed}" in capsys.readouterr().err
 
 
 def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
@@ -33,32 +42,25 @@ def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
 
 
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
-    for methods in (["head"], ["lora"], ["head"]):
-        assert finetuning.main(arguments("one", "--methods", *methods)) == 0
-    about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    assert [command.split()[-1] for command in about["command"].split(" && ")] == ["head", "lora"]
-    assert about["constants"]["methods"] == ["head", "lora"]
-
-
-def test_a_file_may_have_the_sign_that_joins_commands_in_its_name(arguments, tmp_path):
+    """Also where the sign that joins them is in a file's name."""
     rows = {"text": [f"text {n}" for n in range(40)], "label": ["a", "b"] * 20}
     pd.DataFrame(rows).to_csv(path := tmp_path / "a && b.csv", index=False)
     given = ["--dataset", str(path), "--folds", "2", "--seeds", "0", "1", "--methods"]
     for method in ("tfidf", "probe", "tfidf"):
         assert finetuning.main(arguments("one", *given, method)) == 0
     about = json.loads((tmp_path / "one" / "tiny" / "experiment.json").read_text())
-    assert shlex.split(about["command"]).count("&&") == 1
+    assert about["constants"]["methods"] == ["tfidf", "probe"]
+    words = shlex.split(about["command"])
+    assert words.count("&&") == 1 and words[-1] == "probe"
+    assert words[words.index("&&") - 1] == "tfidf"
     page = (tmp_path / "one" / "tiny" / "report.md").read_text()
     command = re.search(r"This trains .*\n\n +(.*)", page)[1]
     assert str(path) in shlex.split(command) and "&&" not in shlex.split(command)
 
 
 def test_a_start_that_left_nothing_is_no_part_of_the_command(arguments, monkeypatch, tmp_path):
-    def failing(*_):
-        raise FloatingPointError("the loss is nan at step 1")
-
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "train", failing)
+        patch.setattr(finetuning, "train", raising(FloatingPointError("the loss is nan at step 1")))
         given = arguments("one", "--methods", "lora", "--max-tokens", "9", "--seeds", "5")
         assert finetuning.main(given) == 1
     assert finetuning.main(arguments("one", "--methods", "head")) == 0

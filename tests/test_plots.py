@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, add, begin
+from made_up import add, begin
 from matplotlib.colors import to_rgb
 
 from evaluation import comparisons, curves, plots, style
@@ -19,12 +19,6 @@ COMPARED = {"differences"}
 VARIANTS = ["tfidf", "head", "lora", *(f"lora(rank={rank})" for rank in (1, 4, 64))]
 VARIANTS += ["lora(targets=('q', 'v'), rank=8)", *(f"adapter(bottleneck={m})" for m in (4, 16, 64))]
 VARIANTS += ["full", "mine"]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    style.plt.close("all")
 
 
 @pytest.fixture
@@ -67,11 +61,8 @@ def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
         means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
         widths = [bar.get_width() for bar in panels[label].patches]
         assert widths == pytest.approx(means.tolist())
-    assert {
-        "test loss (nats per text)",
-        "training loss (nats per text)",
-        "training and frozen blocks (s)",
-    } <= set(panels)
+    losses = {"test loss (nats per text)", "training loss (nats per text)"}
+    assert {*losses, "training and frozen blocks (s)"} <= set(panels)
 
 
 def test_a_variant_is_named_by_its_method_and_what_is_varied():
@@ -108,7 +99,7 @@ def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
 
 
 def test_twelve_variants_are_drawn_and_the_figure_has_the_largest_differences(tmp_path, drawn):
-    begin(tmp_path, constants=EXPERIMENT["constants"] | {"methods": VARIANTS})
+    begin(tmp_path, constants={"methods": VARIANTS})
     for i, method in enumerate(VARIANTS):
         add(tmp_path, method, 0, right=16 + 2 * i)
     results = Results.read(tmp_path)

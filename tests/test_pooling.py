@@ -20,12 +20,8 @@ def means(family):
     model = tiny(family, layers=L).base_model
     outputs = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
     hidden = torch.stack([*outputs.hidden_states[:L], outputs.last_hidden_state], 1)
-    return torch.stack(
-        [
-            each[:, :length].mean(1)
-            for each, length in zip(hidden, mask.sum(1).tolist(), strict=True)
-        ]
-    )
+    rows = zip(hidden, mask.sum(1).tolist(), strict=True)
+    return torch.stack([each[:, :length].mean(1) for each, length in rows])
 
 
 def test_features_are_means_of_transformers_hidden_states(family):
@@ -63,11 +59,9 @@ def test_means_are_in_float32_whatever_the_hidden_states_are_in():
 def test_padding_never_counts(family, pooling):
     model, (ids, mask) = model_of("lora", family, pooling), tokens()
     other = ids.where(mask == 1, 17)
-    together, alone = (
-        model(other, mask),
-        [model(ids[i : i + 1, :n], mask[i : i + 1, :n]) for i, n in enumerate(mask.sum(1))],
-    )
-    assert (together - torch.cat(alone)).abs().max() < 1e-10
+    rows = [(ids[i : i + 1, :n], mask[i : i + 1, :n]) for i, n in enumerate(mask.sum(1))]
+    alone = torch.cat([model(*row) for row in rows])
+    assert (model(other, mask) - alone).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
@@ -77,10 +71,8 @@ def test_a_decoder_pools_the_last_real_token_on_whichever_side_the_padding_is(fa
     ids, mask = (rows.flip(1) for rows in tokens())
     theirs = tiny(family, layers=L)(input_ids=ids, attention_mask=mask).logits
     assert (model(ids, mask) - theirs).abs().max() < 1e-12
-    alone = [
-        model(row[real == 1][None], real[real == 1][None])
-        for row, real in zip(ids, mask, strict=True)
-    ]
+    rows = zip(ids, mask == 1, strict=True)
+    alone = [model(row[real][None], real[real][None].long()) for row, real in rows]
     assert (model(ids, mask) - torch.cat(alone)).abs().max() < 1e-5  # angles are float32
 
 

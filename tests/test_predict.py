@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import raising
 from safetensors.torch import load_file, save_file
 from test_checkpoint import TEXTS, checkpoint, edit  # noqa: F401
 
@@ -35,6 +36,7 @@ def run(checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(place)
 
     def run(*arguments, texts=None, name="new.csv"):
+        Path("predictions.csv").unlink(missing_ok=True)
         if texts is not None:
             Path(name).write_bytes(texts if isinstance(texts, bytes) else texts.encode())
         status = predict.main([str(folder), name, *arguments])
@@ -109,7 +111,6 @@ def test_html_and_missing_texts_are_read_as_in_training(run, monkeypatch):
     assert table[2:][["label", ADDED[1]]].to_numpy().tolist() == [["", ""]] * 2
     told = table[EACH][:2].astype(float).to_numpy()
     assert told == pytest.approx(expected.numpy(), abs=1e-6)
-    os.remove("predictions.csv")
     monkeypatch.setattr(predict, "load_finetuned", None)  # nothing is computed
     pd.DataFrame({"body": ["good", 3]}).to_json("new.jsonl", orient="records", lines=True)
     status, table, printed = run(name="new.jsonl")
@@ -119,23 +120,22 @@ def test_html_and_missing_texts_are_read_as_in_training(run, monkeypatch):
 def test_the_column_is_that_of_training_or_the_one_that_is_named(run):
     both = "text,body\na good film,very dull\n"
     assert run(texts=both)[1]["label"][0] == load_finetuned(run.folder)("very dull")[0]
-    os.remove("predictions.csv")
     named = run("--text-column", "text")[1]
     good = load_finetuned(run.folder).probabilities("a good film")[0, 0].item()
     assert float(named["probability_bad"][0]) == pytest.approx(good, abs=1e-6)
-    os.remove("predictions.csv")
     status, table, printed = run(texts="Body \na good film\n")  # as training finds it
     assert float(table["probability_bad"][0]) == pytest.approx(good, abs=1e-6)
     assert status == 0 and "1 texts in 'Body'" in printed
 
 
-def test_memory_that_is_too_small_is_one_line(run, monkeypatch):
-    def full(*_):
-        raise MemoryError
+STOPPED = [(MemoryError, 1, "out of memory; free some"), (KeyboardInterrupt, 130, "interrupted: n")]
 
-    monkeypatch.setattr(predict, "load_finetuned", full)
+
+@pytest.mark.parametrize(("error", "expected", "line"), STOPPED)
+def test_a_full_memory_or_an_interrupt_is_one_line(run, monkeypatch, error, expected, line):
+    monkeypatch.setattr(predict, "load_finetuned", raising(error))
     status, table, printed = run(texts="body\na good film\n")
-    assert status == 1 and not table and "\nout of memory; free some" in printed
+    assert status == expected and not table and f"\n{line}" in printed
     assert os.listdir() == ["new.csv"]
 
 
@@ -160,13 +160,10 @@ def test_no_cell_is_a_formula(run):
 def test_chunks_of_the_file_give_the_rows_of_the_whole(run, monkeypatch):
     rows = "body\n" + "".join(f"{text}\n" for text in TEXTS * 5)
     _, whole, _ = run(texts=rows)
-    os.remove("predictions.csv")
     monkeypatch.setattr(predict, "ROWS", 3)
     monkeypatch.setattr(predict, "SECONDS", 0)
     sizes, read = [], predict.labelled
-    monkeypatch.setattr(
-        predict, "labelled", lambda chunk, *more: sizes.append(len(chunk)) or read(chunk, *more)
-    )
+    monkeypatch.setattr(predict, "labelled", lambda *a: sizes.append(len(a[0])) or read(*a))
     status, parts, printed = run(texts=rows)
     assert status == 0 and sizes == [3] * 6 + [2]
     assert parts["body"].equals(whole["body"]) and parts["label"].equals(whole["label"])
@@ -194,10 +191,10 @@ def test_what_cannot_be_read_or_written_is_refused_first(run, monkeypatch, texts
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(run, monkeypatch):
-    inner = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda self, mode="r", **o: inner(FULL if mode == "w" else self, mode, **o)
-    )
+    def opened(path, mode="r", inner=Path.open, **options):
+        return inner(FULL if mode == "w" else path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
     status, _, printed = run(texts="body\ngood\n")
     assert status == 2 and "error: predictions.csv cannot be written (" in printed
     assert "No space left on device" in printed and "make room, or choose another" in printed

@@ -154,10 +154,9 @@ def edited(h, free, W, b, chosen):
     R = torch.stack(rows)
     texts = []
     for text, tokens_of_text in zip(h, chosen, strict=True):
-        states = [
-            state + R.T @ (W @ state + b - R @ state) if position in tokens_of_text else state
-            for position, state in enumerate(text)
-        ]
+        states = [*text]
+        for i in tokens_of_text:
+            states[i] = states[i] + R.T @ (W @ states[i] + b - R @ states[i])
         texts.append(torch.stack(states))
     return torch.stack(texts)
 

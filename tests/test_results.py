@@ -1,12 +1,11 @@
 """Results are read once, exactly, in the experiment's order; what cannot be read is named."""
 
-import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import EXPERIMENT, TESTS, add, add_folds, add_run, begin, begin_folds, predicted
+from made_up import TESTS, add, add_folds, add_run, begin, begin_folds, predicted
 from sklearn.metrics import f1_score
 
 from boundary import BadInput
@@ -28,10 +27,7 @@ def folder(tmp_path):
 def test_numbers_come_back_to_the_last_digit_and_one_label_for_all_is_a_collapse(folder):
     third = np.float32(1 / 3)
     table = predicted(np.arange(TESTS) % 2, np.full((TESTS, 2), third))
-    record = json.loads((folder / "lora-seed0" / "run.json").read_text())
-    add_run(
-        folder, "lora", 2, table, record=record | {"seed": 2, "scores": {"test_loss": 0.1 + 0.2}}
-    )
+    add_run(folder, "lora", 2, table, record={"scores": {"test_loss": 0.1 + 0.2}})
     results = Results.read(folder)
     assert (results.predictions.logits["lora"][2] == third).all()
     assert results.runs.iloc[-1]["test_loss"] == 0.1 + 0.2
@@ -52,7 +48,7 @@ def test_each_metric_has_an_interval_and_a_difference(folder):
     pair = results.comparisons.iloc[0]
     assert pair["difference"] == pair["accuracy_difference"] == pytest.approx(13 / TESTS)
     assert pair["macro_f1_low"] < pair["macro_f1_difference"] < pair["macro_f1_high"]
-    begin(folder, constants=EXPERIMENT["constants"] | {"metric": "macro_f1"})
+    begin(folder, constants={"metric": "macro_f1"})
     planned = Results.read(folder).comparisons.iloc[0]
     assert planned["difference"] == pair["macro_f1_difference"]
 
@@ -61,8 +57,7 @@ def test_with_folds_a_methods_score_is_that_of_all_texts_each_tested_once(tmp_pa
     rng, groups = np.random.default_rng(0), np.arange(120) // 4
     truth = rng.integers(0, 2, 120)
     each = {m: np.eye(2)[truth] + rng.normal(size=(120, 2)) for m in ("head", "lora")}
-    data = {"folds": 3, "texts": 120, "groups": {"train": 20}}
-    begin(tmp_path, data=EXPERIMENT["data"] | data)
+    begin(tmp_path, data={"folds": 3, "texts": 120, "groups": {"train": 20}})
     for method, logits in each.items():
         add_folds(tmp_path, method, 3, truth, logits, groups=groups)
     results = Results.read(tmp_path)
@@ -88,7 +83,7 @@ def test_runs_have_the_experiments_order_and_failed_and_unfinished_ones_are_kept
     add(folder, "adapter", 0, status="failed: the loss is nan")
     (folder / "full-seed0").mkdir()
     (folder / "full-seed0" / "history.csv").write_text("unfinished")
-    begin(folder, constants=EXPERIMENT["constants"] | {"methods": ["lora", "head"]})
+    begin(folder, constants={"methods": ["lora", "head"]})
     results = Results.read(folder)
     expected = [("lora", 0), ("lora", 1), ("head", 0), ("head", 1), ("bitfit", 0), ("tfidf", 0)]
     assert list(results.runs[["method", "seed"]].itertuples(index=False, name=None)) == expected
@@ -131,13 +126,9 @@ def test_what_cannot_be_read_is_named_in_one_line(folder, file, text, message):
 @pytest.mark.parametrize("is_folds", [False, True])
 @pytest.mark.parametrize("fault", ["other labels", "fewer texts"])
 def test_predictions_of_other_texts_are_refused(tmp_path, is_folds, fault):
-    begin(tmp_path)
-    if is_folds:
-        begin_folds(tmp_path, 2)
+    begin_folds(tmp_path, 2 if is_folds else None)
     for method in ("head", "lora"):
-        add_folds(
-            tmp_path, method, 2 if is_folds else 1, np.arange(TESTS) % 2, np.zeros((TESTS, 2))
-        )
+        add_folds(tmp_path, method, 1 + is_folds, np.arange(TESTS) % 2, np.zeros((TESTS, 2)))
     path = tmp_path / "lora-seed0" / "predictions.csv"
     table = pd.read_csv(path)
     table = table[1:] if fault == "fewer texts" else table.assign(label=1 - table["label"])
@@ -149,9 +140,9 @@ def test_predictions_of_other_texts_are_refused(tmp_path, is_folds, fault):
 def test_texts_that_look_like_nothing_stay_texts(tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "WRONG", TESTS)
     names = ["NA", "None", "nan", "null", ""]
-    constants = EXPERIMENT["constants"] | {"methods": ["None", "nan", "lora"]}
-    begin(tmp_path, label_names=names, constants=constants)
-    for method in constants["methods"]:
+    methods = ["None", "nan", "lora"]
+    begin(tmp_path, label_names=names, constants={"methods": methods})
+    for method in methods:
         add(tmp_path, method, 0, right=0, labels=names)
     report.write(Results.read(tmp_path, (names * TESTS)[:TESTS]))
     results = Results.read(tmp_path)
@@ -159,7 +150,7 @@ def test_texts_that_look_like_nothing_stay_texts(tmp_path, monkeypatch):
     assert wrong["text"].tolist() == [names[int(row) % 5] for row in wrong["row"]]
     assert wrong["label"].tolist() == wrong["text"].tolist()
     assert set(wrong["label"]) == set(wrong["predicted"]) == set(names)
-    assert results.runs["method"].tolist() == ["None", "nan", "lora"]
+    assert results.runs["method"].tolist() == methods
 
 
 def test_misclassified_texts_are_kept_in_one_line_each_with_their_rows(folder):

@@ -4,13 +4,11 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import hostile
@@ -23,7 +21,7 @@ import finetuning
 import hardware
 from boundary import BadInput
 from evaluation import report
-from experiment import parse, queue, runs, setup
+from experiment import parse, queue, setup
 from experiment.runs import CANDIDATE, LOCK, STATE, TENSORS, held
 from records import RECORD, RunRecord
 
@@ -80,6 +78,11 @@ def contents(folder):
         elif path.name not in ("experiment.json", "report.md", "report.html", LOCK):
             kept[name] = path.suffix  # figures show times
     return kept
+
+
+def prepared(arguments):
+    """The queue of a start's runs."""
+    return setup.prepare(parse(vars(finetuning), arguments))
 
 
 def waiting(condition, process):
@@ -294,10 +297,6 @@ def test_starting_over_sets_everything_aside_and_loses_nothing(arguments, tmp_pa
     assert rest == {name: value for name, value in before.items() if "mine" not in name}
 
 
-def prepared(arguments):
-    return setup.prepare(parse(vars(finetuning), arguments))
-
-
 def test_with_folds_the_texts_are_those_that_all_of_them_test_whatever_the_seeds(arguments):
     given = arguments("one", "--methods", "tfidf", "--folds", "5", "--labels", "20", "--seeds", "3")
     for most, texts, told in (("all", 120, "each text is tested once"), ("7", 35, "at most 7")):
@@ -329,42 +328,6 @@ def test_a_run_that_another_process_holds_is_taken_when_that_has_died(arguments,
     assert [run.method.name for run in left] == ["head"]
 
 
-def test_a_state_of_another_version_fails_its_run_alone(arguments, monkeypatch, tmp_path, capsys):
-    def stopping(*_):
-        raise KeyboardInterrupt
-
-    given, part = arguments("one", "--methods", "lora", "head"), finetuning.train_part
-    parts = iter([part])  # one evaluation, then it is killed
-    with monkeypatch.context() as patch:
-        patch.setattr(finetuning, "train_part", lambda *a: next(parts, stopping)(*a))
-        assert finetuning.main(given) == 130
-    path = tmp_path / "one" / "tiny" / "lora-seed0" / STATE
-    state = torch.load(path)
-    del state["random"]
-    torch.save(state, path)
-    assert finetuning.main(given) == 1
-    assert "it is damaged, or written by another version: delete it" in capsys.readouterr().err
-    assert RunRecord.in_folder(path.parent).has_failed
-    assert RunRecord.in_folder(path.parent.parent / "head-seed0").is_finished
-
-
-def test_what_has_failed_once_more_is_not_tried_by_every_process(arguments, monkeypatch):
-    def out_of_memory(*_):
-        raise torch.OutOfMemoryError("out of memory")
-
-    parts, times = iter([finetuning.train_part]), count(1)
-    monkeypatch.setattr(runs, "utc", lambda: f"2020-01-01T00:00:{next(times):02}+00:00")
-    with monkeypatch.context() as patch:  # it fails after one evaluation: a state is left
-        patch.setattr(finetuning, "train_part", lambda *a: next(parts, out_of_memory)(*a))
-        assert finetuning.main(arguments("one", "--methods", "lora")) == 1
-    one, two = (prepared(arguments("one", "--methods", "tfidf", "lora")) for _ in range(2))
-    first, second = iter(one), iter(two)
-    assert next(second).method.name == "tfidf"
-    with next(first).at_work():
-        out_of_memory()
-    assert list(first) == [] == list(second)
-
-
 def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_path):
     given = arguments("one", "--methods", "head", "--seeds", "0", "1", "2")
     one, other = prepared(given), prepared([*given, "--weight-decay", "0.5"])
@@ -375,13 +338,3 @@ def test_a_process_with_other_constants_stops_when_it_sees_a_run(arguments, tmp_
     with pytest.raises(BadInput, match="WEIGHT_DECAY"):
         one.check()  # and so it writes no page of two
     assert not (tmp_path / "one" / "tiny" / "runs.csv").exists()
-
-
-def test_an_encoder_that_was_changed_is_another_one(arguments, model_folder, tmp_path, capsys):
-    copy = shutil.copytree(model_folder, tmp_path / "model")
-    given = arguments("one", "--model", copy, "--methods", "tfidf")
-    assert finetuning.main(given) == 0
-    hostile.edit_tensors(copy, lambda tensors: tensors["classifier.bias"].add_(1))
-    assert finetuning.main([*given, "head"]) == 2
-    assert "different encoder" in capsys.readouterr().err
-    assert not (tmp_path / "one" / "tiny" / "head-seed0").exists()

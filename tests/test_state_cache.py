@@ -137,7 +137,7 @@ def test_a_cached_file_that_is_truncated_or_missing_is_named_in_one_line(cache):
     split = tokenised(13)
     (store,) = filled(split, model_of("lora", blocks=1))
     (path,) = cache.rglob("*.hidden")
-    line = f"{path} cannot be read .*; delete the folder {path.parent}"
+    line = f"{path} cannot be read .*; delete the folder {path.parent}: it is then computed anew"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadInput, match=line):
         store.outputs(split).batch(np.arange(13), CPU)
@@ -188,11 +188,8 @@ def test_a_cache_that_cannot_be_written_is_one_line(command, cache, capsys, monk
 
 
 def test_the_outputs_of_the_test_are_no_part_of_a_runs_peak_of_memory(command, cache, monkeypatch):
-    order, reset = [], hardware.reset_peak_memory
-    monkeypatch.setattr(
-        hardware, "reset_peak_memory", lambda device: order.append("reset") or reset(device)
-    )
-    computing = state_cache._compute
+    order, reset, computing = [], hardware.reset_peak_memory, state_cache._compute
+    monkeypatch.setattr(hardware, "reset_peak_memory", lambda d: order.append("reset") or reset(d))
     monkeypatch.setattr(state_cache, "_compute", lambda *a: order.append("pass") or computing(*a))
     assert finetuning.main(command("--methods", "lora", "--blocks", "1", "--epochs", "1")) == 0
     assert order[0] == "pass" and order.index("reset") > 0 and "pass" not in order[1:]

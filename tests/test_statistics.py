@@ -215,10 +215,10 @@ def test_with_folds_the_theorems_intervals_hold_the_error_of_stable_models(monke
     assert np.mean(held) == pytest.approx(0.95, abs=error(0.05, SIMULATIONS))
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "verdict"),
-    [(40, 40, "equivalent"), (420, 300, "significant"), (560, 500, "not significant")],
-)
+VERDICTS = [(40, 40, "equivalent"), (420, 300, "significant"), (560, 500, "not significant")]
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "verdict"), VERDICTS)
 def test_a_small_difference_is_equivalent_where_two_one_sided_tests_say_so(only_a, only_b, verdict):
     right = pair(only_a, only_b, 8000 - only_a - only_b, 2000)
     row = compare(right, margin=0.01).iloc[0]
@@ -269,10 +269,8 @@ def test_intervals_of_uneven_groups_hold_the_truth():
 def test_intervals_of_macro_f1_hold_the_truth_where_a_label_has_few_texts(texts):
     """Of the others 2 % are wrong, of the rare label 90 % (lora) or 70 % (probe)."""
     rng, labels, held = np.random.default_rng(4), np.arange(len(texts)).repeat(texts), []
-    recall = {
-        m: np.append([0.98] * (len(texts) - 1), r) for m, r in (("lora", 0.1), ("probe", 0.3))
-    }
-    truth = {}
+    often = [0.98] * (len(texts) - 1)
+    recall, truth = {"lora": np.append(often, 0.1), "probe": np.append(often, 0.3)}, {}
     for method, rates in recall.items():  # the F1 of the expected counts
         right, wrong = texts * rates, texts * (1 - rates)
         called = right + np.roll(wrong, 1)
@@ -285,10 +283,8 @@ def test_intervals_of_macro_f1_hold_the_truth_where_a_label_has_few_texts(texts)
         both = Predictions(labels, logits, np.arange(len(labels))).scores("macro_f1")
         own = statistics.by_method(both).set_index("method").loc["lora"]
         row = statistics.compare([both], [("probe", "lora")]).iloc[0]
-        difference = truth["probe"] - truth["lora"]
-        held.append(
-            [own["low"] <= truth["lora"] <= own["high"], row["low"] <= difference <= row["high"]]
-        )
+        pairs = (own, truth["lora"]), (row, truth["probe"] - truth["lora"])
+        held.append([each["low"] <= value <= each["high"] for each, value in pairs])
     assert (np.mean(held, axis=0) >= 0.95 - error(0.05, SIMULATIONS)).all(), np.mean(held, axis=0)
 
 

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pandas as pd
 import pytest
-from conftest import reviews_frame
+from conftest import raising, reviews_frame
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concatenate_datasets
 from test_files import save, write
 
@@ -96,10 +96,8 @@ def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path)
 
 
 def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_of(tmp_path):
-    lines = [
-        f"Parcel {n} is {'late' if n % 2 else 'here'}.\t{'bad' if n % 2 else 'good'}"
-        for n in range(40)
-    ]
+    lines = [f"Parcel {n} is here.\tgood" for n in range(40)]
+    lines[1::2] = [f"Parcel {n} is late.\tbad" for n in range(1, 40, 2)]
     lines[10], lines[31] = '"He came in.\tgood', 'and then he left."\tbad'
     path = tmp_path / "t.tsv"
     for end in ("\n", "\r\n", "\r"):
@@ -112,10 +110,8 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
     (warning,) = load_task(str(tmp_path)).warnings
     assert warning.startswith("test: the text of row 12 holds other rows of the file")
     path.write_text("\n".join(["text\tlabel", *lines[:10], "плохо: нет\tbad"]), "cp1251")
-    assert (
-        "perhaps Windows-1252, with such words as 'ïëîõî', 'íåò';"
-        in load_task(str(path)).warnings[0]
-    )
+    line = "perhaps Windows-1252, with such words as 'ïëîõî', 'íåò';"
+    assert line in load_task(str(path)).warnings[0]
     text = 'text,label\n"Dear all,\nit is bad, indeed",bad\n"It is\ngood",good\n' * 2
     text += "no label here,\n"  # nor is a line that ends with a comma such a row
     path.with_suffix(".csv").write_text(text.replace("Dear", "My dear", 1).replace("It", "This", 1))
@@ -174,28 +170,15 @@ def test_the_digest_changes_with_texts_labels_groups_and_names(tmp_path):
 def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     lines = ["text,label,who", "a fine film,good,1", "a dull film,bad,2", "  ,bad,1"]
     lines += ['"two\nlines",good,3', "no label,,1", "a fine film,good,1", "who knows,good,1"]
-    lines += [
-        "who knows,bad,1",
-        "<br/>,bad,1",
-        "nobody's,bad,",
-        "last,bad,9",
-        " A  FINE film,good,4",
-    ]
-    lines += ["Ja,good,1", "ja ,bad,2"]
+    lines += ["who knows,bad,1", "<br/>,bad,1", "nobody's,bad,", "last,bad,9"]
+    lines += [" A  FINE film,good,4", "Ja,good,1", "ja ,bad,2"]
     write(tmp_path / "r.csv", "\n".join(lines))
     task = load_task(str(tmp_path / "r.csv"), group_column="who")
     assert list(task.left_out) == ["split", "row", "reason", "text"]
-    assert dict(zip(task.left_out["row"], task.left_out["reason"], strict=True)) == {
-        4: "empty text",
-        6: "no label",
-        7: "a repeated text",
-        8: "a text with two labels",
-        9: "a text with two labels",
-        10: "empty text",
-        13: "a repeated text",  # but for letter case and white space
-        14: "a text with two labels",
-        15: "a text with two labels",
-    }
+    reasons = dict.fromkeys((4, 10), "empty text") | {6: "no label"}
+    reasons |= dict.fromkeys((7, 13), "a repeated text")  # 13 but for letter case and white space
+    reasons |= dict.fromkeys((8, 9, 14, 15), "a text with two labels")
+    assert dict(zip(task.left_out["row"], task.left_out["reason"], strict=True)) == reasons
     kept = {2: "a fine film", 3: "a dull film", 5: "two\nlines", 11: "nobody's", 12: "last"}
     assert dict(zip(task.rows["file_row"], task.rows["text"], strict=True)) == kept
     assert "4 rows have a text with another label elsewhere: left out" in task.warnings
@@ -240,10 +223,7 @@ def warned(folder, frame, **columns):
 @pytest.mark.parametrize(
     ("labels", "line"),
     [
-        (
-            ["Bill ing", "billing ", "bug", "bug"] * 25,
-            "'Bill ing' and 'billing' differ by space or",
-        ),
+        (["Bill ing", "billing ", "bug", "bug"] * 25, "'Bill ing' and 'billing' differ by sp"),
         (["rare"] * 4 + ["a", "b"] * 48, "fewer than 5 texts, .*: 'rare' \\(4\\)"),
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
         (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
@@ -317,11 +297,15 @@ def test_a_configuration_is_named_after_a_colon_and_an_unlabelled_test_is_not_us
     assert "test has no labels, and is not used" in task.notes
 
 
-def test_a_missing_configuration_is_asked_for_by_name(monkeypatch):
-    def load(*names, **how):
-        raise ValueError("Config name is missing.\nPlease pick one among: ['cola', 'sst2']")
+def test_a_data_set_without_train_is_refused(hub):
+    hub(test=part(0, 4))
+    with pytest.raises(BadInput, match="owner/name has no split 'train'; it has 'test'"):
+        load_task("owner/name")
 
-    monkeypatch.setattr("datasets.load_dataset", load)
+
+def test_a_missing_configuration_is_asked_for_by_name(monkeypatch):
+    error = ValueError("Config name is missing.\nPlease pick one among: ['cola', 'sst2']")
+    monkeypatch.setattr("datasets.load_dataset", raising(error))
     with pytest.raises(BadInput, match="cola.*--dataset owner/name:configuration"):
         load_task("nyu-mll/glue")
 

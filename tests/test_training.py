@@ -47,9 +47,8 @@ def in_training(model, options, examples, rate=0.01):
 
 
 def run_of(folder, rates=(0.03,)):
-    return Run(
-        folder / "head-seed0", Method("head", {"learning_rate": rates}), 0, {}, {}, ["0", "1"]
-    )
+    method = Method("head", {"learning_rate": rates})
+    return Run(folder / "head-seed0", method, 0, {}, {}, ["0", "1"])
 
 
 def a_step(state, split, index, options):
@@ -297,9 +296,8 @@ def test_the_random_state_comes_back_on_the_same_kind_of_device_alone(monkeypatc
 
     def on(kind, value):
         gpu = SimpleNamespace(get_rng_state=lambda: value, set_rng_state=put_back.append)
-        monkeypatch.setattr(
-            torch.accelerator, "current_accelerator", lambda **_: torch.device(kind)
-        )
+        device = torch.device(kind)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: device)
         monkeypatch.setattr(torch, "get_device_module", lambda *_: gpu)
 
     on("cuda", torch.full((16,), 7))
@@ -313,7 +311,5 @@ def test_the_random_state_comes_back_on_the_same_kind_of_device_alone(monkeypatc
 
 def test_what_trains_the_head_alone_has_more_epochs():
     options = settings("--epochs", "3", "--head-epochs-factor", "10")
-    epochs = {
-        name: options.for_model(METHODS[name](tiny())).epochs for name in ("head", "lora", "bitfit")
-    }
-    assert epochs == {"head": 30, "lora": 3, "bitfit": 3}
+    for name, epochs in {"head": 30, "lora": 3, "bitfit": 3}.items():
+        assert options.for_model(METHODS[name](tiny())).epochs == epochs

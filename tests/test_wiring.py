@@ -1,5 +1,7 @@
 """What a run does with its constants, labels and seed: computed again from its files."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,33 +49,39 @@ def test_a_runs_numbers_are_those_of_its_checkpoint_on_its_own_texts(
             assert record.scores["train_loss"] == pytest.approx(loss["train"], rel=1e-4)
 
 
-def test_each_seeds_pooling_is_chosen_within_its_own_labels(command, reviews_csv, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        modeling, "choose_pooling", lambda x, labels, groups: seen.append(labels.tolist()) or "mean"
-    )
-    given = ["--methods", "lora", "--seeds", "0", "1", "--pooling", "auto", "--labels", "40"]
+def test_pooling_and_baselines_are_chosen_within_each_seeds_labels_and_groups(
+    command, tmp_path, monkeypatch
+):
+    frame = reviews_frame(120).assign(who=[f"u{i // 3}" for i in range(120)])
+    frame.to_csv(path := tmp_path / "own.csv", index=False)
+    seen = {name: [] for name in ("choose_pooling", "fit_probe", "fit_tfidf")}
+
+    def noted(fit, x, labels, groups, *classes):
+        seen[fit.__name__].append([labels.tolist(), groups])
+        return fit(x, labels, groups, *classes)
+
+    for name in seen:
+        monkeypatch.setattr(modeling, name, partial(noted, getattr(modeling, name)))
+    given = ["--methods", "probe", "tfidf", "lora", "--pooling", "auto", "--labels", "40"]
+    given += ["--dataset", path, "--group-column", "who", "--seeds", "0", "1"]
     assert finetuning.main(command(*given)) == 0
-    task = load_task(str(reviews_csv))
+    task = load_task(str(path), group_column="who")
     parts = [task.divide(seed, 40) for seed in (0, 1)]
-    labels = task.rows["label"].to_numpy()
-    assert seen == [labels[[*p.train, *p.validation]].tolist() for p in parts]
+    rows = [task.rows.iloc[[*p.train, *p.validation]] for p in parts]
+    expected = [[part["label"].tolist(), part["group"].tolist()] for part in rows]
+    assert seen == dict.fromkeys(seen, expected)
 
 
 def test_seeds_with_the_same_labels_have_other_weights_and_another_order(command, monkeypatch):
-    begun, order, batches = [], [], finetuning.training_batches
+    begun, seen, batches = [], [], finetuning.training_batches
 
     def train(model, *_):
-        begun.append(
-            torch.cat([p.detach().flatten() for p in model.trainable_parameters().values()])
-        )
+        begun.append(torch.cat([p.flatten() for p in model.trainable_parameters().values()]))
 
     given = command("--methods", "lora", "--seeds", "0", "1")
-    monkeypatch.setattr(
-        finetuning, "training_batches", lambda *a: order.append(a[2]) or batches(*a)
-    )
+    monkeypatch.setattr(finetuning, "training_batches", lambda *a: seen.append(a[2]) or batches(*a))
     assert finetuning.main(given) == 0
-    assert set(order) == {0, 1}
+    assert set(seen) == {0, 1}
     monkeypatch.setattr(finetuning, "train", train)
     finetuning.main([*given, "--fresh"])
     assert not torch.equal(*begun)
@@ -86,10 +94,8 @@ def test_left_out_rows_are_listed_and_an_earlier_list_goes(command, tmp_path):
     pd.concat([frame, rows]).to_csv(path, index=False)
     assert finetuning.main(command("--methods", "tfidf")) == 0
     table = pd.read_csv(folder / "left_out.csv")
-    assert table[["row", "reason"]].to_numpy().tolist() == [
-        [62, "no label"],
-        [63, "a repeated text"],
-    ]
+    found = table[["row", "reason"]].to_numpy().tolist()
+    assert found == [[62, "no label"], [63, "a repeated text"]]
     assert table["text"][0] == "'=1+1" and set(table["split"]) == {"train"}
     frame.to_csv(path, index=False)
     assert finetuning.main(command("--methods", "tfidf", "--fresh")) == 0
