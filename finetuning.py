@@ -32,21 +32,25 @@ from modeling.inference import logits_of, predict
 # A constant has one value, or one for each preset.
 PRESET = None  # full, base, quick, own; None: own for your texts, else full with CUDA, else quick
 EXPERIMENT = None  # the folder's name in RESULTS; None: the preset's, or your file's
-MODEL = Presets(
+MODEL = Presets(  # minilm, mpnet, a name on the Hugging Face hub, or a folder
     full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm"
 )
-DATASET = Presets(full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb")  # or a file
+DATASET = Presets(  # a bundled task, a name on the hub, a file, or a folder: docs/your-own.md
+    full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb"
+)
 TEXT_COLUMN = None  # None: found, where there is one candidate
 LABEL_COLUMN = None  # None: found, where there is one candidate
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=200, own=None)  # including validation's; None: all
-VALIDATION_SHARE = 0.2  # of LABELS
-TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # None: all
+LABELS = Presets(full=None, base=2000, quick=200, own=None)  # with validation's; None: all
+VALIDATION_SHARE = 0.2  # share of LABELS that chooses epoch and learning rate
+TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # None: all texts
 FOLDS = Presets(full=None, base=None, quick=None, own=5)  # seed s tests fold s; None: one test
 SPLIT_SEED = 0  # decides which texts are the test's or a fold's; each seed draws its own labels
 MAX_TOKENS = Presets(full=512, base=128, quick=128, own=128)  # longer texts are truncated
-TRUNCATION = "left"  # the end that a long text loses: "left" keeps its last tokens
-POOLING = Presets(full="first", base="auto", quick="auto", own="auto")  # also "mean", "layers"
+TRUNCATION = "left"  # which end a long text loses: "left" keeps the last tokens, "right" the first
+POOLING = Presets(  # "first", "mean" or "layers"; "auto": a probe chooses
+    full="first", base="auto", quick="auto", own="auto"
+)
 BLOCKS = Presets(full=None, base=3, quick=3, own=3)  # how many of the last blocks learn, None: all
 CACHE = True  # keep the output of frozen blocks on disk; False: compute it each time
 METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinations: "lora+tfidf"
@@ -58,7 +62,9 @@ METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinatio
         *("head", "adapter", "lora", "lora+tfidf"),
     ),
 )
-SEEDS = Presets(full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4))  # or folds
+SEEDS = Presets(  # with FOLDS: the folds that are tested
+    full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4)
+)
 CONTRASTS = Presets(  # the pairs that the experiment is made for
     full=("lora - probe", "adapter - lora"),
     base=("lora - probe", "lora - adapter", "lora - full"),
@@ -67,11 +73,11 @@ CONTRASTS = Presets(  # the pairs that the experiment is made for
 )
 METRIC = "accuracy"  # of contrasts and advice; or "macro_f1", where every label counts alike
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
-EPOCHS = Presets(full=3, base=3, quick=8, own=8)
+EPOCHS = Presets(full=3, base=3, quick=8, own=8)  # the most passes over the training texts
 HEAD_EPOCHS_FACTOR = 10  # times EPOCHS, where only the head is trained: its epochs cost little
 EVALUATIONS_PER_EPOCH = Presets(full=3, base=3, quick=1, own=1)  # on validation; the best is kept
 PATIENCE = 2  # epochs without a lower validation loss before training stops early
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # texts a step
 MICRO_BATCH_TOKENS = None  # tokens at once, padding included; None: as many as suit the device
 LEARNING_RATES = {  # of each method: all are tried, the lowest validation loss is kept
     "head": (2e-3, 6e-3, 2e-2, 6e-2),  # its epochs cost little
@@ -89,28 +95,31 @@ WEIGHT_DECAY = 0.01  # not on vectors, such as biases
 WARMUP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls to 0
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
 ENCODER_DROPOUT = 0.0  # None: the model's own
-LORA_RANK = 16  # r
+LORA_RANK = 16  # r, the rank of an update
 LORA_ALPHA = 32  # the update is scaled by alpha / r
 LORA_DROPOUT = 0.0  # on the input of A
 LORA_RSLORA = False  # scale by alpha / sqrt(r) instead
 LORA_TARGETS = ("q", "k", "v", "o")  # q, k, v, o: attention; up, down, gate: feed-forward
-ADAPTER_BOTTLENECK = 64  # m
-RESULTS = "results"
+ADAPTER_BOTTLENECK = 64  # m, the width of an adapter
+RESULTS = "results"  # the folder of all experiments
 
 
 # ---------------------------------------------------------------------------- one step
 
 
-def step(state: State, split: Split, index: np.ndarray, settings: Settings, most: int) -> Tensor:
+def step(
+    state: State, split: Split, index: np.ndarray, settings: Settings, most_tokens: int
+) -> Tensor:
     """One step of the optimizer; returns the loss and the number of correct texts, (2,).
 
     Both stay on the device, so the CPU need not wait. The batch of the texts at `index` (N,) is
-    computed in micro-batches of at most `most` tokens, whose gradients add up to the batch's.
+    computed in micro-batches of at most `most_tokens` tokens, whose gradients add up to the
+    batch's.
     """
     model, device = state.model, split.labels.device
     loss, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    for places in split.micro_batches(index, most):
-        batch = split.batch(places)
+    for micro_batch in split.micro_batches(index, most_tokens):
+        batch = split.batch(micro_batch)
         logits = logits_of(model, batch)  # (n, C)
         part = cross_entropy(logits, batch.labels, reduction="sum") / len(index)
         state.scaler.scale(part).backward()
@@ -164,7 +173,7 @@ def train(
         if state.steps_since_best() >= settings.patience * per_epoch:
             break
         row = train_part(state, splits["train"], batches, settings, bar)
-        with state.evaluation:
+        with state.evaluation_clock:
             measured = evaluate(model, splits["validation"], settings)[0]
         state.history.append(row | {f"validation_{k}": value for k, value in measured.items()})
         run.save(state)
@@ -185,7 +194,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
     """Step over `batches`, and return the history's next row, but for validation's columns."""
     measured, before = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
-    with state.training:
+    with state.training_clock:
         state.model.train()
         for index in batches:
             measured.append(step(state, split, index, settings, most_tokens))
@@ -199,7 +208,7 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
         "learning_rate": state.learning_rate,
         "step": number,
         "epoch": number / math.ceil(len(split) / settings.batch_size),
-        "seconds": state.training.seconds,
+        "seconds": state.training_clock.seconds,
         "train_loss": (losses @ texts / texts.sum()).item(),
         "train_accuracy": (correct.sum() / texts.sum()).item(),
     }

@@ -74,12 +74,12 @@ class Split:
         """The split of the texts at `index` (N,), in that order, on the same device."""
         lengths, device = self.lengths[index], self.token_ids.device
         shift = self.starts[index] - (np.cumsum(lengths) - lengths)  # from the new place to the old
-        places = torch.from_numpy(np.repeat(shift, lengths) + np.arange(lengths.sum()))
+        positions = torch.from_numpy(np.repeat(shift, lengths) + np.arange(lengths.sum()))
         return replace(
             self,
             texts=[self.texts[i] for i in index],
             labels=self.labels[torch.from_numpy(index).to(device)],
-            token_ids=self.token_ids[places.to(device)],
+            token_ids=self.token_ids[positions.to(device)],
             lengths=lengths,
             truncated=self.truncated[index],
             rows=self.rows[index],
@@ -89,16 +89,16 @@ class Split:
     def batch(self, index: np.ndarray) -> Batch:
         """The batch of the texts at `index` (N,), on the split's device; the CPU does not wait."""
         device = self.token_ids.device
-        places = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
-        is_cuda = device.type == "cuda"  # elsewhere memory that was freed could be copied
-        places = places.pin_memory() if is_cuda else places
-        numbers, starts, lengths = places.to(device, non_blocking=is_cuda)  # (N,) each
+        packed = torch.from_numpy(np.stack([index, self.starts[index], self.lengths[index]]))
+        is_cuda = device.type == "cuda"  # elsewhere a copy that does not wait reads freed memory
+        packed = packed.pin_memory() if is_cuda else packed
+        chosen, starts, lengths = packed.to(device, non_blocking=is_cuda)  # (N,) each
         positions = torch.arange(self.lengths[index].max(), device=device)  # (T,)
         real = positions < lengths[:, None]  # (N, T)
         ids = self.token_ids[torch.where(real, starts[:, None] + positions, 0)].long()
         ids = torch.where(real, ids, self.pad_id)
         frozen = self.frozen and self.frozen.batch(self.rows[index], device)
-        return Batch(ids, real.long(), self.labels[numbers], frozen)
+        return Batch(ids, real.long(), self.labels[chosen], frozen)
 
     def micro_batches(self, index: np.ndarray, most_tokens: int) -> list[np.ndarray]:
         """`index` in parts: at most `most_tokens` tokens each, padding included, or one text.

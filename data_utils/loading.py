@@ -134,7 +134,8 @@ def _kept(rows, group, name, notes, alike):
         if split not in set(kept["split"]):
             why = "; ".join([f"no {split} text of {name} is left ({listed})", *alike[:1]])
             raise BadInput(f"{why}; add others")
-        notes += [f"left out of {split}: {listed}"] if listed else []
+        place = f" of {split}" * (rows["split"].nunique() > 1)
+        notes += [f"left out{place}: {listed}"] if listed else []
     left_out = left_out.rename(columns={"file_row": "row"})[["split", "row", "reason", "text"]]
     kept = kept.drop(columns=["reason", "content"]).reset_index(drop=True)
     return kept, left_out.reset_index(drop=True)

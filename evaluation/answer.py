@@ -31,6 +31,7 @@ ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then 
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
 LEAST = 0.0005  # a lead that is shown as 0.1 points
 POWER = 0.8  # four of five experiments
+MUCH = 0.2  # share of truncated texts above which the options are named
 WIDEST = 50  # letters of a label on a terminal
 
 
@@ -49,10 +50,16 @@ def compared(results: "Results") -> list[str]:
     These are the most folds that any method has finished: a lead on other texts may be chance.
     lora(labels=0.5) is compared only where no method has all labels.
     """
+    runs = complete(results)
+    return [method for method in runs if "labels=" not in method] or runs
+
+
+def complete(results: "Results") -> list[str]:
+    """The methods that have finished as many folds as the compared ones; without folds all."""
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
     tested = set(max((runs[method] for method in methods), key=len))
-    return [m for m in methods if set(runs[m]) == tested or not results.is_folds]
+    return [m for m in runs if set(runs[m]) == tested or not results.is_folds]
 
 
 def by_simplicity(results: "Results") -> list[str]:
@@ -244,14 +251,20 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 def notes(results: "Results") -> list[str]:
     """Sentences that explain the table of methods."""
     label, share = majority(results, results.metric)
+    data, tokens = results.experiment["data"], results.experiment["constants"]["max_tokens"]
+    truncated = data["test_share_truncated"]
     left_out = [m for m in results.predictions.logits if "labels=" not in m]
     left_out = results.labels(m for m in left_out if m not in compared(results))
     kind = "fold" if results.is_folds else "run"
     lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."] * bool(left_out)
-    folds, finished = results.experiment["data"]["folds"], results.runs["seed"].nunique()
+    folds, finished = data["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
-        texts = f"{len(results.predictions.labels):,} of {results.experiment['data']['texts']:,}"
+        texts = f"{len(results.predictions.labels):,} of {data['texts']:,}"
         lines += [f"Only {finished} of {folds} folds are finished: they test {texts} texts."]
+    if truncated > MUCH:
+        line = f"{percent(truncated)} % of the texts have more than {tokens} tokens: the encoder"
+        line += f" reads {tokens} of them, TF-IDF all. More --max-tokens may change the answer."
+        lines.append(line)
     return [
         *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",

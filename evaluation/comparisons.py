@@ -67,7 +67,7 @@ def accuracies(results: Results):
 
 def overview(results: Results):
     """A panel of bars for each number that the methods are compared on: the means over the runs."""
-    means = results.means
+    means = results.means.loc[answer.complete(results)]
     panels = [
         (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
         for name, metric in METRICS.items()
@@ -119,7 +119,9 @@ def confusion_matrix(results: Results):
 
 def differences(results: Results):
     """The paired differences of planned contrasts, else the largest differences; with intervals."""
-    pairs = results.contrasts if len(results.contrasts) else results.comparisons[:MOST]
+    pairs = results.contrasts if len(results.contrasts) else results.comparisons
+    pairs = pairs[pairs[["method_a", "method_b"]].isin(answer.complete(results)).all(axis=1)]
+    pairs = pairs if len(results.contrasts) else pairs[:MOST]
     if pairs.empty:
         return None
     pair_count = len(results.contrasts) + len(results.comparisons)

@@ -113,7 +113,7 @@ class Run:
     def resume(self, state: State) -> None:
         """Give `state` the run's history and seconds, and the state saved at its learning rate."""
         self.state, state.history = state, self.history
-        state.training.seconds, state.evaluation.seconds = self.seconds
+        state.training_clock.seconds, state.evaluation_clock.seconds = self.seconds
         if self.saved.get("learning_rate") == state.learning_rate:
             try:
                 state.load_state_dict(self.saved)
@@ -125,7 +125,7 @@ class Run:
 
     def save(self, state: State) -> None:
         """Write history and state after an evaluation, and the trained tensors if they are best."""
-        self.seconds = state.training.seconds, state.evaluation.seconds
+        self.seconds = state.training_clock.seconds, state.evaluation_clock.seconds
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         with replacing(self.folder / STATE) as part:
             torch.save(state.state_dict(), whole := io.BytesIO())
@@ -138,7 +138,8 @@ class Run:
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
         if self.state:
-            self.seconds = self.state.training.seconds, self.state.evaluation.seconds
+            clocks = self.state.training_clock, self.state.evaluation_clock
+            self.seconds = clocks[0].seconds, clocks[1].seconds
 
     def start_over(self) -> None:
         """Forget the training so far, and delete its files."""

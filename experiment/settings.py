@@ -13,7 +13,6 @@ from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
 
-Presets = namedtuple("Presets", "full base quick own")  # the four values of a constant
 WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # Constants of how much data is used. One's own data is used whole, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
@@ -21,6 +20,13 @@ LIMITS = ("labels", "test_examples", "folds", "seeds")
 FREE = ("experiment", "preset", "methods", "seeds", "contrasts", "metric", "equivalence_margin")
 FREE += ("learning_rates", "cache", "micro_batch_tokens", "results")
 FREE += ("model", "dataset", "text_column", "label_column", "group_column")
+
+
+class Presets(namedtuple("Presets", "full base quick own")):
+    """The four values of a constant, one for each preset."""
+
+    def __str__(self):
+        return ", ".join(f"{name}: {value}" for name, value in self._asdict().items())
 
 
 def _distinct(values):

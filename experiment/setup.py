@@ -26,8 +26,6 @@ from .runs import Run
 from .settings import Settings
 from .work import combine, fine_tune, fit_baseline, save_final
 
-MUCH = 0.2  # with more than this share of texts truncated, the options are named
-
 
 def run_experiment(
     namespace: dict[str, Any],
@@ -141,7 +139,7 @@ def _print_data(data):
     end = {"left": "last", "right": "first"}[side]
     longest = f"longest text {max(map(len, data.texts.texts)):,} letters"
     tokens = f"{end} {data.settings.max_tokens} tokens"
-    tokens += "; see --max-tokens and --truncation" if share > MUCH else ""
+    tokens += "; see --max-tokens and --truncation" if share > answer.MUCH else ""
     print(f"  {longest}; {share:.0%} of the texts truncated to their {tokens}")
     for warning in task.warnings:
         print(f"warning: {warning}")

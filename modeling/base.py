@@ -40,7 +40,7 @@ class Frozen(NamedTuple):
     """The output of the k frozen blocks for N texts, whatever the pooling."""
 
     hidden: Tensor | None  # (N, T, d), the input of block k; None where all blocks are frozen
-    pooled: Tensor  # (N, R, d): x_0 ... x_k; for k = L also the family's own vector, last
+    pooled: Tensor  # (N, R, d): x_0 ... x_k; for k = L also what "first" pools, last
 
 
 class PeftModel(nn.Module):
@@ -95,8 +95,9 @@ class PeftModel(nn.Module):
     @cached_property
     def frozen_blocks(self) -> int:
         """The number k of leading blocks without trainable parameters at or before them."""
-        trained, row = self.trainable_parameters(), self.architecture
-        if not all(row.in_head(name) or name.startswith(f"{row.blocks}.") for name in trained):
+        trained, names = self.trainable_parameters(), self.architecture
+        in_blocks = f"{names.blocks}."
+        if not all(names.in_head(name) or name.startswith(in_blocks) for name in trained):
             return 0  # the embeddings, or parameters that all blocks share
         is_trained = [any(p.requires_grad for p in block.parameters()) for block in self.blocks]
         return is_trained.index(True) if True in is_trained else len(is_trained)
@@ -141,9 +142,9 @@ class PeftModel(nn.Module):
         if frozen and not self.frozen_blocks:
             raise ValueError("no block is frozen: give no frozen states")
         hidden, pooled = frozen or (None, None)
-        if frozen and hidden is None:  # `pooled` is x_0 ... x_L, and the family's own vector
+        if frozen and hidden is None:  # `pooled` is x_0 ... x_L, and what "first" pools
             return pooled[:, {"layers": slice(-1), "mean": -2, "first": -1}[self.pooling]]
-        row, k = self.architecture, self.frozen_blocks
+        k = self.frozen_blocks
         with ExitStack() as stack:
             if frozen:
                 stack.enter_context(running_from(self.pretrained, k, hidden))
@@ -152,7 +153,7 @@ class PeftModel(nn.Module):
                 means = stack.enter_context(means_of_inputs(later, attention_mask))
             last = self.last_hidden(input_ids, attention_mask)
         if self.pooling == "first":
-            return row.own_pooling(self.pretrained.config, last, attention_mask)
+            return self.architecture.own_pooling(self.pretrained.config, last, attention_mask)
         mean = mean_of_tokens(last, attention_mask)  # x_L
         if self.pooling == "mean":
             return mean

@@ -28,7 +28,7 @@ class LoRALinear(AdaptedLinear):
     """A frozen linear layer with a trainable update of rank `rank` beside it."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout=0.0, rslora=False):
-        super().__init__(linear)
+        super().__init__(linear)  # self.linear, frozen: see merging.py
         self.dropout = nn.Dropout(dropout)
         self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
         weight = linear.weight  # (d_out, d_in)

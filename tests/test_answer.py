@@ -119,8 +119,18 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     results = Results.read(tmp_path)
     assert results.advised == "tfidf" and list(answer.methods(results)["method"]) == ["tfidf"]
     assert "Left out, since not all folds are finished: LoRA." in answer.terminal(results)
+    bars = comparisons.overview(results)[0].axes[0].patches
+    assert len(bars) == 1 and comparisons.differences(results) is None
     shutil.rmtree(tmp_path / "tfidf-seed0")  # none has tested what the other has
     assert len(answer.compared(Results.read(tmp_path))) == 1
+
+
+def test_where_many_texts_are_truncated_the_answer_says_so(tmp_path):
+    results = of_right(tmp_path, 40, probe=slice(30), lora=slice(32))
+    (line,) = [line for line in answer.notes(results) if "tokens" in line]
+    assert line.startswith("25.0 % of the texts have more than 8 tokens: the encoder reads 8 of ")
+    results.experiment["data"]["test_share_truncated"] = 0.2
+    assert not any("tokens" in line for line in answer.notes(results))
 
 
 def test_folds_that_no_method_has_finished_are_said(tmp_path):

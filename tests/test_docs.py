@@ -186,7 +186,7 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     told = (
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
         f"Taking the highest accuracy costs {means['regret']:.1f} points (on IMDB twice that).",
-        f"Always taking LoRA + TF-IDF costs only {means['regret_lora+tfidf']:.1f} (on sentences",
+        f"Always taking LoRA + TF-IDF costs {means['regret_lora+tfidf']:.1f} (not significantly",
         f"the simplest within a standard error {means['regret_simplest']:.1f}.",
         f"In {rules['samples']:,.0f} samples without LoRA",
         f"the highest costs {rules['advice']:.1f}, the simplest {rules['simplest']:.1f}.",

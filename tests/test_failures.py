@@ -160,7 +160,7 @@ def test_a_rate_that_diverges_is_left_out_and_the_others_are_tried(arguments, tm
 def test_the_seconds_of_a_learning_rate_that_diverges_count(arguments, tmp_path):
     run = prepared(arguments("one", "--methods", "head")).runs[0]
     clocks = SimpleNamespace(seconds=3.0), SimpleNamespace(seconds=1.0)
-    run.state = SimpleNamespace(training=clocks[0], evaluation=clocks[1])
+    run.state = SimpleNamespace(training_clock=clocks[0], evaluation_clock=clocks[1])
     run.leave_out(0.1, FloatingPointError("the loss is nan"))
     assert run.seconds == (3.0, 1.0)
 
