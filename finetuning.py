@@ -38,12 +38,14 @@ MODEL = Presets(  # minilm, mpnet, a name on the Hugging Face hub, or a folder
 DATASET = Presets(  # a bundled task, a name on the hub, a file, or a folder: docs/your-own.md
     full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb"
 )
-TEXT_COLUMN = None  # None: found, where there is one candidate
-LABEL_COLUMN = None  # None: found, where there is one candidate
+TEXT_COLUMN = None  # of the texts; None: found, where there is one candidate
+LABEL_COLUMN = None  # of the labels; None: found, where there is one candidate
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(full=None, base=2000, quick=200, own=None)  # with validation's; None: all
+LABELS = Presets(
+    full=None, base=2000, quick=200, own=None
+)  # labelled texts, with validation's; None: all
 VALIDATION_SHARE = 0.2  # share of LABELS that chooses epoch and learning rate
-TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # None: all texts
+TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # at most; None: all
 FOLDS = Presets(full=None, base=None, quick=None, own=5)  # seed s tests fold s; None: one test
 SPLIT_SEED = 0  # decides which texts are the test's or a fold's; each seed draws its own labels
 MAX_TOKENS = Presets(full=512, base=128, quick=128, own=128)  # longer texts are truncated
@@ -62,7 +64,7 @@ METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinatio
         *("head", "adapter", "lora", "lora+tfidf"),
     ),
 )
-SEEDS = Presets(  # with FOLDS: the folds that are tested
+SEEDS = Presets(  # a run of each; with FOLDS: the folds that are tested
     full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4)
 )
 CONTRASTS = Presets(  # the pairs that the experiment is made for
@@ -94,7 +96,7 @@ LEARNING_RATES = {  # of each method: all are tried, the lowest validation loss 
 WEIGHT_DECAY = 0.01  # not on vectors, such as biases
 WARMUP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls to 0
 GRADIENT_CLIP = 1.0  # largest norm of a step's gradient
-ENCODER_DROPOUT = 0.0  # None: the model's own
+ENCODER_DROPOUT = 0.0  # in its blocks; None: the model's own
 LORA_RANK = 16  # r, the rank of an update
 LORA_ALPHA = 32  # the update is scaled by alpha / r
 LORA_DROPOUT = 0.0  # on the input of A

@@ -79,7 +79,8 @@ def _chunks(path, records, columns, rows, attrs):
 def _csv(path):
     """The rows of a CSV file, by the separator that suits its first rows.
 
-    It divides all of them into as many fields as the header, at least two.
+    It divides all of them into as many fields as the header, at least two. Where none does, the
+    file has one column.
     """
     csv.field_size_limit(2**31 - 1)  # a text may be a book
     encoding, fits = encoding_of(path), {}

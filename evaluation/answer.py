@@ -47,7 +47,8 @@ class Advice(NamedTuple):
 def compared(results: "Results") -> list[str]:
     """The methods that are compared: those with all labels and, with folds, the same folds tested.
 
-    These are the most folds that any method has finished: a lead on other texts may be chance.
+    These are the most folds that a method with all labels has finished: a lead on other texts may
+    be chance.
     lora(labels=0.5) is compared only where no method has all labels.
     """
     runs = complete(results)
@@ -55,7 +56,7 @@ def compared(results: "Results") -> list[str]:
 
 
 def complete(results: "Results") -> list[str]:
-    """The methods that have finished as many folds as the compared ones; without folds all."""
+    """The methods that have finished the same folds as the compared ones; without folds, all."""
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
     tested = set(max((runs[method] for method in methods), key=len))
@@ -251,20 +252,22 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 def notes(results: "Results") -> list[str]:
     """Sentences that explain the table of methods."""
     label, share = majority(results, results.metric)
-    data, tokens = results.experiment["data"], results.experiment["constants"]["max_tokens"]
+    data, tokens = results.experiment["data"], results.experiment["constants"].get("max_tokens")
     truncated = data["test_share_truncated"]
-    left_out = [m for m in results.predictions.logits if "labels=" not in m]
-    left_out = results.labels(m for m in left_out if m not in compared(results))
+    whole = complete(results)
+    left_out = results.labels(m for m in results.predictions.logits if m not in whole)
     kind = "fold" if results.is_folds else "run"
     lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."] * bool(left_out)
     folds, finished = data["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
         texts = f"{len(results.predictions.labels):,} of {data['texts']:,}"
         lines += [f"Only {finished} of {folds} folds are finished: they test {texts} texts."]
-    if truncated > MUCH:
-        line = f"{percent(truncated)} % of the texts have more than {tokens} tokens: the encoder"
-        line += f" reads {tokens} of them, TF-IDF all. More --max-tokens may change the answer."
-        lines.append(line)
+    if tokens and truncated > MUCH and any(method != "tfidf" for method in whole):
+        line = (
+            f"The encoder reads {tokens} tokens of a text, and {percent(truncated)} % of the tested"
+        )
+        line += " texts have more: other --max-tokens, or --truncation, may change the answer."
+        lines.append(f"{line} Try them as another --experiment.")
     return [
         *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",

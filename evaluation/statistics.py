@@ -111,7 +111,7 @@ def compare(
     that the difference is smaller than `margin`. `p_holm` and the verdicts, of difference and of
     equivalence, are corrected over these pairs (Holm 1979). A pair is left out where both methods
     have several seeds and fewer than two in common, or where no text is tested by both. Raises
-    `ValueError` where a method's mean is no share from 0 to 1, or a seed lacks a text's value.
+    `ValueError` where a method's mean is not from -1 to 1, or a seed lacks a text's value.
     """
     rows = []
     if any(abs(np.nanmean(rows)) > 1 for scores in tasks for rows in scores.values.values()):

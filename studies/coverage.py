@@ -148,9 +148,9 @@ def test(rows, inputs: dict, size: int, seed: int, penalties: dict[str, float]) 
         train, held_out = sample[folds != fold], sample[folds == fold]
         tested, logits = np.concatenate([held_out, rest]), []
         for name, read in READERS.items():
-            seen, features_of = read(inputs[name], train)
+            seen, of_others = read(inputs[name], train)
             model = LogisticRegression(C=penalties[name], max_iter=1000).fit(seen, labels[train])
-            logits.append(model.predict_log_proba(features_of(tested)))
+            logits.append(model.predict_log_proba(of_others(tested)))
         for method, each in enumerate((*logits, sum(logits))):
             inside[method, folds == fold] = each.argmax(1)[: len(held_out)]
             outside[method, fold, rest] = each.argmax(1)[len(held_out) :]

@@ -187,6 +187,7 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     (note,) = [note for note in task.notes if "left out" in note]
     for part in ("2 × empty text", "1 × no label", "2 × a repeated", "4 × a text with two labels"):
         assert part in note
+    assert note.startswith("left out: ")
 
 
 def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(tmp_path):
