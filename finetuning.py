@@ -30,34 +30,31 @@ from modeling import PeftModel
 from modeling.inference import logits_of, predict
 
 # A constant has one value, or one for each preset.
-PRESET = None  # full, base, quick, own; None: own for your texts, else full with CUDA, else quick
+PRESET = None  # full, quick, own; None: own for your texts, else full with CUDA, else quick
 EXPERIMENT = None  # the folder's name in RESULTS; None: the preset's, or your file's
 MODEL = Presets(  # minilm, mpnet, a name on the Hugging Face hub, or a folder
-    full="distilbert/distilbert-base-uncased", base="mpnet", quick="minilm", own="minilm"
+    full="distilbert/distilbert-base-uncased", quick="minilm", own="minilm"
 )
 DATASET = Presets(  # a bundled task, a name on the hub, a file, or a folder: docs/your-own.md
-    full="stanfordnlp/imdb", base="imdb", quick="imdb", own="imdb"
+    full="stanfordnlp/imdb", quick="imdb", own="imdb"
 )
 TEXT_COLUMN = None  # of the texts; None: found, where there is one candidate
 LABEL_COLUMN = None  # of the labels; None: found, where there is one candidate
 GROUP_COLUMN = None  # texts with the same value of this column are never in two splits
-LABELS = Presets(
-    full=None, base=2000, quick=200, own=None
-)  # labelled texts, with validation's; None: all
+LABELS = Presets(full=None, quick=200, own=None)  # labelled texts, with validation's; None: all
 VALIDATION_SHARE = 0.2  # share of LABELS that chooses epoch and learning rate
-TEST_EXAMPLES = Presets(full=None, base=None, quick=1000, own=None)  # at most; None: all
-FOLDS = Presets(full=None, base=None, quick=None, own=5)  # seed s tests fold s; None: one test
+TEST_EXAMPLES = Presets(full=None, quick=1000, own=None)  # at most; None: all
+FOLDS = Presets(full=None, quick=None, own=5)  # seed s tests fold s; None: one test
 SPLIT_SEED = 0  # decides which texts are the test's or a fold's; each seed draws its own labels
-MAX_TOKENS = Presets(full=512, base=128, quick=128, own=128)  # longer texts are truncated
+MAX_TOKENS = Presets(full=512, quick=128, own=128)  # longer texts are truncated
 TRUNCATION = "left"  # which end a long text loses: "left" keeps the last tokens, "right" the first
 POOLING = Presets(  # "first", "mean" or "layers"; "auto": a probe chooses
-    full="first", base="auto", quick="auto", own="auto"
+    full="first", quick="auto", own="auto"
 )
-BLOCKS = Presets(full=None, base=3, quick=3, own=3)  # how many of the last blocks learn, None: all
+BLOCKS = Presets(full=None, quick=3, own=3)  # how many of the last blocks learn, None: all
 CACHE = True  # keep the output of frozen blocks on disk; False: compute it each time
 METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinations: "lora+tfidf"
     full=("tfidf", "probe", "head", "adapter", "lora"),
-    base=("tfidf", "probe", "head", "adapter", "lora", "full", "lora+tfidf", "probe+tfidf"),
     quick=("tfidf", "probe", "head", "adapter", "lora"),
     own=(
         *("tfidf", "probe", "probe(labels=0.5)", "probe+tfidf"),
@@ -65,19 +62,18 @@ METHODS = Presets(  # all: docs/methods.md; variants: "lora(rank=4)"; combinatio
     ),
 )
 SEEDS = Presets(  # a run of each; with FOLDS: the folds that are tested
-    full=(0, 1, 2), base=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4)
+    full=(0, 1, 2), quick=(0,), own=(0, 1, 2, 3, 4)
 )
 CONTRASTS = Presets(  # the pairs that the experiment is made for
     full=("lora - probe", "adapter - lora"),
-    base=("lora - probe", "lora - adapter", "lora - full"),
     quick=("lora - probe", "probe - tfidf", "adapter - lora"),
     own=(),
 )
 METRIC = "accuracy"  # of contrasts and advice; or "macro_f1", where every label counts alike
 EQUIVALENCE_MARGIN = 0.01  # differences within it do not matter: one percentage point
-EPOCHS = Presets(full=3, base=3, quick=8, own=8)  # the most passes over the training texts
+EPOCHS = Presets(full=3, quick=8, own=8)  # the most passes over the training texts
 HEAD_EPOCHS_FACTOR = 10  # times EPOCHS, where only the head is trained: its epochs cost little
-EVALUATIONS_PER_EPOCH = Presets(full=3, base=3, quick=1, own=1)  # on validation; the best is kept
+EVALUATIONS_PER_EPOCH = Presets(full=3, quick=1, own=1)  # on validation; the best is kept
 PATIENCE = 2  # epochs without a lower validation loss before training stops early
 BATCH_SIZE = 32  # texts a step
 MICRO_BATCH_TOKENS = None  # tokens at once, padding included; None: as many as suit the device

@@ -22,8 +22,8 @@ FREE += ("learning_rates", "cache", "micro_batch_tokens", "results")
 FREE += ("model", "dataset", "text_column", "label_column", "group_column")
 
 
-class Presets(namedtuple("Presets", "full base quick own")):
-    """The four values of a constant, one for each preset."""
+class Presets(namedtuple("Presets", "full quick own")):
+    """The three values of a constant, one for each preset."""
 
     def __str__(self):
         return ", ".join(f"{name}: {value}" for name, value in self._asdict().items())

@@ -1,12 +1,11 @@
-"""A fine-tuned classifier as files that other programs run: ONNX, peft, and transformers.
+"""A fine-tuned classifier as files that other programs run: ONNX and transformers.
 
     onnx            model.onnx, from token ids to probabilities, and tokenizer.json; every method
                     around an encoder, every pooling, and the probe
-    peft            adapter_config.json and adapter_model.safetensors, head included; LoRA
     transformers    files that `pipeline("text-classification", model=folder)` loads, updates merged
 
-peft and transformers have a form for the pooling "first" alone, which their own classifiers
-compute. The folder's README.md has code that uses the files. No file names a path of this machine.
+transformers has a form for the pooling "first" alone, which its own classifiers compute. The
+folder's README.md has code that uses the files. No file names a path of this machine.
 """
 
 import copy
@@ -25,14 +24,11 @@ from boundary import BadInput, replacing, writing
 from data_utils import ENCODERS
 
 from .base import PeftModel
-from .checkpoint import save_tensors
 from .fast import use_fast_attention
-from .lora import LoRAModel
-from .merging import adapted_layers, merge
+from .merging import merge
 from .methods import method_of
 from .reft import LoReFT
 
-PREFIX = "base_model.model."  # peft's, before every name
 USE_ONNX = 'use format="onnx"'
 CODE = {  # for README.md
     "onnx": r"""
@@ -63,17 +59,6 @@ def classify(texts):
 
 print(classify(["A text."]))
 """,
-    "peft": r"""
-import peft
-import transformers
-
-base = transformers.AutoModelForSequenceClassification.from_pretrained(
-    {place!r}, id2label={labels!r}, pad_token_id={pad}
-)
-model = peft.PeftModel.from_pretrained(base, ".")
-tokenizer = transformers.AutoTokenizer.from_pretrained(".")
-# Texts as in training: re.sub(r"<br\s*/?>", " ", text).strip()
-""",
     "transformers": r"""
 import re
 
@@ -87,33 +72,30 @@ print(classify(re.sub(r"<br\s*/?>", " ", "A text.").strip()))  # as in training
 
 def export(finetuned, folder: Path, format: str) -> None:
     """Write a `Finetuned` to a new or empty folder, whole or not at all. Raises `BadInput`."""
-    formats = {"onnx": export_onnx, "peft": export_peft, "transformers": export_transformers}
+    formats = {"onnx": export_onnx, "transformers": export_transformers}
     if format not in formats:
         raise BadInput(f"unknown format {format!r}; choose from {', '.join(formats)}")
     encoder, about = finetuned.classifier, finetuned.about
     if not hasattr(encoder, "model"):
         remedy = "use its checkpoint, by load_finetuned or modeling.predict"
         raise BadInput(f"{about.method} has no form for other programs; {remedy}")
-    pooling = encoder.model.pooling
-    if format != "onnx" and (encoder.probe or pooling != "first"):
-        kind = "a probe" if encoder.probe else f"the pooling {pooling!r}, only for 'first'"
+    if format == "transformers" and (encoder.probe or encoder.model.pooling != "first"):
+        pooling = f"the pooling {encoder.model.pooling!r}, only for 'first'"
+        kind = "a probe" if encoder.probe else pooling
         raise BadInput(f"{format} has no form for {kind}; {USE_ONNX}")
     last, pad = encoder.tokenizer("A text.")["input_ids"][-1], encoder.tokenizer.pad_token_id
-    if format != "onnx" and last == pad:  # it looks for the last token that is not padding
+    if format == "transformers" and last == pad:  # it seeks the last token before them
         raise BadInput(f"{format} would take a text's last token for padding; {USE_ONNX}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")
-    base, code = published(about.base_model), CODE[format].strip()
-    if format == "peft":
-        place = base if base == about.base_model or "/" in base else f"path/to/{base}"
-        code = code.format(place=place, labels=dict(enumerate(about.label_names)), pad=pad)
+    base = published(about.base_model)
     about_hub = {"library_name": format, "pipeline_tag": "text-classification"}
     card = ModelCardData(base_model=base, **about_hub).to_yaml()
     title = f"# {base}, fine-tuned with {about.method}"
-    readme = f"---\n{card}\n---\n\n{title}\n\n```python\n{code}\n```\n"
+    readme = f"---\n{card}\n---\n\n{title}\n\n```python\n{CODE[format].strip()}\n```\n"
     with writing(folder), replacing(folder) as new:
         new.mkdir()
-        formats[format](encoder, new, base)
+        formats[format](encoder, new)
         (new / "README.md").write_text(readme, encoding="utf-8")
         for file in new.iterdir():  # some libraries write files that only their user may read
             file.chmod((new / "README.md").stat().st_mode)
@@ -151,7 +133,7 @@ class Graph(nn.Module):
         return self.model.classify(features).softmax(1)
 
 
-def export_onnx(encoder, folder: Path, base: str) -> None:
+def export_onnx(encoder, folder: Path) -> None:
     """Write model.onnx (any number and length of texts), tokenizer.json, config.json with labels.
 
     Raises `BadInput` where the packages for ONNX are not installed.
@@ -194,10 +176,10 @@ def plain_copy(model: PeftModel) -> PeftModel:
     return plain
 
 
-# ---------------------------------------------------------------------------- other libraries
+# ---------------------------------------------------------------------------- transformers
 
 
-def export_transformers(encoder, folder: Path, base: str) -> None:
+def export_transformers(encoder, folder: Path) -> None:
     """Write a folder that transformers loads without this package.
 
     Raises `BadInput` for a method that adds weights to the architecture, such as adapters, or does
@@ -219,32 +201,4 @@ def export_transformers(encoder, folder: Path, base: str) -> None:
         raise BadInput(f"{more}: transformers would give other logits; {USE_ONNX}")
     merged.config.problem_type = "single_label_classification"  # not the base model's own
     merged.save_pretrained(folder)
-    encoder.tokenizer.save_pretrained(folder)
-
-
-def export_peft(encoder, folder: Path, base: str) -> None:
-    """Write files that peft loads around the encoder, head included; they cannot hold labels.
-
-    Raises `BadInput` for another method than LoRA.
-    """
-    model = encoder.model
-    if type(model) is not LoRAModel:  # a subclass may do more
-        raise BadInput(f"only lora goes to peft, and this is {method_of(model)}; {USE_ONNX}")
-    choice, in_head = model.hyperparameters, model.architecture.in_head
-    config = {
-        "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
-        "base_model_name_or_path": base,
-        "inference_mode": True,
-        "r": choice["rank"],
-        "lora_alpha": choice["alpha"],
-        "lora_dropout": choice["dropout"],
-        "use_rslora": choice["rslora"],
-        "target_modules": list(adapted_layers(model)),
-        "modules_to_save": list(model.architecture.head),
-    }
-    trained = model.trainable_parameters().items()
-    tensors = {PREFIX + (n if in_head(n) else f"{n}.weight"): p for n, p in trained}
-    save_tensors(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     encoder.tokenizer.save_pretrained(folder)

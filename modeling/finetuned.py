@@ -117,7 +117,7 @@ class Finetuned:
         return probabilities
 
     def export(self, folder: str | Path, format: str = "onnx") -> None:
-        """Write it as "onnx", "peft" or "transformers" to a new folder, with the code that uses it.
+        """Write it as "onnx" or "transformers" to a new folder, with the code that uses it.
 
         Raises `BadInput` where the format has no form for it, or the folder is not empty.
         """

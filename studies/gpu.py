@@ -37,7 +37,7 @@ LIMIT = 600  # seconds of each part
 PARTS = {  # arguments of Python
     "tests": "-m pytest -n 0 tests/test_finetuning.py tests/test_training.py tests/test_batches.py",
     "quick": f"{RUN} quick",  # its accuracies should be a CPU's, up to a seed's effect
-    "base": f"{RUN} base --model minilm --seeds 0",
+    "labels": f"{RUN} quick --experiment labels --labels 2000 --test-examples all",
     "speed": f"{SPEED} --into {FOLDER}",  # steps beside peft and Trainer, and MFU
     "methods": "-m studies.gpu here methods",  # each method's step beside LoRA's
     "steps": "-m studies.gpu here steps",  # what a LoRA step waits for, and its kernels

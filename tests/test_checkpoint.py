@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForSequenceClassification as Classifier
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import hardware
@@ -256,13 +257,12 @@ def test_a_decoder_whose_tokenizer_has_no_padding_classifies_alone_and_in_a_batc
         assert classify([text, " <br> "])[0] == (label, pytest.approx(probability, abs=1e-6))
     ((label, probability),) = classify(["<br>"])  # without any token
     assert label == "" and math.isnan(probability)
-    classify.export(tmp_path / "p", format="peft")
-    code = code_of(tmp_path / "p").replace("'path/to/base'", repr(str(base)))
-    exec(code.replace('"."', repr(str(tmp_path / "p"))), names := {})
+    classify.export(tmp_path / "p", format="transformers")
+    exported = Classifier.from_pretrained(tmp_path / "p").eval()
     batch = tokenizer(TEXTS, truncation=True, padding=True, return_tensors="pt")
-    logits = names["model"].eval()(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits
+    logits = exported(**{k: batch[k] for k in ("input_ids", "attention_mask")}).logits
     assert torch.allclose(logits.softmax(1), classify.probabilities(TEXTS), atol=1e-5)
-    assert names["model"].config.id2label == {0: "bad", 1: "good"}
+    assert exported.config.id2label == {0: "bad", 1: "good"}
 
 
 def edit(folder, **changes):
@@ -344,8 +344,8 @@ def test_a_tilde_is_the_users_folder(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_finetuned(f"~/{folder.name}", base="~/base")
     assert loaded(TEXTS) == finetuned(TEXTS)
-    loaded.export("~/exported", format="peft")
-    assert (tmp_path / "exported" / "adapter_config.json").exists()
+    loaded.export("~/exported", format="transformers")
+    assert (tmp_path / "exported" / "config.json").exists()
 
 
 def test_tensors_of_another_method_are_refused_and_none_is_loaded():

@@ -1,12 +1,10 @@
-"""Our models in onnxruntime, peft and transformers: the same probabilities, and no path of ours."""
+"""Our models in onnxruntime and transformers: the same probabilities, and no path of ours."""
 
 import json
 import os
 import shutil
-import warnings
 from pathlib import Path
 
-import peft
 import pytest
 import test_checkpoint
 import torch
@@ -20,10 +18,9 @@ from boundary import BadInput
 from data_utils import encoder_folder
 from modeling import METHODS, adapted_layers, load_encoder, load_finetuned
 from modeling.architectures import ARCHITECTURES
-from modeling.export import export_onnx, export_peft, export_transformers
+from modeling.export import export_onnx, export_transformers
 from modeling.finetuned import EncoderClassifier
 
-warnings.filterwarnings("ignore", category=UserWarning, module="peft")
 pytestmark = pytest.mark.usefixtures("in_float32_on_the_cpu")
 baseline, checkpoint = test_checkpoint.baseline, test_checkpoint.checkpoint
 
@@ -46,7 +43,7 @@ def with_onnx():
 def in_onnx(model, folder):
     """A function of token ids and mask, by onnxruntime."""
     onnxruntime = with_onnx()
-    export_onnx(of(model), folder, "")
+    export_onnx(of(model), folder)
     session = onnxruntime.InferenceSession(folder / "model.onnx")
 
     def compute(ids, mask):
@@ -101,17 +98,16 @@ def test_default_names_of_labels_are_written_too(tmp_path):
     with_onnx()
     model = METHODS["head"](tiny(layers=1).float(), "mean")
     assert model.pretrained.config.id2label[0] == "LABEL_0"
-    export_onnx(of(model), tmp_path, "")
+    export_onnx(of(model), tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["id2label"]["0"] == "LABEL_0"
 
 
 def test_a_decoder_that_ends_texts_with_its_padding_token_goes_to_onnx_alone(tmp_path):
-    """The classifiers of peft and transformers look for the last token that is no padding."""
+    """The classifiers of transformers look for the last token that is no padding."""
     base = test_checkpoint.decoder(tmp_path / "base", ends_texts=True)
     folder = saved(base, tmp_path / "c", lambda b: METHODS["lora"](b, "first", blocks=1))[0]
-    for format in ("peft", "transformers"):
-        with pytest.raises(BadInput, match=f'{format} would take a .* padding; use format="onnx"'):
-            load_finetuned(folder).export(tmp_path / "x", format)
+    with pytest.raises(BadInput, match='transformers would take a .* padding; use format="onnx"'):
+        load_finetuned(folder).export(tmp_path / "x", "transformers")
 
 
 def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkeypatch):
@@ -122,7 +118,7 @@ def test_without_onnx_one_line_says_what_to_install(checkpoint, tmp_path, monkey
     assert not (tmp_path / "o").exists()
 
 
-FORMATS = [("onnx", False), ("peft", False), ("peft", True), ("transformers", False)]
+FORMATS = [("onnx", False), ("transformers", True), ("transformers", False)]
 
 
 @pytest.mark.parametrize(("format", "bundled"), FORMATS)
@@ -145,11 +141,6 @@ def test_an_exported_folder_names_nothing_of_this_machine(model_folder, tmp_path
     readme = (tmp_path / "x" / "README.md").read_text()
     assert readme.startswith(f"---\nbase_model: {name}\n")
     assert f"\n# {name}, fine-tuned with lora\n" in readme
-    if format == "peft":
-        config = json.loads((tmp_path / "x" / "adapter_config.json").read_text())
-        assert config["base_model_name_or_path"] == name
-        place = name if bundled else f"path/to/{name}"
-        assert f"{place!r}, id2label={{0: 'bad', 1: 'good'}}, pad_token_id=0" in readme
 
 
 @pytest.mark.parametrize(("method", "side"), [("lora", "left"), ("full", "right")])
@@ -168,7 +159,7 @@ def test_the_readmes_pipeline_truncates_alike(checkpoint, tmp_path, monkeypatch,
     assert finetuned(TEXTS) == before  # the export has left the model as it was
 
 
-def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_path, model_folder):
+def test_a_lora_of_the_last_block_goes_to_transformers(family, tmp_path, model_folder):
     """Around a base without a head, as most are, and with three labels."""
     labels, base = {0: "bad", 1: "fair", 2: "good"}, tmp_path / "base"
     new_head = tuple(f"{layer}." for layer in ARCHITECTURES[family].head)
@@ -180,20 +171,13 @@ def test_a_lora_of_the_last_block_goes_to_peft_and_to_transformers(family, tmp_p
         shutil.copy(model_folder / name, base)
     pretrained = load_encoder(str(base), labels.values(), 16).pretrained
     model = trained("lora", pretrained, blocks=1, rslora=True)
-    for name, export in (("peft", export_peft), ("plain", export_transformers)):
-        (tmp_path / name).mkdir()
-        export(of(model), tmp_path / name, "base")
+    export_transformers(of(model), tmp_path)
     ids, mask = tokens()
-    by_peft = Classifier.from_pretrained(base, id2label=labels)
-    by_peft = peft.PeftModel.from_pretrained(by_peft, tmp_path / "peft").eval()
-    adapted = [name for name, _ in by_peft.named_parameters() if ".lora_A." in name]
-    last = f"{model.architecture.blocks}.2."
-    assert len(adapted) == len(adapted_layers(model)) and all(last in name for name in adapted)
-    for loaded in (by_peft, Classifier.from_pretrained(tmp_path / "plain").eval()):
-        assert loaded.config.id2label == labels
-        logits = loaded(input_ids=ids, attention_mask=mask).logits
-        assert logits.shape == (3, 3)
-        assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
+    loaded = Classifier.from_pretrained(tmp_path).eval()
+    assert loaded.config.id2label == labels
+    logits = loaded(input_ids=ids, attention_mask=mask).logits
+    assert logits.shape == (3, 3)
+    assert (logits - model(ids, mask)).abs().max() < 1e-5  # float32
 
 
 class Double(METHODS["lora"]):
@@ -206,12 +190,10 @@ class Double(METHODS["lora"]):
 @pytest.mark.parametrize(
     ("method", "pooling", "format", "line"),
     [
-        ("double", "first", "peft", "only lora goes to peft, and this is double; use format=.onnx"),
         ("double", "first", "transformers", "does more"),
         ("adapter", "first", "transformers", "no class with the weights that adapter adds; use"),
-        ("dora", "first", "peft", "only lora goes to peft, and this is dora; use format=.onnx"),
-        ("lora", "layers", "peft", "no form for the pooling 'layers', only for 'first'; use"),
-        ("lora", "first", "tflite", "unknown format 'tflite'; choose from onnx, peft, transfo"),
+        ("lora", "layers", "transformers", "no form for the pooling 'layers', only for 'first'; u"),
+        ("lora", "first", "tflite", "unknown format 'tflite'; choose from onnx, transformers"),
     ],
 )
 def test_what_the_other_library_lacks_is_said(
@@ -227,23 +209,23 @@ def test_what_the_other_library_lacks_is_said(
 def test_baselines_say_what_to_do(baseline, tmp_path):
     with pytest.raises(BadInput, match="tfidf has no form for other programs; use its checkpoint"):
         load_finetuned(baseline("tfidf")).export(tmp_path / "x", "onnx")
-    with pytest.raises(BadInput, match="peft has no form for a probe; use format=.onnx"):
-        load_finetuned(baseline("probe")).export(tmp_path / "x", "peft")
+    with pytest.raises(BadInput, match="transformers has no form for a probe; use format="):
+        load_finetuned(baseline("probe")).export(tmp_path / "x", "transformers")
 
 
 def test_a_folder_with_files_stays_as_it_is(checkpoint, tmp_path):
     _, finetuned = checkpoint()
     (tmp_path / "x").mkdir()
-    finetuned.export(tmp_path / "x", "peft")  # an empty one
+    finetuned.export(tmp_path / "x", "transformers")  # an empty one
     before = files_of(tmp_path / "x")
     with pytest.raises(BadInput, match="is there and not empty; choose another folder"):
-        finetuned.export(tmp_path / "x", "transformers")
+        finetuned.export(tmp_path / "x", "onnx")
     assert files_of(tmp_path / "x") == before
 
 
 def test_a_pipeline_has_our_probabilities_whatever_the_base_was_trained_for(tmp_path):
     base = tiny().float()
     base.config.problem_type = "multi_label_classification"
-    export_transformers(of(trained("lora", base)), tmp_path, "base")
+    export_transformers(of(trained("lora", base)), tmp_path)
     config = Classifier.from_pretrained(tmp_path).config
     assert config.problem_type == "single_label_classification"

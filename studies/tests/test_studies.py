@@ -254,7 +254,7 @@ def test_each_part_of_the_gpus_benchmark_is_a_command_that_there_is():
         places = [text for text in (first, *others) if text.endswith(".py")]
         places += [f"{text.replace('.', '/')}.py" for text in others if text.startswith("studies")]
         assert all((ROOT / place).is_file() for place in places)
-    for name in ("quick", "base"):
+    for name in ("quick", "labels"):
         parse(vars(finetuning), gpu.PARTS[name].split()[1:])
 
 
