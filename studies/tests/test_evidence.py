@@ -10,13 +10,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import plots, statistics
-from evaluation.markdown import interval, percent
-from evaluation.style import LOOKS
+from evaluation import plots
 from studies import beside, compact, tasks
 
 ROOT = Path(__file__).parents[2]
@@ -33,16 +30,10 @@ TASKS = {
     "more-base": tuple(f"more-base-{task}" for task in FOUR),
     "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
     "setfit": ("setfit-rotten", "setfit-imdb"),
-    "others": tuple(
-        f"others-{group}{task}"
-        for group in ("", "more-", "base-", "more-base-")
-        for task in ("rotten", "imdb", "r8", "20newsgroups")
-    ),
+    "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
 }
-OWN = {"rotten": ("own-rates",), "imdb": ("own-rates-imdb", "others-imdb")}  # beside "others"
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
-ARCHIVED = {*TASKS["others"], *(name for names in OWN.values() for name in names)}
-EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
+EXPERIMENTS = sorted([*EXPERIMENTS, *TASKS["others"]])
 
 
 @pytest.fixture(autouse=True)
@@ -85,36 +76,7 @@ def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(
     pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside"}  # other studies
     assert pages == TASKS.keys()
     archived = evidence("others-rotten").parent
-    assert {path.name for path in archived.iterdir()} == ARCHIVED
-
-
-@pytest.mark.parametrize(("column", "task"), list(enumerate(OWN)))
-def test_where_each_draw_chooses_its_rate_the_leads_are_those_of_the_findings(
-    column, task, evidence
-):
-    folders = [evidence(name) for name in OWN[task]]
-    runs = pd.concat([pd.read_csv(folder / "runs.csv") for folder in folders], ignore_index=True)
-    rows = pd.concat([pd.read_parquet(folder / "predictions.parquet") for folder in folders])
-    rows = dict(iter(rows.groupby(["method", "seed"])))
-    lowest = runs.loc[runs.groupby(["name", "seed"])["validation_loss"].idxmin()]
-    right, seeds = {}, {}
-    for name, chosen in lowest.sort_values("seed").groupby("name"):
-        tables = [rows[key] for key in zip(chosen["method"], chosen["seed"], strict=True)]
-        right[name] = np.array([table["label"] == table["predicted"] for table in tables], float)
-        seeds[name] = chosen["seed"].tolist()
-    groups = tables[0]["group"].to_numpy() if "group" in tables[0] else None
-    pairs = [(method, "lora") for method in ("bitfit", "ln", "vera", "ia3", "reft")]
-    pairs += [("dora", "lora")] if task == "rotten" else []
-    found = statistics.compare([statistics.Scores(right, seeds, groups)], pairs, 0.01)
-    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    table = re.search(r"^\| 300 labels, minus LoRA .*?(?=\n\n)", page, re.M | re.S)[0]
-    told = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ") for line in table.splitlines()}
-    for row in found.itertuples():
-        text = f"{percent(row.difference)} ({interval(row.low, row.high)})"
-        text = {"significant": f"**{text}**", "not significant": text}.get(
-            row.verdict, f"{text}, equivalent"
-        )
-        assert told[LOOKS[row.method_a].label][column + 1] == text
+    assert {path.name for path in archived.iterdir()} == {*TASKS["others"]}
 
 
 def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
