@@ -33,6 +33,7 @@ LEAST = 0.0005  # a lead that is shown as 0.1 points
 POWER = 0.8  # four of five experiments
 MUCH = 0.2  # share of truncated texts above which the options are named
 WIDEST = 50  # letters of a label on a terminal
+SMALL = "all-MiniLM-L6-v2"  # the encoder that is bundled
 
 
 class Advice(NamedTuple):
@@ -230,6 +231,14 @@ def more_labels(results: "Results") -> list[str]:
     return sentences
 
 
+def larger_encoder(results: "Results") -> list[str]:
+    """A sentence on the larger of the two English encoders, where the smaller one was used."""
+    return [
+        "A larger encoder may add more than another method: for English texts try --model mpnet "
+        "(docs/your-own.md), as another --experiment."
+    ] * (results.experiment["model"] == SMALL)
+
+
 # ---------------------------------------------------------------------------- for terminal and page
 
 
@@ -288,6 +297,7 @@ def terminal(results: "Results") -> str:
             "",
             advised.sentence,
             *more_labels(results),
+            *larger_encoder(results),
             "",
             of_labels.to_string(index=False, max_colwidth=WIDEST),
             *errors.frequent_errors(results, advised.method),

@@ -103,6 +103,7 @@ def _answer(results, shown):
     return [
         f"**{escape(advice.sentence)}**",
         *map(escape, answer.more_labels(results)),
+        *map(escape, answer.larger_encoder(results)),
         table(answer.method_columns(results)),
         escape(" ".join(answer.notes(results))),
         *shown("accuracies"),

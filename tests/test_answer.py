@@ -10,6 +10,7 @@ from made_up import TESTS, add, add_folds, begin, begin_folds
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
+from data_utils import ENCODERS
 from evaluation import answer, comparisons, errors, report, statistics, tables
 from evaluation.results import Results
 
@@ -243,6 +244,13 @@ def test_the_most_confident_errors_are_listed_with_their_rows(errs):
     assert table["label"].tolist() == [NAMES[i] for i in truth[expected]]
     assert table["predicted"].tolist() == [NAMES[i] for i in logits.argmax(1)[expected]]
     assert table["confidence"].tolist() == pytest.approx(shares.max(axis=1)[expected])
+
+
+def test_the_larger_encoder_is_named_where_the_smaller_one_was_used(tmp_path):
+    results = of_right(tmp_path, 400, probe=slice(320), tfidf=slice(200))
+    for model, is_named in ((ENCODERS["minilm"], True), ("distilbert", False)):
+        results.experiment["model"] = model
+        assert ("try --model mpnet" in answer.terminal(results)) == is_named
 
 
 WORTH = [(250, "are worth it"), (318, "cannot tell"), (320, "would add less than 1 point")]
