@@ -1,186 +1,24 @@
-"""The answer for one's own texts: which method, and how sure that is.
+"""The answer for one's own texts: a table of methods, the advice, and what to do next."""
 
-The rule advises the method with the highest score; of equal scores, the simplest method. It advises
-none where that method is not shown to beat always saying the largest label. For users who prefer a
-simple method, `Advice.simplest` is the simplest one that no other method leads by more than one
-standard error of their difference, paired by text: Breiman et al.'s one-standard-error rule (1984,
-section 3.4.3). Methods go from the simplest to the most costly: TF-IDF, the probe, both together,
-head-only, LoRA, LoRA with TF-IDF, other methods by their trained parameters, fine-tuning.
-docs/your-own.md says how much accuracy either choice costs.
-"""
-
-import math
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from records import starts
 
-from . import errors, statistics
-from .markdown import number, percent, size, with_interval, with_intervals
+from . import errors
+from .advice import advise, compared, complete, majority, more_labels
+from .markdown import number, percent, size, with_intervals
 from .metrics import METRICS, PLANNABLE
 from .style import without
 
 if TYPE_CHECKING:
     from .results import Results
 
-ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then others, then full
-BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
-LEAST = 0.0005  # a lead that is shown as 0.1 points
-POWER = 0.8  # four of five experiments
 MUCH = 0.2  # share of truncated texts above which the options are named
 WIDEST = 50  # letters of a label on a terminal
 SMALL = "all-MiniLM-L6-v2"  # the encoder that is bundled
-
-
-class Advice(NamedTuple):
-    """The advised method, the simplest method by the one-standard-error rule, and the reasons."""
-
-    method: str
-    simplest: str
-    sentence: str
-    is_worthwhile: bool  # shown to beat always saying the largest label
-
-
-def compared(results: "Results") -> list[str]:
-    """The methods that are compared: those with all labels and, with folds, the same folds tested.
-
-    These are the most folds that a method with all labels has finished: a lead on other texts may
-    be chance.
-    lora(labels=0.5) is compared only where no method has all labels.
-    """
-    runs = complete(results)
-    return [method for method in runs if "labels=" not in method] or runs
-
-
-def complete(results: "Results") -> list[str]:
-    """The methods that have finished the same folds as the compared ones; without folds, all."""
-    runs = results.predictions.logits
-    methods = [method for method in runs if "labels=" not in method] or list(runs)
-    tested = set(max((runs[method] for method in methods), key=len))
-    return [m for m in runs if set(runs[m]) == tested or not results.is_folds]
-
-
-def by_simplicity(results: "Results") -> list[str]:
-    """The methods that are compared, the simplest first."""
-    runs = results.runs.fillna({"trainable_parameters": 0}).drop_duplicates("method")
-    runs = runs.set_index("method")[["name", "trainable_parameters"]]
-
-    def place(method):
-        name, parameters = runs.loc[method]
-        rank = ORDER.index(name) if name in ORDER else len(ORDER)
-        return "full" in name.split("+"), rank, parameters
-
-    return sorted(compared(results), key=place)
-
-
-def advice(results: "Results") -> Advice:
-    """The advice that the rule above gives for these results."""
-    order, name = by_simplicity(results), METRICS[results.metric].label
-    rows = results.intervals.set_index("method").loc[order]
-    values = rows[results.metric]
-    method = values.idxmax()
-    alternative = simplest(order, results.pairs[results.pairs["p"] / 2 < BEATEN])
-    rival, kind = alternative, "the simplest method within a standard error"
-    if rival == method:
-        rival = max(order[: order.index(method)], key=values.get, default=None)
-        kind = "the best of the simpler methods"
-    label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
-    why += _lead(results, method, rival, kind) if rival else ", and the simplest method"
-    largest, share = majority(results, results.metric)
-    if rows.loc[method, f"{results.metric}_low"] <= share:
-        why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
-        why += "; more labels may change that" * (not more_labels(results))
-        return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
-    return Advice(method, alternative, f"Use {label}: {why}.", True)
-
-
-def _lead(results, method, rival, kind):
-    """How far a method leads its rival, and how many texts would make the lead significant."""
-    lead = _difference(results, method, rival)
-    if lead is None:
-        return ""
-    label, points = results.looks[rival].label, _points(lead)
-    if lead["difference"] <= LEAST:
-        return f". In the runs that both have, its lead over {label} is {points}"
-    words = f". It leads {label}, {kind}, by {points}"
-    runs = results.scores[results.metric].values
-    has_seeds = max(len(runs[method]), len(runs[rival])) > 1
-    if has_seeds or lead["p"] < statistics.LEVEL:
-        return words
-    needed = texts_needed(results, (method, rival), lead["difference"])
-    if needed <= np.isfinite(runs[method][0]).sum():
-        return words
-    texts = f"about {needed:,.0f} tested texts"
-    more = f"if it is that large, {texts} would make it significant in four of five experiments"
-    return f"{words}: {more}"
-
-
-def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
-    """How many tested texts make a true `lead` significant as often as `POWER`, to one digit.
-
-    The standard error falls with the root of the number of texts. Its part for unseen texts of rare
-    labels is left out: a larger test has such texts.
-    """
-    scores = results.scores[results.metric]._replace(unseen={})
-    row = statistics.compare([scores], [pair]).iloc[0]
-    half = (row["high"] - row["low"]) / 2
-    half *= 1 - stats.norm.ppf(POWER) / stats.norm.ppf(statistics.LEVEL / 2)
-    needed = np.isfinite(scores.values[pair[0]][0]).sum() * (half / lead) ** 2
-    digit = 10 ** math.floor(math.log10(needed))
-    return digit * math.ceil(needed / digit)
-
-
-def final_sentence(results: "Results") -> str:
-    """A sentence that says what `final_command` does."""
-    advised = advice(results)
-    label = results.looks[advised.method].label
-    more = "" if advised.is_worthwhile else " all the same"
-    return f"This trains {label} on all texts{more}, to classify new ones"
-
-
-def final_command(results: "Results") -> str:
-    """The command that trains the advised method on all texts, with its comparison's constants.
-
-    It extends the last command that had this method: other commands may have other constants.
-    """
-    method = without("labels", advice(results).method)
-    commands = starts(results.experiment["command"])
-    with_method = [command for command in commands if _has(shlex.split(command), method)]
-    return f"{(with_method or commands)[-1]} --final {shlex.quote(method)}"
-
-
-def _has(words, method):
-    """Whether a command has all parts of a method, each alone or in a combination."""
-    typed = [part for word in words for part in word.removeprefix("--methods=").split("+")]
-    are_all = not any(word.split("=")[0] == "--methods" for word in words)
-    return are_all or set(method.split("+")) <= set(typed)
-
-
-def simplest(order: list[str], leads: pd.DataFrame) -> str:
-    """The first method of `order` that no other method leads; `leads` are rows of comparisons."""
-    leads = leads[leads[["method_a", "method_b"]].isin(order).all(axis=1)]
-    beaten = set(leads["method_b"].where(leads["difference"] > 0, leads["method_a"]))
-    return next((method for method in order if method not in beaten), order[-1])
-
-
-def _difference(results, a, b):
-    """The difference of two methods, as a row of `Results.compare`; None where there is no row."""
-    rows = results.compare([(a, b)])
-    return None if rows.empty else rows.iloc[0]
-
-
-def _points(difference):
-    return with_interval(*difference[["difference", "low", "high"]], " points")
-
-
-def score(results: "Results", method: str) -> str:
-    """A method's score with its interval, such as "75.9 % (72.7 to 79.1)"."""
-    row, name = results.intervals.set_index("method").loc[method], results.metric
-    return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
 
 def methods(results: "Results") -> pd.DataFrame:
@@ -203,40 +41,38 @@ def methods(results: "Results") -> pd.DataFrame:
     return table.sort_values(results.metric, ascending=False, kind="stable").reset_index()
 
 
-def majority(results: "Results", metric: str = "accuracy") -> tuple[str, float]:
-    """The test's most frequent label, and the score of always saying it."""
-    labels, names = results.predictions.labels, results.experiment["label_names"]
-    largest = np.bincount(labels).argmax()
-    logits = np.tile(np.arange(len(names)) == largest, (len(labels), 1))
-    return names[largest], METRICS[metric].compute(labels, logits).mean()
-
-
-def more_labels(results: "Results") -> list[str]:
-    """Are more labels worth it? A sentence for each method that also ran on part of the labels."""
-    sentences, finished = [], set(results.runs["method"])
-    for part in sorted(method for method in finished if "labels=" in method):
-        whole = without("labels", part)
-        gain = _difference(results, whole, part) if whole in finished - {part} else None
-        if gain is None:
-            continue
-        verdict = "these texts cannot tell whether more labels are worth it"
-        if gain["high"] < results.margin:
-            verdict = f"more labels of this kind would add less than {results.margin_words}"
-        elif gain["low"] > 0:
-            verdict = "more labels are worth it"
-        sentences.append(
-            f"{results.looks[part].label} reaches {score(results, part)}; all labels change that "
-            f"by {_points(gain)}: {verdict}."
-        )
-    return sentences
-
-
 def larger_encoder(results: "Results") -> list[str]:
     """A sentence on the larger of the two English encoders, where the smaller one was used."""
     return [
         "A larger encoder may add more than another method: for English texts try --model mpnet "
         "(docs/your-own.md), as another --experiment."
     ] * (results.experiment["model"] == SMALL)
+
+
+def final_sentence(results: "Results") -> str:
+    """A sentence that says what `final_command` does."""
+    advised = advise(results)
+    label = results.looks[advised.method].label
+    more = "" if advised.is_worthwhile else " all the same"
+    return f"This trains {label} on all texts{more}, to classify new ones"
+
+
+def final_command(results: "Results") -> str:
+    """The command that trains the advised method on all texts, with its comparison's constants.
+
+    It extends the last command that had this method: other commands may have other constants.
+    """
+    method = without("labels", advise(results).method)
+    commands = starts(results.experiment["command"])
+    with_method = [command for command in commands if _has(shlex.split(command), method)]
+    return f"{(with_method or commands)[-1]} --final {shlex.quote(method)}"
+
+
+def _has(words, method):
+    """Whether a command has all parts of a method, each alone or in a combination."""
+    typed = [part for word in words for part in word.removeprefix("--methods=").split("+")]
+    are_all = not any(word.split("=")[0] == "--methods" for word in words)
+    return are_all or set(method.split("+")) <= set(typed)
 
 
 # ---------------------------------------------------------------------------- for terminal and page
@@ -288,7 +124,7 @@ def notes(results: "Results") -> list[str]:
 
 def terminal(results: "Results") -> str:
     """The answer for a terminal: the table, its notes, the advice, the advised method's errors."""
-    advised = advice(results)
+    advised = advise(results)
     of_labels = pd.DataFrame(errors.label_columns(results, advised.method))
     return "\n".join(
         [

@@ -3,7 +3,7 @@
 import pandas as pd
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from . import answer, errors
+from . import advice, errors
 from .markdown import count, size
 from .metrics import METRICS
 from .results import Results
@@ -39,7 +39,7 @@ def accuracies(results: Results):
     The axis need not begin at 0, so that differences show. Rings are single seeds.
     """
     metric = results.metric
-    rows = results.intervals[results.intervals["method"].isin(answer.compared(results))]
+    rows = results.intervals[results.intervals["method"].isin(advice.compared(results))]
     rows = rows.sort_values(metric, ascending=False, kind="stable")
     figure, axes = row_figure(results.labels(rows["method"]))
     notes = [interval_note(results)]
@@ -53,7 +53,7 @@ def accuracies(results: Results):
             axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
             notes[1:] = ["rings: single seeds"]
     low, high = rows[f"{metric}_low"].min(), rows[f"{metric}_high"].max()
-    share = answer.majority(results, metric)[1]
+    share = advice.majority(results, metric)[1]
     line = f"always saying the largest label ({100 * share:.3g} %)"
     if share > low - NEAR * (high - low):
         axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
@@ -67,7 +67,7 @@ def accuracies(results: Results):
 
 def overview(results: Results):
     """A panel of bars for each number that the methods are compared on: the means over the runs."""
-    means = results.means.loc[answer.complete(results)]
+    means = results.means.loc[advice.complete(results)]
     panels = [
         (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
         for name, metric in METRICS.items()

@@ -14,7 +14,7 @@ import numpy as np
 from boundary import BadInput, expanded, reading, refuse, some
 from boundary import write as write_file
 
-from . import answer, errors, html, tables
+from . import advice, answer, errors, html, tables
 from .markdown import code, count, escape, percent, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
@@ -98,20 +98,20 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
 
 def _answer(results, shown):
     """The advice, its table, the advised method's errors, and the command for a final model."""
-    advice = answer.advice(results)
-    label = results.looks[advice.method].label
+    advised = advice.advise(results)
+    label = results.looks[advised.method].label
     return [
-        f"**{escape(advice.sentence)}**",
-        *map(escape, answer.more_labels(results)),
+        f"**{escape(advised.sentence)}**",
+        *map(escape, advice.more_labels(results)),
         *map(escape, answer.larger_encoder(results)),
         table(answer.method_columns(results)),
         escape(" ".join(answer.notes(results))),
         *shown("accuracies"),
         f"### How {escape(label)} errs",
-        table(errors.label_columns(results, advice.method)),
+        table(errors.label_columns(results, advised.method)),
         *shown("confusion_matrix"),
-        *map(escape, errors.frequent_errors(results, advice.method)),
-        escape(errors.referral(results, advice.method)),
+        *map(escape, errors.frequent_errors(results, advised.method)),
+        escape(errors.referral(results, advised.method)),
         tables.misclassified(results),
         "### A classifier of new texts",
         escape(f"{answer.final_sentence(results)}:"),

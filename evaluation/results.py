@@ -12,7 +12,7 @@ import pandas as pd
 from boundary import BadInput, plain_cell, short
 from records import RunRecord
 
-from . import answer, errors, statistics, stored, style
+from . import advice, errors, statistics, stored, style
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 
 FIELDS = RunRecord.model_fields.items()
@@ -166,7 +166,7 @@ class Results:
         """The advised method: for one's own texts, the preset "own" or folds; None elsewhere."""
         constants, is_own = self.experiment["constants"], self.experiment["data"]["is_own"]
         is_advised = is_own or self.is_folds or constants.get("preset") == "own"
-        return answer.advice(self).method if is_advised else None
+        return advice.advise(self).method if is_advised else None
 
     @cached_property
     def best(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation import statistics
-from evaluation.answer import BEATEN, simplest
+from evaluation.advice import BEATEN, simplest
 
 from .coverage import METHODS, finished, predictions_of, values_left_out
 

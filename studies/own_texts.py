@@ -26,7 +26,7 @@ import pandas as pd
 
 from boundary import write
 from data_utils import load_task
-from evaluation import answer
+from evaluation import advice
 from evaluation.results import Results
 from evaluation.style import looks, plt, save, set_style
 from modeling import load_finetuned
@@ -57,7 +57,7 @@ def test_sample(rows: pd.DataFrame, label_names: list[str], size: int, seed: int
     intervals = results.intervals.set_index("method")
     columns = ["accuracy", "accuracy_low", "accuracy_high"]
     numbers = pd.DataFrame({"truth": truth}).join(intervals.loc[list(truth), columns])
-    return {"simplest": answer.advice(results).simplest, "methods": numbers.to_dict("index")}
+    return {"simplest": advice.advise(results).simplest, "methods": numbers.to_dict("index")}
 
 
 def compare(file: Path, grouped: bool) -> Results:

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from data_utils import ENCODERS
-from evaluation import answer, comparisons, errors, report, statistics, tables
+from evaluation import advice, answer, comparisons, errors, report, statistics, tables
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -46,23 +46,23 @@ def errs(tmp_path):
 def test_methods_go_from_the_simplest_to_fine_tuning(tmp_path):
     results = of_right(tmp_path, 40, **dict.fromkeys(METHODS, slice(20)))
     expected = ["tfidf", "probe", "lora", "lora+tfidf", "adapter", "full"]
-    assert answer.by_simplicity(results) == expected
+    assert advice.by_simplicity(results) == expected
 
 
 @pytest.mark.parametrize("lead", [4, 10, 30])
 def test_the_highest_is_advised_and_the_simplest_within_a_standard_error_named(tmp_path, lead):
     """The two disagree on 40 + lead of 400 texts: 4 are less than a standard error."""
     results = of_right(tmp_path, 400, tfidf=slice(320), lora=slice(20, 340 + lead))
-    advice = answer.advice(results)
-    assert (advice.method, results.best, results.advised) == ("lora", "lora", "lora")
+    advised = advice.advise(results)
+    assert (advised.method, results.best, results.advised) == ("lora", "lora", "lora")
     kind = "simplest method within a standard error" if lead == 4 else "best of the simpler methods"
-    assert f"It leads TF-IDF, the {kind}, by {lead / 4:.1f} points" in advice.sentence
+    assert f"It leads TF-IDF, the {kind}, by {lead / 4:.1f} points" in advised.sentence
     half = 1.966 * (40 + lead + 2 - lead**2 / 402) ** 0.5 / 401 * statistics.FOLDS_FACTOR
     needed = 400 * (half * (1.96 + 0.8416) / 1.96 / (lead / 400)) ** 2  # power of 80 %
     digit = 10 ** (len(str(int(needed))) - 1)
     needed = -(-needed // digit) * digit  # one digit is told, no less than is needed
     told = f"about {needed:,.0f} tested texts would make it significant in four of five experiments"
-    assert (told in advice.sentence) == (lead < 30) == ("would make" in advice.sentence)
+    assert (told in advised.sentence) == (lead < 30) == ("would make" in advised.sentence)
 
 
 def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path):
@@ -75,7 +75,7 @@ def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path)
         several = {method: np.tile(is_wrong, times) for method, is_wrong in wrong.items()}
         return of_wrong(tmp_path / str(times), np.tile(truth, times), "macro_f1", **several)
 
-    sentence = answer.advice(repeated(1)).sentence
+    sentence = advice.advise(repeated(1)).sentence
     needed = int(re.search(r"about ([\d,]+) tested", sentence)[1].replace(",", ""))
     needed *= (1.96 / (1.96 + 0.8416)) ** 2  # texts of which half the experiments show it
     more, less = (repeated(round(k * needed / 200)).pairs["p"].iloc[0] for k in (1.2, 0.6))
@@ -84,18 +84,18 @@ def test_so_many_texts_as_are_told_make_a_lead_in_macro_f1_significant(tmp_path)
 
 def test_never_are_as_many_texts_told_as_were_tested(tmp_path, monkeypatch):
     """Ten texts of 200 are of one label: unseen ones make the lead uncertain, tested ones not."""
-    monkeypatch.setattr(answer, "POWER", 0.5)
+    monkeypatch.setattr(advice, "POWER", 0.5)
     text = np.arange(200)
     wrong = {"tfidf": text < 5, "lora": text < 0}
     results = of_wrong(tmp_path, (text < 10).astype(int), "macro_f1", **wrong)
     assert results.pairs["p"].iloc[0] > statistics.LEVEL
-    assert "tested texts" not in answer.advice(results).sentence
+    assert "tested texts" not in advice.advise(results).sentence
 
 
 def test_a_single_run_without_an_interval_can_be_the_best(tmp_path):
     begin(tmp_path, data={"is_own": True})
     add(tmp_path, "lora", 0, 28), add(tmp_path, "lora", 1, 30), add(tmp_path, "full", 0, 39)
-    assert answer.advice(Results.read(tmp_path)).sentence.startswith("Use full")
+    assert advice.advise(Results.read(tmp_path)).sentence.startswith("Use full")
 
 
 def test_of_equals_the_simplest_is_advised(tmp_path):
@@ -107,11 +107,11 @@ def test_more_texts_are_not_said_to_decide_what_seeds_leave_open(tmp_path):
     begin(tmp_path)
     for seed, right in enumerate((20, 30, 40)):
         add(tmp_path, "probe", seed, 28), add(tmp_path, "lora", seed, right)
-    sentence = answer.advice(Results.read(tmp_path)).sentence
+    sentence = advice.advise(Results.read(tmp_path)).sentence
     assert "by " in sentence and "tested texts" not in sentence
     shutil.rmtree(tmp_path / "lora-seed0")
     add(tmp_path, "probe", 1, 36), add(tmp_path, "probe", 2, 40)  # better where both have runs
-    assert "both have, its lead over probe is" in answer.advice(Results.read(tmp_path)).sentence
+    assert "both have, its lead over probe is" in advice.advise(Results.read(tmp_path)).sentence
 
 
 def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_path):
@@ -123,7 +123,7 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     bars = comparisons.overview(results)[0].axes[0].patches
     assert len(bars) == 1
     shutil.rmtree(tmp_path / "tfidf-seed0")  # none has tested what the other has
-    assert len(answer.compared(Results.read(tmp_path))) == 1
+    assert len(advice.compared(Results.read(tmp_path))) == 1
 
 
 def test_where_many_texts_are_truncated_the_answer_says_so(tmp_path):
@@ -147,12 +147,12 @@ def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
     """36 of 40 texts are of one label: always saying it has 90 % accuracy, macro-F1 of 47.4 %."""
     truth = (np.arange(40) % 10 == 9).astype(int)
     results = of_wrong(tmp_path, truth, "macro_f1", lora=np.arange(40) < 5)
-    name, score = answer.majority(results, "macro_f1")
+    name, score = advice.majority(results, "macro_f1")
     always = np.zeros(40, int)
     assert score == pytest.approx(f1_score(truth, always, average="macro", zero_division=0))
     assert f"Always saying “{name}” has 47.4 % macro-F1." in answer.notes(results)
     low = results.intervals["macro_f1_low"][0]
-    assert ("not shown to beat" in answer.advice(results).sentence) == (low <= score)
+    assert ("not shown to beat" in advice.advise(results).sentence) == (low <= score)
     assert low > score
     add_folds(tmp_path, "probe", 2, truth, np.eye(2)[truth])
     assert "− probe, points, macro-F1" in answer.method_columns(Results.read(tmp_path))
@@ -163,7 +163,7 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
     line = "It is not shown to beat always saying “bad”, which has 95.0 %; more labels may change"
     for wrong, is_said in ((rare, True), (rare & False, False)):
         results = of_wrong(tmp_path, rare.astype(int), tfidf=wrong)
-        sentence = answer.advice(results).sentence
+        sentence = advice.advise(results).sentence
         assert (f"{line} that." in sentence) == is_said
         assert sentence.startswith("Use none yet. The best is TF-IDF") == is_said
         said = "on all texts all the same, to classify new ones:" in report.page(results, {})
@@ -207,7 +207,7 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     counts = errors.confusion(results, "head")
     assert counts[1, 2] == ((truth == 1) & (predicted == 2)).sum() != counts[2, 1]
     assert counts.sum(axis=0).tolist() == given.tolist()
-    assert answer.majority(results) == ("billing", (truth == 0).mean())
+    assert advice.majority(results) == ("billing", (truth == 0).mean())
     (sentence,) = errors.frequent_errors(results, "head")
     pairs = [(counts[i, j], i, j) for i in range(3) for j in range(3) if i != j]
     told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
@@ -261,15 +261,15 @@ def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path,
     """It is no method of the table, the advice or the figure."""
     right = {"probe": slice(320), "probe(labels=0.5)": slice(half), "tfidf": slice(200)}
     results = of_right(tmp_path, 400, **right)
-    (sentence,) = answer.more_labels(results)
+    (sentence,) = advice.more_labels(results)
     assert words in sentence
     results.experiment["constants"]["equivalence_margin"] = 0.3  # a sure gain that does not matter
-    assert "would add less than 30 points" in answer.more_labels(results)[0]
+    assert "would add less than 30 points" in advice.more_labels(results)[0]
     results.experiment["constants"]["equivalence_margin"] = 0.01
     assert sentence.startswith(f"probe (labels=0.5) reaches {half / 4:.1f} % (")
     assert f"all labels change that by {80 - half / 4:.1f} points (" in sentence
     assert sentence in tables.terminal(results)
-    assert answer.by_simplicity(results) == ["tfidf", "probe"] and results.advised == "probe"
+    assert advice.by_simplicity(results) == ["tfidf", "probe"] and results.advised == "probe"
     assert len(comparisons.overview(results)[0].axes[0].patches) == 3
     ticks = comparisons.accuracies(results)[0].axes[0].get_yticklabels()
     names = [tick.get_text() for tick in ticks]
@@ -278,7 +278,7 @@ def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path,
 
 def test_methods_on_a_part_of_the_labels_are_compared_where_there_are_no_others(tmp_path):
     results = of_right(tmp_path, 40, **{"probe(labels=0.5)": slice(30)})
-    assert results.advised == "probe(labels=0.5)" and answer.more_labels(results) == []
+    assert results.advised == "probe(labels=0.5)" and advice.more_labels(results) == []
 
 
 def test_the_final_models_command_is_the_one_that_the_method_was_compared_by(tmp_path):
