@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 
 from boundary import BadInput, write
 from evaluation import report, tables
@@ -31,6 +32,7 @@ from evaluation.style import (
     Look,
     as_difference,
     as_text,
+    error_bar,
     line_handle,
     plt,
     save,
@@ -38,7 +40,7 @@ from evaluation.style import (
 )
 
 from . import compact
-from .variants import accuracy_bars, cut
+from .variants import cut
 
 TITLE = "Which method, on which task?"
 LABELS = "What are more labels worth?"
@@ -260,39 +262,52 @@ def _panel_rows(pairs):
 
 
 def by_labels(points: pd.DataFrame, looks: dict[str, Look]):
-    """Accuracy by number of labels, a row of panels for each model.
+    """Accuracy by number of labels: a row of panels for each model, in each a row for each method.
 
     It shows methods with several numbers of labels; None where there is no such method.
     """
-    numbers = points.groupby(["model", "task", "method"])["labels"].transform("nunique")
-    points = points[numbers > 1].sort_values("labels", kind="stable")
+    several = points.groupby(["model", "task", "method"])["labels"].transform("nunique") > 1
+    points = points[several]
     if points.empty:
         return None
     models, tasks = (list(points[column].unique()) for column in ("model", "task"))
-    rows, columns = len(models), len(tasks)
-    size = (2.7 * columns + 1, 2.8 * rows + 0.6)
-    image, panels = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown = [method for method in looks if method in set(points["method"])]
+    numbers = sorted(points["labels"].unique())
+    fills = dict(zip(numbers, np.linspace(0, 1, len(numbers)), strict=True))  # the fewest: hollow
+    size = (2.2 * len(tasks) + 2, (0.4 * len(shown) + 1) * len(models))
+    image, panels = plt.subplots(len(models), len(tasks), figsize=size, squeeze=False)
     for axes, (model, task) in zip(panels.flat, product(models, tasks), strict=True):
         panel = points[(points["model"] == model) & (points["task"] == task)]
         axes.set_visible(not panel.empty)
         if panel.empty:
             continue
-        for i, method in enumerate(shown):
-            part = panel[panel["method"] == method]
-            x = part["labels"] * 1.04 ** (i - len(shown) / 2)  # beside one another
-            accuracy_bars(axes, x, part, looks[method])
-        ticks = sorted(panel["labels"].unique())
-        axes.set(xscale="log", xlabel="labels")
-        axes.set_xticks(ticks, [f"{labels:,}" for labels in ticks])
-        axes.minorticks_off()
-        axes.margins(x=0.2)
-        is_cut = cut(axes, 100 * panel["accuracy"], 100 * panel[ENDS])
-        axes.set_title(task + (", axis cut" if is_cut else ""), fontsize=10)
+        for labels, fill in fills.items():
+            part = panel[panel["labels"] == labels]
+            places = part["method"].map(shown.index) + 0.3 * (fill - 0.5)  # beside one another
+            for place, (_, row) in zip(places, part.iterrows(), strict=True):
+                colour, marker = looks[row["method"]].colour, looks[row["method"]].marker
+                x, ends = 100 * row["accuracy"], (100 * row[ENDS[0]], 100 * row[ENDS[1]])
+                style = {"marker": marker, "ms": 6, "capsize": 3, "elinewidth": 0.8}
+                error_bar(axes, x, place, ends, across=True, **style, **_filled(colour, fill))
+        is_cut = cut(axes, 100 * panel["accuracy"], 100 * panel[ENDS], across=True)
+        axes.set_title(task, fontsize=10)
+        axes.set_xlabel(f"test accuracy (%){', axis cut' * is_cut}", fontsize=9)
+        axes.set(yticks=range(len(shown)), yticklabels=[], ylim=(len(shown) - 0.5, -0.5))
     for model, row in zip(models, panels, strict=True):
         first = next(axes for axes in row if axes.get_visible())
-        first.set_ylabel(f"{model}\ntest accuracy (%)", fontsize=10)
-    return image, "bars: 95 % intervals", [line_handle(looks[method]) for method in shown]
+        first.set_yticklabels([looks[method].label for method in shown])
+        first.set_ylabel(model, fontsize=10)
+    handles = [
+        line_handle(Look(f"{labels:,} labels", "black", "o"), ls="", **_filled("black", fill))
+        for labels, fill in fills.items()
+    ]
+    return image, "bars: 95 % intervals", handles
+
+
+def _filled(colour, share):
+    """The style of a marker in this colour, filled with this share of it and white."""
+    filled = 1 - share * (1 - np.array(to_rgb(colour)))
+    return {"color": colour, "mec": colour, "mfc": filled}
 
 
 def write_page(*folders: Path) -> list[Path]:

@@ -132,7 +132,7 @@ def test_experiments_with_more_labels_are_a_group_with_means_of_their_own(tmp_pa
     assert f"| LoRA − head-only | {100 * difference:.1f} |" in many
 
 
-def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
+def test_only_methods_with_several_numbers_of_labels_have_a_row(tmp_path):
     folders = experiments(tmp_path)
     more = experiments(tmp_path, ("imdb",), name="many", train=900, validation=100)
     read = [Results.read(folder) for folder in (*folders, *more)]
@@ -140,17 +140,22 @@ def test_only_methods_with_several_numbers_of_labels_have_a_line(tmp_path):
     assert tasks.by_labels(points[points["labels"] < 1000], looks) is None
     figure, _, handles = tasks.by_labels(points[points["method"] != "head"], looks)
     (panel,) = figure.axes
-    assert panel.get_title().split(", ")[0] == "imdb" and len(handles) == 2
-    drawn = [list(bars.lines[0].get_ydata()) for bars in panel.containers]
-    assert drawn == [pytest.approx([100 * right / TESTS] * 2) for right in (30, 29)]
+    assert panel.get_title() == "imdb"
+    assert [handle.get_label() for handle in handles] == ["14 labels", "1,000 labels"]
+    methods = [label.get_text() for label in panel.get_yticklabels()]
+    lines = [bars.lines[0] for bars in panel.containers]
+    drawn = [(methods[round(line.get_ydata()[0])], line) for line in lines]
+    values = sorted((label, line.get_xdata()[0]) for label, line in drawn)
+    right = {"LoRA": 30, "adapters": 29}
+    assert values == [(n, pytest.approx(100 * right[n] / TESTS)) for n in sorted([*right] * 2)]
+    fills = {line.get_markerfacecolor().tolist() == [1, 1, 1] for _, line in drawn}
+    assert fills == {True, False}  # the fewest labels are hollow
     other = points[points["task"] == "imdb"].assign(model="other", task="trec")
     figure, *_ = tasks.by_labels(pd.concat([points, other]), looks)  # a row a model
     shown = [axes.get_visible() for axes in figure.axes]
     assert shown == [True, False, False, True]
-    titles = [axes.get_title().split(", ")[0] for axes in figure.axes]
-    assert titles == ["imdb", "", "", "trec"]
-    names = [axes.get_ylabel().partition("\n")[0] for axes in figure.axes]
-    assert names == ["tiny", "", "", "other"]
+    assert [axes.get_title() for axes in figure.axes] == ["imdb", "", "", "trec"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["tiny", "", "", "other"]
 
 
 def test_numbers_of_labels_that_are_read_otherwise_have_no_line(tmp_path):
