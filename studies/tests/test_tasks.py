@@ -11,7 +11,7 @@ from made_up import EXPERIMENT, TESTS, add, add_run, begin, predicted
 from evaluation import statistics
 from evaluation.metrics import METRICS
 from evaluation.results import Results
-from studies import compact, tasks
+from studies import compact, task_figures, tasks
 
 PLANNED = ["lora - head", "lora - adapter"]
 
@@ -137,8 +137,8 @@ def test_only_methods_with_several_numbers_of_labels_have_a_row(tmp_path):
     more = experiments(tmp_path, ("imdb",), name="many", train=900, validation=100)
     read = [Results.read(folder) for folder in (*folders, *more)]
     points, looks = tasks.accuracies(read), read[0].looks
-    assert tasks.by_labels(points[points["labels"] < 1000], looks) is None
-    figure, _, handles = tasks.by_labels(points[points["method"] != "head"], looks)
+    assert task_figures.by_labels(points[points["labels"] < 1000], looks) is None
+    figure, _, handles = task_figures.by_labels(points[points["method"] != "head"], looks)
     (panel,) = figure.axes
     assert panel.get_title() == "imdb"
     assert [handle.get_label() for handle in handles] == ["14 labels", "1,000 labels"]
@@ -151,14 +151,14 @@ def test_only_methods_with_several_numbers_of_labels_have_a_row(tmp_path):
     fills = {line.get_markerfacecolor().tolist() == [1, 1, 1] for _, line in drawn}
     assert fills == {True, False}  # the fewest labels are hollow
     other = points[points["task"] == "imdb"].assign(model="other", task="trec")
-    figure, *_ = tasks.by_labels(pd.concat([points, other]), looks)  # a row a model
+    figure, *_ = task_figures.by_labels(pd.concat([points, other]), looks)  # a row a model
     shown = [axes.get_visible() for axes in figure.axes]
     assert shown == [True, False, False, True]
     assert [axes.get_title() for axes in figure.axes] == ["imdb", "", "", "trec"]
     assert [axes.get_ylabel() for axes in figure.axes] == ["tiny", "", "", "other"]
 
 
-def test_numbers_of_labels_that_are_read_otherwise_have_no_line(tmp_path):
+def test_numbers_of_labels_that_are_read_otherwise_are_not_drawn(tmp_path):
     folders = experiments(tmp_path, ("imdb",))
     folders += experiments(tmp_path, ("imdb",), name="many", train=900, validation=100)
     assert len(tasks.write_page(*folders)) == 4
