@@ -79,6 +79,20 @@ def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(
     assert {path.name for path in archived.iterdir()} == {*TASKS["others"]}
 
 
+def test_a_lower_rate_would_raise_no_mean_of_the_other_methods_as_findings_say(evidence):
+    lower = pd.read_csv(RESULTS / "lower_rate.csv").set_index(["task", "method", "seed"])
+    tasks_runs = {task: pd.read_csv(evidence(f"others-{task}") / "runs.csv") for task in FOUR}
+    runs = pd.concat(tasks_runs, names=["task"]).set_index(["method", "seed"], append=True)
+    runs = runs.droplevel(1).loc[lower.index]
+    of_methods = (runs["learning_rate"] == 0.003).sum(), len(runs)
+    is_taken = lower["validation_loss"] < runs["validation_loss"]
+    gains = (lower["test_accuracy"] - runs["test_accuracy"]).where(is_taken, 0.0)
+    means = gains.groupby(["method", "task"]).mean().groupby("method").mean()
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    told = re.search(r"Of their (\d+) runs (\d+) chose .*? would raise no mean by (0.\d)", findings)
+    assert (int(told[2]), int(told[1])) == of_methods and 100 * means.max() < float(told[3])
+
+
 def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
     experiment = compact.read(RESULTS / "main-2000-imdb")
     ours = beside.scores_of(experiment)
