@@ -84,7 +84,7 @@ def export(finetuned, folder: Path, format: str) -> None:
         kind = "a probe" if encoder.probe else pooling
         raise BadInput(f"{format} has no form for {kind}; {USE_ONNX}")
     last, pad = encoder.tokenizer("A text.")["input_ids"][-1], encoder.tokenizer.pad_token_id
-    if format == "transformers" and last == pad:  # it seeks the last token before them
+    if format == "transformers" and last == pad:  # it seeks the last token that is none
         raise BadInput(f"{format} would take a text's last token for padding; {USE_ONNX}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there and not empty; choose another folder")

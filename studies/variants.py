@@ -56,7 +56,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
         look, single = drawn[line], dots[dots["line"] == line]
-        accuracy_bars(axes, part["x"], part, look)
+        _accuracy_bars(axes, part["x"], part, look)
         axes.plot(single["x"], 100 * single["test_accuracy"], ".", color=look.colour, alpha=0.6)
         handles.append(line_handle(look))
     for row in baselines.itertuples():
@@ -80,7 +80,7 @@ def _side_by_side(points, is_log):
     return np.exp(x) if is_log else x
 
 
-def accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:
+def _accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:
     """A method's accuracies (%) at `x`, with their intervals."""
     ends = 100 * points["accuracy_low"], 100 * points["accuracy_high"]
     style = {"color": look.colour, "marker": look.marker, "ms": 6, "capsize": 3, "elinewidth": 0.8}

@@ -148,8 +148,10 @@ def test_only_methods_with_several_numbers_of_labels_have_a_row(tmp_path):
     values = sorted((label, line.get_xdata()[0]) for label, line in drawn)
     right = {"LoRA": 30, "adapters": 29}
     assert values == [(n, pytest.approx(100 * right[n] / TESTS)) for n in sorted([*right] * 2)]
-    fills = {line.get_markerfacecolor().tolist() == [1, 1, 1] for _, line in drawn}
-    assert fills == {True, False}  # the fewest labels are hollow
+    ends = [(line.get_ydata()[0], line.get_markerfacecolor().tolist()) for _, line in drawn]
+    hollow = {(y < round(y), face == [1, 1, 1]) for y, face in ends}
+    assert hollow == {(True, True), (False, False)}  # those of the fewest labels, above
+    assert handles[0].get_markerfacecolor().tolist() == [1, 1, 1]
     other = points[points["task"] == "imdb"].assign(model="other", task="trec")
     figure, *_ = task_figures.by_labels(pd.concat([points, other]), looks)  # a row a model
     shown = [axes.get_visible() for axes in figure.axes]
