@@ -48,9 +48,9 @@ def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str,
     """The look of each method of an experiment, written as one types it ("lora(rank=4)").
 
     `blocks` says how many of the last blocks a method trains (None: all), for fine-tuning's label.
-    Variants of one method have its colour, from dark to light, and a marker each; a combination
-    has a dark shade of its first part's colour. A method that is not in `LOOKS` has its name as
-    label and a colour of `OTHERS`.
+    Variants of one method have its colour, from dark to light, and a marker each; the method
+    without values keeps its own colour and marker. A combination has a dark shade of its first
+    part's colour. A method that is not in `LOOKS` has its name as label and a colour of `OTHERS`.
     """
     families = {}
     for method in dict.fromkeys(methods):
@@ -62,8 +62,10 @@ def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str,
     for (name, *rest), variants in families.items():
         known = LOOKS.get(name) or Look(name, next(spare_colours), None)
         colour = _mixed(known.colour, COMBINED) if rest else known.colour
-        has_variants = len(variants) > 1
-        shades = np.linspace(DARKEST, LIGHTEST, len(variants)) if has_variants else [0.0]
+        plain = "+".join([name, *rest])
+        variants.sort(key=plain.__ne__)  # the method without values, if it is there, is first
+        darkest = 0.0 if variants[0] == plain or len(variants) == 1 else DARKEST
+        shades = np.linspace(darkest, LIGHTEST, len(variants))
         marker = None if rest else known.marker
         for method, shade in zip(variants, shades, strict=True):
             look = Look(_label(method, blocks), _mixed(colour, shade), marker or next(markers))

@@ -88,6 +88,14 @@ def test_variants_have_their_methods_hue_and_each_a_look_of_its_own():
     assert (np.diff(grey) > 0.05).all()  # in grey print too
 
 
+def test_a_method_without_values_looks_the_same_beside_its_variants_and_alone():
+    for methods in (["probe", "probe(labels=0.5)"], ["lora(rank=4)", "lora(rank=8)", "lora"]):
+        name = methods[-1] if methods[-1] in style.LOOKS else methods[0]
+        looks = style.looks(methods, {})
+        assert looks[name] == style.LOOKS[name] and list(looks) == methods
+        assert len({look.colour for look in looks.values()}) == len(methods)
+
+
 def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("], {})
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
