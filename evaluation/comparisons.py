@@ -118,15 +118,25 @@ def confusion_matrix(results: Results):
 
 
 def differences(results: Results):
-    """The paired differences of planned contrasts, else the largest differences; with intervals."""
-    pairs = results.contrasts if len(results.contrasts) else results.comparisons[:MOST]
+    """The paired differences of planned contrasts, else the largest differences; with intervals.
+
+    A method on part of the labels is left out, unless its contrasts are planned.
+    """
+    pairs, of_whom = results.contrasts, ""
+    if pairs.empty:
+        pairs = results.comparisons
+        on_part = (pairs["method_a"] + pairs["method_b"]).str.contains("labels=", regex=False)
+        if on_part.any() and not on_part.all():
+            pairs, of_whom = pairs[~on_part], " of methods with all labels"
+        pairs = pairs[:MOST]
     if pairs.empty:
         return None
     pair_count = len(results.contrasts) + len(results.comparisons)
     notes = ["bars: 95 % intervals of single differences", designs(pairs)]
     if len(pairs) < pair_count:
         kind = "planned contrast" if len(results.contrasts) else "largest difference"
-        notes.append(f"the {count(len(pairs), kind)}; the report has all {pair_count} pairs")
+        what = f"the {count(len(pairs), kind)}{of_whom}"
+        notes.append(f"{what}; the report has all {pair_count} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
     names = [as_difference(*pair, sign=" −\n") for pair in zip(a, b, strict=True)]
     figure, axes = row_figure(names)

@@ -96,6 +96,16 @@ def test_a_method_without_values_looks_the_same_beside_its_variants_and_alone():
         assert len({look.colour for look in looks.values()}) == len(methods)
 
 
+def test_a_method_on_part_of_the_labels_is_in_no_figure_of_the_largest_differences(tmp_path):
+    begin(tmp_path, constants={"methods": ["probe", "probe(labels=0.5)", "tfidf"]})
+    for method, right in (("probe", 30), ("probe(labels=0.5)", 16), ("tfidf", 28)):
+        add(tmp_path, method, 0, right=right)
+    figure, note, _ = comparisons.differences(Results.read(tmp_path))
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == ["probe −\nTF-IDF"]
+    assert "the 1 largest difference of methods with all labels; the report has all 3 pairs" in note
+
+
 def test_a_combination_is_named_by_its_parts_and_has_the_first_ones_hue():
     looks = style.looks(["probe+tfidf", "lora(rank=1e+1)+tfidf", "lora", "a+b("], {})
     assert looks["probe+tfidf"].label == "probe + TF-IDF"
