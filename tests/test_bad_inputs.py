@@ -165,9 +165,11 @@ def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path, monkeyp
     assert error.count("\n") == 1
 
 
-def test_an_interrupt_while_libraries_load_prints_no_traceback():
+@pytest.mark.parametrize("program", [[COMMAND], ["-m", "modeling.predict"]])
+def test_an_interrupt_while_libraries_load_prints_no_traceback(program):
     process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", COMMAND],  # it tells each module when it is loaded
+        [sys.executable, "-X", "importtime", *program],  # it tells each module when it is loaded
+        cwd=COMMAND.parent,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
