@@ -45,7 +45,7 @@ LABELS = Presets(full=None, quick=200, own=None)  # labelled texts, with validat
 VALIDATION_SHARE = 0.2  # share of LABELS that chooses epoch and learning rate
 TEST_EXAMPLES = Presets(full=None, quick=1000, own=None)  # at most; None: all
 FOLDS = Presets(full=None, quick=None, own=5)  # seed s tests fold s; None: one test
-SPLIT_SEED = 0  # decides which texts are the test's or a fold's; each seed draws its own labels
+SPLIT_SEED = 0  # decides which texts are the test's or a fold's; each seed has its own sample
 MAX_TOKENS = Presets(full=512, quick=128, own=128)  # longer texts are truncated
 TRUNCATION = "left"  # which end a long text loses: "left" keeps the last tokens, "right" the first
 POOLING = Presets(  # "first", "mean" or "layers"; "auto": a probe chooses
