@@ -10,7 +10,8 @@ from boundary import BadInput, some
 from .columns import is_missing
 
 TWO_LABELS = "a text with two labels"
-NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?")  # labels that may mean that there is none
+UNKNOWN = "its label is not in train"
+NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?", "#n/a", "<na>")  # perhaps no label
 FEW = 5  # a label with fewer texts may be missing in folds or splits
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control characters
 LARGEST = 0.9  # share of one label from which a warning is given
@@ -86,7 +87,7 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     kept = rows[why == ""]
     if kept["split"].nunique() > 1:
         unknown = ~kept["label"].isin(kept.loc[kept["split"] == "train", "label"])
-        why[kept.index[unknown]] = "its label is not in train"
+        why[kept.index[unknown]] = UNKNOWN
         kept = kept[~unknown]
     if group and "test" not in set(kept["split"]):
         groups = kept.groupby("label", sort=False)["group"].transform("nunique")
@@ -98,9 +99,10 @@ def alike_labels(labels: pd.Series) -> list[str]:
     """A warning for each set of labels that may be one label, typed in several ways."""
     alike = {}
     for label in sorted_names(labels.dropna()):
-        alike.setdefault(without_case_and_space(label), []).append(repr(label))
+        key = without_case_and_space(re.sub(r"^(-?\d+)\.0+$", r"\1", label))
+        alike.setdefault(key, []).append(repr(label))
     return [
-        f"the labels {' and '.join(names)} differ by space or case only: are they one label?"
+        f"the labels {' and '.join(names)} differ by space, case or .0 only: are they one label?"
         for names in alike.values()
         if len(names) > 1
     ]
@@ -134,6 +136,16 @@ def label_warnings(counts: pd.Series) -> list[str]:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         line += ": who always says so is right as often"
         lines.append(f"{line}; with --metric macro_f1 every label counts alike")
+    several = [name for name in counts.index if _is_several(name, set(counts.index))]
+    if len(several) > 1:
+        line = f"labels such as {several[0]!r} look like several labels of one text"
+        lines.append(f"{line}: here each is a label of its own, and a text has one label")
     if unnamed := [repr(name) for name in counts.index if name.casefold() in NO_NAMES]:
         lines.append(f"the label {some(unnamed, 3)} may mean that there is none: empty such cells")
     return lines
+
+
+def _is_several(name, names):
+    """Whether a label is made of others, with ; , or | between them."""
+    parts = re.split(r"\s*[;,|]\s*", name)
+    return len(parts) > 1 and names.issuperset(parts)

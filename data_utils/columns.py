@@ -3,7 +3,8 @@
 A column that is not named is taken where there is one candidate:
 
     text    `text`, in any letter case, or the one column of long texts, most of which differ
-    label   `label`, likewise, or the one column of few values, each in many rows
+    label   `label`, likewise, or the one column of few values, each in many rows, if no other
+            column repeats words
 """
 
 import re
@@ -16,6 +17,8 @@ from boundary import BadInput, short, some
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
+NUMBER = r"[-+\d.,:/ ]+"  # or a date
+SPLIT_WORDS = {"train", "training", "validation", "valid", "val", "dev", "test"}
 
 
 def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None]) -> dict[str, str]:
@@ -34,6 +37,8 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
             candidates = [column for column in unassigned if _role(frame[column]) == role]
             named = [c for c in unassigned if str(c).strip().casefold() == role]
             named = [column for column in named if _values(frame[column]).nunique() > 1]
+            if role == "label" and len(candidates) == 1:
+                candidates += [c for c in unassigned if _role(frame[c]) == "words"]
             both = [column for column in candidates if column in named]
             candidates = [role] if role in frame else both or [*named, *candidates]
             if len(candidates) == 1:
@@ -65,15 +70,36 @@ def _values(column):
 
 
 def _role(column):
-    """The role that a column's values suggest: "text", "label" or None."""
+    """What a column's values suggest: "text", "label", "words" that repeat, or None."""
     values = _values(column)
     count, sample = values.nunique(), values[:1000].map(str)
     has_words = sample.str.count(" ").mean() >= 2
     has_words |= (~sample.map(str.isascii)).mean() > 0.5  # Chinese and Japanese have no spaces
-    is_long = sample.str.len().mean() >= 20 and has_words
-    if is_long and values.map(type).eq(str).all() and count >= len(values) / 2:
+    is_long, are_texts = sample.str.len().mean() >= 20 and has_words, _are_texts(values)
+    if is_long and are_texts and count >= len(values) / 2:
         return "text"
-    return "label" if 2 <= count <= min(LABELS, len(values) / 5) else None
+    if count < 2 or _are_splits(values):
+        return None
+    if count <= min(LABELS, len(values) / 5):
+        return "label"
+    if not are_texts or _is_of_groups(column.name) or sample.str.fullmatch(NUMBER).any():
+        return None
+    return "words" if count <= len(values) / 2 else None
+
+
+def _is_of_groups(name):
+    """Whether a column's name is one of those that groups have."""
+    words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", str(name))}
+    return not words.isdisjoint(GROUP_WORDS.split())
+
+
+def _are_texts(values):
+    return values.map(type).eq(str).all()
+
+
+def _are_splits(values):
+    """Whether these say which split a row belongs to."""
+    return values.nunique() > 1 and {str(v).strip().lower() for v in values} <= SPLIT_WORDS
 
 
 def _listed(frame):
@@ -87,13 +113,15 @@ def _listed(frame):
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    """A warning for each column whose values may be groups, each of several texts (a customer)."""
+    """A warning for each column whose values may be groups of texts (a customer), or splits."""
     lines = []
     for column in frame.columns.difference(columns.values(), sort=False):
         values = _values(frame[column])
         count, rows = values.nunique(), len(values)
-        words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", str(column))}
-        is_named = words & {*GROUP_WORDS.split()}
+        if _are_splits(values):
+            line = f"the column {column!r} is not used: for these splits, write train.csv and"
+            lines.append(f"{line} test.csv into a folder, and give the folder as --dataset")
+        is_named = _is_of_groups(column)
         if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
             line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
             more = "texts belong together (one customer, one film), give --group-column "

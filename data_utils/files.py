@@ -29,6 +29,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")  # how .xlsx, .xls and .gz begin
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
+PACKED = (".gz", ".zip", ".bz2", ".xz")
 JSON = "a list of objects, or an object a line"
 
 
@@ -50,7 +51,8 @@ def read_chunks(
     if not path.exists():
         raise BadInput(f"{path} does not exist")
     if path.is_dir() or path.suffix.lower() not in READERS:
-        raise BadInput(f"{path} is no {', '.join(READERS)} file; {SAVE}, or convert it to another")
+        todo = "unpack it" if path.suffix.lower() in PACKED else f"{SAVE}, or convert it to another"
+        raise BadInput(f"{path} is no {', '.join(READERS)} file; {todo}")
     open_table, expected = READERS[path.suffix.lower()]
     with reading(str(path), f"expected {expected}"):
         records, attrs = open_table(path)  # records() begins at the first row

@@ -15,6 +15,7 @@ from boundary import BadInput, expanded, reading, some
 from .bundled import TASKS, read_task
 from .cleaning import (
     TWO_LABELS,
+    UNKNOWN,
     alike_labels,
     clean,
     doubts,
@@ -62,6 +63,7 @@ def load_task(
     warnings += [] if group_column else group_warnings(train, columns)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes, alike)
+    warnings += _unknown(left_out)
     if doubted := sum(left_out["reason"] == TWO_LABELS):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
     names = sorted_names(rows["label"])
@@ -132,13 +134,21 @@ def _kept(rows, group, name, notes, alike):
         counts = left_out.loc[left_out["split"] == split, "reason"].value_counts()
         listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
         if split not in set(kept["split"]):
-            why = "; ".join([f"no {split} text of {name} is left ({listed})", *alike[:1]])
-            raise BadInput(f"{why}; add others")
+            why = f"no {split} text of {name} is left ({listed})"
+            raise BadInput("; ".join([why, *(alike[:1] or _unknown(left_out) or ["add others"])]))
         place = f" of {split}" * (rows["split"].nunique() > 1)
         notes += [f"left out{place}: {listed}"] if listed else []
-    left_out = left_out.rename(columns={"file_row": "row"})[["split", "row", "reason", "text"]]
+    left_out = left_out.rename(columns={"file_row": "row"})
+    left_out = left_out[["split", "row", "reason", "label", "text"]]
     kept = kept.drop(columns=["reason", "content"]).reset_index(drop=True)
     return kept, left_out.reset_index(drop=True)
+
+
+def _unknown(left_out):
+    """A warning of labels that train lacks, if there are any."""
+    labels = left_out.loc[left_out["reason"] == UNKNOWN, "label"].unique()
+    line = f"labels that train lacks: {some([*map(repr, labels)], 5)}"
+    return [f"{line}; write a label alike in all files"] if len(labels) else []
 
 
 def _read(name):

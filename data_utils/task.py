@@ -48,7 +48,7 @@ class Task:
     warnings: list[str]  # faults that spoil a comparison
     group: str | None  # the column of groups
     text_column: str
-    left_out: pd.DataFrame  # split, row (of the file), reason, text
+    left_out: pd.DataFrame  # split, row (of the file), reason, label, text
     _folds: dict = field(default_factory=dict)  # by number and seed: making folds is slow
 
     @property
@@ -97,8 +97,10 @@ class Task:
             train = self._part(train, max(1, labels - count), seeds, notes)
         self.check_labels(train, "training", labels)
         is_strict = labels is not None and folds is None and not self.group
-        self.check_labels(validation, "validation", labels, None if is_strict else notes)
-        self.check_labels(test, "test", None, notes)
+        lacking, place = [], f"fold {seed}: " * bool(folds and not self.has_test)
+        self.check_labels(validation, "validation", labels, None if is_strict else lacking)
+        self.check_labels(test, "test", None, lacking)
+        notes += [place + line for line in lacking]
         if test_examples is not None:
             if test_examples > len(test):
                 notes.append(f"{test_examples:,} test texts asked for, all {len(test):,} used")

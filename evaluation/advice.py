@@ -87,7 +87,7 @@ def advise(results: "Results") -> Advice:
     largest, share = majority(results, results.metric)
     if rows.loc[method, f"{results.metric}_low"] <= share:
         why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
-        why += "; more labels may change that" * (not more_labels(results))
+        why += "; more labels may change that" * bool(share < 1 and not more_labels(results))
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
     return Advice(method, alternative, f"Use {label}: {why}.", True)
 

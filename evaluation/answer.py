@@ -100,9 +100,10 @@ def notes(results: "Results") -> list[str]:
     data, tokens = results.experiment["data"], results.experiment["constants"].get("max_tokens")
     truncated = data["test_share_truncated"]
     whole = complete(results)
-    left_out = results.labels(m for m in results.predictions.logits if m not in whole)
-    kind = "fold" if results.is_folds else "run"
-    lines = [f"Left out, since not all folds are finished: {', '.join(left_out)}."] * bool(left_out)
+    asked = [*results.predictions.logits, *results.experiment["constants"].get("methods", ())]
+    left_out = [method for method in dict.fromkeys(asked) if method not in whole]
+    kind, named = "fold" if results.is_folds else "run", ", ".join(left_out)
+    lines = [f"Left out, since not all {kind}s are finished: {named}."] * bool(left_out)
     folds, finished = data["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
         texts = f"{len(results.predictions.labels):,} of {data['texts']:,}"

@@ -192,7 +192,8 @@ def _write_page(queue):
     written = report.write(results)
     (folder / "left_out.csv").unlink(missing_ok=True)  # an earlier start's
     if len(task.left_out):
-        left_out = task.left_out.assign(text=task.left_out["text"].map(plain_cell))
+        cells = task.left_out[["label", "text"]].map(plain_cell, na_action="ignore")
+        left_out = task.left_out.assign(**cells)
         written.append(write(folder / "left_out.csv", left_out.to_csv(index=False)))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")

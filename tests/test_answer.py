@@ -105,11 +105,13 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     shutil.rmtree(tmp_path / "lora-seed1")
     results = Results.read(tmp_path)
     assert results.advised == "tfidf" and list(answer.methods(results)["method"]) == ["tfidf"]
-    assert "Left out, since not all folds are finished: LoRA." in answer.terminal(results)
+    assert "Left out, since not all folds are finished: lora." in answer.terminal(results)
     bars = comparisons.overview(results)[0].axes[0].patches
     assert len(bars) == 1
     shutil.rmtree(tmp_path / "tfidf-seed0")  # none has tested what the other has
     assert len(advice.compared(Results.read(tmp_path))) == 1
+    shutil.rmtree(tmp_path / "lora-seed0")  # no fold of it has begun
+    assert "folds are finished: lora." in answer.terminal(Results.read(tmp_path))
 
 
 def test_where_many_texts_are_truncated_the_answer_says_so(tmp_path):
@@ -142,6 +144,12 @@ def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
     assert low > score
     add_folds(tmp_path, "probe", 2, truth, np.eye(2)[truth])
     assert "− probe, points, macro-F1" in answer.method_columns(Results.read(tmp_path))
+
+
+def test_more_labels_are_not_said_to_help_where_all_tested_texts_have_one(tmp_path):
+    results = of_wrong(tmp_path, np.zeros(40, int), tfidf=np.arange(40) < 9)
+    sentence = advice.advise(results).sentence
+    assert sentence.endswith("to beat always saying “bad”, which has 100.0 %.")
 
 
 def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_path):

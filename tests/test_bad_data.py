@@ -57,7 +57,11 @@ BAD = {
     "contradictions": (folder_of(train=TRAIN, test=TWICE), "(20 × a text with two labels); add"),
     "labels of another case": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="A")),
-        "the labels 'A' and 'a' differ by space or case only: are they one label?; add others",
+        "; the labels 'A' and 'a' differ by space, case or .0 only: are they one label?",
+    ),
+    "labels of another name": (
+        folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="bad")),
+        "; labels that train lacks: 'bad'; write a label alike in all files",
     ),
     "splits of other columns": (folder_of(train=TRAIN, test=OTHERS), "have no column 'text'"),
     "a label of one of two files": (

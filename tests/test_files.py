@@ -155,6 +155,7 @@ DAMAGED = ("text,label\n" + "schön,1\nübel,0\n" * 20).encode() + b"caf\xe9,1\n
 BAD = {
     "absent": ("r.csv", None, "does not exist"),
     "a spreadsheet": ("r.xlsx", b"PK\x03\x04", "is no .csv, .* file; .* save as 'CSV UTF-8'"),
+    "a packed file": ("r.csv.gz", b"\x1f\x8b", "r.csv.gz is no .csv, .* file; unpack it$"),
     "a renamed spreadsheet": ("r.csv", b"PK\x03\x04 ...", "is a spreadsheet or an archive"),
     "damaged UTF-8": ("r.csv", DAMAGED, "is UTF-8 but for 1 bytes; .* 'CSV UTF-8'"),
     "empty": ("r.csv", "", "has no data; expected a header, a row for each text"),

@@ -70,6 +70,9 @@ def test_ones_own_data_is_used_whole_in_folds_whatever_the_preset(tmp_path, monk
     assert settings("--dataset", str(file), "--folds", "3").seeds == (0, 1, 2)
     assert settings("--dataset", str(file), "--folds", "3", "--seeds", "1").seeds == (1,)
     assert settings("--dataset", "absent.csv").preset == "own"
+    monkeypatch.chdir(tmp_path)
+    assert settings("--dataset", ".").experiment == tmp_path.name
+    assert settings("--dataset", "..").experiment == tmp_path.parent.name
     hub = settings("--dataset", "owner/data-v1.1", "--preset", "full")
     assert (hub.experiment, hub.labels, hub.folds) == ("data-v1.1", None, 5)
     assert settings("--dataset", "owner/data").preset == "own"

@@ -50,7 +50,9 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     capitals = more[["text", "queue"]].set_axis(["Text", " LABEL"], axis=1)
     task = load_task(save(capitals, tmp_path / "t.csv"))
     assert task.text_column == "Text" and len(task.label_names) == 30
-    rows = capitals.assign(team=["a", "b"] * 30)  # by its name one, by its values the other
+    rows = capitals.assign(team=["a", "b"] * 30)
+    assert len(load_task(save(rows, tmp_path / "t.csv")).label_names) == 30  # it repeats words, too
+    rows[" LABEL"] = [n % 30 for n in range(60)]  # by its name one, by its values the other
     with pytest.raises(BadInput, match=r"which column holds the labels\?"):
         load_task(save(rows, tmp_path / "t.csv"))
     rows = rows.assign(**{" LABEL": ""})
@@ -69,6 +71,7 @@ UNCLEAR = {  # more columns, and which options are asked for
     "two texts": ({"reply": tickets()["body"] + " thanks"}, ["text"]),
     "two labels": ({"team": ["north", "south"] * 30}, ["label"]),
     "neither": ({"body": "a", "queue": "b"}, ["text", "label"]),
+    "a label of many values": ({"intent": [f"n_{n % 26}" for n in range(60)]}, ["label"]),
     "capitals and small letters": (dict.fromkeys(("Label", "LABEL"), ["a", "b"] * 30), ["label"]),
 }
 
@@ -174,7 +177,7 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     lines += [" A  FINE film,good,4", "Ja,good,1", "ja ,bad,2"]
     write(tmp_path / "r.csv", "\n".join(lines))
     task = load_task(str(tmp_path / "r.csv"), group_column="who")
-    assert list(task.left_out) == ["split", "row", "reason", "text"]
+    assert list(task.left_out) == ["split", "row", "reason", "label", "text"]
     reasons = dict.fromkeys((4, 10), "empty text") | {6: "no label"}
     reasons |= dict.fromkeys((7, 13), "a repeated text")  # 13 but for letter case and white space
     reasons |= dict.fromkeys((8, 9, 14, 15), "a text with two labels")
@@ -228,11 +231,28 @@ def warned(folder, frame, **columns):
         (["rare"] * 4 + ["a", "b"] * 48, "fewer than 5 texts, .*: 'rare' \\(4\\)"),
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
         (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
+        (["#N/A", "a", "b", "b"] * 25, "the label '#N/A' may mean that there is none"),
+        (["1", "0", "1.0", "0.0"] * 25, "labels '1' and '1.0' differ by space, case or .0 only"),
+        (["a; b", "a", "b", "b;a"] * 25, "labels such as 'a; b' look like several labels of one"),
     ],
 )
 def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
     assert warned(tmp_path, reviews_frame(100)) == ""
     assert re.search(line, warned(tmp_path, reviews_frame(100).assign(label=labels)))
+
+
+def test_a_label_that_only_looks_like_several_is_not_warned_of(tmp_path):
+    for labels in (["yes, but", "yes", "no", "no, never"], ["a;b", "a", "b", "b"]):
+        assert warned(tmp_path, reviews_frame(100).assign(label=labels * 25)) == ""
+
+
+def test_a_column_of_splits_is_no_label_and_its_use_is_told(tmp_path):
+    frame = reviews_frame(100).rename(columns={"label": "opinion"})
+    frame["set"] = ["Train", "train", "dev", "test"] * 25
+    path = save(frame, tmp_path / "r.csv")
+    assert load_task(path).label_names == ["0", "1"]
+    (line,) = load_task(path).warnings
+    assert line.startswith("the column 'set' is not used: for these splits, write train.csv")
 
 
 @pytest.mark.parametrize(

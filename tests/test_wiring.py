@@ -97,6 +97,7 @@ def test_left_out_rows_are_listed_and_an_earlier_list_goes(command, tmp_path):
     found = table[["row", "reason"]].to_numpy().tolist()
     assert found == [[62, "no label"], [63, "a repeated text"]]
     assert table["text"][0] == "'=1+1" and set(table["split"]) == {"train"}
+    assert table["label"].isna().tolist() == [True, False] and table["label"][1] == "bad"
     frame.to_csv(path, index=False)
     assert finetuning.main(command("--methods", "tfidf", "--fresh")) == 0
     assert not (folder / "left_out.csv").exists()

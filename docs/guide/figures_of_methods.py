@@ -75,7 +75,9 @@ def low_rank() -> Figure:
     """A (d, d) update as the product of (d, r) and (r, d), drawn to scale."""
     d, r, side, y = 384, 16, 2.3, 2.4  # MiniLM's width, LORA_RANK; inches
     axes, thin = canvas(4.2, "How small is an update of rank r?", TRAINED, NONE), side * r / d
-    words = f"scaled update of $W_0$\n(d, d), rank r at most\n\n{d * d:,} numbers,\nmade from B and A"
+    words = (
+        f"scaled update of $W_0$\n(d, d), rank r at most\n\n{d * d:,} numbers,\nmade from B and A"
+    )
     box(axes, 1.45, y, Part(words, NONE, side, side))
     box(axes, 4.35, y, Part("", TRAINED, thin, side))
     box(axes, 6.4, y, Part("", TRAINED, side, thin))
