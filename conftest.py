@@ -218,9 +218,10 @@ def files_of(folder):
 def evidence(tmp_path_factory) -> Callable[[str], Path]:
     """The folder of an experiment of docs/results, by name; archived ones are unpacked."""
     results = Path(__file__).parent / "docs" / "results"
-    unpacked = tmp_path_factory.mktemp("others")
-    with tarfile.open(results / "others.tar.xz") as archive:
-        archive.extractall(unpacked, filter="data")
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    for file in results.glob("*.tar.xz"):
+        with tarfile.open(file) as archive:
+            archive.extractall(unpacked, filter="data")
     return lambda name: found if (found := unpacked / name).exists() else results / name
 
 

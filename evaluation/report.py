@@ -79,7 +79,6 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
             FEWER_PAIRS * bool(results.advised and others),
             *differences * (not planned),
         ],
-        "Costs": shown("blocks"),  # of studies/variants.py
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],
         "Labels": [tables.by_label(results)],
         **closing,

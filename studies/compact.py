@@ -36,7 +36,7 @@ from . import variants
 
 HERE = {"results": "results"}  # RESULTS of a command without that option
 SPLITS = ("train", "validation", "test")  # first words of the names of scores
-FIGURES = (*plots.FIGURES, *variants.FIGURES)  # of two with one name, the first that can be drawn
+FIGURES = (*plots.FIGURES, variants.FIGURE)  # of two with one name, the first that can be drawn
 
 
 # ---------------------------------------------------------------------------- out

@@ -1,6 +1,4 @@
-"""A hyperparameter's effect: a figure of the variants of a method that differ in it alone."""
-
-from functools import partial
+"""The learning rate's effect: a figure of the variants of a method that differ in it alone."""
 
 import numpy as np
 import pandas as pd
@@ -10,40 +8,35 @@ from evaluation.plots import Figure
 from evaluation.results import Results, blocks_of
 from evaluation.style import Look, error_bar, line_handle, looks, plt, without
 
-VARIED = {"blocks": "number of blocks that learn", "learning_rate": "learning rate"}  # in words
 LEAST = 3  # variants in a line
 APART = 0.02  # share of the axis between the bars of two methods
-WIDE = 8  # largest over smallest value, above which an axis is logarithmic
 ROOM = 4  # percentage points between the outermost value and an axis that cuts a long interval
 
 
-def hyperparameter(results: Results, name: str):
-    """Test accuracy of the variants of a method that differ in one hyperparameter alone.
+def by_learning_rate(results: Results):
+    """Test accuracy of the variants of a method that differ in the learning rate alone.
 
     A line for each method with three variants or more, and a level line for each baseline; None
     where no method has three.
     """
-    given = {
-        record.method: (record.hyperparameters | {"learning_rate": record.learning_rate}).get(name)
-        for record in results.records
-    }
-    points = results.intervals.assign(x=results.intervals["method"].map(given).astype(float))
-    points["line"] = [without(name, method) for method in points["method"]]
+    rates = {record.method: record.learning_rate for record in results.records}
+    points = results.intervals.assign(x=results.intervals["method"].map(rates).astype(float))
+    points["line"] = [without("learning_rate", method) for method in points["method"]]
     level = points["method"].isin(results.baselines)
-    if name == "blocks":  # None: all blocks
-        depths = results.runs["frozen_blocks"] + results.runs["method"].map(given).astype(float)
-        points["x"] = points["x"].where(points["x"].notna() | level, depths.min())
     varied = points[~level].dropna(subset="x").sort_values("x")
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
     if varied.empty:
         return None
-    records = [r.model_copy(update={"method": without(name, r.method)}) for r in results.records]
+    records = [
+        record.model_copy(update={"method": without("learning_rate", record.method)})
+        for record in results.records
+    ]
     lines = looks([*varied["line"], *points.loc[level, "line"]], blocks_of(records))
-    figure, handles = _accuracy_figure(varied, points[level], results.runs, lines, VARIED[name])
+    figure, handles = _accuracy_figure(varied, points[level], results.runs, lines)
     return figure, f"{interval_note(results)}; dots: single runs", handles
 
 
-def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
+def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look]):
     """Mean accuracies and intervals of each `line` by `x`, and a dot for each of its runs.
 
     The axis has room for all means and seeds; it cuts an interval that would squeeze them.
@@ -51,8 +44,7 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
     values = sorted(points["x"].unique())
-    is_log = min(values) > 0 and max(values) / min(values) >= WIDE
-    points = points.assign(x=_side_by_side(points, is_log))
+    points = points.assign(x=_side_by_side(points))
     handles, dots = [], runs.merge(points[["line", "method", "x"]])
     for line, part in points.groupby("line", sort=False):
         look, single = drawn[line], dots[dots["line"] == line]
@@ -65,19 +57,18 @@ def _accuracy_figure(points, baselines, runs, drawn: dict[str, Look], label):
         handles.append(line_handle(look, marker="", ls=":"))
     shown = [points["accuracy"], baselines["accuracy"], dots["test_accuracy"]]
     is_cut = cut(axes, 100 * pd.concat(shown), 100 * points[["accuracy_low", "accuracy_high"]])
-    axes.set_xscale("log" if is_log else "linear")
+    axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:,.9g}" for value in values])
     axes.minorticks_off()
-    axes.set(xlabel=label, ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
+    axes.set(xlabel="learning rate", ylabel="test accuracy (%)" + (", axis cut" if is_cut else ""))
     return figure, handles
 
 
-def _side_by_side(points, is_log):
+def _side_by_side(points):
     """Each point's x, moved so that the lines' bars stand side by side."""
-    x = np.log(points["x"]) if is_log else points["x"]
+    x = np.log(points["x"])
     place = pd.factorize(points["line"])[0] - (points["line"].nunique() - 1) / 2
-    x = x + APART * (x.max() - x.min()) * place
-    return np.exp(x) if is_log else x
+    return np.exp(x + APART * (x.max() - x.min()) * place)
 
 
 def _accuracy_bars(axes, x, points: pd.DataFrame, look: Look) -> None:
@@ -96,11 +87,6 @@ def cut(axes, values, intervals, across: bool = False) -> bool:
     return bool((intervals < least).any(axis=None) or (intervals > most).any(axis=None))
 
 
-FIGURES = tuple(
-    Figure(
-        f"{name.removesuffix('s')}s",
-        f"How does accuracy depend on the {words}?",
-        partial(hyperparameter, name=name),
-    )
-    for name, words in VARIED.items()
+FIGURE = Figure(
+    "learning_rates", "How does accuracy depend on the learning rate?", by_learning_rate
 )

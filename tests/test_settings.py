@@ -18,9 +18,10 @@ from modeling import METHODS, PeftModel
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FILES = RESULTS.glob("*/experiment.json")  # but for a study of another program
 COMMANDS = sorted(file.parent.name for file in FILES if "finetuning.py" in file.read_text())
-with tarfile.open(RESULTS / "others.tar.xz") as archive:
-    names = [Path(name) for name in archive.getnames()]
-COMMANDS += sorted(path.parent.name for path in names if path.name == "experiment.json")
+for file in sorted(RESULTS.glob("*.tar.xz")):
+    with tarfile.open(file) as archive:
+        names = [Path(name) for name in archive.getnames()]
+    COMMANDS += sorted(path.parent.name for path in names if path.name == "experiment.json")
 
 
 def settings(*arguments):

@@ -1,7 +1,7 @@
 """docs/results: small, and every page is made again, byte for byte, from what is committed.
 
-Where pages are to change: python -m studies.compact docs/results/parts, and so on for each, and
-python -m studies.tasks with the folders below. Those of the page "others" are in its archive:
+Where pages are to change: python -m studies.compact docs/results/rates, and so on for each, and
+python -m studies.tasks with the folders below. Some are in archives:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
 
@@ -31,9 +31,11 @@ TASKS = {
     "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
+    "blocks": tuple(f"blocks-{task}" for task in FOUR),
 }
+ARCHIVED = *TASKS["others"], *TASKS["blocks"]
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
-EXPERIMENTS = sorted([*EXPERIMENTS, *TASKS["others"]])
+EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +78,7 @@ def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(
     pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside"}  # other studies
     assert pages == TASKS.keys()
     archived = evidence("others-rotten").parent
-    assert {path.name for path in archived.iterdir()} == {*TASKS["others"]}
+    assert {path.name for path in archived.iterdir()} == {*ARCHIVED}
 
 
 def test_a_lower_rate_would_raise_no_mean_of_the_other_methods_as_findings_say(evidence):
@@ -91,6 +93,23 @@ def test_a_lower_rate_would_raise_no_mean_of_the_other_methods_as_findings_say(e
     findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
     told = re.search(r"Of their (\d+) runs (\d+) chose .*? would raise no mean by (0.\d)", findings)
     assert (int(told[2]), int(told[1])) == of_methods and 100 * means.max() < float(told[3])
+
+
+def test_more_epochs_raise_fine_tuning_and_lora_as_findings_say(evidence):
+    longer = pd.read_csv(RESULTS / "longer.csv")
+    longer = longer[longer["seed"] != "mean"].astype({"seed": int})
+    longer = longer.set_index(["task", "method", "seed"])
+    tasks_runs = {task: pd.read_csv(evidence(f"blocks-{task}") / "runs.csv") for task in FOUR}
+    runs = pd.concat(tasks_runs, names=["task"]).set_index(["method", "seed"], append=True)
+    runs = runs.droplevel(1).loc[longer.index]
+    assert set(longer["epochs"]) == {24} and len(longer) == 20 and longer["code"].nunique() == 1
+    before, after = (
+        100 * table["test_accuracy"].groupby(["task", "method"]).mean() for table in (runs, longer)
+    )
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
+    full, lora = (f"{before['r8', m]:.1f} to {after['r8', m]:.1f}" for m in ("full", "lora"))
+    assert f"raise it from {full} % (LoRA: {lora}). On Rotten Tomatoes both gain" in findings
+    assert (after["rotten"] > before["rotten"] + 0.5).all()
 
 
 def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
