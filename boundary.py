@@ -24,10 +24,10 @@ from filelock import FileLock
 def before_libraries(is_program: bool = False) -> None:
     """Make waiting OpenMP threads spin less, unless the user has decided; call it before torch.
 
-    Beside other work, spinning threads take cores, even from the thread that they wait for. In a
-    program Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
+    Beside other work, spinning threads take cores, even from the thread that they wait for. With
+    `is_program`, Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
     """
-    if is_program or sys.argv[:1] == ["-m"]:  # so while python -m imports a program's package
+    if is_program:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

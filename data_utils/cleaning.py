@@ -102,7 +102,7 @@ def alike_labels(labels: pd.Series) -> list[str]:
         key = without_case_and_space(re.sub(r"^(-?\d+)\.0+$", r"\1", label))
         alike.setdefault(key, []).append(repr(label))
     return [
-        f"the labels {' and '.join(names)} differ by space, case or .0 only: are they one label?"
+        f"the labels {' and '.join(names)} differ by space, case or .0: write equal labels alike"
         for names in alike.values()
         if len(names) > 1
     ]
@@ -139,13 +139,13 @@ def label_warnings(counts: pd.Series) -> list[str]:
     several = [name for name in counts.index if _is_several(name, set(counts.index))]
     if len(several) > 1:
         line = f"labels such as {several[0]!r} look like several labels of one text"
-        lines.append(f"{line}: here each is a label of its own, and a text has one label")
+        lines.append(f"{line}, but a text has one label here: keep one in each cell")
     if unnamed := [repr(name) for name in counts.index if name.casefold() in NO_NAMES]:
         lines.append(f"the label {some(unnamed, 3)} may mean that there is none: empty such cells")
     return lines
 
 
 def _is_several(name, names):
-    """Whether a label is made of others, with ; , or | between them."""
+    """Whether a label is made of others, with ; , or | between them, and is no decimal number."""
     parts = re.split(r"\s*[;,|]\s*", name)
-    return len(parts) > 1 and names.issuperset(parts)
+    return len(parts) > 1 and names.issuperset(parts) and not re.fullmatch(r"-?\d+,\d+", name)

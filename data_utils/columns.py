@@ -17,7 +17,7 @@ from boundary import BadInput, short, some
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
-NUMBER = r"[-+\d.,:/ ]+"  # or a date
+NUMBER = r"[-+\d.,:/ TZ]+"  # or a date and time
 SPLIT_WORDS = {"train", "training", "validation", "valid", "val", "dev", "test"}
 
 
@@ -31,6 +31,7 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
         if column not in frame:
             line = f"{name} has no column {column!r}; it has {_listed(frame)}"
             raise BadInput(f"{line}; give another --{role}-column")
+    possible = {}  # columns by role
     for role in ("text", "label"):
         if role not in columns:
             unassigned = [column for column in frame if column not in columns.values()]
@@ -41,10 +42,12 @@ def choose_columns(frame: pd.DataFrame, name: str, asked: dict[str, str | None])
                 candidates += [c for c in unassigned if _role(frame[c]) == "words"]
             both = [column for column in candidates if column in named]
             candidates = [role] if role in frame else both or [*named, *candidates]
+            possible[role] = candidates
             if len(candidates) == 1:
                 columns[role] = candidates[0]
     if unclear := [role for role in ("text", "label") if role not in columns]:
-        roles = " and ".join(f"the {role}s" for role in unclear)
+        named = {role: " or ".join(map(repr, possible[role])) for role in unclear}
+        roles = " and ".join(f"the {role}s{named[role] and ': '}{named[role]}" for role in unclear)
         options = " and ".join(f"--{role}-column" for role in unclear)
         line = f"{name}: which column holds {roles}? It has {_listed(frame)}"
         raise BadInput(f"{line}; give {options}")
@@ -82,9 +85,11 @@ def _role(column):
         return None
     if count <= min(LABELS, len(values) / 5):
         return "label"
-    if not are_texts or _is_of_groups(column.name) or sample.str.fullmatch(NUMBER).any():
+    is_sparse = len(values) < len(column) / 2
+    if is_long or is_sparse or not are_texts or _is_of_groups(column.name):
         return None
-    return "words" if count <= len(values) / 2 else None
+    is_other = sample.str.fullmatch(NUMBER) | sample.str.contains("://")
+    return "words" if count <= len(values) / 2 and not is_other.any() else None
 
 
 def _is_of_groups(name):
@@ -112,15 +117,22 @@ def _listed(frame):
     return some(parts, 20)
 
 
+def split_warnings(frame: pd.DataFrame) -> list[str]:
+    """A warning for each column that says which split a row belongs to: it is not used."""
+    return [
+        f"the column {column!r} is not used: for its splits, save their rows as train.csv, "
+        "validation.csv and test.csv in a folder, and give the folder as --dataset"
+        for column in frame
+        if _are_splits(_values(frame[column]))
+    ]
+
+
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    """A warning for each column whose values may be groups of texts (a customer), or splits."""
+    """A warning for each column whose values may be groups, each of several texts (a customer)."""
     lines = []
     for column in frame.columns.difference(columns.values(), sort=False):
         values = _values(frame[column])
         count, rows = values.nunique(), len(values)
-        if _are_splits(values):
-            line = f"the column {column!r} is not used: for these splits, write train.csv and"
-            lines.append(f"{line} test.csv into a folder, and give the folder as --dataset")
         is_named = _is_of_groups(column)
         if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
             line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"

@@ -27,7 +27,7 @@ from .cleaning import (
     whole,
     without_case_and_space,
 )
-from .columns import choose_columns, group_warnings, is_missing
+from .columns import choose_columns, group_warnings, is_missing, split_warnings
 from .files import READERS, read_frame
 from .task import Task
 
@@ -60,7 +60,7 @@ def load_task(
         named = ", ".join(f"{role} in {column!r}" for role, column in columns.items())
         notes.append(f"{read_as}; {named}")
     rows = _joined(frames, columns, name, notes, warnings)
-    warnings += [] if group_column else group_warnings(train, columns)
+    warnings += split_warnings(train) + ([] if group_column else group_warnings(train, columns))
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes, alike)
     warnings += _unknown(left_out)
@@ -135,7 +135,9 @@ def _kept(rows, group, name, notes, alike):
         listed = ", ".join(f"{count:,} × {reason}" for reason, count in counts.items())
         if split not in set(kept["split"]):
             why = f"no {split} text of {name} is left ({listed})"
-            raise BadInput("; ".join([why, *(alike[:1] or _unknown(left_out) or ["add others"])]))
+            is_named = UNKNOWN in counts or TWO_LABELS in counts
+            todo = (alike[:1] * is_named or _unknown(left_out) or ["add others"])[0]
+            raise BadInput(f"{why}; {todo}")
         place = f" of {split}" * (rows["split"].nunique() > 1)
         notes += [f"left out{place}: {listed}"] if listed else []
     left_out = left_out.rename(columns={"file_row": "row"})
@@ -148,7 +150,7 @@ def _unknown(left_out):
     """A warning of labels that train lacks, if there are any."""
     labels = left_out.loc[left_out["reason"] == UNKNOWN, "label"].unique()
     line = f"labels that train lacks: {some([*map(repr, labels)], 5)}"
-    return [f"{line}; write a label alike in all files"] if len(labels) else []
+    return [f"{line}; add such texts to train, or write a label alike in all"] * bool(len(labels))
 
 
 def _read(name):

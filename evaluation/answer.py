@@ -102,8 +102,9 @@ def notes(results: "Results") -> list[str]:
     whole = complete(results)
     asked = [*results.predictions.logits, *results.experiment["constants"].get("methods", ())]
     left_out = [method for method in dict.fromkeys(asked) if method not in whole]
-    kind, named = "fold" if results.is_folds else "run", ", ".join(left_out)
-    lines = [f"Left out, since not all {kind}s are finished: {named}."] * bool(left_out)
+    kind = "fold" if results.is_folds else "run"
+    why = "not all folds are" if results.is_folds else "no run is"
+    lines = [f"Left out, since {why} finished: {', '.join(left_out)}."] * bool(left_out)
     folds, finished = data["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
         texts = f"{len(results.predictions.labels):,} of {data['texts']:,}"

@@ -1,8 +1,12 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
+import sys
+
 import boundary
 
-boundary.before_libraries()  # for python -m modeling.predict, which imports this package first
+# python -m modeling.predict imports this package first; argv is then "-m".
+is_program = sys.argv[:1] == ["-m"] and "modeling.predict" in sys.orig_argv
+boundary.before_libraries(is_program)
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel

@@ -167,10 +167,12 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
 @pytest.mark.parametrize("preset", ["own", "quick"])
 @pytest.mark.parametrize("is_own", [True, False])
 def test_ones_own_data_with_a_test_of_its_own_gets_advice_too(tmp_path, preset, is_own):
-    begin(tmp_path, constants={"preset": preset}, data={"is_own": is_own})
+    methods = ["head", "lora"]
+    begin(tmp_path, constants={"preset": preset, "methods": methods}, data={"is_own": is_own})
     add(tmp_path, "head", 0, right=20), add(tmp_path, "head", 1, right=30)
     results = Results.read(tmp_path)
     assert (results.advised == "head") == (is_own or preset == "own")
+    assert answer.notes(results)[0] == "Left out, since no run is finished: lora."
     assert errors.confusion(results, "head").diagonal().sum() == 25  # the mean over seeds
     assert errors.label_columns(results, "head")["texts"] == [str(TESTS // 2)] * 2
 

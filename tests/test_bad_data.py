@@ -54,14 +54,17 @@ BAD = {
     ),
     "folder of nothing": (lambda d: d, "has no data; expected one file a split, train.csv|"),
     "train is in test": (folder_of(train=ROWS, test=ROWS), "no train text of "),
-    "contradictions": (folder_of(train=TRAIN, test=TWICE), "(20 × a text with two labels); add"),
+    "contradictions": (
+        folder_of(train=TRAIN, test=TWICE),
+        "(20 × a text with two labels); add others",
+    ),
     "labels of another case": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="A")),
-        "; the labels 'A' and 'a' differ by space, case or .0 only: are they one label?",
+        "; the labels 'A' and 'a' differ by space, case or .0: write equal labels alike",
     ),
     "labels of another name": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="bad")),
-        "; labels that train lacks: 'bad'; write a label alike in all files",
+        "; labels that train lacks: 'bad'; add such texts to train, or write a label alike",
     ),
     "splits of other columns": (folder_of(train=TRAIN, test=OTHERS), "have no column 'text'"),
     "a label of one of two files": (

@@ -53,7 +53,7 @@ def test_columns_are_found_where_there_is_one_candidate(tmp_path):
     rows = capitals.assign(team=["a", "b"] * 30)
     assert len(load_task(save(rows, tmp_path / "t.csv")).label_names) == 30  # it repeats words, too
     rows[" LABEL"] = [n % 30 for n in range(60)]  # by its name one, by its values the other
-    with pytest.raises(BadInput, match=r"which column holds the labels\?"):
+    with pytest.raises(BadInput, match=r"holds the labels: 'LABEL' or 'team'\?"):
         load_task(save(rows, tmp_path / "t.csv"))
     rows = rows.assign(**{" LABEL": ""})
     assert load_task(save(rows, tmp_path / "t.csv")).label_names == ["a", "b"]
@@ -79,11 +79,32 @@ UNCLEAR = {  # more columns, and which options are asked for
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_columns_that_are_not_clear_are_listed_with_three_values(tmp_path, name):
     more, roles = UNCLEAR[name]
-    which = " and ".join(f"the {role}s" for role in roles)
+    which = " and ".join(f"the {role}s(: [^?]*' or '.*)?" for role in roles)
     options = " and ".join(f"--{role}-column" for role in roles)
     line = rf"which column holds {which}\?.*'ticket' \(0, 1, 2\).*; give {options}$"
     with pytest.raises(BadInput, match=line):
         load_task(save(tickets().assign(**more), tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [f"user {n % 20}" if n < 20 else "" for n in range(60)],  # mostly empty
+        [f"2024-01-{n % 20 + 1:02}T00:00:00Z" for n in range(60)],
+        [f"https://example.org/{n % 20}" for n in range(60)],
+        [f"Write a short reply to mail {n % 20}, please" for n in range(60)],
+        [n % 20 for n in range(60)],
+        [""] * 60,
+    ],
+)
+def test_columns_that_cannot_be_labels_raise_no_question(tmp_path, column):
+    more = tickets().assign(more=column)
+    assert load_task(save(more, tmp_path / "t.csv")).label_names == ["billing", "bug"]
+
+
+def test_a_column_of_a_groups_name_is_no_label(tmp_path):
+    more = tickets().assign(user=[f"name {n % 20}" for n in range(60)])
+    assert load_task(save(more, tmp_path / "t.csv")).label_names == ["billing", "bug"]
 
 
 def test_a_file_without_header_is_refused_where_columns_are_looked_for(tmp_path):
@@ -232,7 +253,7 @@ def warned(folder, frame, **columns):
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
         (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
         (["#N/A", "a", "b", "b"] * 25, "the label '#N/A' may mean that there is none"),
-        (["1", "0", "1.0", "0.0"] * 25, "labels '1' and '1.0' differ by space, case or .0 only"),
+        (["1", "0", "1.0", "0.0"] * 25, "labels '1' and '1.0' differ by space, case or .0: "),
         (["a; b", "a", "b", "b;a"] * 25, "labels such as 'a; b' look like several labels of one"),
     ],
 )
@@ -242,7 +263,8 @@ def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
 
 
 def test_a_label_that_only_looks_like_several_is_not_warned_of(tmp_path):
-    for labels in (["yes, but", "yes", "no", "no, never"], ["a;b", "a", "b", "b"]):
+    fractions = ["1", "5", "1,5", "5,1"]
+    for labels in (["yes, but", "yes", "no", "no, never"], ["a;b", "a", "b", "b"], fractions):
         assert warned(tmp_path, reviews_frame(100).assign(label=labels * 25)) == ""
 
 
@@ -251,8 +273,10 @@ def test_a_column_of_splits_is_no_label_and_its_use_is_told(tmp_path):
     frame["set"] = ["Train", "train", "dev", "test"] * 25
     path = save(frame, tmp_path / "r.csv")
     assert load_task(path).label_names == ["0", "1"]
-    (line,) = load_task(path).warnings
-    assert line.startswith("the column 'set' is not used: for these splits, write train.csv")
+    frame["who"] = [f"w{n // 4}" for n in range(100)]
+    for line in (*load_task(path).warnings, warned(tmp_path, frame, group_column="who")):
+        assert line.startswith("the column 'set' is not used: for its splits, save their rows")
+    assert warned(tmp_path, reviews_frame(100).assign(empty="")) == ""
 
 
 @pytest.mark.parametrize(
