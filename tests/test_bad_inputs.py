@@ -179,3 +179,19 @@ def test_an_interrupt_while_libraries_load_prints_no_traceback(program):
     lines = process.stderr.readlines()
     assert process.wait() == -signal.SIGINT
     assert all(line.startswith("import time:") for line in lines), lines
+
+
+def test_a_program_that_imports_us_keeps_its_own_answer_to_an_interrupt(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("import modeling")
+    (theirs / "run.py").write_text("import signal; print(signal.getsignal(signal.SIGINT))")
+    places = os.pathsep.join([str(tmp_path), str(COMMAND.parent)])
+    printed = subprocess.run(
+        [sys.executable, "-m", "theirs.run"],
+        env=os.environ | {"PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert "default_int_handler" in printed.stdout, printed.stderr
