@@ -1,6 +1,7 @@
 """Clean texts and labels, the reasons to leave rows out, and warnings of spoilt comparisons."""
 
 import re
+import unicodedata
 from typing import Any
 
 import pandas as pd
@@ -14,12 +15,19 @@ UNKNOWN = "its label is not in train"
 NO_NAMES = ("n/a", "na", "nan", "none", "null", "-", "?", "#n/a", "<na>")  # perhaps no label
 FEW = 5  # a label with fewer texts may be missing in folds or splits
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control characters
+# What no reader sees: white space, soft hyphens, dots of a Turkish capital I in lower case, letters
+# without width, marks of a text's direction, variants of emoji, a file's mark.
+UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
 LARGEST = 0.9  # share of one label from which a warning is given
 
 
 def clean(text: str) -> str:
-    """The text as models read it: HTML line breaks become spaces, the ends are stripped."""
-    return re.sub(r"<br\s*/?>", " ", text).strip()  # no words are glued together
+    """The text as models read it: HTML line breaks become spaces, the ends are stripped.
+
+    Letters with accents become one character each (NFC): in Unicode they may also be two.
+    """
+    text = re.sub(r"<br\s*/?>", " ", text)  # no words are glued together
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def raw_texts(column: pd.Series, name: object) -> list[str]:
@@ -43,7 +51,7 @@ def text_label(label: Any, name: str) -> str | None:
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = 'expected texts of one line, such as "2.5", whole numbers or booleans'
         raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
-    return str(label).strip()
+    return unicodedata.normalize("NFC", str(label)).strip()
 
 
 def whole(value: Any) -> Any:
@@ -52,8 +60,12 @@ def whole(value: Any) -> Any:
 
 
 def without_case_and_space(text: str) -> str:
-    """The text without letter case and white space, to find texts that differ by these alone."""
-    return "".join(text.split()).casefold()
+    """The text without letter case, white space and `UNSEEN`, and with letters of one width (NFKC).
+
+    Texts and labels that are then equal look alike. Dotless i counts as i.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold().replace("ı", "i")
+    return re.sub(UNSEEN, "", text)
 
 
 def sorted_names(labels: pd.Series) -> list[str]:
@@ -72,7 +84,7 @@ def reasons(rows: pd.DataFrame, group: str | None) -> pd.Series:
     """
     why = pd.Series("", rows.index)
     why[rows["label"].isna()] = "no label"
-    why[rows["text"] == ""] = "empty text"
+    why[rows["content"] == ""] = "empty text"
     kept = rows[why == ""]
     labels = kept.groupby(["split", "content"], sort=False)["label"].transform("nunique")
     first = kept.groupby("content", sort=False)["label"].transform("first")
@@ -102,22 +114,30 @@ def alike_labels(labels: pd.Series) -> list[str]:
         key = without_case_and_space(re.sub(r"^(-?\d+)\.0+$", r"\1", label))
         alike.setdefault(key, []).append(repr(label))
     return [
-        f"the labels {' and '.join(names)} differ by space, case or .0: write equal labels alike"
+        f"the labels {' and '.join(names)} differ by space, case, form or .0: write equal labels "
+        "alike"
         for names in alike.values()
         if len(names) > 1
     ]
 
 
-def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    """Reasons to doubt that a CSV file was read as it was meant; none for other files."""
-    if (sign := frame.attrs.get("separator")) is None:
+def encoding_doubts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
+    """A warning with words of a file that was read as Windows-1252, from these columns."""
+    if frame.attrs.get("encoding") != "cp1252":
         return []
-    texts, labels, lines = frame[columns["text"]], set(frame[columns["label"]]) - {""}, []
-    if frame.attrs["encoding"] == "cp1252":
-        words = re.findall(r"[a-zA-Z]*[^\x00-\x7f]+\w*", " ".join([*sorted(labels), *texts]))
-        words = some([repr(word) for word in dict.fromkeys(words)], 3)
-        line = f"no UTF-8, but perhaps Windows-1252, with such words as {words}"
-        lines.append(f"{line}; if they are wrong, save the file as UTF-8")
+    cells = frame[columns].astype(str).to_numpy().T.ravel()
+    words = re.findall(r"[a-zA-Z]*[^\x00-\x7f]+\w*", " ".join(cells))
+    words = some([repr(word) for word in dict.fromkeys(words)], 3)
+    line = f"no UTF-8, but perhaps Windows-1252, with such words as {words}"
+    return [f"{line}; if they are wrong, save the file as UTF-8"]
+
+
+def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
+    """Reasons to doubt that a file was read as it was meant."""
+    lines = encoding_doubts(frame, [columns["label"], columns["text"]])
+    if (sign := frame.attrs.get("separator")) is None:
+        return lines
+    texts, labels = frame[columns["text"]], set(frame[columns["label"]]) - {""}
     place = list(frame).index(columns["label"])
     for row, text in texts.items():
         inner = [line.split(sign) for line in re.split(r"\r\n|\r|\n", text)[:-1]]

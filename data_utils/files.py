@@ -13,6 +13,7 @@ how the file was understood, `attrs["separator"]` and `attrs["encoding"]` how a 
 import codecs
 import csv
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -130,12 +131,16 @@ def encoding_of(path: Path) -> str:
     """One of `ENCODINGS`: UTF-8, with its mark or without, UTF-16, or else Windows-1252.
 
     A file that is UTF-8 but for a few bytes is refused: as Windows-1252 all accents would be wrong.
+    So is a file whose letters would mostly be accents: it has another encoding.
     """
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(SHEET):
         raise BadInput(f"{path} is a spreadsheet or an archive, and not text; unpack it, or {SAVE}")
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if head.startswith(codecs.BOM_UTF32_LE) or (b"\0" in head and not is_utf16):
+        raise BadInput(f"{path} is UTF-16 without its mark, or UTF-32, or no text; {SAVE}")
+    if is_utf16:
         return "utf-16"
     try:
         with path.open(encoding="utf-8") as file:
@@ -149,15 +154,23 @@ def encoding_of(path: Path) -> str:
                 damaged += part.count("\ufffd")
                 accents += len(part) - len(part.encode("ascii", "ignore"))
         if accents > 2 * damaged:
-            raise BadInput(f"{path} is UTF-8 but for {damaged:,} bytes; {SAVE}") from None
+            raise BadInput(f"{path} is UTF-8 but for {damaged:,} of its bytes; {SAVE}") from None
+    accents, letters, word = 0, 0, ""
     with reading(str(path), SAVE), path.open(encoding="cp1252") as file:
-        while file.read(2**16):
-            pass
+        while part := file.read(2**16):
+            accents += len(part) - len(part.encode("ascii", "ignore"))
+            letters += sum(map(str.isalpha, part))
+            word = max([word, *re.findall(r"[^\x00-\x7f]+", part)], key=len)
+    if accents > letters / 2:  # Cyrillic, Arabic or Chinese letters look so
+        line = f"{path} is no UTF-8, and as Windows-1252 it has such words as {word[:20]!r}"
+        raise BadInput(f"{line}; {SAVE}")
     return "cp1252"
 
 
 def _json(path):
-    return partial(_json_rows, path, encoding_of(path)), {"read_as": "JSON"}
+    encoding = encoding_of(path)
+    attrs = {"read_as": f"JSON, {ENCODINGS[encoding]}", "encoding": encoding}
+    return partial(_json_rows, path, encoding), attrs
 
 
 def _json_rows(path, encoding):

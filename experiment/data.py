@@ -26,6 +26,9 @@ from .runs import Run
 from .settings import Settings
 from .state_cache import Store, compute
 
+SAMPLE = 1000  # texts in which other letters are counted
+REMEDY = "give a --model of their language (docs/your-own.md)"
+
 
 class Data:
     """Everything that all runs read, loaded once.
@@ -202,6 +205,20 @@ class Data:
         """The digests of the data (all texts, labels, groups, used or not) and of the encoder."""
         return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
+    @cached_property
+    def warnings(self) -> list[str]:
+        """The task's, and one where the encoder does not know the texts' words or letters."""
+        ids, unknown = self.texts.token_ids, self.encoder.tokenizer.unk_token_id
+        words = len(ids) - 2 * len(self.texts)  # each text has two special tokens
+        share = 0.0 if unknown is None else (ids == unknown).sum().item() / max(1, words)
+        text = "".join(self.texts.texts[:SAMPLE])
+        others = sum(letter.isalpha() and not letter.isascii() for letter in text)
+        is_other = self.settings.model in ENCODERS and others > 0.2 * len(text)
+        doubts = [f"does not know {share:.0%} of the texts' tokens"] * (share >= 0.05)
+        doubts += ["was trained on English, with other letters"] * is_other
+        line = f"MODEL {self.settings.model} {' and '.join(doubts)}: only tfidf does without it"
+        return [*self.task.warnings, *[f"{line}; {REMEDY}"] * bool(doubts)]
+
     def about(self) -> dict[str, Any]:
         """The entry of experiment.json about the data; its counts are of the first seed's splits.
 
@@ -226,5 +243,5 @@ class Data:
             "labels_redrawn": division.is_sample,
             "groups": task.group and groups,
             "notes": [*task.notes, *division.notes],
-            "warnings": task.warnings,
+            "warnings": self.warnings,
         }

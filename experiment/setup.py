@@ -141,7 +141,7 @@ def _print_data(data):
     tokens = f"{end} {data.settings.max_tokens} tokens"
     tokens += "; see --max-tokens and --truncation" if share > answer.MUCH else ""
     print(f"  {longest}; {share:.0%} of the texts truncated to their {tokens}")
-    for warning in task.warnings:
+    for warning in data.warnings:
         print(f"warning: {warning}")
 
 

@@ -3,6 +3,7 @@
     tfidf    text -> words and pairs of neighbouring words (each in at least 2 texts)
                   -> (1 + log count) * (1 + log((1 + n) / (1 + texts that have it))),
                      rows of length 1                                                    (n, V)
+             Chinese, Japanese and Thai have no spaces: there each letter counts as a word
     probe    the frozen encoder's pooled features, each number standardised              (n, R d)
          -> logistic regression, L2 penalty 1 / c:   log softmax(W x + b)        W (C, V or R d)
 
@@ -29,7 +30,14 @@ INVERSE_PENALTIES = {  # c; many standardised features need small values
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
-VECTORIZER = {"ngram_range": (1, 2), "sublinear_tf": True}  # how texts become features
+# Chinese, Japanese, Thai, Lao, Tibetan, Burmese, Khmer, emoji: no space ends a word, so that each
+# letter counts as one.
+LETTERS = r"\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"
+LETTERS += r"\U0001f000-\U0003ffff"
+# Accents and vowels with a place of their own in Unicode, which end no word: Arabic, Hebrew, Indic.
+MARKS = r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+WORD = rf"[{LETTERS}]|(?:[^\W{LETTERS}]|[{MARKS}]){{2,}}"  # else two letters or more
+VECTORIZER = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": WORD}
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ from tqdm import tqdm
 import boundary
 import hardware
 from boundary import BadInput, Parser, expanded, plain_cell, refuse, replacing, writing
-from data_utils import raw_texts, read_chunks
+from data_utils import encoding_doubts, raw_texts, read_chunks
 
 from .checkpoint import checkpoint_folder, read_about
 from .finetuned import Finetuned, load_finetuned
@@ -93,6 +93,8 @@ def predict_file(asked: argparse.Namespace) -> None:
     is_marked = first.attrs.get("encoding", "utf-8") != "utf-8"
     with output(asked.output, "utf-8-sig" if is_marked else "utf-8") as file:  # before all else
         print(f"{asked.texts}: {first.attrs['read_as']}; {total:,} texts in {column!r}")
+        for doubt in encoding_doubts(first, [column]):
+            print(f"warning: {doubt}")
         hardware.prepare_device(hardware.choose_device())
         classify = load_finetuned(folder, asked.base)
         seconds = 0.1 if sys.stderr.isatty() else SECONDS

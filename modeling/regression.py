@@ -25,7 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from boundary import BadInput
+
 FOLDS = 5
+LEAST = 1e-5  # of a feature's range: less is rounding
 UNSEEN = -50.0  # the logit of a label without a training text
 
 
@@ -35,9 +38,12 @@ def standardise(features: np.ndarray) -> tuple[StandardScaler, np.ndarray, Calla
     Where a text has many more numbers than there are texts (R d > 2 n), z is rotated onto the
     directions in which the texts lie: with z z^T = U S U^T, z becomes U S^(1/2), and the directions
     are z^T U S^(-1/2). An L2 penalty is the same in any rotation, so the solution is the same.
-    Elsewhere a rotation takes longer than it saves.
+    Elsewhere a rotation takes longer than it saves. Raises `BadInput` where all texts are equal.
     """
     scaler, features = StandardScaler(), features.reshape(len(features), -1)
+    if np.ptp(features, axis=0).max() < LEAST:
+        line = f"the encoder gives all {len(features)} texts the same features: it knows none of"
+        raise BadInput(f"{line} their words; give a --model of their language, or tfidf alone")
     z = scaler.fit_transform(features)
     if z.shape[1] <= 2 * len(z):
         return scaler, z, lambda weight: weight

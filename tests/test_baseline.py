@@ -3,8 +3,10 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -12,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from boundary import BadInput
+from data_utils import reviews_file
 from modeling import PROBE, choose_pooling, fit_probe, fit_tfidf
-from modeling.baseline import INVERSE_PENALTIES
+from modeling.baseline import INVERSE_PENALTIES, VECTORIZER
 from modeling.regression import choose_penalty
 
 PENALTIES = INVERSE_PENALTIES[PROBE]
@@ -151,6 +154,25 @@ def test_of_no_texts_there_are_no_probabilities():
     assert fit_probe(x, labels).log_probabilities(x[:0]).shape == (0, 3)
     words = fit_tfidf(["good film", "bad film"] * 9, [1, 0] * 9)
     assert words.log_probabilities([]).shape == (0, 2)
+
+
+def test_words_are_scikit_learns_and_letters_where_no_space_ends_a_word():
+    split = TfidfVectorizer(**VECTORIZER).build_analyzer()
+    reviews = pd.read_csv(reviews_file())["text"].head(300)
+    default = TfidfVectorizer(ngram_range=(1, 2)).build_analyzer()
+    assert all(split(review) == default(review) for review in reviews)
+    assert split("手机坏iOS") == ["手", "机", "坏", "ios", "手 机", "机 坏", "坏 ios"]
+    assert split("ช้า")[:2] == ["ช", "้"] and split("😀😡")[:2] == ["😀", "😡"]
+    words = ["डिलीवरी", "में", "كَتَبَ", "sto\u0308rung"]  # with vowels or accents that stand alone
+    assert split(" ".join(words))[: len(words)] == words
+    texts = ["物流很慢", "物流太慢", "付款失败", "付款成功"] * 5
+    assert fit_tfidf(texts, [0, 0, 1, 1] * 5).log_probabilities(["物流"])[0].argmax() == 0
+
+
+def test_an_encoder_that_tells_no_texts_apart_is_refused_in_words():
+    for width in (3, 90):
+        with pytest.raises(BadInput, match="gives all 30 texts the same features: .* --model"):
+            fit_probe(np.full((30, width), 0.3, np.float32), [0, 1] * 15)
 
 
 def test_texts_without_a_common_word_are_refused_in_words():

@@ -182,3 +182,25 @@ def test_a_comparison_waits_for_no_final_model_and_combines_what_it_can(tickets,
     with held(folder / "final" / "tfidf-seed0" / LOCK):
         assert finetuning.main(some) == 0
     assert (folder / "runs.csv").exists()
+
+
+def test_texts_that_the_encoder_does_not_know_are_warned_of_and_written(tickets, tmp_path, capsys):
+    words = {"ru": ("хорошо и быстро", "плохо и долго"), "zh": ("很好很快", "很慢很差")}
+    words |= {"en": ("good and fast", "bad and late"), "fr": ("très bien, hélas", "très tard")}
+    for language, (good, bad) in words.items():
+        rows = [{"text": f"{(good, bad)[n % 2]} {n}", "label": "ab"[n % 2]} for n in range(40)]
+        pd.DataFrame(rows).to_csv(tmp_path / f"{language}.csv", index=False)
+        given = ["--dataset", tmp_path / f"{language}.csv", "--results", tmp_path]
+        given += ["--methods", "tfidf", "--model", "minilm"]
+        assert finetuning.main([str(part) for part in given]) == 0
+        about = json.loads((tmp_path / language / "experiment.json").read_text())
+        told = [line for line in about["data"]["warnings"] if line.startswith("MODEL minilm")]
+        assert all(f"warning: {line}" in capsys.readouterr().out for line in told)
+        english, unknown = "trained on English, with other letters", "does not know"
+        assert [english in line for line in told] == [True] * (language in ("ru", "zh"))
+        assert [unknown in line for line in told] == [language == "zh"] * len(told)
+    given = [*tickets[1], "--dataset", str(tmp_path / "fr.csv"), "--methods", "tfidf"]
+    given[given.index("message")], given[given.index("queue")] = "text", "label"
+    place = given.index("--group-column")
+    assert finetuning.main(given[:place] + given[place + 2 :]) == 0
+    assert "does not know" in capsys.readouterr().out  # a tiny vocabulary

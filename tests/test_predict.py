@@ -81,7 +81,8 @@ def test_the_output_is_the_file_with_a_label_and_probabilities(run):
 def test_a_spreadsheet_opens_the_output_as_it_did_the_file(run, name, separator, encoding, begins):
     frame = pd.DataFrame({"n": ["1", "2"], "body": ["ein Café; good\t, film", "dull\nfilm"]})
     frame.to_csv(name, sep=separator, index=False, encoding=encoding)
-    status, _, _ = run(name=name)
+    status, _, printed = run(name=name)
+    assert ("perhaps Windows-1252, with such words as 'Café'" in printed) == (encoding == "cp1252")
     assert status == 0 and Path("predictions.csv").read_bytes().startswith(begins)
     table = pd.read_csv("predictions.csv", sep=separator, dtype=str)
     assert list(table) == ["n", "body", *ADDED] and table[["n", "body"]].equals(frame)

@@ -214,6 +214,20 @@ def test_rows_are_left_out_with_row_number_and_reason(tmp_path):
     assert note.startswith("left out: ")
 
 
+def test_letters_in_another_form_and_unseen_ones_make_no_other_text(tmp_path):
+    lines = ["St\u00f6rung bei mir,St\u00f6rung", "Sto\u0308rung hier,Sto\u0308rung"]
+    lines += ["Alles gut,gut", "Alles\u200b gut,gut", "\u200b,gut", "ＡＬＬＥＳ ＧＵＴ,gut"]
+    lines += ["Sehr gut,gut"]
+    lines += ["İyi,g\u00adut", "iyi,g\u00adut", "ne \u0131yi,g\u00adut", "hiç iyi,g\u00adut"]
+    task = load_task(write(tmp_path / "r.csv", "\n".join(["text,label", *lines])))
+    assert task.label_names == ["Störung", "gut", "g\u00adut"]
+    assert task.rows["text"][1] == "Störung hier"
+    reasons = dict(zip(task.left_out["row"], task.left_out["reason"], strict=True))
+    assert reasons == dict.fromkeys((5, 7, 10), "a repeated text") | {6: "empty text"}
+    line = "the labels 'gut' and 'g\\xadut' differ by space, case, form or .0"
+    assert any(warning.startswith(line) for warning in task.warnings)
+
+
 def test_no_text_and_no_group_of_the_test_stays_in_train_and_the_count_is_said(tmp_path):
     frame = reviews_frame(120).assign(patient=[f"{i // 5:04}" for i in range(120)])
     save(frame[:90], tmp_path / "train.csv")
@@ -253,7 +267,7 @@ def warned(folder, frame, **columns):
         (["a"] * 90 + ["b"] * 10, "90% of the texts have the label 'a'"),
         (["N/A", "a", "b", "b"] * 25, "the label 'N/A' may mean that there is none"),
         (["#N/A", "a", "b", "b"] * 25, "the label '#N/A' may mean that there is none"),
-        (["1", "0", "1.0", "0.0"] * 25, "labels '1' and '1.0' differ by space, case or .0: "),
+        (["1", "0", "1.0", "0.0"] * 25, "labels '1' and '1.0' differ by space, case, form or .0: "),
         (["a; b", "a", "b", "b;a"] * 25, "labels such as 'a; b' look like several labels of one"),
     ],
 )
