@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -140,6 +141,12 @@ def writing(place: str | Path, remedy: str = "choose another folder") -> Iterato
             raise
         room = "make room, or " * (error.errno in (errno.ENOSPC, errno.EDQUOT))
         raise BadInput(f"{place} cannot be written ({reason(error)}); {room}{remedy}") from error
+
+
+def sheet(table: Any) -> str:
+    """A data frame as CSV. Before letters that are not ASCII stands a mark, which Excel needs."""
+    text = table.to_csv(index=False)
+    return text if text.isascii() else f"\ufeff{text}"
 
 
 def plain_cell(text: str) -> str:

@@ -127,17 +127,20 @@ def notes(results: "Results") -> list[str]:
 def terminal(results: "Results") -> str:
     """The answer for a terminal: the table, its notes, the advice, the advised method's errors."""
     advised = advise(results)
-    of_labels = pd.DataFrame(errors.label_columns(results, advised.method))
+    with pd.option_context("display.unicode.east_asian_width", True):  # such letters are wide
+        methods = pd.DataFrame(method_columns(results)).to_string(index=False)
+        labels = pd.DataFrame(errors.label_columns(results, advised.method))
+        labels = labels.to_string(index=False, max_colwidth=WIDEST)
     return "\n".join(
         [
-            pd.DataFrame(method_columns(results)).to_string(index=False),
+            methods,
             *notes(results),
             "",
             advised.sentence,
             *more_labels(results),
             *larger_encoder(results),
             "",
-            of_labels.to_string(index=False, max_colwidth=WIDEST),
+            labels,
             *errors.frequent_errors(results, advised.method),
             errors.referral(results, advised.method),
         ]

@@ -1,6 +1,7 @@
 """How a method errs on one's own texts: which labels, how sure it was, and which texts."""
 
 import math
+import unicodedata
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,19 @@ def _below(confidence):
     return f" (below {text})" if float(text) < 1 else ""
 
 
+def _shown(results):
+    """The labels' names; after Arabic or Hebrew an unseen mark keeps the text's direction.
+
+    Without it a reader sees the next name, or the numbers beside it, in the reverse order.
+    """
+    names = results.experiment["label_names"]
+    is_leftward = [any(unicodedata.bidirectional(c) in ("R", "AL") for c in name) for name in names]
+    return [name + "\u200e" * is_it for name, is_it in zip(names, is_leftward, strict=True)]
+
+
 def frequent_errors(results: "Results", method: str) -> list[str]:
     """Which labels are most often taken for which, in a sentence; none for a task of two labels."""
-    counts, names = confusion(results, method), results.experiment["label_names"]
+    counts, names = confusion(results, method), _shown(results)
     if len(names) == 2:
         return []
     pairs = sorted(permutations(range(len(names)), 2), key=lambda pair: -counts[pair])[:PAIRS]
@@ -82,7 +93,7 @@ def confident_errors(results: "Results", method: str) -> pd.DataFrame:
 
 def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
     """Precision, recall, F1 and texts of each label; a label never predicted has precision 0."""
-    table, names = tested(results, method), results.experiment["label_names"]
+    table, names = tested(results, method), _shown(results)
     options = {"labels": range(len(names)), "zero_division": 0}
     *shares, texts = precision_recall_fscore_support(table["label"], table["predicted"], **options)
     columns = {"label": names}

@@ -1,6 +1,7 @@
 """Which figures an experiment has: one question each."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from .curves import learning_curves, learning_rates
 from .markdown import count
 from .results import Results
 from .style import save, set_style
+
+BOXES = "no installed font has; install one that has them, such as Noto Sans CJK"
 
 
 class Figure(NamedTuple):
@@ -41,14 +44,17 @@ def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, st
     """
     set_style()
     drawn = {}
-    for figure in figures:
-        path = results.folder / f"{figure.name}.png"
-        try:
-            image = figure.draw(results)
-            if image is not None:
-                drawn[save(path, image, figure.title, subtitle(results))] = figure.title
-        except Exception as error:  # no figure may end an experiment
-            print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
+    with warnings.catch_warnings(record=True) as caught:
+        for figure in figures:
+            path = results.folder / f"{figure.name}.png"
+            try:
+                image = figure.draw(results)
+                if image is not None:
+                    drawn[save(path, image, figure.title, subtitle(results))] = figure.title
+            except Exception as error:  # no figure may end an experiment
+                print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
+    if any("missing from font" in str(warning.message) for warning in caught):
+        print(f"warning: figures have boxes for letters that {BOXES}", file=sys.stderr)
     return drawn
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boundary import BadInput, expanded, reading, refuse, some
+from boundary import BadInput, expanded, reading, refuse, sheet, some
 from boundary import write as write_file
 
 from . import advice, answer, errors, html, tables
@@ -32,7 +32,7 @@ def write(results: Results) -> list[Path]:
     if len(results.history):
         written["history.csv"] = results.history.to_csv(index=False)
     if results.misclassified is not None:
-        written["misclassified.csv"] = results.misclassified.to_csv(index=False)
+        written["misclassified.csv"] = sheet(results.misclassified)
     if results.advised:
         written["answer.csv"] = answer.methods(results).to_csv(index=False)
     paths = [write_file(results.folder / name, text) for name, text in written.items()]

@@ -1,7 +1,6 @@
 """One table of the methods' labels and looks, and the frame around the axes of every figure."""
 
 import textwrap
-import warnings
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -39,9 +38,11 @@ OTHERS = ("#000000", "#661100", "#6699CC", "#AA4466", "#4B4B4B")  # for methods 
 MARKERS = ("X", "<", ">", "p", "*", "h", "d", "H", "8", "o", "s", "^", "v", "D", "P")
 DARKEST, LIGHTEST = -0.5, 0.6  # shares of black (< 0) or white mixed in, for a method's variants
 COMBINED = -0.35  # share of black, for combinations
-# The first font has no Chinese, Japanese and Korean letters; the next installed one draws them.
+# The first font has no Asian letters: the next installed ones draw them.
 FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR"]
 FONTS += ["Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "Arial Unicode MS"]
+FONTS += ["PingFang SC", "WenQuanYi Zen Hei", "Noto Sans Thai", "Leelawadee UI", "Thonburi"]
+FONTS += ["Garuda", "Noto Sans Devanagari", "Nirmala UI", "Lohit Devanagari"]
 
 
 def looks(methods: Sequence[str], blocks: Mapping[str, int | None]) -> dict[str, Look]:
@@ -124,7 +125,6 @@ def _mixed(colour, share):
 
 def set_style() -> None:
     """Set the options of matplotlib that all figures share."""
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an emoji becomes a box
     common = {"font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
     common |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     common |= {"figure.constrained_layout.use": True, "figure.dpi": 150}

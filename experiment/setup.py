@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import boundary
 import hardware
 import modeling
-from boundary import BadInput, plain_cell, reading, write
+from boundary import BadInput, plain_cell, reading, sheet, write
 from evaluation import answer, report, tables
 from evaluation.results import Results
 from records import RunRecord, record_files
@@ -194,7 +194,7 @@ def _write_page(queue):
     if len(task.left_out):
         cells = task.left_out[["label", "text"]].map(plain_cell, na_action="ignore")
         left_out = task.left_out.assign(**cells)
-        written.append(write(folder / "left_out.csv", left_out.to_csv(index=False)))
+        written.append(write(folder / "left_out.csv", sheet(left_out)))
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))

@@ -8,7 +8,7 @@ import pytest
 from made_up import add_folds, begin_folds
 from scipy.special import softmax
 
-from evaluation import advice, comparisons, errors
+from evaluation import advice, comparisons, errors, plots
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -46,6 +46,30 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
     assert [int(count) for *_, count in told] == sorted([c for c, *_ in pairs])[::-1][:5]
     assert all((int(n), NAMES.index(i), NAMES.index(j)) in pairs for i, j, n in told)
+
+
+def test_after_arabic_and_hebrew_labels_a_mark_keeps_the_order_of_what_follows(tmp_path):
+    names = ["תשלום", "فاتورة", "other"]
+    begin_folds(tmp_path, 3, label_names=names)
+    truth = np.arange(60) % 3
+    add_folds(tmp_path, "head", 3, truth, np.eye(3)[(truth + 1) % 3], names)
+    results = Results.read(tmp_path)
+    shown = ["תשלום\u200e", "فاتورة\u200e", "other"]
+    assert errors.label_columns(results, "head")["label"] == shown
+    (sentence,) = errors.frequent_errors(results, "head")
+    assert all(f"“{a}” for “{b}” 20" in sentence for a, b in pairwise([*shown, shown[0]]))
+
+
+@pytest.mark.parametrize("name", ["bad", "\U000f0000"])  # the second is for private use: a box
+def test_letters_that_no_font_has_are_told_in_one_line(tmp_path, name, capsys):
+    begin_folds(tmp_path, 3, label_names=["good", name])
+    for method in ("head", "lora"):
+        add_folds(
+            tmp_path, method, 3, np.arange(60) % 2, np.eye(2)[np.arange(60) % 2], ["good", name]
+        )
+    assert len(plots.draw(Results.read(tmp_path))) > 1
+    told = "warning: figures have boxes for letters that no installed font has; install one"
+    assert capsys.readouterr().err.count(told) == (name != "bad")
 
 
 def test_the_least_confident_texts_go_to_a_person(errs):

@@ -1,6 +1,7 @@
 """The page says what the files say: verdicts, doubts, mistakes, and other people's text as text."""
 
 import base64
+import codecs
 import json
 import re
 from dataclasses import replace
@@ -360,6 +361,10 @@ def test_no_cell_of_misclassified_csv_is_a_formula(folder):
     assert cells.tolist() == [f'\'=HYPERLINK("{i}")' for i in (37, 38, 39)]
     assert report.page(Results.read(folder), {}) == report.page(results, {})
     assert "| 37 | good | bad | 88.1 | '=HYPERLINK" in page(folder)
+    assert (folder / "misclassified.csv").read_bytes().startswith(b"row,")
+    report.write(Results.read(folder, ["schön"] * TESTS))  # a spreadsheet needs a mark to read it
+    assert (folder / "misclassified.csv").read_bytes().startswith(codecs.BOM_UTF8 + b"row,")
+    assert Results.read(folder).misclassified["text"].tolist() == ["schön"] * 3
 
 
 def test_any_text_is_one_line_that_shows_as_it_is():
