@@ -5,6 +5,7 @@ python -m studies.tasks with the folders below. Some are in archives:
 tar xf docs/results/others.tar.xz -C FOLDER.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from evaluation import plots
-from studies import beside, compact, tasks
+from studies import beside, compact, epochs, tasks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -33,7 +34,7 @@ TASKS = {
     "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
     "blocks": tuple(f"blocks-{task}" for task in FOUR),
 }
-ARCHIVED = *TASKS["others"], *TASKS["blocks"]
+ARCHIVED = *TASKS["others"], *TASKS["blocks"], *(f"epochs-{task}" for task in FOUR)
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
 EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
 
@@ -75,7 +76,7 @@ def test_no_folder_of_a_machine_is_in_the_evidence(name, evidence):
 
 
 def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(evidence):
-    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside"}  # other studies
+    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside", "epochs"}
     assert pages == TASKS.keys()
     archived = evidence("others-rotten").parent
     assert {path.name for path in archived.iterdir()} == {*ARCHIVED}
@@ -110,6 +111,26 @@ def test_more_epochs_raise_fine_tuning_and_lora_as_findings_say(evidence):
     full, lora = (f"{before['r8', m]:.1f} to {after['r8', m]:.1f}" for m in ("full", "lora"))
     assert f"raise it from {full} % (LoRA: {lora}). On Rotten Tomatoes both gain" in findings
     assert (after["rotten"] > before["rotten"] + 0.5).all()
+
+
+def test_what_more_epochs_gain_is_that_of_the_runs_and_findings_tell_it(evidence):
+    folder, gains = evidence("epochs-imdb").parent, []
+    assert epochs.page(folder) == (RESULTS / "epochs.md").read_text(encoding="utf-8")
+    for task in FOUR:
+        after, before = (
+            pd.read_csv(path / "runs.csv").set_index(["method", "seed"])
+            for path in (folder / f"epochs-{task}", RESULTS / f"main-{task}")
+        )
+        epochs_of = [json.loads(text)["EPOCHS"] for text in after["depends_on"]]
+        assert set(epochs_of) == {24} and after["code"].nunique() == 1
+        difference = (after["test_accuracy"] - before["test_accuracy"]).dropna()
+        gains.append(100 * difference.groupby("method").mean())
+    mean = sum(gains) / len(FOUR)
+    findings = " ".join((ROOT / "docs" / "findings.md").read_text().replace("\n>", "").split())
+    told = re.search(r"fine-tuning (0.\d) .*?, LoRA and adapters (0.\d) each", findings)
+    expected = [mean["full"], mean["lora"], mean["adapter"]]
+    assert [float(told[1]), float(told[2]), float(told[2])] == pytest.approx(expected, abs=0.06)
+    assert mean["full"] < 0.5 and abs(mean[["tfidf", "probe"]]).max() < 0.01  # without epochs
 
 
 def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
