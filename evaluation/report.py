@@ -197,13 +197,12 @@ def _made(results):
     lines = [*experiment["data"]["notes"]]
     lines += [f"{name}: {experiment[name]}" for name in known if experiment.get(name)]
     lines += [f"{name}: {number}" for name, number in experiment.get("libraries", {}).items()]
-    methods = {}
-    for record in results.finished:
-        methods.setdefault(record.method, []).append(record.hyperparameters)
-    constants = _shared([record.depends_on for record in results.finished])
-    constants = {name: value for name, value in constants.items() if name.isupper()}
+    first, *others = (record.depends_on for record in results.finished)
+    constants = {k: v for k, v in first.items() if k.isupper()}
+    constants = {k: v for k, v in constants.items() if all(each.get(k) == v for each in others)}
+    methods = {record.method: record.hyperparameters for record in results.finished}  # of all seeds
     columns = {"method": results.labels(methods)}
-    columns["hyperparameters"] = [JSON(_shared(each)) for each in methods.values()]
+    columns["hyperparameters"] = map(JSON, methods.values())
     return [
         code(experiment["command"]),
         *["\n".join(f"- {escape(line)}" for line in lines)] * bool(lines),
@@ -211,12 +210,6 @@ def _made(results):
         table(columns),
         "This page, from the files alone: `python -m evaluation.report` and this folder.",
     ]
-
-
-def _shared(dictionaries):
-    """The entries that all of these dictionaries have in common."""
-    first = dictionaries[0]
-    return {k: v for k, v in first.items() if all(each.get(k) == v for each in dictionaries)}
 
 
 def rewrite(folder: Path) -> list[Path]:

@@ -105,7 +105,9 @@ class Results:
     @cached_property
     def looks(self) -> dict[str, style.Look]:
         """The label and look of each method."""
-        return style.looks([record.method for record in self.records], blocks_of(self.records))
+        records = [*self.records, *self.finished]  # a failed run may have had other constants
+        blocks = {record.method: record.hyperparameters.get("blocks") for record in records}
+        return style.looks(list(blocks), blocks)
 
     @cached_property
     def scores(self) -> dict[str, statistics.Scores]:
@@ -230,11 +232,6 @@ class Results:
         return self.predictions.folds is not None
 
     @property
-    def baselines(self) -> set[str]:
-        """The methods that train no transformer."""
-        return {record.method for record in self.finished if record.baseline}
-
-    @property
     def fixed(self) -> set[str]:
         """The methods that no seed changes: baselines, and combinations of them, on all labels."""
         if self.experiment["data"]["labels_redrawn"]:
@@ -246,14 +243,6 @@ class Results:
     def labels(self, methods: Iterable[str]) -> list[str]:
         """The labels of these methods in figures and tables."""
         return [self.looks[method].label for method in methods]
-
-
-def blocks_of(records: Iterable[RunRecord]) -> dict[str, int | str | None]:
-    """How many blocks each method trains; "k" where its runs train different numbers."""
-    blocks = {}
-    for record in records:
-        blocks.setdefault(record.method, set()).add(record.hyperparameters.get("blocks"))
-    return {method: each.pop() if len(each) == 1 else "k" for method, each in blocks.items()}
 
 
 def runs_csv(records: Sequence[RunRecord]) -> str:

@@ -27,7 +27,7 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     """query (N, H, T, d_h), key and value (N, H or fewer, T, d_h) -> (N, T, H, d_h).
 
     The signature is transformers'. `attention_mask` (N, 1, T, T) is True where a query may attend
-    to a key, None where it always may; a mask of numbers is added to the scores.
+    to a key, None where it always may.
     """
     N, H, T, width = query.shape
     groups = H // key.shape[1]  # decoders share keys and values among heads
@@ -37,13 +37,12 @@ def plain_attention(module, query, key, value, attention_mask, **options) -> tup
     query = query * (width**-0.5 if scaling is None else scaling)
     query, key, value = (x.reshape(N * H, -1, width) for x in (query, key, value))
     scores = torch.bmm(query, key.mT).view(N, H, T, T)
-    if attention_mask is not None and attention_mask.dtype is torch.bool:
-        masked = ~attention_mask
-        attention_mask = torch.zeros_like(masked, dtype=scores.dtype)
-        attention_mask.masked_fill_(masked, torch.finfo(scores.dtype).min)
     if attention_mask is not None:
+        masked = ~attention_mask
+        added = torch.zeros_like(masked, dtype=scores.dtype)
+        added.masked_fill_(masked, torch.finfo(scores.dtype).min)
         with torch.no_grad():  # in place, and a sum's gradient passes through: nothing to record
-            scores.add_(attention_mask)
+            scores.add_(added)
     shares = F.dropout(scores.softmax(-1), options.get("dropout", 0.0)).view(N * H, T, T)
     output = torch.bmm(shares, value).view(N, H, T, width)
     return output.transpose(1, 2), None

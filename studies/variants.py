@@ -5,7 +5,7 @@ import pandas as pd
 
 from evaluation.comparisons import interval_note
 from evaluation.plots import Figure
-from evaluation.results import Results, blocks_of
+from evaluation.results import Results
 from evaluation.style import Look, error_bar, line_handle, looks, plt, without
 
 LEAST = 3  # variants in a line
@@ -22,16 +22,16 @@ def by_learning_rate(results: Results):
     rates = {record.method: record.learning_rate for record in results.records}
     points = results.intervals.assign(x=results.intervals["method"].map(rates).astype(float))
     points["line"] = [without("learning_rate", method) for method in points["method"]]
-    level = points["method"].isin(results.baselines)
+    level = points["method"].isin({run.method for run in results.finished if run.baseline})
     varied = points[~level].dropna(subset="x").sort_values("x")
     varied = varied[varied.groupby("line")["x"].transform("nunique") >= LEAST]
     if varied.empty:
         return None
-    records = [
-        record.model_copy(update={"method": without("learning_rate", record.method)})
-        for record in results.records
-    ]
-    lines = looks([*varied["line"], *points.loc[level, "line"]], blocks_of(records))
+    blocks = {
+        without("learning_rate", run.method): run.hyperparameters.get("blocks")
+        for run in results.records
+    }
+    lines = looks([*varied["line"], *points.loc[level, "line"]], blocks)
     figure, handles = _accuracy_figure(varied, points[level], results.runs, lines)
     return figure, f"{interval_note(results)}; dots: single runs", handles
 
