@@ -17,6 +17,9 @@ from boundary import reading, write
 ABOUT, RECORD = "experiment.json", "run.json"
 ANEW = "delete its folder to make that run anew"
 DAMAGED = "it is damaged, or written by another version: delete it"
+REQUIRED = ("constants", "model", "data_set", "label_names", "data", "command")  # experiment.json
+REQUIRED_OF_DATA = ("train", "validation", "test", "labels_redrawn", "test_share_truncated")
+LATER_OF_DATA = {"is_own": None, "folds": None, "groups": None, "notes": [], "warnings": []}
 
 
 def starts(command: str) -> list[str]:
@@ -120,20 +123,28 @@ def what_differs(earlier: dict[str, Any], current: dict[str, Any]) -> list[str]:
     return lines
 
 
-def run_folders(folder: Path) -> list[Path]:
-    """The existing folders of the runs that experiment.json in `folder` lists.
+def read_about(folder: Path) -> dict[str, Any]:
+    """The content of experiment.json, with defaults for fields that earlier versions lacked.
 
-    A user's copy of a run is not listed, and a link is left out. Raises `BadInput` where
-    experiment.json is damaged.
+    Without the file: {}. Raises `BadInput` where it is damaged.
     """
     path = folder / ABOUT
     if not path.exists():
-        return []
+        return {}
     with reading(str(path), DAMAGED):
-        paths = [folder / name for name in json.loads(path.read_text("utf-8")).get("runs", [])]
-    return [path for path in paths if path.is_dir() and not path.is_symlink()]
+        about = json.loads(path.read_text(encoding="utf-8"))
+        missing = [name for name in REQUIRED if name not in about]
+        missing = missing or [name for name in REQUIRED_OF_DATA if name not in about["data"]]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return {"digests": {}, "runs": []} | about | {"data": LATER_OF_DATA | about["data"]}
 
 
-def record_files(folder: Path) -> list[Path]:
-    """The run.json of each run in `folder` that has one."""
-    return [path for run in run_folders(folder) if (path := run / RECORD).exists()]
+def records_in(folder: Path) -> dict[Path, RunRecord]:
+    """The records, by run's folder, of the runs that experiment.json in `folder` lists.
+
+    A user's copy of a run is not listed, and a link is left out. Raises `BadInput`.
+    """
+    paths = [folder / name for name in read_about(folder).get("runs", ())]
+    records = {path: RunRecord.in_folder(path) for path in paths if not path.is_symlink()}
+    return {path: record for path, record in records.items() if record}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from boundary import BadInput, plain_cell, short
-from records import RunRecord
+from records import RunRecord, read_about
 
 from . import advice, errors, statistics, stored, style
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
@@ -47,10 +47,10 @@ class Results:
         folder = Path(folder)
         if (folder / "predictions.parquet").exists():
             raise BadInput(f"{folder} is compact: give it to python -m studies.compact")
-        if not (folder / "experiment.json").exists():
+        experiment = read_about(folder)
+        if not experiment:
             problem = "has no finished runs" if folder.is_dir() else "is no folder"
             raise BadInput(f"{folder} {problem}")
-        experiment = stored.read_experiment(folder)
         runs = stored.read_runs(folder, experiment)
         finished = {path: record for path, record in runs.items() if record.is_finished}
         columns = {f"logit_{label}": np.float32 for label in experiment["label_names"]}

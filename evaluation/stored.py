@@ -9,16 +9,15 @@ seed s tests fold s; numbers of groups by split; test_share_truncated; notes and
 sentences.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from boundary import BadInput, reading
-from records import ANEW, DAMAGED, RunRecord, record_files
+from records import ANEW, RunRecord, records_in
 
 from .metrics import METRICS
 from .statistics import Scores
@@ -33,9 +32,6 @@ HISTORY = {  # columns of history.csv and their types
     "validation_loss": float,
     "validation_accuracy": float,
 }
-REQUIRED = ("constants", "model", "data_set", "label_names", "data", "command")
-REQUIRED_OF_DATA = ("train", "validation", "test", "labels_redrawn", "test_share_truncated")
-LATER_OF_DATA = {"is_own": None, "folds": None, "groups": None, "notes": [], "warnings": []}
 
 
 class Predictions(NamedTuple):
@@ -93,18 +89,6 @@ def read_table(path: Path, columns: Mapping[str, type], remedy: str = ANEW) -> p
         return table[list(columns)]
 
 
-def read_experiment(folder: Path) -> dict[str, Any]:
-    """The content of experiment.json, with defaults for fields that earlier versions lacked."""
-    path = folder / "experiment.json"
-    with reading(str(path), DAMAGED):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        missing = [name for name in REQUIRED if name not in about]
-        missing = missing or [name for name in REQUIRED_OF_DATA if name not in about["data"]]
-        if missing:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        return {"digests": {}} | about | {"data": LATER_OF_DATA | about["data"]}
-
-
 def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
     """The records of finished and failed runs, by folder: in the order of methods, then by seed.
 
@@ -112,8 +96,7 @@ def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:
     """
     methods = experiment["constants"].get("methods", [])
     place = {method: i for i, method in enumerate(methods)}
-    runs = [(path.parent, RunRecord.read(path)) for path in record_files(folder)]
-    runs = [(folder, run) for folder, run in runs if run.is_finished or run.has_failed]
+    runs = [run for run in records_in(folder).items() if run[1].is_finished or run[1].has_failed]
     runs.sort(key=lambda run: (place.get(run[1].method, len(place)), run[1].method, run[1].seed))
     return dict(runs)
 

@@ -16,7 +16,7 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, DAMAGED, RunRecord, record_files, run_folders, starts, what_differs
+from records import ABOUT, RunRecord, read_about, records_in, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -152,8 +152,8 @@ class RunQueue:
         lines, wanted = {}, {run.method.text: run.depends_on for run in self.runs}
         folder = self.folder.parent
         try:
-            records = map(RunRecord.read, record_files(folder) if self.settings.final else ())
-            for record in records:
+            records = records_in(folder) if self.settings.final else {}
+            for record in records.values():
                 if record.method in wanted and record.is_finished:
                     lines |= dict.fromkeys(what_differs(record.depends_on, wanted[record.method]))
         except BadInput as error:  # a final model needs no comparison
@@ -167,14 +167,14 @@ class RunQueue:
 
         All new runs must agree with them: see `check`.
         """
-        records, folders = {}, [*run_folders(self.folder), *(run.folder for run in self.runs)]
-        for folder in folders:
-            record = RunRecord.in_folder(folder)
-            if record is None or record.has_failed:
-                continue
-            if record.is_finished or (folder / STATE).exists() or is_held(folder / LOCK):
-                records[folder] = record
-        return records
+        expected = {run.folder: record for run in self.runs if (record := run.record())}
+        records = (records_in(self.folder) | expected).items()
+        records = {folder: record for folder, record in records if not record.has_failed}
+        return {
+            folder: record
+            for folder, record in records.items()
+            if record.is_finished or (folder / STATE).exists() or is_held(folder / LOCK)
+        }
 
     def _set_aside(self):
         """Move the files of earlier starts to the folder earlier-1, or earlier-2 ..."""
@@ -204,23 +204,13 @@ class RunQueue:
         A process that started at the same moment may have written the file without them.
         """
         names = {run.folder.name for run in [*self.runs, *self.combinations]}
-        if not names <= {*self.read_about().get("runs", ())}:
+        if not names <= {*read_about(self.folder)["runs"]}:
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
-
-    def read_about(self) -> dict[str, Any]:
-        """The content of experiment.json, {} without it. Raises `BadInput` where it is damaged."""
-        path = self.folder / ABOUT
-        if not path.exists():
-            return {}
-        with reading(str(path), DAMAGED):
-            about = json.loads(path.read_text(encoding="utf-8"))
-            about["constants"]["methods"], about["runs"]  # both are needed
-            return about
 
     def about(self) -> dict[str, Any]:
         """The new content of experiment.json; it keeps the runs of earlier starts, if any."""
         settings, constants = self.settings, self.settings.constants()
-        earlier = self.read_about() if self.begun() else {}
+        earlier = read_about(self.folder) if self.begun() else {}
         runs = [run.folder.name for run in [*self.runs, *self.combinations]]
         about = {"started": utc(), "constants": constants, **self.data.names}
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}

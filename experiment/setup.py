@@ -17,7 +17,7 @@ import modeling
 from boundary import BadInput, plain_cell, reading, sheet, write
 from evaluation import answer, report, tables
 from evaluation.results import Results
-from records import RunRecord, record_files
+from records import records_in
 
 from .command import parse
 from .data import Data
@@ -182,7 +182,7 @@ def summarise(queue: RunQueue) -> int:
 
 def _write_page(queue):
     folder, task = queue.folder, queue.data.task
-    if not any(RunRecord.read(path).is_finished for path in record_files(folder)):
+    if not any(record.is_finished for record in records_in(folder).values()):
         return
     texts = task.rows.set_index("file_row")["text"]
     if not task.has_test and task.rows["split"].nunique() > 1:  # folds over several files

@@ -29,8 +29,8 @@ from scipy.special import softmax
 from boundary import BadInput, reading, replacing, write
 from evaluation import plots, report
 from evaluation.results import Results, runs_csv
-from evaluation.stored import predictions_of, read_experiment
-from records import DAMAGED, RunRecord, run_folders
+from evaluation.stored import predictions_of
+from records import DAMAGED, RunRecord, read_about, records_in
 
 from . import variants
 
@@ -81,12 +81,9 @@ def _check(target, about):
     """Raise `BadInput` where the folder holds anything but an earlier form of this experiment."""
     if not target.exists() or not any(target.iterdir()):
         return
-    earlier, path = {}, target / "experiment.json"
-    if path.exists():
-        with reading(str(path)):
-            earlier = json.loads(path.read_text(encoding="utf-8"))
+    earlier = read_about(target)
     known = earlier.get("constants", {}).get("experiment"), earlier.get("digests")
-    if run_folders(target) or known != (about["constants"]["experiment"], about.get("digests")):
+    if records_in(target) or known != (about["constants"]["experiment"], about.get("digests")):
         raise BadInput(f"{target} is there and is not of this experiment; choose another folder")
 
 
@@ -98,7 +95,7 @@ def read(folder: Path) -> Results:
     path = folder / "predictions.parquet"
     if not path.exists():
         return Results.read(folder)
-    experiment = read_experiment(folder)
+    experiment = read_about(folder)
     with reading(str(path), DAMAGED):
         table = pd.read_parquet(path)
         logits = logits_of(table["predicted"], table["confidence"], experiment["label_names"])
