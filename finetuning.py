@@ -170,9 +170,11 @@ def train(
     for batches in islice(parts_of_training(lengths, settings, run.seed), parts_done, None):
         if state.steps_since_best() >= settings.patience * per_epoch:
             break
-        row = train_part(state, splits["train"], batches, settings, bar)
-        with state.evaluation_clock:
+        with run.training_clock:
+            row = train_part(state, splits["train"], batches, settings, bar)
+        with run.evaluation_clock:
             measured = evaluate(model, splits["validation"], settings)[0]
+        row["seconds"] = run.training_clock.seconds
         state.history.append(row | {f"validation_{k}": value for k, value in measured.items()})
         run.save(state)
         bar.set_postfix(validation_loss=f"{measured['loss']:.3f}")
@@ -192,11 +194,10 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
     """Step over `batches`, and return the history's next row, but for validation's columns."""
     measured, before = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
-    with state.training_clock:
-        state.model.train()
-        for index in batches:
-            measured.append(step(state, split, index, settings, most_tokens))
-            bar.update()
+    state.model.train()
+    for index in batches:
+        measured.append(step(state, split, index, settings, most_tokens))
+        bar.update()
     losses, correct = torch.stack(measured).cpu().double().T  # read once, not at each step
     for number, loss in enumerate(losses.tolist(), before + 1):
         if not math.isfinite(loss):
@@ -206,7 +207,6 @@ def train_part(state: State, split: Split, batches, settings: Settings, bar: tqd
         "learning_rate": state.learning_rate,
         "step": number,
         "epoch": number / math.ceil(len(split) / settings.batch_size),
-        "seconds": state.training_clock.seconds,
         "train_loss": (losses @ texts / texts.sum()).item(),
         "train_accuracy": (correct.sum() / texts.sum()).item(),
     }

@@ -106,22 +106,21 @@ def processor_name() -> str:
 class Clock:
     """Adds up the seconds of its `with` blocks; the device has finished all work at both ends."""
 
-    def __init__(self, device: torch.device):
-        self.device, self.seconds = device, 0.0
+    seconds = 0.0
 
     def __enter__(self):
-        synchronise(self.device)
+        synchronise()
         self.start = time.perf_counter()
 
     def __exit__(self, *error):
-        synchronise(self.device)
+        synchronise()
         self.seconds += time.perf_counter() - self.start
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all its work."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
+def synchronise() -> None:
+    """Wait until the GPU, if there is one, has done all its work."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def keep_freed_memory() -> None:

@@ -45,7 +45,7 @@ class Data:
         self.encoder = modeling.load_encoder(settings.model, names, *length, dropout)
         self.depths: set[int] = set()  # the numbers of frozen blocks in the experiment's runs
         self.stores: dict[int, Store] = {}  # by depth
-        self.frozen_clock = hardware.Clock(device)  # the time to run the frozen blocks, or to wait
+        self.frozen_clock = hardware.Clock()  # the time to run the frozen blocks, or to wait
         self.poolings: dict[tuple[int, float], str] = {}  # by seed and share of the seed's labels
 
     # ------------------------------------------------------------------------ splits

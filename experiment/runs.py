@@ -68,9 +68,9 @@ class Run:
     began: float = 0.0  # on the clock of this process
     has_failed: bool = False  # in this process, even where run.json could not be written
     history: list[dict] = field(default_factory=list)  # evaluations at all learning rates so far
-    seconds: tuple[float, float] = (0.0, 0.0)  # of training and of evaluation
+    training_clock: hardware.Clock = field(default_factory=hardware.Clock)
+    evaluation_clock: hardware.Clock = field(default_factory=hardware.Clock)
     saved: dict[str, Any] = field(default_factory=dict)  # the state that an earlier start has left
-    state: State | None = None  # of the learning rate in training
 
     def record(self) -> RunRecord | None:
         """The record in run.json; None without the file: the run was never begun."""
@@ -102,7 +102,8 @@ class Run:
         left, path = list(self.method.learning_rates), self.folder / STATE
         if path.exists():
             self.saved = read_state(path)
-            self.history, self.seconds = self.saved["history"], self.saved["seconds"]
+            self.history = self.saved["history"]
+            self.training_clock.seconds, self.evaluation_clock.seconds = self.saved["seconds"]
             left = left[left.index(self.saved["learning_rate"]) :]
         for rate in left:
             yield rate
@@ -111,9 +112,8 @@ class Run:
                 os.replace(tensors, self.folder / TENSORS)
 
     def resume(self, state: State) -> None:
-        """Give `state` the run's history and seconds, and the state saved at its learning rate."""
-        self.state, state.history = state, self.history
-        state.training_clock.seconds, state.evaluation_clock.seconds = self.seconds
+        """Give `state` the run's history, and the state saved at its learning rate."""
+        state.history = self.history
         if self.saved.get("learning_rate") == state.learning_rate:
             try:
                 state.load_state_dict(self.saved)
@@ -125,10 +125,10 @@ class Run:
 
     def save(self, state: State) -> None:
         """Write history and state after an evaluation, and the trained tensors if they are best."""
-        self.seconds = state.training_clock.seconds, state.evaluation_clock.seconds
+        seconds = self.training_clock.seconds, self.evaluation_clock.seconds
         write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
         with replacing(self.folder / STATE) as part:
-            torch.save(state.state_dict(), whole := io.BytesIO())
+            torch.save(state.state_dict() | {"seconds": seconds}, whole := io.BytesIO())
             part.write_bytes(whole.getbuffer())  # on a full disk torch would raise its own error
         if state.is_best():  # after the state, which says at which learning rate
             save_trained(state.model, self.folder / CANDIDATE)
@@ -137,13 +137,11 @@ class Run:
         """Forget a learning rate at which numbers were not finite; its seconds still count."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
-        if self.state:
-            clocks = self.state.training_clock, self.state.evaluation_clock
-            self.seconds = clocks[0].seconds, clocks[1].seconds
 
     def start_over(self) -> None:
         """Forget the training so far, and delete its files."""
-        self.history, self.seconds, self.saved = [], (0.0, 0.0), {}
+        self.history, self.saved = [], {}
+        self.training_clock, self.evaluation_clock = hardware.Clock(), hardware.Clock()
         self.delete(STATE, CANDIDATE, TENSORS)
 
     def load_best(self, model: PeftModel) -> None:
@@ -170,8 +168,10 @@ class Run:
                 table["group"], _ = pd.factorize(np.array(test.groups, object))
             write(self.folder / "predictions.csv", table.to_csv(index=False))
         earlier = sum(self.saved.get("seconds", ()))  # of training and evaluation
-        facts["run_seconds"] = time.perf_counter() - self.began + earlier
-        record = self._write_record("finished", facts)
+        seconds = {"run_seconds": time.perf_counter() - self.began + earlier}
+        seconds |= {"training_seconds": self.training_clock.seconds}
+        seconds |= {"evaluation_seconds": self.evaluation_clock.seconds}
+        record = self._write_record("finished", seconds | facts)
         self.tidy()
         tqdm.write(self._in_one_line(record))
 
@@ -213,7 +213,7 @@ class Run:
             if not self.is_finished:  # else only the printing of its line failed
                 self._fail(line)
         finally:
-            self.state, self.saved = None, {}  # frees the model's memory for the next run
+            self.saved = {}  # frees its memory for the next run
 
     def _fail(self, line):
         self.has_failed = True

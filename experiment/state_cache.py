@@ -215,7 +215,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
 def _compute(model, split, stores, most_tokens, bar):
     """Run the frozen blocks once, and write to each store the output that it lacks."""
     device, blocks = split.token_ids.device, list(model.eval().blocks)
-    texts, keys, clock = {store: [] for store in stores}, text_keys(split), hardware.Clock(device)
+    texts, keys, clock = {store: [] for store in stores}, text_keys(split), hardware.Clock()
     next_block = {store: blocks[store.depth] for store in stores if store.has_hidden}
     with clock:
         for places in split.micro_batches(np.arange(len(split)), most_tokens):

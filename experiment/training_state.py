@@ -33,7 +33,6 @@ class State:
         # float16 has few bits for small gradients: the loss is scaled up, the gradients then down.
         is_float16 = hardware.compute_type(device) is torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=is_float16)
-        self.training_clock, self.evaluation_clock = (hardware.Clock(device) for _ in range(2))
 
     def evaluations(self) -> list[dict]:
         """The history of this learning rate."""
@@ -62,7 +61,6 @@ class State:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": {kind: module.get_rng_state() for kind, module in _generators().items()},
-            "seconds": (self.training_clock.seconds, self.evaluation_clock.seconds),
             "history": self.history,
         }
 
@@ -77,7 +75,6 @@ class State:
         for kind, module in _generators().items():
             if kind in random:  # else the run began on another kind of device
                 module.set_rng_state(random[kind].cpu())
-        self.training_clock.seconds, self.evaluation_clock.seconds = saved["seconds"]
 
 
 def _generators():

@@ -38,7 +38,7 @@ def fine_tune(
     frozen_before = data.frozen_clock.seconds
     pooling = data.pooling(run)  # before the seed is set: choosing it may draw random numbers
     for rate in run.rates():
-        run.state = model = None  # frees the last rate's memory for the next
+        model = None  # frees the last rate's memory for the next
         torch.manual_seed(run.seed)
         model, splits = data.build(run.method, pooling), data.splits(run)
         splits = {name: data.with_outputs(model, split) for name, split in splits.items()}
@@ -49,13 +49,11 @@ def fine_tune(
             run.leave_out(rate, error)
     run.load_best(model)
     facts, logits = training_facts(run, model, splits), {}
-    evaluation = hardware.Clock(data.device)
     for name in ("train", "test"):
         if len(splits[name]):  # a model for new texts has no test
-            with evaluation:
+            with run.evaluation_clock:
                 measured, logits[name] = evaluate(model, splits[name], settings)
             facts["scores"] |= {f"{name}_{metric}": value for metric, value in measured.items()}
-    facts["evaluation_seconds"] = run.seconds[1] + evaluation.seconds
     run.began += data.frozen_clock.seconds - frozen_before  # all runs share that time
     save_checkpoint(model, run.folder, data.checkpoint)
     run.finish(facts, splits["test"], logits.get("test"))
@@ -80,7 +78,6 @@ def training_facts(run: Run, model: PeftModel, splits: dict[str, Split]) -> dict
         "trainable_parameters": trainable,
         "total_parameters": total,
         "trainable_percentage": 100 * trainable / total,
-        "training_seconds": run.seconds[0],
         "shared_seconds": sum(outputs.seconds for outputs in stored),
         "frozen_blocks": model.frozen_blocks,
         "peak_memory_mib": hardware.peak_memory(device),
@@ -98,23 +95,20 @@ def fit_baseline(run: Run, data: Data, settings: Settings) -> None:
     """
     labelled, test = data.labelled(run), data.splits(run)["test"]
     labels, classes = labelled.labels.cpu().numpy(), len(data.task.label_names)
-    encoding, fitting = hardware.Clock(data.device), hardware.Clock(data.device)
     frozen_before, is_probe = data.frozen_clock.seconds, run.method.name == modeling.PROBE
     inputs, pooling = [labelled.texts, test.texts], None
     if is_probe:
         pooling = run.method.hyperparameters.get("pooling") or data.pooling(run)
         frozen = data.frozen_clock.seconds
-        with encoding:
+        with run.evaluation_clock:
             inputs = [data.features(split, pooling) for split in (labelled, test)]
-        encoding.seconds -= data.frozen_clock.seconds - frozen
+        run.evaluation_clock.seconds -= data.frozen_clock.seconds - frozen
     hardware.reset_peak_memory(CPU)
     fit = modeling.fit_probe if is_probe else modeling.fit_tfidf
-    with fitting:
+    with run.training_clock:
         classifier = fit(inputs[0], labels, labelled.groups, classes)
     facts = {
         "pooling": pooling,
-        "training_seconds": fitting.seconds,
-        "evaluation_seconds": encoding.seconds,
         "peak_memory_mib": hardware.peak_memory(CPU) if data.device == CPU else None,
         "scores": {"validation_loss": classifier.validation_loss},
     }

@@ -38,17 +38,14 @@ def fit(run: Run, data: Data, settings: Settings) -> None:
     if settings.final:
         raise BadInput("this study keeps no model of SetFit; train one with its own package")
     labelled, test = data.labelled(run), data.splits(run)["test"]
-    training, evaluation = hardware.Clock(data.device), hardware.Clock(data.device)
     hardware.reset_peak_memory(data.device)
-    with training:
+    with run.training_clock:
         model = train(labelled, data, run.seed)
-    facts = {"training_seconds": training.seconds, "scores": {}}
-    facts |= {"peak_memory_mib": hardware.peak_memory(data.device)}
+    facts = {"peak_memory_mib": hardware.peak_memory(data.device), "scores": {}}
     for name, split in (("train", labelled), ("test", test)):
-        with evaluation:
+        with run.evaluation_clock:
             logits = log_probabilities(model, split)
         facts["scores"] |= scores(split.labels.cpu().numpy(), logits.numpy(), f"{name}_")
-    facts["evaluation_seconds"] = evaluation.seconds
     facts["other_load"] = hardware.other_load(data.device)
     run.finish(facts, test, logits)
 

@@ -89,7 +89,7 @@ def with_peft(data: Data, run: Run, is_tuned: bool) -> Callable[[], float]:
     steps = math.ceil(len(data.division(run).train) / data.settings.batch_size)
 
     def note():
-        hardware.synchronise(device)
+        hardware.synchronise()
         ends.append(time.perf_counter())
 
     def two_passes():

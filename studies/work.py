@@ -50,9 +50,10 @@ class Training:
         self.state = State(model, rate, *trained_by)
 
     def __call__(self) -> float:
-        before, bar = self.state.training_clock.seconds, tqdm(disable=True)
-        finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
-        return self.state.training_clock.seconds - before
+        with (clock := hardware.Clock()):
+            bar = tqdm(disable=True)
+            finetuning.train_part(self.state, self.split, self.batches, self.settings, bar)
+        return clock.seconds
 
     def steps(self) -> None:
         """Make the steps of a pass, without a clock and without recording losses."""

@@ -1,9 +1,9 @@
 """A failure is one run's: its state stays, and the next start goes on."""
 
+import time
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 
 import hostile
 import pandas as pd
@@ -56,11 +56,11 @@ def failing(monkeypatch, arguments, error):
 def test_a_failure_is_recorded_in_one_line(error, line, tmp_path, capsys):
     run = run_of(tmp_path)
     run.facts = {"experiment": "e", "model": "m", "data_set": "d", "device": "cpu"}
-    run.seconds = (9.0, 1.0)
+    run.training_clock.seconds = 9.0
     with run.at_work():
         raise error
     is_anew = isinstance(error, FloatingPointError)  # it starts over, and so do its seconds
-    assert (run.seconds == (0.0, 0.0)) == is_anew
+    assert (run.training_clock.seconds == 0) == is_anew
     said = capsys.readouterr().err
     assert said.startswith("head seed 0 failed: ") and said.count("\n") == 1 and line in said
     assert run.has_failed and line in run.record().status
@@ -157,12 +157,13 @@ def test_a_rate_that_diverges_is_left_out_and_the_others_are_tried(arguments, tm
     assert row["is_rate_at_edge"] == (record.learning_rate in ends)
 
 
-def test_the_seconds_of_a_learning_rate_that_diverges_count(arguments, tmp_path):
-    run = prepared(arguments("one", "--methods", "head")).runs[0]
-    clocks = SimpleNamespace(seconds=3.0), SimpleNamespace(seconds=1.0)
-    run.state = SimpleNamespace(training_clock=clocks[0], evaluation_clock=clocks[1])
-    run.leave_out(0.1, FloatingPointError("the loss is nan"))
-    assert run.seconds == (3.0, 1.0)
+def test_the_seconds_of_a_learning_rate_that_diverges_count(tmp_path):
+    run = run_of(tmp_path)
+    with pytest.raises(FloatingPointError) as caught, run.training_clock:
+        time.sleep(0.01)
+        raise FloatingPointError("the loss is nan")
+    run.leave_out(0.1, caught.value)
+    assert run.training_clock.seconds > 0.009
 
 
 def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monkeypatch, capsys):

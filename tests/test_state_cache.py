@@ -81,7 +81,7 @@ def test_a_text_is_computed_once_whatever_split_it_is_in(cache, passes, monkeypa
 
 def test_a_texts_seconds_are_its_share_of_a_pass_and_orphans_go(cache, monkeypatch):
     split = tokenised(13)
-    monkeypatch.setattr(hardware, "Clock", lambda _: MagicMock(seconds=12.0))
+    monkeypatch.setattr(hardware, "Clock", lambda: MagicMock(seconds=12.0))
     (store,) = filled(split.take(np.arange(5)), model_of("head"))
     (store.folder / "0.pooled").touch()  # a killed process has left it
     first, second = filled(split, model_of("lora", blocks=1), model_of("head"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import hardware
-from modeling import BASELINES
+from experiment import Run
+from modeling import BASELINES, Method
 from studies import setfit
 
 OPTIONS = ("--preset", "quick", "--experiment", "peer", "--max-tokens", "12", "--pooling", "mean")
@@ -83,15 +84,16 @@ def test_setfit_has_the_labels_tokens_and_test_of_the_others(
     assert not first & second  # each seed has its own training sample
 
 
-def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monkeypatch):
+def test_in_bf16_the_next_forward_pass_has_what_a_step_has_learnt(package, monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
     encoder = SimpleNamespace(config=SimpleNamespace(_name_or_path="folder"))
     settings = SimpleNamespace(max_tokens=12, truncation="left", final=False)
     split = SimpleNamespace(texts=["good", "dull"], labels=torch.tensor([1, 0]))
     data = SimpleNamespace(encoder=encoder, settings=settings, device=torch.device("cpu"))
     data.labelled, data.splits = lambda run: split, lambda run: {"test": split}
-    method, finish = SimpleNamespace(name="setfit"), lambda *_: None
-    setfit.fit(SimpleNamespace(method=method, seed=0, finish=finish), data, settings)
+    run = Run(tmp_path, Method("setfit", {}), 0, {}, {}, ["bad", "good"])
+    monkeypatch.setattr(Run, "finish", lambda *_: None)
+    setfit.fit(run, data, settings)
     assert package.trained[0]["dtype"] is torch.bfloat16
     assert package.moved == pytest.approx(8, abs=0.1)
 
