@@ -5,7 +5,6 @@ operating system releases the run's lock after a crash.
 """
 
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,13 +26,13 @@ from boundary import BadInput, clear, lock, replacing, write, writing
 from data_utils import Split
 from evaluation.markdown import size
 from modeling import Method, PeftModel
-from modeling.checkpoint import TENSORS, load_trained, save_trained
+from modeling.checkpoint import load_trained, save_trained
 from records import DAMAGED, RECORD, RunRecord, what_differs
 
 from .training_state import State, best, read_state
 
 STATE, LOCK = "unfinished.pt", ".lock"
-CANDIDATE = "candidate.safetensors"  # the best tensors of the learning rate in training
+CANDIDATE = "candidate-{}.safetensors"  # the tensors of a learning rate's best evaluation
 
 
 @contextmanager
@@ -94,22 +93,15 @@ class Run:
             self.start_over()
         self._write_record("unfinished", {})
 
-    def rates(self) -> Iterator[float]:
-        """The candidate learning rates that are left to try, the interrupted one first.
-
-        After each rate, its tensors are kept if its lowest validation loss is the lowest so far.
-        """
+    def rates(self) -> list[float]:
+        """The candidate learning rates that are left to try, the interrupted one first."""
         left, path = list(self.method.learning_rates), self.folder / STATE
         if path.exists():
             self.saved = read_state(path)
             self.history = self.saved["history"]
             self.training_clock.seconds, self.evaluation_clock.seconds = self.saved["seconds"]
             left = left[left.index(self.saved["learning_rate"]) :]
-        for rate in left:
-            yield rate
-            tensors = self.folder / CANDIDATE
-            if self.history and best(self.history)["learning_rate"] == rate and tensors.exists():
-                os.replace(tensors, self.folder / TENSORS)
+        return left
 
     def resume(self, state: State) -> None:
         """Give `state` the run's history, and the state saved at its learning rate."""
@@ -121,7 +113,7 @@ class Run:
                 line = f"{self.folder / STATE} cannot be read ({type(error).__name__}: {error})"
                 raise BadInput(f"{line}; {DAMAGED}") from None
             if state.is_best():  # a kill may have come before `save` wrote them
-                save_trained(state.model, self.folder / CANDIDATE)
+                save_trained(state.model, self.candidate(state.learning_rate))
 
     def save(self, state: State) -> None:
         """Write history and state after an evaluation, and the trained tensors if they are best."""
@@ -131,7 +123,11 @@ class Run:
             torch.save(state.state_dict() | {"seconds": seconds}, whole := io.BytesIO())
             part.write_bytes(whole.getbuffer())  # on a full disk torch would raise its own error
         if state.is_best():  # after the state, which says at which learning rate
-            save_trained(state.model, self.folder / CANDIDATE)
+            save_trained(state.model, self.candidate(state.learning_rate))
+
+    def candidate(self, rate: float) -> Path:
+        """The file of the tensors with the lowest validation loss at a learning rate."""
+        return self.folder / CANDIDATE.format(rate)
 
     def leave_out(self, rate: float, error: FloatingPointError) -> None:
         """Forget a learning rate at which numbers were not finite; its seconds still count."""
@@ -142,7 +138,7 @@ class Run:
         """Forget the training so far, and delete its files."""
         self.history, self.saved = [], {}
         self.training_clock, self.evaluation_clock = hardware.Clock(), hardware.Clock()
-        self.delete(STATE, CANDIDATE, TENSORS)
+        self.delete(STATE, CANDIDATE.format("*"))
 
     def load_best(self, model: PeftModel) -> None:
         """Put the tensors of the lowest validation loss into the model.
@@ -151,7 +147,7 @@ class Run:
         """
         if not self.history:
             raise FloatingPointError("the loss is not finite at any learning rate")
-        load_trained(model, self.folder / TENSORS)
+        load_trained(model, self.candidate(best(self.history)["learning_rate"]))
 
     # ------------------------------------------------------------------------ its end
 
@@ -232,10 +228,10 @@ class Run:
 
     def tidy(self) -> None:
         """Delete the files that a finished run needs no more, and leftovers of killed processes."""
-        self.delete(STATE, CANDIDATE)
+        self.delete(STATE, CANDIDATE.format("*"))
         clear(self.folder)
 
-    def delete(self, *names: str) -> None:
-        """Delete the run's files of these names, where they exist."""
-        for name in names:
-            (self.folder / name).unlink(missing_ok=True)
+    def delete(self, *patterns: str) -> None:
+        """Delete the run's files whose names match one of these patterns."""
+        for path in (path for pattern in patterns for path in self.folder.glob(pattern)):
+            path.unlink()

@@ -1,9 +1,8 @@
 """The state of a run in training, saved at every evaluation, so that a killed run resumes.
 
 The order of the data depends on seed and epoch alone, and early stopping on the history. The
-trained tensors of the best evaluation are in a separate file, candidate.safetensors. It becomes
-trained.safetensors where this learning rate is the best so far (runs.py). The state is read with
-`weights_only`: no code can hide in it.
+tensors of each learning rate's best evaluation are in a separate file (runs.py). The state is read
+with `weights_only`: no code can hide in it.
 """
 
 from dataclasses import dataclass, field
