@@ -21,7 +21,7 @@ from tqdm import tqdm
 from boundary import reading
 
 CHUNK = 16  # batches sorted by length together: more sorts better, less shuffles better
-AT_ONCE, CHARACTERS = 1000, 10**7  # texts and characters that are tokenised together, at most
+AT_ONCE = 16  # texts that are tokenised together: memory suffices, were each of them a book
 
 
 class Batch(NamedTuple):
@@ -122,15 +122,11 @@ def tokenise(texts: Sequence[str], labels: Sequence[int] | None, tokenizer, grou
     """
     texts, ids, truncated = list(texts), [np.empty(0, np.int32)], []
     with reading(f"the texts with the tokenizer {tokenizer.name_or_path}", "give another --model"):
-        ends = np.cumsum([0, *map(len, texts)])
-        with tqdm(total=len(texts), desc="tokenising", leave=False, disable=None) as bar:
-            while (start := len(truncated)) < len(texts):
-                count = np.searchsorted(ends, ends[start] + CHARACTERS, "right") - 1 - start
-                part = texts[start : start + max(1, min(count, AT_ONCE))]
-                encoded = tokenizer(part, truncation=True)
-                ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
-                truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
-                bar.update(len(part))
+        starts = range(0, len(texts), AT_ONCE)
+        for start in tqdm(starts, desc="tokenising", leave=False, disable=None):
+            encoded = tokenizer(texts[start : start + AT_ONCE], truncation=True)
+            ids += [np.array(text, np.int32) for text in encoded["input_ids"]]
+            truncated += [bool(encoding.overflowing) for encoding in encoded.encodings]
     return Split(
         texts=texts,
         labels=torch.tensor([-100] * len(texts) if labels is None else [*labels]).long(),
