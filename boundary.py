@@ -22,14 +22,11 @@ from typing import Any
 from filelock import FileLock
 
 
-def before_libraries(is_program: bool = False) -> None:
+def before_libraries() -> None:
     """Make waiting OpenMP threads spin less, unless the user has decided; call it before torch.
 
-    Beside other work, spinning threads take cores, even from the thread that they wait for. With
-    `is_program`, Ctrl-C ends the process without a traceback, until `interrupt_once` is called.
+    Beside other work, spinning threads take cores, even from the thread that they wait for.
     """
-    if is_program:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -15,7 +15,7 @@ from itertools import islice, pairwise
 
 import boundary
 
-boundary.before_libraries(is_program=__name__ == "__main__")
+boundary.before_libraries()
 
 import numpy as np
 import torch

@@ -1,12 +1,8 @@
 """Parameter-efficient fine-tuning methods, written by hand around transformers' classifiers."""
 
-import sys
-
 import boundary
 
-# python -m modeling.predict imports this package first; argv is then "-m".
-is_program = sys.argv[:1] == ["-m"] and "modeling.predict" in sys.orig_argv
-boundary.before_libraries(is_program)
+boundary.before_libraries()
 
 from .adapter import AdapterModel, BottleneckAdapter
 from .base import PeftModel

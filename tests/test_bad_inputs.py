@@ -9,8 +9,6 @@ that are merely odd work.
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -163,35 +161,3 @@ def test_a_pipe_that_nobody_reads_ends_it_in_one_line(earlier, tmp_path, monkeyp
     error = capsys.readouterr().err
     assert error.startswith("stopped (BrokenPipeError: Broken pipe): what is finished")
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("program", [[COMMAND], ["-m", "modeling.predict"]])
-def test_an_interrupt_while_libraries_load_prints_no_traceback(program):
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", *program],  # it tells each module when it is loaded
-        cwd=COMMAND.parent,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    next(line for line in process.stderr if "torch." in line)
-    process.send_signal(signal.SIGINT)
-    lines = process.stderr.readlines()
-    assert process.wait() == -signal.SIGINT
-    assert all(line.startswith("import time:") for line in lines), lines
-
-
-def test_a_program_that_imports_us_keeps_its_own_answer_to_an_interrupt(tmp_path):
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    (theirs / "__init__.py").write_text("import modeling")
-    (theirs / "run.py").write_text("import signal; print(signal.getsignal(signal.SIGINT))")
-    places = os.pathsep.join([str(tmp_path), str(COMMAND.parent)])
-    printed = subprocess.run(
-        [sys.executable, "-m", "theirs.run"],
-        env=os.environ | {"PYTHONPATH": places},
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert "default_int_handler" in printed.stdout, printed.stderr
