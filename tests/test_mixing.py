@@ -6,9 +6,8 @@ import shlex
 import shutil
 
 import hostile
-import pandas as pd
 import pytest
-from conftest import files_of, raising
+from conftest import files_of, raising, reviews_frame
 
 import finetuning
 
@@ -43,8 +42,7 @@ def test_one_methods_seeds_have_the_same_hyperparameters(arguments, capsys):
 
 def test_a_start_with_more_methods_keeps_the_commands_that_make_the_page(arguments, tmp_path):
     """Also where the sign that joins them is in a file's name."""
-    rows = {"text": [f"text {n}" for n in range(40)], "label": ["a", "b"] * 20}
-    pd.DataFrame(rows).to_csv(path := tmp_path / "a && b.csv", index=False)
+    reviews_frame(40).to_csv(path := tmp_path / "a && b.csv", index=False)
     given = ["--dataset", str(path), "--folds", "2", "--seeds", "0", "1", "--methods"]
     for method in ("tfidf", "probe", "tfidf"):
         assert finetuning.main(arguments("one", *given, method)) == 0
