@@ -18,6 +18,7 @@ CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control c
 # What no reader sees: white space, soft hyphens, dots of a Turkish capital I in lower case, letters
 # without width, marks of a text's direction, variants of emoji, a file's mark.
 UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
+WIDE = {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # letters as wide as Chinese ones
 LARGEST = 0.9  # share of one label from which a warning is given
 
 
@@ -60,11 +61,11 @@ def whole(value: Any) -> Any:
 
 
 def without_case_and_space(text: str) -> str:
-    """The text without letter case, white space and `UNSEEN`, and with letters of one width (NFKC).
+    """The text without letter case, white space and `UNSEEN`, and with letters of one width.
 
     Texts and labels that are then equal look alike. Dotless i counts as i.
     """
-    text = unicodedata.normalize("NFKC", text).casefold().replace("ı", "i")
+    text = unicodedata.normalize("NFC", text).translate(WIDE).casefold().replace("ı", "i")
     return re.sub(UNSEEN, "", text)
 
 
@@ -114,8 +115,8 @@ def alike_labels(labels: pd.Series) -> list[str]:
         key = without_case_and_space(re.sub(r"^(-?\d+)\.0+$", r"\1", label))
         alike.setdefault(key, []).append(repr(label))
     return [
-        f"the labels {' and '.join(names)} differ by space, case, form or .0: write equal labels "
-        "alike"
+        f"the labels {' and '.join(names)} differ by space, case, Unicode form or .0: write equal "
+        "labels alike"
         for names in alike.values()
         if len(names) > 1
     ]
@@ -127,9 +128,9 @@ def encoding_doubts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
         return []
     cells = frame[columns].astype(str).to_numpy().T.ravel()
     words = re.findall(r"[a-zA-Z]*[^\x00-\x7f]+\w*", " ".join(cells))
-    words = some([repr(word) for word in dict.fromkeys(words)], 3)
-    line = f"no UTF-8, but perhaps Windows-1252, with such words as {words}"
-    return [f"{line}; if they are wrong, save the file as UTF-8"]
+    told = some([repr(word) for word in dict.fromkeys(words)], 3)
+    line = f"no UTF-8, but perhaps Windows-1252, with such words as {told}"
+    return [f"{line}; if they are wrong, save the file as UTF-8"] * bool(words)
 
 
 def doubts(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:

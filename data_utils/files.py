@@ -29,6 +29,7 @@ from .cleaning import check_text
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 SHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")  # how .xlsx, .xls and .gz begin
+ACCENTS = r"[^\x00-\x7f\xa0–—‘’“”…•€]+"
 SAVE = "in a spreadsheet, save as 'CSV UTF-8'"
 PACKED = (".gz", ".zip", ".bz2", ".xz")
 JSON = "a list of objects, or an object a line"
@@ -131,7 +132,7 @@ def encoding_of(path: Path) -> str:
     """One of `ENCODINGS`: UTF-8, with its mark or without, UTF-16, or else Windows-1252.
 
     A file that is UTF-8 but for a few bytes is refused: as Windows-1252 all accents would be wrong.
-    So is a file whose letters would mostly be accents: it has another encoding.
+    So is a file most of whose accents would stand three and more in a row.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -155,14 +156,16 @@ def encoding_of(path: Path) -> str:
                 accents += len(part) - len(part.encode("ascii", "ignore"))
         if accents > 2 * damaged:
             raise BadInput(f"{path} is UTF-8 but for {damaged:,} of its bytes; {SAVE}") from None
-    accents, letters, word = 0, 0, ""
+    accents = long = 0
+    words = [""]
     with reading(str(path), SAVE), path.open(encoding="cp1252") as file:
         while part := file.read(2**16):
-            accents += len(part) - len(part.encode("ascii", "ignore"))
-            letters += sum(map(str.isalpha, part))
-            word = max([word, *re.findall(r"[^\x00-\x7f]+", part)], key=len)
-    if accents > letters / 2:  # Cyrillic, Arabic or Chinese letters look so
-        line = f"{path} is no UTF-8, and as Windows-1252 it has such words as {word[:20]!r}"
+            found = [word for word in re.findall(ACCENTS, part) if any(map(str.isalpha, word))]
+            accents += sum(map(len, found))
+            long += sum(len(word) for word in found if len(word) > 2)
+            words = [max([*words, *found], key=len)]
+    if long > accents / 2:  # letters that are Cyrillic, Arabic or Chinese
+        line = f"{path} is not UTF-8, and as Windows-1252 it has such words as {words[0][:20]!r}"
         raise BadInput(f"{line}; {SAVE}")
     return "cp1252"
 

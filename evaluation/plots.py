@@ -3,8 +3,11 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from boundary import reason
 
@@ -53,7 +56,10 @@ def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, st
                     drawn[save(path, image, figure.title, subtitle(results))] = figure.title
             except Exception as error:  # no figure may end an experiment
                 print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
-    if any("missing from font" in str(warning.message) for warning in caught):
+    is_box = ["missing from font" in str(warning.message) for warning in caught]
+    for warning in compress(caught, np.logical_not(is_box)):
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if any(is_box):
         print(f"warning: figures have boxes for letters that {BOXES}", file=sys.stderr)
     return drawn
 

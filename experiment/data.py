@@ -27,7 +27,6 @@ from .settings import Settings
 from .state_cache import Store, compute
 
 SAMPLE = 1000  # texts in which other letters are counted
-REMEDY = "give a --model of their language (docs/your-own.md)"
 
 
 class Data:
@@ -208,16 +207,19 @@ class Data:
     @cached_property
     def warnings(self) -> list[str]:
         """The task's, and one where the encoder does not know the texts' words or letters."""
-        ids, unknown = self.texts.token_ids, self.encoder.tokenizer.unk_token_id
-        words = len(ids) - 2 * len(self.texts)  # each text has two special tokens
-        share = 0.0 if unknown is None else (ids == unknown).sum().item() / max(1, words)
+        tokenizer, model = self.encoder.tokenizer, self.settings.model
+        special = torch.tensor([*{*tokenizer.all_special_ids} - {tokenizer.unk_token_id}])
+        ids = self.texts.token_ids.cpu()
+        words = ids[~torch.isin(ids, special)]
+        share = (words == (tokenizer.unk_token_id or -1)).float().mean().item() if len(words) else 0
         text = "".join(self.texts.texts[:SAMPLE])
         others = sum(letter.isalpha() and not letter.isascii() for letter in text)
-        is_other = self.settings.model in ENCODERS and others > 0.2 * len(text)
-        doubts = [f"does not know {share:.0%} of the texts' tokens"] * (share >= 0.05)
-        doubts += ["was trained on English, with other letters"] * is_other
-        line = f"MODEL {self.settings.model} {' and '.join(doubts)}: only tfidf does without it"
-        return [*self.task.warnings, *[f"{line}; {REMEDY}"] * bool(doubts)]
+        line = f"{share:.0%} of the texts' tokens are unknown to MODEL {model}"
+        if model in ENCODERS and others > 0.2 * len(text):
+            line = f"MODEL {model} was trained on English, and the texts have other letters; {line}"
+            return [*self.task.warnings, f"{line}: give a --model of their language"]
+        line = f"{line} (emoji, other letters): compare with tfidf, which needs none"
+        return [*self.task.warnings, *[line] * (share >= 0.05)]
 
     def about(self) -> dict[str, Any]:
         """The entry of experiment.json about the data; its counts are of the first seed's splits.

@@ -16,7 +16,7 @@ from typing import Any
 import hardware
 from boundary import BadInput, clear, expanded, lock, reading, write, writing
 from modeling import Method
-from records import ABOUT, RunRecord, read_about, records_in, starts, what_differs
+from records import ABOUT, DAMAGED, RunRecord, read_about, records_in, starts, what_differs
 
 from .data import Data
 from .runs import LOCK, STATE, Run, held, utc
@@ -204,7 +204,7 @@ class RunQueue:
         A process that started at the same moment may have written the file without them.
         """
         names = {run.folder.name for run in [*self.runs, *self.combinations]}
-        if not names <= {*read_about(self.folder)["runs"]}:
+        if not names <= {*read_about(self.folder).get("runs", ())}:
             write(self.folder / ABOUT, json.dumps(self.about(), indent=2) + "\n")
 
     def about(self) -> dict[str, Any]:
@@ -216,11 +216,12 @@ class RunQueue:
         about |= {"label_names": self.data.task.label_names, "data": self.data.about()}
         about |= {"digests": self.data.digests, "command": settings.command, "runs": runs}
         if earlier:
-            for name in ("methods", "seeds"):
-                constants[name] = _union(earlier["constants"][name], constants[name])
-            about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
-            commands = _union(starts(earlier["command"]), [settings.command])
-            about["command"] = " && ".join(commands)
+            with reading(str(self.folder / ABOUT), DAMAGED):
+                for name in ("methods", "seeds"):
+                    constants[name] = _union(earlier["constants"][name], constants[name])
+                about |= {"runs": _union(earlier["runs"], runs), "started": earlier["started"]}
+                commands = _union(starts(earlier["command"]), [settings.command])
+                about["command"] = " && ".join(commands)
         environment = hardware.environment(self.data.device)
         if earlier and not self.left():  # keep the environment that made the runs
             environment = {name: earlier.get(name, value) for name, value in environment.items()}

@@ -30,10 +30,10 @@ INVERSE_PENALTIES = {  # c; many standardised features need small values
     TFIDF: (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     PROBE: (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0),
 }
-# Chinese, Japanese, Thai, Lao, Tibetan, Burmese, Khmer, emoji: no space ends a word, so that each
-# letter counts as one.
+# Chinese, Japanese, Thai, Lao, Tibetan, Burmese, Khmer, most emoji: no space ends a word, so that
+# each letter counts as one.
 LETTERS = r"\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"
-LETTERS += r"\U0001f000-\U0003ffff"
+LETTERS += r"\u3005-\u3007\U0001f000-\U0003ffff"
 # Accents and vowels with a place of their own in Unicode, which end no word: Arabic, Hebrew, Indic.
 MARKS = r"\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
 WORD = rf"[{LETTERS}]|(?:[^\W{LETTERS}]|[{MARKS}]){{2,}}"  # else two letters or more

@@ -41,9 +41,10 @@ def standardise(features: np.ndarray) -> tuple[StandardScaler, np.ndarray, Calla
     Elsewhere a rotation takes longer than it saves. Raises `BadInput` where all texts are equal.
     """
     scaler, features = StandardScaler(), features.reshape(len(features), -1)
-    if np.ptp(features, axis=0).max() < LEAST:
+    if len(features) > 1 and np.ptp(features, axis=0).max() < LEAST:
         line = f"the encoder gives all {len(features)} texts the same features: it knows none of"
-        raise BadInput(f"{line} their words; give a --model of their language, or tfidf alone")
+        line += " their words, or the tokens that it reads are equal"
+        raise BadInput(f"{line}; give another --model or --truncation, or tfidf alone")
     z = scaler.fit_transform(features)
     if z.shape[1] <= 2 * len(z):
         return scaler, z, lambda weight: weight

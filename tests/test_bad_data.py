@@ -60,7 +60,7 @@ BAD = {
     ),
     "labels of another case": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="A")),
-        "; the labels 'A' and 'a' differ by space, case, form or .0: write equal labels alike",
+        "; the labels 'A' and 'a' differ by space, case, Unicode form or .0: write equal l",
     ),
     "labels of another name": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="bad")),
