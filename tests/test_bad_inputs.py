@@ -18,7 +18,7 @@ from typing import NamedTuple
 import hostile
 import pytest
 from conftest import files_of
-from hostile import config, csv, cut, data, given, model, record, renamed, with_code
+from hostile import config, csv, cut, data, given, model, nameless, record, renamed, with_code
 
 import finetuning
 
@@ -81,6 +81,10 @@ STATE = "bitfit-seed0/unfinished.pt"
 RECORDS = {
     "truncated record": Case(record(RUN, cut), "run.json cannot be read"),
     "truncated experiment": Case(record("experiment.json", cut), "experiment.json cannot be read"),
+    "experiment without a list": Case(
+        record("experiment.json", nameless),
+        r"experiment.json cannot be read \(KeyError: 'methods'\)",
+    ),
     "truncated state": Case(record(STATE, cut, *UNFINISHED), f"{STATE} cannot .*delete it", 1),
     "truncated record, started over": Case(record(RUN, cut, *FRESH), "Runs to do: 1", 0),
 }
