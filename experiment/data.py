@@ -208,10 +208,9 @@ class Data:
     def warnings(self) -> list[str]:
         """The task's, and one where the encoder does not know the texts' words or letters."""
         tokenizer, model = self.encoder.tokenizer, self.settings.model
-        special = torch.tensor([*{*tokenizer.all_special_ids} - {tokenizer.unk_token_id}])
-        ids = self.texts.token_ids.cpu()
-        words = ids[~torch.isin(ids, special)]
-        share = (words == (tokenizer.unk_token_id or -1)).float().mean().item() if len(words) else 0
+        ids, unknown = self.texts.token_ids.cpu().numpy(), tokenizer.unk_token_id  # or None
+        words = ids[~np.isin(ids, [each for each in tokenizer.all_special_ids if each != unknown])]
+        share = float(np.mean(words == unknown)) if len(words) else 0.0
         text = "".join(self.texts.texts[:SAMPLE])
         others = sum(letter.isalpha() and not letter.isascii() for letter in text)
         line = f"{share:.0%} of the texts' tokens are unknown to MODEL {model}"

@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import reviews_frame
 from scipy.special import softmax
 
 import finetuning
 from evaluation import report
+from experiment.data import Data
 from experiment.runs import LOCK, held
 from modeling import load_finetuned, predict
 from modeling.checkpoint import read_about
@@ -205,3 +208,16 @@ def test_texts_that_the_encoder_does_not_know_are_warned_of_and_written(tickets,
     place = given.index("--group-column")
     assert finetuning.main(given[:place] + given[place + 2 :]) == 0
     assert "100% of the texts' tokens are unknown to MODEL" in capsys.readouterr().out  # a tiny one
+
+
+@pytest.mark.parametrize(
+    ("unknown", "special", "ids", "share"),
+    [(0, [], [0, 5, 5], "33%"), (3, [1, 2, 3], [1, 3, 7, 7, 7, 2], "25%"), (None, [1], [1, 5], "")],
+)
+def test_the_share_of_unknown_tokens_is_of_those_that_are_not_special(unknown, special, ids, share):
+    tokenizer = SimpleNamespace(unk_token_id=unknown, all_special_ids=special)
+    split = SimpleNamespace(token_ids=torch.tensor(ids, dtype=torch.int32), texts=["good"])
+    data = SimpleNamespace(encoder=SimpleNamespace(tokenizer=tokenizer), texts=split)
+    data.settings, data.task = SimpleNamespace(model="a"), SimpleNamespace(warnings=[])
+    told = Data.warnings.func(data)
+    assert [line.split()[0] for line in told] == [share] * bool(share)
