@@ -3,11 +3,8 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from boundary import reason
 
@@ -56,10 +53,11 @@ def draw(results: Results, figures: Sequence[Figure] = FIGURES) -> dict[Path, st
                     drawn[save(path, image, figure.title, subtitle(results))] = figure.title
             except Exception as error:  # no figure may end an experiment
                 print(f"warning: {path} was not drawn ({reason(error)})", file=sys.stderr)
-    is_box = ["missing from font" in str(warning.message) for warning in caught]
-    for warning in compress(caught, np.logical_not(is_box)):
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if any(is_box):
+    boxes = [each for each in caught if "missing from font" in str(each.message)]
+    for each in caught:
+        if each not in boxes:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if boxes:
         print(f"warning: figures have boxes for letters that {BOXES}", file=sys.stderr)
     return drawn
 

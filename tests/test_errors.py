@@ -2,13 +2,14 @@
 
 import re
 from itertools import pairwise
+from unicodedata import east_asian_width
 
 import numpy as np
 import pytest
 from made_up import add_folds, begin_folds
 from scipy.special import softmax
 
-from evaluation import advice, comparisons, errors, plots
+from evaluation import advice, answer, comparisons, errors, plots
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -58,6 +59,16 @@ def test_after_arabic_and_hebrew_labels_a_mark_keeps_the_order_of_what_follows(t
     assert errors.label_columns(results, "head")["label"] == shown
     (sentence,) = errors.frequent_errors(results, "head")
     assert all(f"“{a}” for “{b}” 20" in sentence for a, b in pairwise([*shown, shown[0]]))
+
+
+def test_columns_stand_below_one_another_beside_wide_letters(tmp_path):
+    names = ["物流", "slow"]
+    begin_folds(tmp_path, 3, label_names=names)
+    add_folds(tmp_path, "head", 3, np.arange(60) % 2, np.eye(2)[np.arange(60) % 2], names)
+    lines = answer.terminal(Results.read(tmp_path)).splitlines()
+    rows = [line for line in lines if re.match(r" *(物流|slow|label) ", line)]
+    widths = {sum(1 + (east_asian_width(c) == "W") for c in row) for row in rows}
+    assert len(rows) == 3 and len(widths) == 1
 
 
 @pytest.mark.parametrize("name", ["bad", "\U000f0000"])  # the second is for private use: a box

@@ -151,6 +151,8 @@ def test_killed_before_any_file_is_written_it_ends_the_same(arguments, monkeypat
     monkeypatch.setattr(os, "replace", counting)
     assert finetuning.main(arguments("whole", *given)) == 0
     moments = [i for i, name in enumerate(replaced, 1) if name == STATE or "candidate" in name]
+    assert finetuning.main(arguments("alone", *given[:-1], "lora=0.03")) == 0
+    assert predictions("alone") == predictions("whole")
     assert len(moments) > 10
     for moment in moments:
         replaced.clear()
