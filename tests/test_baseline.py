@@ -88,7 +88,7 @@ def test_a_probe_of_more_features_than_texts_is_that_of_the_unrotated_features()
     assert probe.log_probabilities(new).numpy() == pytest.approx(expected, abs=0.03)
     # All of W lies in the directions of the texts, so that the penalty is of the same W.
     W = probe.weight * scaler.scale_
-    assert W @ np.linalg.pinv(z) @ z == pytest.approx(W, abs=1e-9)
+    assert W @ np.linalg.pinv(z, rcond=1e-10) @ z == pytest.approx(W, abs=1e-9)
 
 
 @pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
