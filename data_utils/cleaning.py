@@ -20,6 +20,8 @@ CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control c
 UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
 WIDE = {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # letters as wide as Chinese ones
 LARGEST = 0.9  # share of one label from which a warning is given
+ENDS = 60  # letters at a text's beginning and end
+COPIES = 0.1  # share of texts with the beginning or end of others from which a warning is given
 
 
 def clean(text: str) -> str:
@@ -51,7 +53,7 @@ def text_label(label: Any, name: str) -> str | None:
     label = whole(label)
     if not isinstance(label, str | bool | int) or re.search(CONTROL, str(label)):
         expected = 'expected texts of one line, such as "2.5", whole numbers or booleans'
-        raise BadInput(f"{name} has the label {label!r:.60}; {expected}")
+        raise BadInput(f"{name} has the label {label!r:.60}; {expected}, or another --label-column")
     return unicodedata.normalize("NFC", str(label)).strip()
 
 
@@ -153,6 +155,9 @@ def label_warnings(counts: pd.Series) -> list[str]:
     lines = []
     if rare := [f"{label!r} ({count})" for label, count in counts[counts < FEW].items()]:
         lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]
+    if len(counts) > counts.sum() / FEW:
+        line = f"{len(counts):,} labels for {counts.sum():,} texts: are they labels, or numbers of"
+        lines.append(f"{line} customers or amounts? Else give another --label-column")
     if (share := counts.max() / counts.sum()) >= LARGEST:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         line += ": who always says so is right as often"
@@ -164,6 +169,16 @@ def label_warnings(counts: pd.Series) -> list[str]:
     if unnamed := [repr(name) for name in counts.index if name.casefold() in NO_NAMES]:
         lines.append(f"the label {some(unnamed, 3)} may mean that there is none: empty such cells")
     return lines
+
+
+def copy_warnings(texts: pd.Series) -> list[str]:
+    """A warning where many texts begin or end as others do, numbers aside."""
+    letters = texts.map(without_case_and_space).str.replace(r"\d", "", regex=True)
+    alike = letters.str[:ENDS].duplicated(keep=False) | letters.str[-ENDS:].duplicated(keep=False)
+    line = f"{alike.mean():.0%} of the texts begin or end as another does, numbers aside: if they "
+    line += "are of one template or thread, the test is too easy; number templates or threads in a "
+    line += "column, and give it as --group-column"
+    return [line] * bool(alike.mean() >= COPIES)
 
 
 def _is_several(name, names):

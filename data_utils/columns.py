@@ -18,6 +18,7 @@ from boundary import BadInput, short, some
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
 NUMBER = r"[-+\d.,:/ TZ]+"  # or a date and time
+DATE = r"(\d{4}[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.]\d{4})([ T].*)?"
 SPLIT_WORDS = {"train", "training", "validation", "valid", "val", "dev", "test"}
 
 
@@ -107,6 +108,10 @@ def _are_splits(values):
     return values.nunique() > 1 and {str(v).strip().lower() for v in values} <= SPLIT_WORDS
 
 
+def _are_dates(values):
+    return len(values) > 0 and values.map(str).str.fullmatch(DATE).all()
+
+
 def _listed(frame):
     """The columns in words, each with up to three of its values."""
     parts = []
@@ -127,6 +132,16 @@ def split_warnings(frame: pd.DataFrame) -> list[str]:
     ]
 
 
+def date_warnings(frame: pd.DataFrame) -> list[str]:
+    """A warning for each column of dates, where folds or a drawn test mix old texts with new."""
+    return [
+        f"the column {column!r} has dates, but old and new texts are tested alike: if they differ, "
+        "save the latest rows as test.csv, the others as train.csv, and give their folder"
+        for column in frame
+        if _are_dates(_values(frame[column]))
+    ]
+
+
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
     """A warning for each column whose values may be groups, each of several texts (a customer)."""
     lines = []
@@ -134,7 +149,8 @@ def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
         values = _values(frame[column])
         count, rows = values.nunique(), len(values)
         is_named = _is_of_groups(column)
-        if count >= 5 and (count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2):
+        is_usual = count < 0.9 * rows if is_named else rows / 20 <= count <= rows / 2
+        if count >= 5 and is_usual and not _are_dates(values):
             line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
             more = "texts belong together (one customer, one film), give --group-column "
             more += shlex.quote(str(column))

@@ -18,6 +18,7 @@ from .cleaning import (
     UNKNOWN,
     alike_labels,
     clean,
+    copy_warnings,
     doubts,
     label_warnings,
     raw_texts,
@@ -27,13 +28,14 @@ from .cleaning import (
     whole,
     without_case_and_space,
 )
-from .columns import choose_columns, group_warnings, is_missing, split_warnings
+from .columns import choose_columns, date_warnings, group_warnings, is_missing, split_warnings
 from .files import READERS, read_frame
 from .task import Task
 
 EXPECTED = f"expected {', '.join(TASKS)}, a file, a folder, or owner/name on the hub"
 HUB = "--preset quick without --dataset needs no network; else give --dataset "
 HUB += "owner/name:configuration where there are several, or a local path, or one of "
+ADD = "add others, or give another --text-column or --label-column"
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= dict.fromkeys(("valid", "val", "dev"), "validation")
 
@@ -61,11 +63,16 @@ def load_task(
         notes.append(f"{read_as}; {named}")
     rows = _joined(frames, columns, name, notes, warnings)
     warnings += split_warnings(train) + ([] if group_column else group_warnings(train, columns))
+    warnings += [] if "test" in frames else date_warnings(train)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes, alike)
     warnings += _unknown(left_out)
     if doubted := sum(left_out["reason"] == TWO_LABELS):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
+    if len(left_out) > len(rows):
+        line = f"{len(left_out):,} of {len(left_out) + len(rows):,} rows are left out"
+        warnings.append(f"{line}: are --text-column and --label-column right?")
+    warnings += [] if group_column or name in TASKS else copy_warnings(rows["text"])
     names = sorted_names(rows["label"])
     counts = rows["label"].value_counts()
     warnings += alike + label_warnings(counts[names])
@@ -136,7 +143,7 @@ def _kept(rows, group, name, notes, alike):
         if split not in set(kept["split"]):
             why = f"no {split} text of {name} is left ({listed})"
             is_named = UNKNOWN in counts or TWO_LABELS in counts
-            todo = (alike[:1] * is_named or _unknown(left_out) or ["add others"])[0]
+            todo, *_ = alike[:1] * is_named or _unknown(left_out) or [ADD]
             raise BadInput(f"{why}; {todo}")
         place = f" of {split}" * (rows["split"].nunique() > 1)
         notes += [f"left out{place}: {listed}"] if listed else []

@@ -1,10 +1,10 @@
 """The advice for one's own texts: which method, and how sure that is.
 
 The rule advises the method with the highest score; of equal scores, the simplest method. It advises
-none where that method is not shown to beat always saying the largest label. For users who prefer a
-simple method, `Advice.simplest` is the simplest one that no other method leads by more than one
-standard error of their difference, paired by text: Breiman et al.'s one-standard-error rule (1984,
-section 3.4.3). Methods go from the simplest to the most costly: TF-IDF, the probe, both together,
+none where that method is not shown to beat `chance`. For users who prefer a simple method,
+`Advice.simplest` is the simplest one that no other method leads by more than one standard error of
+their difference, paired by text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3).
+Methods go from the simplest to the most costly: TF-IDF, the probe, both together,
 head-only, LoRA, LoRA with TF-IDF, other methods by their trained parameters, fine-tuning.
 docs/your-own.md says how much accuracy either choice costs.
 """
@@ -36,7 +36,7 @@ class Advice(NamedTuple):
     method: str
     simplest: str
     sentence: str
-    is_worthwhile: bool  # shown to beat always saying the largest label
+    is_worthwhile: bool  # shown to beat chance
 
 
 def compared(results: "Results") -> list[str]:
@@ -83,11 +83,15 @@ def advise(results: "Results") -> Advice:
         rival = max(order[: order.index(method)], key=values.get, default=None)
         kind = "the best of the simpler methods"
     label, why = results.looks[method].label, f"the highest {name}, {score(results, method)}"
-    why += _lead(results, method, rival, kind) if rival else ", and the simplest method"
-    largest, share = majority(results, results.metric)
+    alone = ", and the simplest method" if len(order) > 1 else "; no other method is compared"
+    why += _lead(results, method, rival, kind) if rival else alone
+    guess, share = chance(results)
     if rows.loc[method, f"{results.metric}_low"] <= share:
-        why += f". It is not shown to beat always saying “{largest}”, which has {percent(share)} %"
+        why += f". It is not shown to beat {guess}, which has {percent(share)} %"
         why += "; more labels may change that" * bool(share < 1 and not more_labels(results))
+        is_better = rows["macro_f1_low"].max() > chance(results, "macro_f1")[1]
+        if results.metric == "accuracy" and is_better:
+            why += ". Rare labels are found better than by guessing: see --metric macro_f1"
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
     return Advice(method, alternative, f"Use {label}: {why}.", True)
 
@@ -151,12 +155,18 @@ def score(results: "Results", method: str) -> str:
     return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
 
-def majority(results: "Results", metric: str = "accuracy") -> tuple[str, float]:
-    """The test's most frequent label, and the score of always saying it."""
-    labels, names = results.predictions.labels, results.experiment["label_names"]
-    largest = np.bincount(labels).argmax()
-    logits = np.tile(np.arange(len(names)) == largest, (len(labels), 1))
-    return names[largest], METRICS[metric].compute(labels, logits).mean()
+def chance(results: "Results", metric: str | None = None) -> tuple[str, float]:
+    """How to answer without reading a text, and its score in the experiment's metric, or another.
+
+    Accuracy: always say the test's most frequent label. Macro-F1, which any spread of answers
+    raises: guess labels as often as they occur. Each label's F1 is then its share of the texts, and
+    their mean 1 / C.
+    """
+    names = results.experiment["label_names"]
+    if (metric or results.metric) == "macro_f1":
+        return "guessing labels as often as they occur", 1 / len(names)
+    counts = np.bincount(results.predictions.labels)
+    return f"always saying “{names[counts.argmax()]}”", counts.max() / counts.sum()
 
 
 def more_labels(results: "Results") -> list[str]:

@@ -8,7 +8,8 @@ import pandas as pd
 from records import starts
 
 from . import errors
-from .advice import advise, compared, complete, majority, more_labels
+from .advice import advise, chance, compared, complete, more_labels
+from .comparisons import MOST_LABELS
 from .markdown import number, percent, size, with_intervals
 from .metrics import METRICS, PLANNABLE
 from .style import without
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .results import Results
 
 MUCH = 0.2  # share of truncated texts above which the options are named
-WIDEST = 50  # letters of a label on a terminal
+WIDEST = 80  # letters of a label on a terminal
 SMALL = "all-MiniLM-L6-v2"  # the encoder that is bundled
 
 
@@ -96,7 +97,7 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
 
 def notes(results: "Results") -> list[str]:
     """Sentences that explain the table of methods."""
-    label, share = majority(results, results.metric)
+    guess, share = chance(results)
     data, tokens = results.experiment["data"], results.experiment["constants"].get("max_tokens")
     truncated = data["test_share_truncated"]
     whole = complete(results)
@@ -119,7 +120,7 @@ def notes(results: "Results") -> list[str]:
         *lines,
         f"In brackets: 95 % intervals, of {results.covers}.",
         "Verdicts are corrected over the table's rows (Holm); intervals are not corrected.",
-        f"Always saying “{label}” has {percent(share)} % {METRICS[results.metric].label}.",
+        f"{guess[0].upper()}{guess[1:]} has {percent(share)} % {METRICS[results.metric].label}.",
         f"Seconds: training of a {kind}'s model, its frozen blocks included.",
     ]
 
@@ -130,7 +131,10 @@ def terminal(results: "Results") -> str:
     with pd.option_context("display.unicode.east_asian_width", True):  # such letters are wide
         methods = pd.DataFrame(method_columns(results)).to_string(index=False)
         labels = pd.DataFrame(errors.label_columns(results, advised.method))
-        labels = labels.to_string(index=False, max_colwidth=WIDEST)
+        if len(labels) <= MOST_LABELS:
+            found = labels.to_string(index=False, max_colwidth=WIDEST)
+        else:
+            found = f"How each of the {len(labels)} labels is found: see report.html"
     return "\n".join(
         [
             methods,
@@ -140,7 +144,7 @@ def terminal(results: "Results") -> str:
             *more_labels(results),
             *larger_encoder(results),
             "",
-            labels,
+            found,
             *errors.frequent_errors(results, advised.method),
             errors.referral(results, advised.method),
         ]

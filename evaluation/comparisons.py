@@ -53,8 +53,8 @@ def accuracies(results: Results):
             axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
             notes[1:] = ["rings: single seeds"]
     low, high = rows[f"{metric}_low"].min(), rows[f"{metric}_high"].max()
-    share = advice.majority(results, metric)[1]
-    line = f"always saying the largest label ({100 * share:.3g} %)"
+    guess, share = advice.chance(results)
+    line = f"{guess} ({100 * share:.3g} %)"
     if share > low - NEAR * (high - low):
         axes.axvline(100 * share, color="black", linewidth=1, linestyle=":")
         notes.append(f"dotted: {line}")
@@ -105,7 +105,8 @@ def confusion_matrix(results: Results):
     names = results.experiment["label_names"]
     if results.advised is None or len(names) > MOST_LABELS:
         return None
-    names = [n if len(n) <= NAME else f"{n[: NAME // 2]}…{n[1 - NAME // 2 :]}" for n in names]
+    cut = [n if len(n) <= NAME else f"{n[: NAME // 2]}…{n[1 - NAME // 2 :]}" for n in names]
+    names = cut if len(set(cut)) == len(names) else names  # else two labels would look alike
     side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(max(5.5, side), side))
     counts = errors.confusion(results, results.advised)

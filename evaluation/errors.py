@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .results import Results
 
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
-WRONG = 20  # misclassified texts that are listed
+WRONG = 20  # misclassified texts that a page lists
 PAIRS = 5  # of labels that are taken for one another
 
 
@@ -85,7 +85,7 @@ def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     seed that is most confident of a wrong label.
     """
     table = tested(results, method)
-    table = table[table["label"] != table["predicted"]].drop_duplicates("row").head(WRONG)
+    table = table[table["label"] != table["predicted"]].drop_duplicates("row")
     names = np.array(results.experiment["label_names"], object)
     table = table.assign(label=names[table["label"]], predicted=names[table["predicted"]])
     return table.reset_index(drop=True)

@@ -188,6 +188,7 @@ class Results:
         table = errors.confident_errors(self, self.advised or self.best)
         if self.texts is None:
             earlier = stored.read_table(path, MISCLASSIFIED, "delete that file")
+            table = table[: len(earlier)]  # other versions wrote fewer rows
             sure = earlier["confidence"], table["confidence"]  # else they are another method's
             return earlier if len(earlier) == len(table) and np.allclose(*sure) else None
         texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]

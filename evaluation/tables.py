@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from . import answer
+from . import answer, errors
 from .comparisons import designs
 from .markdown import (
     count,
@@ -212,6 +212,8 @@ def misclassified(results: Results) -> str:
     rows = results.misclassified
     if rows is None:
         return ""
+    more = f" All {len(rows):,} are in misclassified.csv." * (len(rows) > errors.WRONG)
+    rows = rows[: errors.WRONG]
     columns = {"row": rows["row"].map(str)}
     columns |= {"label": rows["label"], "predicted": rows["predicted"]}
     columns |= {"confidence, %": rows["confidence"].map(percent), "text": rows["text"]}
@@ -219,5 +221,5 @@ def misclassified(results: Results) -> str:
     return (
         f"{table(columns)}\n\nThe most confident errors "
         f"of {label}; some may be wrong labels. Confidence: the probability of the wrong label. "
-        "Row: of its file; the header of a CSV file is row 1."
+        f"Row: of its file; the header of a CSV file is row 1.{more}"
     )

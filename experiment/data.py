@@ -205,6 +205,12 @@ class Data:
         return {"data digest": self.task.digest, "encoder digest": self.encoder.digest}
 
     @cached_property
+    def notes(self) -> list[str]:
+        """How the data was understood and divided, for every seed."""
+        divided = (note for division in self.divisions.values() for note in division.notes)
+        return [*self.task.notes, *dict.fromkeys(divided)]
+
+    @cached_property
     def warnings(self) -> list[str]:
         """The task's, and one where the encoder does not know the texts' words or letters."""
         tokenizer, model = self.encoder.tokenizer, self.settings.model
@@ -243,6 +249,6 @@ class Data:
             "folds": folds,
             "labels_redrawn": division.is_sample,
             "groups": task.group and groups,
-            "notes": [*task.notes, *division.notes],
+            "notes": self.notes,
             "warnings": self.warnings,
         }

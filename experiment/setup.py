@@ -26,6 +26,8 @@ from .runs import Run
 from .settings import Settings
 from .work import combine, fine_tune, fit_baseline, save_final
 
+MANY = 10_000  # training texts with which fine-tuning takes hours on a CPU
+
 
 def run_experiment(
     namespace: dict[str, Any],
@@ -126,7 +128,6 @@ def _print_title(settings, device):
 
 
 def _print_data(data):
-    division, task = next(iter(data.divisions.values())), data.task
     sizes = []
     for name in ("train", "validation", "test"):
         counts = [len(getattr(each, name)) for each in data.divisions.values()]
@@ -134,7 +135,7 @@ def _print_data(data):
         sizes.append(f"{min(counts):,}{most} {name}")
     each = "in each of the runs' splits: " if len(data.divisions) > 1 else ""
     print(f"Texts: {len(data.texts):,} used; {each}{', '.join(sizes)}")
-    print(*(f"  {note}" for note in [*task.notes, *division.notes]), sep="\n")
+    print(*(f"  {note}" for note in data.notes), sep="\n")
     share, side = data.texts.truncated_share, data.settings.truncation
     end = {"left": "last", "right": "first"}[side]
     longest = f"longest text {max(map(len, data.texts.texts)):,} letters"
@@ -149,6 +150,11 @@ def _print_runs(queue):
     left, every = len(queue.left()), len(queue.runs)
     finished = f"; finished already: {every - left} (--fresh starts over)"
     print(f"Runs to do: {left}{finished if left < every else ''}")
+    texts = max(len(division.train) for division in queue.data.divisions.values())
+    is_slow = queue.data.device.type == "cpu" and not queue.settings.final
+    if is_slow and texts > MANY and not all(run.method.is_baseline for run in queue.left()):
+        print(f"warning: training on {texts:,} texts takes hours on a CPU; for a first answer give")
+        print("  --labels 2000 --test-examples 400, as another --experiment")
     codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
     if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")

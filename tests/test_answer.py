@@ -131,17 +131,18 @@ def test_folds_that_no_method_has_finished_are_said(tmp_path):
     assert line.startswith("Only 1 of 2 folds are finished: they test 20 of ")
 
 
-def test_the_largest_label_is_judged_by_the_metric_of_the_comparison(tmp_path):
-    """36 of 40 texts are of one label: always saying it has 90 % accuracy, macro-F1 of 47.4 %."""
+def test_chance_is_judged_by_the_metric_of_the_comparison(tmp_path):
+    """Who says the labels in any order that keeps their shares has a mean macro-F1 of 1 / C."""
     truth = (np.arange(40) % 10 == 9).astype(int)
     results = of_wrong(tmp_path, truth, "macro_f1", lora=np.arange(40) < 5)
-    name, score = advice.majority(results, "macro_f1")
-    always = np.zeros(40, int)
-    assert score == pytest.approx(f1_score(truth, always, average="macro", zero_division=0))
-    assert f"Always saying “{name}” has 47.4 % macro-F1." in answer.notes(results)
-    low = results.intervals["macro_f1_low"][0]
-    assert ("not shown to beat" in advice.advise(results).sentence) == (low <= score)
-    assert low > score
+    rng = np.random.default_rng(0)
+    guesses = [f1_score(truth, rng.permutation(truth), average="macro") for _ in range(1000)]
+    guess, score = advice.chance(results)
+    assert score == 0.5 == pytest.approx(np.mean(guesses), abs=0.01)
+    assert f"G{guess[1:]} has 50.0 % macro-F1." in answer.notes(results)
+    assert advice.chance(results, "accuracy") == ("always saying “bad”", 0.9)
+    assert results.intervals["macro_f1_low"][0] > score
+    assert advice.advise(results).is_worthwhile
     add_folds(tmp_path, "probe", 2, truth, np.eye(2)[truth])
     assert "− probe, points, macro-F1" in answer.method_columns(Results.read(tmp_path))
 
@@ -162,6 +163,33 @@ def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_pat
         assert sentence.startswith("Use none yet. The best is TF-IDF") == is_said
         said = "on all texts all the same, to classify new ones:" in report.page(results, {})
         assert said == is_said
+
+
+def test_answers_at_random_are_not_advised_for_their_macro_f1(tmp_path):
+    """They spread over the labels, and so have more macro-F1 than the largest label alone."""
+    truth = np.repeat([0, 1, 2], [800, 200, 200])
+    begin_folds(tmp_path, 2, label_names=list("abc"), constants={"metric": "macro_f1"})
+    shuffled = np.random.default_rng(0).permutation(truth)
+    add_folds(tmp_path, "tfidf", 2, truth, np.eye(3)[shuffled], list("abc"))
+    results = Results.read(tmp_path)
+    always = f1_score(truth, np.zeros(1200, int), average="macro", zero_division=0)
+    assert results.intervals["macro_f1_low"][0] > always
+    sentence = advice.advise(results).sentence
+    assert sentence.startswith("Use none yet.") and "; no other method is compared." in sentence
+    assert "beat guessing labels as often as they occur, which has 33.3 %" in sentence
+
+
+@pytest.mark.parametrize("found", [20, 0])
+def test_macro_f1_is_named_where_rare_labels_are_found_and_accuracy_is_no_higher(tmp_path, found):
+    truth = (np.arange(400) < 40).astype(int)
+    predicted = np.arange(400) < found
+    predicted[-found:] = found > 0  # as many other texts are called so
+    begin_folds(tmp_path, 2)
+    add_folds(tmp_path, "tfidf", 2, truth, np.eye(2)[predicted.astype(int)])
+    sentence = advice.advise(Results.read(tmp_path)).sentence
+    assert sentence.startswith("Use none yet.")
+    line = "Rare labels are found better than by guessing: see --metric macro_f1"
+    assert (line in sentence) == (found > 0)
 
 
 @pytest.mark.parametrize("preset", ["own", "quick"])

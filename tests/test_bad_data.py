@@ -56,7 +56,7 @@ BAD = {
     "train is in test": (folder_of(train=ROWS, test=ROWS), "no train text of "),
     "contradictions": (
         folder_of(train=TRAIN, test=TWICE),
-        "(20 × a text with two labels); add others",
+        "(20 × a text with two labels); add others, or give another --text-column or --label-",
     ),
     "labels of another case": (
         folder_of(train=TRAIN.assign(label=["a", "b"] * 20), test=ROWS[40:].assign(label="A")),

@@ -9,12 +9,13 @@ import pytest
 from made_up import add_folds, begin_folds
 from scipy.special import softmax
 
-from evaluation import advice, answer, comparisons, errors, plots
+from evaluation import advice, answer, comparisons, errors, plots, tables
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
 THREE = ["contradiction", "entailment", "not enough information"]
 LONG = [f"Department of customer service, number {n}" for n in range(4)]
+ENDS_ALIKE = [f"Technical support: {kind}, battery problems" for kind in ("phones", "tablets")]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     counts = errors.confusion(results, "head")
     assert counts[1, 2] == ((truth == 1) & (predicted == 2)).sum() != counts[2, 1]
     assert counts.sum(axis=0).tolist() == given.tolist()
-    assert advice.majority(results) == ("billing", (truth == 0).mean())
+    assert advice.chance(results) == ("always saying “billing”", (truth == 0).mean())
     (sentence,) = errors.frequent_errors(results, "head")
     pairs = [(counts[i, j], i, j) for i in range(3) for j in range(3) if i != j]
     told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
@@ -69,6 +70,16 @@ def test_columns_stand_below_one_another_beside_wide_letters(tmp_path):
     rows = [line for line in lines if re.match(r" *(物流|slow|label) ", line)]
     widths = {sum(1 + (east_asian_width(c) == "W") for c in row) for row in rows}
     assert len(rows) == 3 and len(widths) == 1
+
+
+@pytest.mark.parametrize("count", [25, 26])
+def test_a_terminal_lists_labels_where_they_are_few(tmp_path, count):
+    names, truth = [f"label {n:02}" for n in range(count)], np.arange(4 * count) % count
+    begin_folds(tmp_path, 2, label_names=names)
+    add_folds(tmp_path, "head", 2, truth, 2.0 * np.eye(count)[truth], names)
+    told = answer.terminal(Results.read(tmp_path))
+    assert ("label 24" in told) == (count == 25)
+    assert ("How each of the 26 labels is found: see report.html" in told) == (count == 26)
 
 
 @pytest.mark.parametrize("name", ["bad", "\U000f0000"])  # the second is for private use: a box
@@ -106,15 +117,22 @@ def test_the_most_confident_errors_are_listed_with_their_rows(errs):
     results, truth, logits = errs
     shares = softmax(logits, axis=1)
     wrong = np.flatnonzero(logits.argmax(1) != truth)
-    expected = wrong[np.argsort(-shares.max(axis=1)[wrong])][:20]
+    expected = wrong[np.argsort(-shares.max(axis=1)[wrong])]
     table = errors.confident_errors(results, "head")
     assert table["row"].tolist() == expected.tolist()
     assert table["label"].tolist() == [NAMES[i] for i in truth[expected]]
     assert table["predicted"].tolist() == [NAMES[i] for i in logits.argmax(1)[expected]]
     assert table["confidence"].tolist() == pytest.approx(shares.max(axis=1)[expected])
+    assert len(table) > errors.WRONG
+    vars(results)["misclassified"] = table.assign(text="it is late")  # as with the texts at hand
+    page = tables.misclassified(results)
+    assert page.count("it is late") == errors.WRONG
+    assert f"All {len(table)} are in misclassified.csv." in page
 
 
-@pytest.mark.parametrize(("names", "rotation"), [(["bad", "good"], 0), (THREE, 90), (LONG, 90)])
+@pytest.mark.parametrize(
+    ("names", "rotation"), [(["bad", "good"], 0), (THREE, 90), (LONG, 90), (ENDS_ALIKE, 90)]
+)
 def test_labels_in_a_confusion_matrix_differ_and_do_not_overlap(tmp_path, names, rotation):
     truth = np.arange(40) % len(names)
     begin_folds(tmp_path, 2, label_names=names)

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 import finetuning
 from evaluation import report
+from experiment import parse, setup
 from experiment.data import Data
 from experiment.runs import LOCK, held
 from modeling import load_finetuned, predict
@@ -208,6 +209,15 @@ def test_texts_that_the_encoder_does_not_know_are_warned_of_and_written(tickets,
     place = given.index("--group-column")
     assert finetuning.main(given[:place] + given[place + 2 :]) == 0
     assert "100% of the texts' tokens are unknown to MODEL" in capsys.readouterr().out  # a tiny one
+
+
+def test_many_texts_on_a_cpu_are_warned_of_before_training(tickets, tmp_path, monkeypatch, capsys):
+    given = [*tickets[1], "--results", str(tmp_path), "--methods"]
+    line = "38 texts takes hours on a CPU; for a first answer give\n  --labels 2000 --test-examples"
+    for most, methods in ((37, ["lora"]), (38, ["lora"]), (37, ["tfidf"])):
+        monkeypatch.setattr(setup, "MANY", most)
+        setup.prepare(parse(vars(finetuning), [*given, *methods, "--fresh"]))
+        assert (line in capsys.readouterr().out) == ((most, methods) == (37, ["lora"]))
 
 
 @pytest.mark.parametrize(

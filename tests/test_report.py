@@ -235,7 +235,7 @@ def test_the_line_of_always_saying_the_largest_label_is_drawn_where_it_is_near(a
     assert ticks == ["probe + TF-IDF", "probe", "TF-IDF"]
     vars(results)["intervals"] = results.intervals.assign(accuracy_low=0.99, accuracy_high=1.0)
     figure, note, _ = comparisons.accuracies(results)
-    assert "far to the left: always saying the largest label (50 %)" in note
+    assert "far to the left: always saying “bad” (50 %)" in note
 
 
 def test_the_scores_of_the_answer_are_drawn_by_its_metric(answered):

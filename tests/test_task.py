@@ -131,7 +131,7 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
         assert task.warnings[0].startswith("the text of row 12 holds other rows of the file")
     path.rename(tmp_path / "test.tsv")
     save(reviews_frame(60).assign(label=["bad", "good"] * 30), tmp_path / "train.csv")
-    (warning,) = load_task(str(tmp_path)).warnings
+    warning, _ = load_task(str(tmp_path)).warnings  # the other: its texts are alike
     assert warning.startswith("test: the text of row 12 holds other rows of the file")
     path.write_text("\n".join(["text\tlabel", *lines[:10], "źle się\tbad"]), "cp1250")
     line = "perhaps Windows-1252, with such words as 'Ÿle', 'siê';"
@@ -273,6 +273,8 @@ def warned(folder, frame, **columns):
             "labels '1' and '1.0' differ by space, case, Unicode form or .0: ",
         ),
         (["a; b", "a", "b", "b;a"] * 25, "labels such as 'a; b' look like several labels of one"),
+        ([f"client {n // 2}" for n in range(100)], "50 labels for 100 texts: .*--label-column"),
+        ([*range(10, 80), *["a", "b"] * 15], "70 of 100 rows are left out: are --text-column and"),
     ],
 )
 def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
@@ -313,6 +315,34 @@ def test_a_column_that_looks_like_groups_is_named(tmp_path, column, values, is_g
     assert (f"give --group-column {column}" in warned(tmp_path, frame)) == is_group
     if is_group:
         assert warned(tmp_path, frame, group_column=column) == ""
+
+
+MAIL = "Dear {}, your parcel {} from our warehouse in the north of the country has come"
+THREAD = "{} {}. On Monday you wrote: the parcel that I ordered has not come until this very day"
+
+
+@pytest.mark.parametrize("kind", [MAIL, THREAD])
+@pytest.mark.parametrize(("share", "told"), [(8, 0), (10, 1)])
+def test_texts_of_one_template_are_warned_of(tmp_path, kind, share, told):
+    """They are alike but for a name and a number; the others, of 100, for all."""
+    frame = reviews_frame(100)
+    frame.loc[: share - 1, "text"] = [kind.format("Anna", n) for n in range(share)]
+    line = f"{share}% of the texts begin or end as another does, numbers aside"
+    assert warned(tmp_path, frame).count(line) == told
+    groups = frame.assign(who=[n // 2 for n in range(100)])
+    assert warned(tmp_path, groups, group_column="who") == ""
+
+
+@pytest.mark.parametrize("day", ["2024-{0:02}-11", "{0}/11/2024", "2024.11.{0} 10:30", "1.2.{0}"])
+def test_a_column_of_dates_is_told_where_folds_mix_them_and_is_no_group(tmp_path, day):
+    frame = reviews_frame(120).assign(sent=[day.format(1 + n // 10) for n in range(120)])
+    line, is_date = "the column 'sent' has dates", "2024" in day  # else it may be a version
+    assert (line in warned(tmp_path, frame)) == is_date
+    assert ("give --group-column sent" in warned(tmp_path, frame)) != is_date
+    for split, part in (("train", frame[:90]), ("test", frame[90:])):
+        save(part, tmp_path / f"{split}.csv")
+    (tmp_path / "r.csv").unlink()
+    assert not any(line in warning for warning in load_task(str(tmp_path)).warnings)
 
 
 @pytest.fixture
