@@ -63,7 +63,10 @@ def add_folds(folder, method, folds, truth, logits, labels=("bad", "good"), grou
     whole = predicted(truth, logits, labels)
     whole = whole if groups is None else whole.assign(group=groups)
     for fold in range(folds):
-        add_run(folder, method, fold, whole[(whole.get("group", whole["row"]) % folds) == fold])
+        part = whole[(whole.get("group", whole["row"]) % folds) == fold]
+        if groups is not None:  # each run numbers its own groups, from 0
+            part = part.assign(group=pd.factorize(part["group"])[0])
+        add_run(folder, method, fold, part)
 
 
 def predicted(truth, logits, labels=("bad", "good")):

@@ -147,6 +147,18 @@ def test_chance_is_judged_by_the_metric_of_the_comparison(tmp_path):
     assert "− probe, points, macro-F1" in answer.method_columns(Results.read(tmp_path))
 
 
+def test_the_highest_macro_f1_is_advised_though_another_accuracy_is_higher(tmp_path):
+    """Four of 40 texts are of label 1. TF-IDF misses all; LoRA has them, and five errors more."""
+    rare, five = np.arange(40) % 10 == 9, np.arange(40) % 8 == 0
+    results = of_wrong(tmp_path, rare.astype(int), "macro_f1", tfidf=rare, lora=five)
+    scores = results.intervals.set_index("method")
+    assert scores["accuracy"].to_dict() == pytest.approx({"tfidf": 36 / 40, "lora": 35 / 40})
+    f1 = {"tfidf": (72 / 76 + 0) / 2, "lora": (62 / 67 + 8 / 13) / 2}
+    assert scores["macro_f1"].to_dict() == pytest.approx(f1)
+    assert results.advised == results.best == "lora"
+    assert answer.methods(results)["method"].tolist() == ["lora", "tfidf"]
+
+
 def test_more_labels_are_not_said_to_help_where_all_tested_texts_have_one(tmp_path):
     results = of_wrong(tmp_path, np.zeros(40, int), tfidf=np.arange(40) < 9)
     sentence = advice.advise(results).sentence

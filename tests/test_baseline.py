@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from boundary import BadInput
 from data_utils import reviews_file
 from modeling import PROBE, choose_pooling, fit_probe, fit_tfidf
-from modeling.baseline import INVERSE_PENALTIES, VECTORIZER
+from modeling.baseline import INVERSE_PENALTIES, TFIDF, VECTORIZER
 from modeling.regression import choose_penalty
 
 PENALTIES = INVERSE_PENALTIES[PROBE]
@@ -36,13 +36,13 @@ def features(n, classes=2):
     return random.normal(size=(n, 6)) * [1, 1, 1, 1, 1, 100] + 0.4 * labels[:, None], labels
 
 
-def penalty_by_hand(z, labels, folds):
+def penalty_by_hand(z, labels, folds, penalties=PENALTIES):
     """The C with the lowest mean loss over the folds, and that loss."""
-    losses = {C: 0.0 for C in PENALTIES}
-    for C, (rest, held) in product(PENALTIES, folds):
+    losses = {C: 0.0 for C in penalties}
+    for C, (rest, held) in product(penalties, folds):
         fitted = LogisticRegression(C=C, max_iter=1000).fit(z[rest], labels[rest])
-        losses[C] += log_loss(labels[held], fitted.predict_proba(z[held])) / len(folds)
-    return min(losses, key=losses.get), min(losses.values())
+        losses[C] += log_loss(labels[held], fitted.predict_proba(z[held]), labels=fitted.classes_)
+    return min(losses, key=losses.get), min(losses.values()) / len(folds)
 
 
 def test_features_of_texts_are_the_formula_of_the_docstring():
@@ -117,8 +117,25 @@ def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
     probe = fit_probe(x, labels, groups)
     assert best == choose_penalty(PENALTIES, z, labels, groups)[0]
     assert probe.validation_loss == pytest.approx(loss, rel=1e-3)
+    names = [f"{group} {'bad' if i % 7 < 3 else 'dull'}" for i, group in enumerate(groups)]
+    moods = np.where(np.arange(60) % 5 > 0, labels, 1 - labels)  # one of five is wrong
+    texts = [f"{name} {('fine', 'awful')[mood]}" for name, mood in zip(names, moods, strict=True)]
+    tfidf = fit_tfidf(texts, labels, groups)
+    x = tfidf.words.transform(texts)
+    loss = penalty_by_hand(x, labels, folds, INVERSE_PENALTIES[TFIDF])[1]
+    assert tfidf.validation_loss == pytest.approx(loss, rel=1e-3)
     groups = ["one" if label else group for label, group in zip(labels, groups, strict=True)]
     assert choose_penalty(PENALTIES, x, labels, groups) == (MIDDLE, None)
+
+
+def test_a_fold_whose_other_texts_lack_a_label_is_left_out():
+    labels, groups = np.array([0, 2, 2, 1, 0, 1, 0, 0]), [0, 3, 2, 0, 3, 3, 0, 0]
+    x = np.random.default_rng(0).normal(size=(8, 3)) + labels[:, None]
+    folds = StratifiedGroupKFold(2, shuffle=True, random_state=0).split(x, labels, groups)
+    kept = [(rest, held) for rest, held in folds if {*labels[rest]} == {0, 1, 2}]
+    assert len(kept) == 1
+    expected = penalty_by_hand(x, labels, kept)
+    assert choose_penalty(PENALTIES, x, labels, groups) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("seen", [(0, 2), (1, 2, 3), (2,)])
@@ -188,3 +205,14 @@ def test_the_pooling_is_the_one_whose_probe_has_the_lower_loss():
     assert choose_pooling(layers, labels) == "layers"
     layers[:, 3, 0] += 4 * labels  # the last one knows it better; the others are noise
     assert choose_pooling(layers, labels) == "mean"
+
+
+def test_the_pooling_is_not_the_one_that_knows_the_group():
+    """All texts of a film have one label: a layer that tells films apart says nothing of others."""
+    random, film = np.random.default_rng(0), np.arange(240) // 6
+    labels = film % 2
+    layers = random.normal(size=(240, 3, 10))
+    layers[:, 2, 0] += 1.5 * labels
+    layers[:, 1] = random.normal(size=(40, 10))[film]
+    chosen = [choose_pooling(layers, labels, groups) for groups in (None, film.tolist())]
+    assert chosen == ["layers", "mean"]

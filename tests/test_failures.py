@@ -86,8 +86,8 @@ def test_the_seconds_of_an_earlier_start_are_the_runs(arguments, monkeypatch, tm
     torch.save(saved | {"seconds": (200.0, 100.0)}, folder / STATE)
     assert finetuning.main(given) == 0
     record = RunRecord.in_folder(folder)
-    assert record.training_seconds > 200 and record.evaluation_seconds > 100
-    assert record.run_seconds > 300
+    assert 200 < record.training_seconds < 300 and 100 < record.evaluation_seconds < 200
+    assert 300 < record.run_seconds < 400  # none counts twice
 
 
 def test_a_finished_run_whose_line_cannot_be_printed_is_finished(arguments, monkeypatch, tmp_path):

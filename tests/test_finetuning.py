@@ -60,8 +60,9 @@ def test_the_main_job_leaves_every_file_and_right_numbers(command, tmp_path, cap
 
 @pytest.mark.parametrize("pooling", ["auto", "layers"])
 def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
-    """Not on whether this process has chosen the pooling, or run the frozen blocks, before."""
+    """Not on a choice of the pooling, frozen blocks that run, or another rate before it."""
     given = command("--methods", "lora", "--blocks", "1", "--pooling", pooling)
+    given += ["--learning-rates", "lora=0.01,0.02"]
     queue, drawn = prepare(settings := parse(vars(finetuning), given)), []
     encoder, (run,) = queue.data.encoder, queue.runs
     encoder.pretrained.new_tensors = ["classifier.weight"]  # as of an encoder without a head
@@ -72,7 +73,9 @@ def test_a_runs_weights_and_dropout_depend_on_its_seed_alone(pooling, command):
     for _ in range(2):
         with pytest.raises(FloatingPointError, match="at any learning rate"):
             work.fine_tune(run, queue.data, settings, train, None)
-    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+    assert len(drawn) == 4
+    for others in zip(*drawn, strict=True):
+        assert all(torch.equal(others[0], other) for other in others)
 
 
 def test_finished_runs_are_kept_and_only_missing_ones_run(command, tmp_path, capsys, monkeypatch):

@@ -50,7 +50,10 @@ def predictions(folder, name):
 
 
 def test_every_text_is_tested_once_and_no_group_is_in_two_splits(tickets):
-    folder = tickets[0] / "tickets"
+    folder, frame = tickets[0] / "tickets", pd.read_csv(tickets[0] / "tickets.csv")
+    wrong = pd.read_csv(folder / "misclassified.csv")  # the header of a CSV file is row 1
+    expected = frame["message"][wrong["row"] - 2].str.removeprefix("<br />").str.strip()
+    assert len(wrong) and wrong["text"].tolist() == expected.tolist()
     about = json.loads((folder / "experiment.json").read_text())
     assert about["data"]["folds"] == 5 and about["label_names"] == ["01", "1"]
     for name in ("tfidf", "lora", "lora+tfidf"):
@@ -105,11 +108,12 @@ def test_the_final_model_sees_all_texts_and_classifies_new_ones(method, tickets,
 def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(tickets, tmp_path):
     given = [*tickets[1], "--results", str(tmp_path), "--final"]
     final = tmp_path / "tickets" / "final"
-    for method in ("probe(pooling='mean')", "probe+tfidf", "tfidf", "probe+tfidf"):
+    for method in ("probe(pooling='first')", "probe+tfidf", "tfidf", "probe+tfidf"):
         assert finetuning.main([*given, method]) == 0
         assert read_about(final).method == method
         assert load_finetuned(final)("a good film")
-    runs = {"probe-pooling=mean-seed0", "probe-seed0", "tfidf-seed0", "probe+tfidf-seed0"}
+    assert read_about(final / "probe-pooling=first-seed0").pooling == "first"  # auto is never that
+    runs = {"probe-pooling=first-seed0", "probe-seed0", "tfidf-seed0", "probe+tfidf-seed0"}
     assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
     assert finetuning.main([*given[:-1], "--methods", "tfidf", "probe"]) == 0  # afterwards
     assert len(pd.read_csv(tmp_path / "tickets" / "runs.csv")) == 10

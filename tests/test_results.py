@@ -62,6 +62,7 @@ def test_with_folds_a_methods_score_is_that_of_all_texts_each_tested_once(tmp_pa
         add_folds(tmp_path, method, 3, truth, logits, groups=groups)
     results = Results.read(tmp_path)
     assert results.predictions.labels.tolist() == truth.tolist() and results.is_folds
+    assert pd.factorize(results.predictions.groups)[0].tolist() == groups.tolist()
     for row in results.intervals.itertuples():
         guess = each[row.method].astype(np.float32).argmax(1)
         assert row.accuracy == pytest.approx((guess == truth).mean())

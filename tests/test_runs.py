@@ -184,8 +184,9 @@ def test_the_seed_decides_which_half_where_validation_texts_are_given_too(argume
         part.to_csv(tmp_path / f"{split}.csv", index=False)
     given = ["--dataset", str(tmp_path), "--methods", "tfidf(labels=0.5)", "--seeds", "0", "1"]
     queue = prepared(arguments("one", *given))
-    first, second = (queue.data.labelled(run).rows.tolist() for run in queue.runs)
-    assert first != second and len(first) == len(second) == 20
+    halves = [queue.data.labelled(run) for run in queue.runs]
+    assert halves[0].rows.tolist() != halves[1].rows.tolist()
+    assert [half.labels.bincount().tolist() for half in halves] == [[10, 10]] * 2  # in proportion
 
 
 def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_path):

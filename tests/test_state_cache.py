@@ -187,6 +187,32 @@ def test_a_cache_that_cannot_be_written_is_one_line(command, cache, capsys, monk
     assert finetuning.main(command(*given, "--no-cache")) == 0
 
 
+@pytest.mark.parametrize("methods", [("lora", "probe"), ("probe", "lora")])
+def test_seconds_are_of_training_or_of_evaluation_or_of_the_frozen_blocks(
+    command, cache, monkeypatch, tmp_path, methods
+):
+    """On a clock that jumps by 1,000 s in an evaluation, and by 10,000 s in the frozen blocks."""
+    jumps, now = [], time.perf_counter
+    evaluate, states = finetuning.evaluate, PeftModel.frozen_states
+
+    def slow(act, seconds):
+        return lambda *given: jumps.append(seconds) or act(*given)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + sum(jumps))
+    monkeypatch.setattr(finetuning, "evaluate", slow(evaluate, 1e3))
+    monkeypatch.setattr(PeftModel, "frozen_states", slow(states, 1e4))
+    given = "--methods", *methods, "--blocks", "1", "--evaluations-per-epoch", "2"
+    assert finetuning.main(command(*given)) == 0
+    runs = pd.read_csv(tmp_path / "results" / "tiny" / "runs.csv").set_index("name")
+    assert (runs["training_seconds"] < 900).all()
+    evaluations = pd.Series({"lora": 4 + 2, "probe": 0})  # on validation; training texts, the test
+    for column in ("evaluation_seconds", "run_seconds"):
+        assert (runs[column] // 1000 == evaluations[runs.index]).all()
+    shared = runs["shared_seconds"]  # without the test, a tenth of the texts; of one block, of two
+    assert 0.8 < shared["probe"] / (1e4 * jumps.count(1e4)) < 0.95
+    assert shared["lora"] == pytest.approx(shared["probe"] / 2, rel=0.001)
+
+
 def test_the_outputs_of_the_test_are_no_part_of_a_runs_peak_of_memory(command, cache, monkeypatch):
     order, reset, computing = [], hardware.reset_peak_memory, state_cache._compute
     monkeypatch.setattr(hardware, "reset_peak_memory", lambda d: order.append("reset") or reset(d))

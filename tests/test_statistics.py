@@ -237,6 +237,8 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs_and_so_on():
     assert set(corrected["verdict"]) == {"not significant"}
     few = statistics.with_verdicts(table[:2])
     assert few["verdict"].tolist() == ["significant", "equivalent"]
+    both = statistics.with_verdicts(pd.DataFrame({"p": [0.001], "p_equivalent": [0.001]}))
+    assert both["verdict"].tolist() == ["significant"]  # a sure difference, if small
 
 
 @pytest.mark.parametrize(

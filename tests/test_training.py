@@ -14,6 +14,7 @@ import finetuning
 import hardware
 from data_utils import Split, training_batches
 from experiment import Run, State, parse
+from experiment.runs import STATE
 from experiment.state_cache import Store, compute
 from experiment.work import training_facts
 from modeling import METHODS, HeadOnlyModel, Method, use_fast_attention
@@ -111,7 +112,7 @@ def test_every_batch_is_in_one_part_and_each_epoch_ends_with_an_evaluation(evalu
 @pytest.mark.parametrize(("patience", "epochs_run"), [(20, 12), (2, None)])
 def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, epochs_run):
     """On labels of no sense, training soon makes the validation loss worse."""
-    splits = {"train": tokenised(64, seed=1), "validation": tokenised(64, seed=2)}
+    splits = {"train": tokenised(61, seed=1), "validation": tokenised(64, seed=2)}
     torch.manual_seed(0)
     model = HeadOnlyModel(tiny().float())
     options = settings("--epochs", "12", "--patience", str(patience), "--batch-size", "8")
@@ -122,6 +123,8 @@ def test_the_best_point_is_kept_and_patience_ends_the_run(tmp_path, patience, ep
     best = run.history[losses.index(min(losses))]
     last = run.history[-1]["epoch"]
     assert best["epoch"] < last == (epochs_run or best["epoch"] + patience)
+    (final,) = {*torch.load(tmp_path / "head-seed0" / STATE)["schedule"]["_last_lr"]}
+    assert final == pytest.approx(0.03 * (12 * 8 - 8 * last) / (12 * 8 - 10))  # 10 steps warm up
     run.load_best(model)
     measured, _ = finetuning.evaluate(model, splits["validation"], options)
     assert measured["loss"] == min(losses)

@@ -62,14 +62,17 @@ def test_pooling_and_baselines_are_chosen_within_each_seeds_labels_and_groups(
 
     for name in seen:
         monkeypatch.setattr(modeling, name, partial(noted, getattr(modeling, name)))
-    given = ["--methods", "probe", "tfidf", "lora", "--pooling", "auto", "--labels", "40"]
+    given = ["--methods", "probe", "tfidf", "lora", "lora(labels=0.5)"]
+    given += ["--pooling", "auto", "--labels", "40"]
     given += ["--dataset", path, "--group-column", "who", "--seeds", "0", "1"]
     assert finetuning.main(command(*given)) == 0
     task = load_task(str(path), group_column="who")
     parts = [task.divide(seed, 40) for seed in (0, 1)]
     rows = [task.rows.iloc[[*p.train, *p.validation]] for p in parts]
     expected = [[part["label"].tolist(), part["group"].tolist()] for part in rows]
+    halves = [seen["choose_pooling"].pop() for _ in parts]  # of LoRA on half of the labels
     assert seen == dict.fromkeys(seen, expected)
+    assert [len(labels) for labels, _ in halves] == [20, 20]
 
 
 def test_seeds_with_the_same_labels_have_other_weights_and_another_order(command, monkeypatch):
