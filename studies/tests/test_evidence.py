@@ -34,7 +34,8 @@ TASKS = {
     "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
     "blocks": tuple(f"blocks-{task}" for task in FOUR),
 }
-ARCHIVED = *TASKS["others"], *TASKS["blocks"], *(f"epochs-{task}" for task in FOUR)
+ARCHIVED = *TASKS["main-mpnet"], *TASKS["others"], *TASKS["blocks"]
+ARCHIVED = *ARCHIVED, *(f"epochs-{task}" for task in FOUR)
 EXPERIMENTS = [path.parent.name for path in RESULTS.glob("*/predictions.parquet")]
 EXPERIMENTS = sorted([*EXPERIMENTS, *ARCHIVED])
 
