@@ -87,7 +87,7 @@ class Data:
         for name in ("train", "validation"):
             index = getattr(whole, name)
             order = data_utils.in_order(labels[index], seeds)  # stratified
-            parts[name] = np.sort(index[order[: math.ceil(share * len(index))]])
+            parts[name] = np.sort(index[order[: math.ceil(share * len(index) - 1e-9)]])
         return replace(whole, **parts)
 
     def splits(self, run: Run) -> dict[str, Split]:

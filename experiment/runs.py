@@ -118,7 +118,7 @@ class Run:
     def save(self, state: State) -> None:
         """Write history and state after an evaluation, and the trained tensors if they are best."""
         seconds = self.training_clock.seconds, self.evaluation_clock.seconds
-        write(self.folder / "history.csv", pd.DataFrame(state.history).to_csv(index=False))
+        self._write_history()
         with replacing(self.folder / STATE) as part:
             torch.save(state.state_dict() | {"seconds": seconds}, whole := io.BytesIO())
             part.write_bytes(whole.getbuffer())  # on a full disk torch would raise its own error
@@ -133,6 +133,11 @@ class Run:
         """Forget a learning rate at which numbers were not finite; its seconds still count."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
+        if self.history:  # else another rate will write it
+            self._write_history()
+
+    def _write_history(self):
+        write(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
 
     def start_over(self) -> None:
         """Forget the training so far, and delete its files."""

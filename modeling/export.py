@@ -34,6 +34,7 @@ CODE = {  # for README.md
     "onnx": r"""
 import json
 import re
+import unicodedata
 
 import numpy as np
 import onnxruntime
@@ -45,7 +46,8 @@ with open("config.json") as file:
     labels = json.load(file)["id2label"]
 
 def classify(texts):
-    texts = [re.sub(r"<br\s*/?>", " ", text).strip() for text in texts]  # as in training
+    texts = [re.sub(r"<br\s*/?>", " ", text) for text in texts]  # as in training
+    texts = [unicodedata.normalize("NFC", text).strip() for text in texts]
     encoded = tokenizer.encode_batch(texts)
     found = [("", float("nan"))] * len(texts)  # of empty texts
     rows = [i for i, e in enumerate(encoded) if texts[i] and any(e.attention_mask)]
@@ -61,11 +63,13 @@ print(classify(["A text."]))
 """,
     "transformers": r"""
 import re
+import unicodedata
 
 import transformers
 
 classify = transformers.pipeline("text-classification", model=".", truncation=True)
-print(classify(re.sub(r"<br\s*/?>", " ", "A text.").strip()))  # as in training
+text = re.sub(r"<br\s*/?>", " ", "A text.")  # as in training
+print(classify(unicodedata.normalize("NFC", text).strip()))
 """,
 }
 

@@ -219,6 +219,15 @@ def test_what_cannot_be_divided_is_refused_in_one_line(make, name):
         [task.divide(seed, folds=folds) for seed in range(folds + 1)]
 
 
+def test_of_a_rare_labels_groups_one_is_in_each_part(make):
+    """Of three groups; by its size alone none would be taken."""
+    frame = labelled(100, 100, 6).sort_values("label")
+    task = make(frame.assign(who=np.arange(206) // 2), "who")
+    for seed in range(4):
+        parts = task.divide(0, split_seed=seed)
+        assert held(task, parts, "label") == [{0, 1, 2}] * 3
+
+
 @pytest.mark.parametrize("size", [1, 3, 12])
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_whole_groups_come_near_to_the_share(make, size, share):

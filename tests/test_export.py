@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import test_checkpoint
@@ -15,7 +16,7 @@ from transformers import AutoModelForSequenceClassification as Classifier
 
 import modeling.export
 from boundary import BadInput
-from data_utils import encoder_folder
+from data_utils import clean, encoder_folder
 from modeling import METHODS, adapted_layers, load_encoder, load_finetuned
 from modeling.architectures import ARCHITECTURES
 from modeling.export import export_onnx, export_transformers
@@ -76,7 +77,7 @@ def test_what_a_method_adds_runs_in_onnxruntime(method, tmp_path):
     assert adapted_layers(model).keys() == adapted_layers(METHODS[method](tiny(layers=1))).keys()
 
 
-RAW = [*TEXTS, "  dull<br />plot ", "", LONG * 3, "a < b"]
+RAW = [*TEXTS, "  dull<br />plot ", "", LONG * 3, "a < b", "e\u0301 in two characters"]
 KINDS = [("lora", "left"), ("lora", "right"), ("probe", "left")]
 
 
@@ -92,6 +93,10 @@ def test_the_readmes_code_is_right(checkpoint, baseline, tmp_path, monkeypatch, 
     exec(code, names := {})
     for ours, theirs in zip(classify(RAW), names["classify"](RAW), strict=True):
         assert theirs == (ours[0], pytest.approx(ours[1], abs=1e-4, nan_ok=True))
+    seen, encode = [], names["tokenizer"].encode_batch
+    names["tokenizer"] = SimpleNamespace(encode_batch=lambda t: seen.extend(t) or encode(t))
+    names["classify"](RAW)
+    assert seen == [clean(text) for text in RAW]
 
 
 def test_default_names_of_labels_are_written_too(tmp_path):

@@ -162,8 +162,10 @@ def test_the_seconds_of_a_learning_rate_that_diverges_count(tmp_path):
     with pytest.raises(FloatingPointError) as caught, run.training_clock:
         time.sleep(0.01)
         raise FloatingPointError("the loss is nan")
+    run.history = [{"learning_rate": rate, "validation_loss": 1.0} for rate in (0.01, 0.1)]
     run.leave_out(0.1, caught.value)
     assert run.training_clock.seconds > 0.009
+    assert pd.read_csv(run.folder / "history.csv")["learning_rate"].tolist() == [0.01]
 
 
 def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monkeypatch, capsys):
