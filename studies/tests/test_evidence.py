@@ -32,7 +32,12 @@ TASKS = {
     "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
     "setfit": ("setfit-rotten", "setfit-imdb"),
     "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
-    "blocks": tuple(f"blocks-{task}" for task in FOUR),
+    "blocks": (
+        *(f"blocks-{task}" for task in FOUR),
+        "blocks-2000-rotten",
+        "blocks-mpnet-rotten",
+        "blocks-mpnet-2000-rotten",
+    ),
 }
 ARCHIVED = *TASKS["main-mpnet"], *TASKS["others"], *TASKS["blocks"]
 ARCHIVED = *ARCHIVED, *(f"epochs-{task}" for task in FOUR)
