@@ -20,7 +20,7 @@ CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control c
 UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
 WIDE = {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # letters as wide as Chinese ones
 LARGEST = 0.9  # share of one label from which a warning is given
-ENDS = 60  # letters at a text's beginning and end
+ENDS = 40  # letters at a text's beginning and end
 COPIES = 0.1  # share of texts with the beginning or end of others from which a warning is given
 
 

@@ -109,7 +109,7 @@ def _are_splits(values):
 
 
 def _are_dates(values):
-    return len(values) > 0 and values.map(str).str.fullmatch(DATE).all()
+    return values.nunique() > 1 and values.map(str).str.fullmatch(DATE).all()
 
 
 def _listed(frame):
@@ -133,13 +133,11 @@ def split_warnings(frame: pd.DataFrame) -> list[str]:
 
 
 def date_warnings(frame: pd.DataFrame) -> list[str]:
-    """A warning for each column of dates, where folds or a drawn test mix old texts with new."""
-    return [
-        f"the column {column!r} has dates, but old and new texts are tested alike: if they differ, "
-        "save the latest rows as test.csv, the others as train.csv, and give their folder"
-        for column in frame
-        if _are_dates(_values(frame[column]))
-    ]
+    """A warning of columns of dates, where folds or a drawn test mix old texts with new."""
+    dates = [repr(column) for column in frame if _are_dates(_values(frame[column]))]
+    line = f"dates in {some(dates, 3)}, but old and new texts are tested alike: if they differ, "
+    line += "save the latest rows as test.csv, the others as train.csv, and give their folder"
+    return [line] * bool(dates)
 
 
 def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:

@@ -63,14 +63,14 @@ def load_task(
         notes.append(f"{read_as}; {named}")
     rows = _joined(frames, columns, name, notes, warnings)
     warnings += split_warnings(train) + ([] if group_column else group_warnings(train, columns))
-    warnings += [] if "test" in frames else date_warnings(train)
+    warnings += [] if (rows["split"] == "test").any() else date_warnings(train)
     alike = alike_labels(rows["label"])
     rows, left_out = _kept(rows, group_column, name, notes, alike)
     warnings += _unknown(left_out)
     if doubted := sum(left_out["reason"] == TWO_LABELS):
         warnings.append(f"{doubted:,} rows have a text with another label elsewhere: left out")
-    if len(left_out) > len(rows):
-        line = f"{len(left_out):,} of {len(left_out) + len(rows):,} rows are left out"
+    if (wrong := sum(left_out["label"].notna())) > len(rows):
+        line = f"{wrong:,} of {wrong + len(rows):,} labelled rows are left out"
         warnings.append(f"{line}: are --text-column and --label-column right?")
     warnings += [] if group_column or name in TASKS else copy_warnings(rows["text"])
     names = sorted_names(rows["label"])

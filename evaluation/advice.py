@@ -89,9 +89,10 @@ def advise(results: "Results") -> Advice:
     if rows.loc[method, f"{results.metric}_low"] <= share:
         why += f". It is not shown to beat {guess}, which has {percent(share)} %"
         why += "; more labels may change that" * bool(share < 1 and not more_labels(results))
-        is_better = rows["macro_f1_low"].max() > chance(results, "macro_f1")[1]
+        is_better = rows.loc[method, "macro_f1_low"] > chance(results, "macro_f1")[1]
         if results.metric == "accuracy" and is_better:
-            why += ". Rare labels are found better than by guessing: see --metric macro_f1"
+            why += ". Its macro-F1, where each label counts alike, beats guessing: see --metric"
+            why += " macro_f1"
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
     return Advice(method, alternative, f"Use {label}: {why}.", True)
 

@@ -21,7 +21,7 @@ MOST_LABELS = 25  # of a confusion matrix
 NAME = 24  # letters of a label in a figure
 WIDE = 24  # letters of all labels, each as long as the longest; above this they are rotated
 LETTER = 0.085  # width of a label's letter, in inches
-NEAR = 2.0  # the majority's line is drawn if it is less than this many spans of all intervals away
+NEAR = 2.0  # the line of chance is drawn if it is less than this many spans of all intervals away
 
 
 def row_figure(names: list[str]):

@@ -79,7 +79,7 @@ def frequent_errors(results: "Results", method: str) -> list[str]:
 
 
 def confident_errors(results: "Results", method: str) -> pd.DataFrame:
-    """The texts that a method gets most confidently wrong: they are often wrongly labelled.
+    """All texts that a method gets wrong, the most confident first: they may be wrongly labelled.
 
     Columns as in `tested`, with the labels' names. With several seeds, a text has one row, from the
     seed that is most confident of a wrong label.

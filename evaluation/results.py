@@ -177,7 +177,7 @@ class Results:
 
     @cached_property
     def misclassified(self) -> pd.DataFrame | None:
-        """The most confident errors of the advised method, else of the best one, with their texts.
+        """All errors of the advised method, else of the best one, with their texts.
 
         Without `texts` they are read from misclassified.csv; None where it is missing or another
         method's. Raises `BadInput`.
@@ -188,7 +188,8 @@ class Results:
         table = errors.confident_errors(self, self.advised or self.best)
         if self.texts is None:
             earlier = stored.read_table(path, MISCLASSIFIED, "delete that file")
-            table = table[: len(earlier)]  # other versions wrote fewer rows
+            if len(earlier) == errors.WRONG:  # as earlier versions wrote
+                table = table[: errors.WRONG]
             sure = earlier["confidence"], table["confidence"]  # else they are another method's
             return earlier if len(earlier) == len(table) and np.allclose(*sure) else None
         texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]

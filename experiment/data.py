@@ -206,7 +206,7 @@ class Data:
 
     @cached_property
     def notes(self) -> list[str]:
-        """How the data was understood and divided, for every seed."""
+        """How the data was understood, and how any seed divides it."""
         divided = (note for division in self.divisions.values() for note in division.notes)
         return [*self.task.notes, *dict.fromkeys(divided)]
 

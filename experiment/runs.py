@@ -133,8 +133,10 @@ class Run:
         """Forget a learning rate at which numbers were not finite; its seconds still count."""
         tqdm.write(f"{self.method.text} seed {self.seed}: {error} at learning rate {rate:g}")
         self.history[:] = [row for row in self.history if row["learning_rate"] != rate]
-        if self.history:  # else another rate will write it
+        if self.history:
             self._write_history()
+        else:
+            self.delete("history.csv")
 
     def _write_history(self):
         write(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))

@@ -26,7 +26,7 @@ from .runs import Run
 from .settings import Settings
 from .work import combine, fine_tune, fit_baseline, save_final
 
-MANY = 10_000  # training texts with which fine-tuning takes hours on a CPU
+MANY = 10_000  # training texts with which fine-tuning may take hours on a CPU
 
 
 def run_experiment(
@@ -153,7 +153,7 @@ def _print_runs(queue):
     texts = max(len(division.train) for division in queue.data.divisions.values())
     is_slow = queue.data.device.type == "cpu" and not queue.settings.final
     if is_slow and texts > MANY and not all(run.method.is_baseline for run in queue.left()):
-        print(f"warning: training on {texts:,} texts takes hours on a CPU; for a first answer give")
+        print(f"warning: training on {texts:,} texts may take hours on a CPU; first you may give")
         print("  --labels 2000 --test-examples 400, as another --experiment")
     codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
     if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:

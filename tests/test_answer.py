@@ -200,7 +200,7 @@ def test_macro_f1_is_named_where_rare_labels_are_found_and_accuracy_is_no_higher
     add_folds(tmp_path, "tfidf", 2, truth, np.eye(2)[predicted.astype(int)])
     sentence = advice.advise(Results.read(tmp_path)).sentence
     assert sentence.startswith("Use none yet.")
-    line = "Rare labels are found better than by guessing: see --metric macro_f1"
+    line = "Its macro-F1, where each label counts alike, beats guessing: see --metric macro_f1"
     assert (line in sentence) == (found > 0)
 
 

@@ -166,6 +166,8 @@ def test_the_seconds_of_a_learning_rate_that_diverges_count(tmp_path):
     run.leave_out(0.1, caught.value)
     assert run.training_clock.seconds > 0.009
     assert pd.read_csv(run.folder / "history.csv")["learning_rate"].tolist() == [0.01]
+    run.leave_out(0.01, caught.value)
+    assert not (run.folder / "history.csv").exists()
 
 
 def test_a_combination_that_cannot_be_written_is_the_exit_status(arguments, monkeypatch, capsys):

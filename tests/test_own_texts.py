@@ -217,7 +217,7 @@ def test_texts_that_the_encoder_does_not_know_are_warned_of_and_written(tickets,
 
 def test_many_texts_on_a_cpu_are_warned_of_before_training(tickets, tmp_path, monkeypatch, capsys):
     given = [*tickets[1], "--results", str(tmp_path), "--methods"]
-    line = "38 texts takes hours on a CPU; for a first answer give\n  --labels 2000 --test-examples"
+    line = "38 texts may take hours on a CPU; first you may give\n  --labels 2000 --test-examples"
     for most, methods in ((37, ["lora"]), (38, ["lora"]), (37, ["tfidf"])):
         monkeypatch.setattr(setup, "MANY", most)
         setup.prepare(parse(vars(finetuning), [*given, *methods, "--fresh"]))

@@ -274,7 +274,7 @@ def warned(folder, frame, **columns):
         ),
         (["a; b", "a", "b", "b;a"] * 25, "labels such as 'a; b' look like several labels of one"),
         ([f"client {n // 2}" for n in range(100)], "50 labels for 100 texts: .*--label-column"),
-        ([*range(10, 80), *["a", "b"] * 15], "70 of 100 rows are left out: are --text-column and"),
+        ([*range(10, 80), *["a", "b"] * 15], "70 of 100 labelled rows are left out: are --"),
     ],
 )
 def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
@@ -324,9 +324,10 @@ THREAD = "{} {}. On Monday you wrote: the parcel that I ordered has not come unt
 @pytest.mark.parametrize("kind", [MAIL, THREAD])
 @pytest.mark.parametrize(("share", "told"), [(8, 0), (10, 1)])
 def test_texts_of_one_template_are_warned_of(tmp_path, kind, share, told):
-    """They are alike but for a name and a number; the others, of 100, for all."""
+    """They are alike but for a name and a number; the others, of 100, are not alike."""
+    names = ["Anna", "Berta", "Chris", "Daniela", "Emil", "Fred", "Gundula", "Hans", "Ida", "Jo"]
     frame = reviews_frame(100)
-    frame.loc[: share - 1, "text"] = [kind.format("Anna", n) for n in range(share)]
+    frame.loc[: share - 1, "text"] = [kind.format(names[n], n) for n in range(share)]
     line = f"{share}% of the texts begin or end as another does, numbers aside"
     assert warned(tmp_path, frame).count(line) == told
     groups = frame.assign(who=[n // 2 for n in range(100)])
@@ -336,7 +337,8 @@ def test_texts_of_one_template_are_warned_of(tmp_path, kind, share, told):
 @pytest.mark.parametrize("day", ["2024-{0:02}-11", "{0}/11/2024", "2024.11.{0} 10:30", "1.2.{0}"])
 def test_a_column_of_dates_is_told_where_folds_mix_them_and_is_no_group(tmp_path, day):
     frame = reviews_frame(120).assign(sent=[day.format(1 + n // 10) for n in range(120)])
-    line, is_date = "the column 'sent' has dates", "2024" in day  # else it may be a version
+    frame["exported"] = "2024-12-31"  # all on one day
+    line, is_date = "dates in 'sent', but", "2024" in day  # else it may be a version
     assert (line in warned(tmp_path, frame)) == is_date
     assert ("give --group-column sent" in warned(tmp_path, frame)) != is_date
     for split, part in (("train", frame[:90]), ("test", frame[90:])):
