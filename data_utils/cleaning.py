@@ -171,9 +171,9 @@ def label_warnings(counts: pd.Series) -> list[str]:
     return lines
 
 
-def copy_warnings(texts: pd.Series) -> list[str]:
-    """A warning where many texts begin or end as others do, numbers aside."""
-    letters = texts.map(without_case_and_space).str.replace(r"\d", "", regex=True)
+def copy_warnings(contents: pd.Series) -> list[str]:
+    """A warning where many texts begin or end as others do, numbers, case and space aside."""
+    letters = contents.str.replace(r"\d", "", regex=True)
     alike = letters.str[:ENDS].duplicated(keep=False) | letters.str[-ENDS:].duplicated(keep=False)
     line = f"{alike.mean():.0%} of the texts begin or end as another does, numbers aside: if they "
     line += "are of one template or thread, the test is too easy; number templates or threads in a "

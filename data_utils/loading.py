@@ -72,7 +72,8 @@ def load_task(
     if (wrong := sum(left_out["label"].notna())) > len(rows):
         line = f"{wrong:,} of {wrong + len(rows):,} labelled rows are left out"
         warnings.append(f"{line}: are --text-column and --label-column right?")
-    warnings += [] if group_column or name in TASKS else copy_warnings(rows["text"])
+    contents = rows.pop("content")
+    warnings += [] if group_column or name in TASKS else copy_warnings(contents)
     names = sorted_names(rows["label"])
     counts = rows["label"].value_counts()
     warnings += alike + label_warnings(counts[names])
@@ -149,7 +150,7 @@ def _kept(rows, group, name, notes, alike):
         notes += [f"left out{place}: {listed}"] if listed else []
     left_out = left_out.rename(columns={"file_row": "row"})
     left_out = left_out[["split", "row", "reason", "label", "text"]]
-    kept = kept.drop(columns=["reason", "content"]).reset_index(drop=True)
+    kept = kept.drop(columns="reason").reset_index(drop=True)
     return kept, left_out.reset_index(drop=True)
 
 

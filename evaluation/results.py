@@ -188,8 +188,6 @@ class Results:
         table = errors.confident_errors(self, self.advised or self.best)
         if self.texts is None:
             earlier = stored.read_table(path, MISCLASSIFIED, "delete that file")
-            if len(earlier) == errors.WRONG:  # as earlier versions wrote
-                table = table[: errors.WRONG]
             sure = earlier["confidence"], table["confidence"]  # else they are another method's
             return earlier if len(earlier) == len(table) and np.allclose(*sure) else None
         texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]

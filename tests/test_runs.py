@@ -177,16 +177,17 @@ def test_a_baseline_that_no_seed_changes_runs_once_whatever_seeds_come_later(arg
         assert ("another training sample" in page) == (results == "few")
 
 
-def test_the_seed_decides_which_half_where_validation_texts_are_given_too(arguments, tmp_path):
-    rows = [(f"text {n} of {'ab'[n % 2]}", "ab"[n % 2]) for n in range(60)]
+def test_the_seed_decides_which_share_where_validation_texts_are_given_too(arguments, tmp_path):
+    rows = [(f"text {n} of {'ab'[n % 2]}", "ab"[n % 2]) for n in range(150)]
     for place, split in enumerate(("train", "validation", "test")):
-        part = pd.DataFrame(rows[20 * place : 20 * place + 20], columns=["text", "label"])
+        part = pd.DataFrame(rows[50 * place : 50 * place + 50], columns=["text", "label"])
         part.to_csv(tmp_path / f"{split}.csv", index=False)
-    given = ["--dataset", str(tmp_path), "--methods", "tfidf(labels=0.5)", "--seeds", "0", "1"]
+    given = ["--dataset", str(tmp_path), "--methods", "tfidf(labels=0.28)", "--seeds", "0", "1"]
     queue = prepared(arguments("one", *given))
-    halves = [queue.data.labelled(run) for run in queue.runs]
-    assert halves[0].rows.tolist() != halves[1].rows.tolist()
-    assert [half.labels.bincount().tolist() for half in halves] == [[10, 10]] * 2  # in proportion
+    parts = [queue.data.labelled(run) for run in queue.runs]
+    assert parts[0].rows.tolist() != parts[1].rows.tolist()
+    # In proportion, and of 50 texts 14, though 0.28 * 50 is a little more in float64.
+    assert [part.labels.bincount().tolist() for part in parts] == [[14, 14]] * 2
 
 
 def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_path):
