@@ -30,8 +30,10 @@ def of_right(folder, n, **right):
 
 
 def test_methods_go_from_the_simplest_to_fine_tuning(tmp_path):
-    results = of_right(tmp_path, 40, **dict.fromkeys(METHODS, slice(20)))
-    expected = ["tfidf", "probe", "lora", "lora+tfidf", "adapter", "full"]
+    every = [*METHODS, "head", "head+tfidf", "probe+tfidf"]
+    results = of_right(tmp_path, 40, **dict.fromkeys(every, slice(20)))
+    expected = ["tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf"]
+    expected += ["adapter", "head+tfidf", "full"]  # by their parameters, full last
     assert advice.by_simplicity(results) == expected
 
 

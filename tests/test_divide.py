@@ -145,7 +145,9 @@ def test_an_official_test_is_the_test_whatever_the_folds(make):
         check(task, parts)
         assert set(task.rows["split"][parts.test]) == {"test"} and len(parts.test) == 20
         assert any("its own test" in note for note in parts.notes)
-    assert len(task.divide_all(0).train) + len(task.divide_all(0).validation) == 120
+    for share, validation in ((0.2, 24), (0.5, 60)):
+        whole = task.divide_all(0, share)
+        assert (len(whole.train), len(whole.validation)) == (120 - validation, validation)
 
 
 def test_official_validation_texts_validate(make):

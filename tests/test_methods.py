@@ -206,6 +206,7 @@ def test_a_small_edit_of_loreft_keeps_its_digits_in_bf16():
         ("adapter", {"blocks": 3}, "^blocks is 3; expected 0 to 2, which the model has$"),
         ("adapter", {"bottleneck": 0}, "bottleneck is 0"),
         ("dora", {"alpha": float("nan")}, "alpha is nan"),
+        ("dora", {"alpha": 0}, "alpha is 0; expected a finite number above 0"),
         ("vera", {"targets": ("x",)}, "targets are"),
         ("reft", {"rank": 9}, "rank is 9; expected 1 to 8"),
         ("reft", {"first": 0, "last": 0}, "expected one token or more"),

@@ -77,10 +77,10 @@ def test_a_combination_is_the_normalised_mean_of_its_parts_log_probabilities(tic
 
 def test_a_combination_costs_what_its_parts_cost_their_frozen_blocks_too(tickets):
     runs = pd.read_csv(tickets[0] / "tickets" / "runs.csv").set_index(["method", "seed"])
-    costs = runs[["training_seconds", "shared_seconds"]].fillna(0)
+    costs = runs[["training_seconds", "shared_seconds", "trainable_parameters"]].fillna(0)
     for seed in range(5):
         parts = costs.loc[("lora", seed)] + costs.loc[("tfidf", seed)]
-        assert parts["shared_seconds"] > 0
+        assert parts["shared_seconds"] > 0 and parts["trainable_parameters"] > 0
         np.testing.assert_allclose(costs.loc[("lora+tfidf", seed)], parts)
 
 

@@ -80,6 +80,38 @@ def test_a_batch_in_micro_batches_has_the_batchs_gradient(method, in_float32_on_
     assert (whole - parts).norm() < 1e-5 * whole.norm()
 
 
+@pytest.mark.parametrize("tokens", [13 * 12, 40])
+def test_two_steps_end_with_the_weights_of_two_steps_of_plain_adamw(tokens, in_float32_on_the_cpu):
+    """A schedule that moves, gradients that are cleared and clipped, once a step: by hand."""
+    split, rate, models = tokenised(13), 0.02, []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(HeadOnlyModel(tiny().float()).eval())
+    model, plain = models
+    options = settings("--warmup", "0", "--epochs", "4", "--micro-batch-tokens", str(tokens))
+    options = changed(options, gradient_clip=0.01)
+    state = in_training(model, options, 13, rate)
+    for _ in range(2):
+        a_step(state, split, np.arange(13), options)
+    weights = list(plain.trainable_parameters().values())
+    adam = torch.optim.AdamW(weights, weight_decay=0.0)
+    batch = split.batch(np.arange(13))
+    for number in range(2):
+        adam.param_groups[0]["lr"] = rate * (4 - number) / 4
+        for p in weights:
+            p.data *= 1 - adam.param_groups[0]["lr"] * options.weight_decay * (p.ndim == 2)
+        logits = plain(batch.input_ids, batch.attention_mask)
+        gradients = torch.autograd.grad(cross_entropy(logits, batch.labels), weights)
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        assert norm > options.gradient_clip
+        for p, g in zip(weights, gradients, strict=True):
+            p.grad = g * options.gradient_clip / norm
+        adam.step()
+    assert state.schedule.get_last_lr()[0] == pytest.approx(rate / 2)
+    for mine, theirs in zip(model.trainable_parameters().values(), weights, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)  # steps of up to 0.02
+
+
 def test_loss_is_the_mean_over_texts_with_an_uneven_last_batch(in_float32_on_the_cpu):
     """5 reviews in batches of 2, at a learning rate of next to nothing: checked by hand."""
     split, model = tokenised(5), HeadOnlyModel(tiny().float())
@@ -144,8 +176,10 @@ def test_the_learning_rate_with_the_lowest_validation_loss_is_kept(tmp_path):
         alone[rate] = min(row["validation_loss"] for row in rows)
     assert all(torch.equal(starts[0], other) for other in starts[1:])
     assert len({row["learning_rate"] for row in run.history}) == 2
+    worse = {"learning_rate": max(alone, key=alone.get), "epoch": 9, "validation_loss": 9.0}
+    run.history.append(worse)
     facts = training_facts(run, model, splits)
-    assert facts["learning_rate"] == min(alone, key=alone.get)
+    assert facts["learning_rate"] == min(alone, key=alone.get) and facts["epochs_run"] == 2
     assert facts["rates_tried"] == {repr(rate): loss for rate, loss in alone.items()}
     run.load_best(model)
     measured, _ = finetuning.evaluate(model, splits["validation"], options)
