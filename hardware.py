@@ -15,7 +15,7 @@ import torch
 
 from boundary import BadInput, reason
 
-OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES= takes the CPU, not a GPU)"
+OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES=-1 takes the CPU, not a GPU)"
 PROGRAM = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
 
@@ -35,7 +35,7 @@ def choose_device() -> torch.device:
             if is_out_of_memory(error):
                 raise
             line = f"the GPU {torch.cuda.get_device_name()} cannot be used ({reason(error)})"
-            remedy = "install another torch, or set CUDA_VISIBLE_DEVICES= for the CPU"
+            remedy = "install another torch, or set CUDA_VISIBLE_DEVICES=-1 for the CPU"
             raise BadInput(f"{line}; {remedy}") from error
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -86,7 +86,7 @@ def advise(results: "Results") -> Advice:
     alone = ", and the simplest method" if len(order) > 1 else "; no other method is compared"
     why += _lead(results, method, rival, kind) if rival else alone
     guess, share = chance(results)
-    if rows.loc[method, f"{results.metric}_low"] <= share:
+    if rows.loc[method, [results.metric, f"{results.metric}_low"]].min() <= share:  # or no interval
         why += f". It is not shown to beat {guess}, which has {percent(share)} %"
         why += "; more labels may change that" * bool(share < 1 and not more_labels(results))
         is_better = rows.loc[method, "macro_f1_low"] > chance(results, "macro_f1")[1]
@@ -114,15 +114,16 @@ def _lead(results, method, rival, kind):
     if needed <= np.isfinite(runs[method][0]).sum():
         return words
     texts = f"about {needed:,.0f} tested texts"
-    more = f"if it is that large, {texts} would make it significant in four of five experiments"
-    return f"{words}: {more}"
+    more = f"{texts} would make it, by itself, significant in four of five experiments"
+    return f"{words}: if it is that large, {more}"
 
 
 def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
     """How many tested texts make a true `lead` significant as often as `POWER`, to one digit.
 
-    The standard error falls with the root of the number of texts. Its part for unseen texts of rare
-    labels is left out: a larger test has such texts.
+    Significant by itself: Holm's correction for other pairs takes more. The standard error falls
+    with the root of the number of texts. Its part for unseen texts of rare labels is left out: a
+    larger test has such texts.
     """
     scores = results.scores[results.metric]._replace(unseen={})
     row = statistics.compare([scores], [pair]).iloc[0]

@@ -33,7 +33,9 @@ def methods(results: "Results") -> pd.DataFrame:
     names = results.runs.drop_duplicates("method").set_index("method")["name"]
     probes = [method for method in table.index if names[method] == "probe"]
     if probes:
-        pairs = [(method, probes[0]) for method in table.index if method != probes[0]]
+        known = table[f"{results.metric}_low"].notna()  # one run does not show how seeds vary
+        pairs = [(m, probes[0]) for m in table.index[known] if m != probes[0]]
+        pairs *= bool(known[probes[0]])
         leads = results.compare(pairs).set_index("method_a")
         ends = {"low": "difference_low", "high": "difference_high"}
         table = table.join(leads.rename(columns=ends)[["difference", "verdict", *ends.values()]])

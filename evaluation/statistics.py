@@ -261,8 +261,9 @@ def _errors(sample):
     """The interval's middle, and (variance, degrees of freedom) from texts and from seeds."""
     values = np.array([np.bincount(sample.groups, row) for row in sample.values])  # (S, G)
     sizes, seeds = np.bincount(sample.groups), len(values)  # (G,)
-    sums = np.append(values.mean(axis=0), sample.extra)
-    numbers = np.append(sizes, [1, 1])
+    added = _size_of_added(values.mean(axis=0), sample.values.mean(axis=0), sizes)
+    sums = np.append(values.mean(axis=0), added * np.array(sample.extra))
+    numbers = np.append(sizes, [added, added])
     middle, count = sums.sum() / numbers.sum(), len(sums)
     rest = (sums - middle * numbers) / (numbers.sum() - numbers)  # change if a group is left out
     of_texts = (rest**2).sum() * (count - 1) / count
@@ -276,3 +277,15 @@ def _errors(sample):
     degrees = max(1, sizes.sum() ** 2 / (sizes**2).sum() - 1)  # without the two added texts
     of_texts = (of_texts + sample.unseen) * sample.factor**2
     return middle, (of_texts, degrees), (of_seeds, max(1, seeds - 1))
+
+
+def _size_of_added(sums, texts, sizes):
+    """How many texts of a group say as much as one: 1, or more where a group's texts are alike.
+
+    The design effect (Kish 1965): the variance of the mean over that of independent texts. Ten
+    groups of copies then say no more than ten texts.
+    """
+    alike, middle = (sizes**2).sum() / sizes.sum(), texts.mean()  # alike: if they are copies
+    alone = ((texts - middle) ** 2).sum()
+    grouped = ((sums - middle * sizes) ** 2).sum() * len(sizes) / max(1, len(sizes) - 1)
+    return np.clip(grouped / alone, 1.0, alike) if alone and len(sizes) < len(texts) else alike

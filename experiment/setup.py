@@ -181,6 +181,7 @@ def summarise(queue: RunQueue) -> int:
                 _write_page(queue)
     if others:
         print(f"Other processes are at work on {', '.join(others)}; the last one writes the page")
+        return 0  # the last one tells of failures, too: torchrun would end the others
     runs = [*queue.runs, *queue.combinations]
     records = [record for run in runs if (record := run.record())]
     return int(any(each.has_failed for each in [*runs, *records]))

@@ -56,7 +56,7 @@ def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tenso
     values = [compute(split.batch(index)) for index in parts]  # on the device: nothing waits
     ordered = torch.empty(len(split), *shape)
     if parts:
-        ordered[np.concatenate(parts)] = torch.cat(values).cpu()
+        ordered[np.concatenate(parts)] = torch.cat([part.cpu() for part in values])
     return ordered
 
 

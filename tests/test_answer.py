@@ -49,7 +49,7 @@ def test_the_highest_is_advised_and_the_simplest_within_a_standard_error_named(t
     needed = 400 * (half * (1.96 + 0.8416) / 1.96 / (lead / 400)) ** 2  # power of 80 %
     digit = 10 ** (len(str(int(needed))) - 1)
     needed = -(-needed // digit) * digit  # one digit is told, no less than is needed
-    told = f"about {needed:,.0f} tested texts would make it significant in four of five experiments"
+    told = f"about {needed:,.0f} tested texts would make it, by itself, significant in four of five"
     assert (told in advised.sentence) == (lead < 30) == ("would make" in advised.sentence)
 
 
@@ -84,6 +84,12 @@ def test_a_single_run_without_an_interval_can_be_the_best(tmp_path):
     begin(tmp_path, data={"is_own": True})
     add(tmp_path, "lora", 0, 28), add(tmp_path, "lora", 1, 30), add(tmp_path, "full", 0, 39)
     assert advice.advise(Results.read(tmp_path)).sentence.startswith("Use full")
+
+
+def test_a_single_run_below_chance_is_not_advised(tmp_path):
+    begin(tmp_path, data={"is_own": True})
+    add(tmp_path, "head", 0, 15), add(tmp_path, "head", 1, 17), add(tmp_path, "lora", 0, 18)
+    assert advice.advise(Results.read(tmp_path)).sentence.startswith("Use none yet.")
 
 
 def test_of_equals_the_simplest_is_advised(tmp_path):

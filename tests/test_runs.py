@@ -254,13 +254,15 @@ def test_a_run_that_another_process_holds_is_left_and_kept(arguments, start, tmp
     assert (folder / "full-seed0" / STATE).exists()
     assert finetuning.main(given) == 0
     assert "Other processes are at work on full-seed0" in capsys.readouterr().out
+    fails = ["--methods", "lora(learning_rate=1e30)", "--epochs", "500", "--patience", "500"]
+    assert finetuning.main(arguments("one", *fails)) == 0  # torchrun would end the other process
     process.terminate()
     process.join()
     assert process.exitcode == 130 and (folder / "full-seed0" / STATE).exists()
     error = (tmp_path / "stderr").read_text()
     assert error.count("\n") == 1
     assert "what is finished is kept; resume with: python finetuning.py --preset" in error
-    assert pd.read_csv(folder / "runs.csv")["method"].tolist() == ["tfidf"]
+    assert pd.read_csv(folder / "runs.csv")["method"].tolist()[0] == "tfidf"
     assert (folder / "report.md").exists()
     assert finetuning.main([*given, "--epochs", "3"]) == 2  # what is there has other constants
     assert finetuning.main(arguments("one", "--methods", "tfidf", "--fresh")) == 0

@@ -157,15 +157,32 @@ def test_copies_of_a_text_in_a_group_are_worth_one(seeds):
         assert free["high"] - free["low"] < 0.5 * (grouped["high"] - grouped["low"])
 
 
+def test_ten_groups_of_copies_say_no_more_than_ten_texts():
+    same = {method: np.arange(10)[None] < 9 for method in ("lora", "head")}
+    copies = {method: rows.repeat(100, axis=1) for method, rows in same.items()}
+    alone = compare(same).iloc[0]
+    grouped = compare(copies, groups=np.arange(10).repeat(100)).iloc[0]
+    assert grouped["verdict"] == "not significant"
+    for column in ("low", "high", "p_equivalent"):
+        assert grouped[column] == pytest.approx(alone[column])
+
+
 def test_errors_of_groups_are_those_of_leaving_each_of_them_out():
-    """The jackknife; of equal groups this is the variance of their means."""
+    """The jackknife; the two added texts weigh as many texts as say what one says (Kish 1965)."""
     rng = np.random.default_rng(9)
     groups = np.arange(200).repeat(sizes := rng.integers(1, 30, 200))
     a = (rng.random(200) < 0.6)[groups]  # in most groups, in every text
     row = compare({"a": a[None], "b": np.zeros_like(a)[None]}, [("a", "b")], groups=groups).iloc[0]
+    errors = a - a.mean()
+    alike = sum(errors[groups == group].sum() ** 2 for group in range(200)) * 200 / 199
+    weight = min(alike / (errors**2).sum(), (sizes**2).sum() / sizes.sum())
+    assert weight > 10
     values, places = np.append(a, [1, -1]), np.append(groups, [200, 201])
-    means = [values[places != group].mean() for group in range(202)]
-    variance = ((np.array(means) - values.mean()) ** 2).sum() * 201 / 202
+    weights = np.append(np.ones(len(a)), [weight, weight])
+    kept = [places != group for group in range(202)]
+    means = [np.average(values[k], weights=weights[k]) for k in kept]
+    middle = np.average(values, weights=weights)
+    variance = ((np.array(means) - middle) ** 2).sum() * 201 / 202
     half = stats.t.ppf(0.975, sizes.sum() ** 2 / (sizes**2).sum() - 1) * variance**0.5
     assert (row["high"] - row["low"]) / 2 == pytest.approx(half)
 
