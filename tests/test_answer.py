@@ -92,6 +92,18 @@ def test_a_single_run_below_chance_is_not_advised(tmp_path):
     assert advice.advise(Results.read(tmp_path)).sentence.startswith("Use none yet.")
 
 
+@pytest.mark.parametrize("several", ["probe", "lora"])
+def test_one_run_beside_several_seeds_has_no_verdict(tmp_path, several):
+    begin(tmp_path, data={"is_own": True, "labels_redrawn": True})
+    for method, seeds in {"probe": 1, "head": 2, "lora": 1, several: 3}.items():
+        for seed in range(seeds):
+            add(tmp_path, method, seed, 20 + 2 * seed + 8 * (method == "lora"))
+    rows = answer.methods(Results.read(tmp_path)).set_index("method")
+    told = ["head"] if several == "probe" else []
+    assert [m for m in rows.index if isinstance(rows.get("verdict", {}).get(m), str)] == told
+    assert answer.terminal(Results.read(tmp_path))
+
+
 def test_of_equals_the_simplest_is_advised(tmp_path):
     results = of_right(tmp_path, 40, lora=slice(30), probe=slice(30), tfidf=slice(20))
     assert results.advised == "probe"

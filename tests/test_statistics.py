@@ -165,6 +165,9 @@ def test_ten_groups_of_copies_say_no_more_than_ten_texts():
     assert grouped["verdict"] == "not significant"
     for column in ("low", "high", "p_equivalent"):
         assert grouped[column] == pytest.approx(alone[column])
+    of_one = [statistics.by_method(scores(same)).iloc[0]]
+    of_one += [statistics.by_method(scores(copies, groups=np.arange(10).repeat(100))).iloc[0]]
+    assert of_one[0]["low"] == pytest.approx(of_one[1]["low"])
 
 
 def test_errors_of_groups_are_those_of_leaving_each_of_them_out():
