@@ -5,6 +5,7 @@ of one line. A file is written whole or not at all.
 """
 
 import argparse
+import codecs
 import errno
 import os
 import shutil
@@ -107,7 +108,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     part = folder / path.name
     try:
         yield part
-        os.replace(part, path)
+        for tries_left in reversed(range(20 if sys.platform == "win32" else 1)):
+            try:
+                os.replace(part, path)
+                break
+            except PermissionError:  # on Windows, a virus scanner holds new files for a moment
+                if not tries_left:
+                    raise
+                time.sleep(0.1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -186,9 +194,10 @@ def interrupt_once() -> None:
 
 
 def steady_output() -> None:
-    """Letters that stdout or stderr cannot show become "?"; a closed one drops all output."""
+    """Letters that stdout or stderr cannot show become "?", a minus "-"; a closed one drops all."""
+    codecs.register_error("plain", lambda e: ("?-"[e.object[e.start] == "−"], e.start + 1))
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
         if hasattr(stream, "reconfigure"):  # a notebook's has no such method
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="plain")
         setattr(sys, name, stream)

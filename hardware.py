@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from functools import cache
@@ -125,7 +126,7 @@ def synchronise() -> None:
 
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next tensors; new pages would have to be zeroed."""
-    if platform.libc_ver()[0] == "glibc":
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
         tune = ctypes.CDLL(None).mallopt
         tune(mmap_threshold, 2**30), tune(trim_threshold, 2**31 - 1)
@@ -147,7 +148,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return
-    if platform.libc_ver()[0] == "glibc":
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
     if os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5")

@@ -203,10 +203,10 @@ def _read_folder(folder):
 
 def _read_hub(name):
     """The splits of owner/name, or of owner/name:configuration."""
-    name, _, config = name.partition(":")
+    given, (name, _, config) = name, name.partition(":")
     # A name without an owner could be a loader of `datasets`, which reads the working folder.
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix in READERS:
-        raise BadInput(f"the data set {name} does not exist; {EXPECTED}")
+        raise BadInput(f"the data set {given} does not exist; {EXPECTED}")
     with reading(f"the data set {name}, which is no local path,", HUB + ", ".join(TASKS)):
         from datasets import load_dataset  # slow to import, and needed here alone
 
@@ -214,7 +214,7 @@ def _read_hub(name):
         if "train" not in splits:
             raise BadInput(f"{name} has no split 'train'; it has {', '.join(map(repr, splits))}")
         frames = {}
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             for split in [split for split in SPLITS if split in splits]:
                 if SPLITS[split] in frames:  # the first of SPLITS counts
                     frames["train"].attrs["read_as"] += f"; not used: the split {split!r}"

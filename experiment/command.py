@@ -97,7 +97,8 @@ def _is_local(dataset):
 def _name_of(dataset):
     """The experiment's name on one's own data: tickets for tickets.csv, name for owner/name."""
     path = Path(os.path.abspath(expanded(dataset)))
-    return (path.stem if path.suffix.lower() in READERS else path.name) or "own"
+    name = path.stem if path.suffix.lower() in READERS else path.name
+    return name.replace(":", "-").rstrip(". ") or "own"  # what Windows allows
 
 
 def _command(arguments, preset, program):

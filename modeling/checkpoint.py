@@ -141,7 +141,7 @@ def load_baseline(folder: Path, about: About) -> ProbeClassifier | TfidfClassifi
     """The baseline in `folder`. Raises `BadInput` where a file is damaged."""
     with reading(str(folder / TENSORS), ANEW):
         tensors = load_file(folder / TENSORS).items()
-        arrays = {name: tensor.double().numpy() for name, tensor in tensors}
+        arrays = {name: tensor.numpy().astype(float) for name, tensor in tensors}  # a copy
         weight, bias = arrays["weight"], arrays["bias"]
     if about.method == PROBE:
         return ProbeClassifier(weight, bias)

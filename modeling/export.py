@@ -98,6 +98,8 @@ def export(finetuned, folder: Path, format: str) -> None:
     title = f"# {base}, fine-tuned with {about.method}"
     readme = f"---\n{card}\n---\n\n{title}\n\n```python\n{CODE[format].strip()}\n```\n"
     with writing(folder), replacing(folder) as new:
+        if folder.exists():
+            folder.rmdir()  # it is empty; Windows would not replace it
         new.mkdir()
         formats[format](encoder, new)
         (new / "README.md").write_text(readme, encoding="utf-8")

@@ -84,7 +84,7 @@ def load_encoder(
     Raises `BadInput` for more tokens than the model has positions, where a part is missing or two
     parts do not belong together, and for weights that are not finite.
     """
-    source = str(encoder_folder(name) if name in ENCODERS else expanded(name))
+    source = (encoder_folder(name) if name in ENCODERS else expanded(name)).as_posix()  # owner/name
     _check_folder(source)
     with _loading(source):
         config = _config(source, label_names, encoder_dropout)
@@ -111,7 +111,8 @@ def _check_folder(source):
         elif os.path.exists(f"{source}/adapter_config.json"):
             kind = "is an adapter; give the encoder that it is of"
         raise BadInput(f"MODEL {source} {kind}")
-    if source.startswith(("/", ".", "~")) and not os.path.isdir(source):
+    is_path = os.path.isabs(source) or source.startswith((".", "~"))
+    if is_path and not os.path.isdir(source):
         raise BadInput(f"MODEL {source} does not exist; expected a folder or a hub name")
 
 
