@@ -262,7 +262,10 @@ def test_a_run_that_another_process_holds_is_left_and_kept(arguments, start, tmp
     error = (tmp_path / "stderr").read_text()
     assert error.count("\n") == 1
     assert "what is finished is kept; resume with: python finetuning.py --preset" in error
-    assert pd.read_csv(folder / "runs.csv")["method"].tolist()[0] == "tfidf"
+    assert pd.read_csv(folder / "runs.csv")["method"].tolist() == [
+        "tfidf",
+        "lora(learning_rate=1e+30)",
+    ]
     assert (folder / "report.md").exists()
     assert finetuning.main([*given, "--epochs", "3"]) == 2  # what is there has other constants
     assert finetuning.main(arguments("one", "--methods", "tfidf", "--fresh")) == 0
