@@ -8,6 +8,8 @@ import argparse
 import codecs
 import errno
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -152,6 +154,17 @@ def sheet(table: Any) -> str:
     """A data frame as CSV. Before letters that are not ASCII stands a mark, which Excel needs."""
     text = table.to_csv(index=False)
     return text if text.isascii() else f"\ufeff{text}"
+
+
+def quoted(word: str) -> str:
+    """A word of a command line that bash, PowerShell and Windows' cmd read alike, if there is one.
+
+    Those have double quotes in common, where nothing within has a meaning of its own.
+    """
+    if shlex.quote(word) == word:
+        return word
+    is_plain = not re.search(r'["$`!]|\\\\|\\$', word)
+    return f'"{word}"' if is_plain else shlex.quote(word)
 
 
 def plain_cell(text: str) -> str:

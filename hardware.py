@@ -18,7 +18,16 @@ from boundary import BadInput, reason
 
 OUT_OF_MEMORY = "out of memory; free some (CUDA_VISIBLE_DEVICES=-1 takes the CPU, not a GPU)"
 PROGRAM = Path(__file__).resolve().parent
-LIBRARIES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "pandas", "numpy")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+    "scikit-learn",
+    "pandas",
+    "numpy",
+)
 
 
 def choose_device() -> torch.device:

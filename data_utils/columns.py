@@ -8,12 +8,11 @@ A column that is not named is taken where there is one candidate:
 """
 
 import re
-import shlex
 from typing import Any
 
 import pandas as pd
 
-from boundary import BadInput, short, some
+from boundary import BadInput, quoted, short, some
 
 LABELS = 50  # the most values of a column that is taken for the labels without being named
 GROUP_WORDS = "id author client company customer film movie patient person speaker subject user"
@@ -151,6 +150,6 @@ def group_warnings(frame: pd.DataFrame, columns: dict[str, str]) -> list[str]:
         if count >= 5 and is_usual and not _are_dates(values):
             line = f"the column {column!r} has {count:,} values in {rows:,} rows: if a value's"
             more = "texts belong together (one customer, one film), give --group-column "
-            more += shlex.quote(str(column))
+            more += quoted(str(column))
             lines.append(f"{line} {more}")
     return lines

@@ -4,13 +4,12 @@ A name is a task, a file, a folder or a data set of the hub. No code of a data s
 that would spoil a comparison are left out and listed; other doubts become warnings.
 """
 
-import shlex
 import tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from boundary import BadInput, expanded, reading, some
+from boundary import BadInput, expanded, quoted, reading, some
 
 from .bundled import TASKS, read_task
 from .cleaning import (
@@ -181,7 +180,7 @@ def _beside(path: Path) -> list[str]:
     except OSError:  # a folder that may not be listed
         return []
     names = [f.name for f in files if SPLITS.get(f.stem.lower(), "train") != "train"]
-    names, folder = some(sorted(names), 3), shlex.quote(str(path.parent))
+    names, folder = some(sorted(names), 3), quoted(str(path.parent))
     line = f"not used: {names} beside {path.name}; --dataset {folder} takes one file a split"
     return [line] if names else []
 

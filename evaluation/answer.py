@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from boundary import quoted
 from records import starts
 
 from . import errors
@@ -68,7 +69,7 @@ def final_command(results: "Results") -> str:
     method = without("labels", advise(results).method)
     commands = starts(results.experiment["command"])
     with_method = [command for command in commands if _has(shlex.split(command), method)]
-    return f"{(with_method or commands)[-1]} --final {shlex.quote(method)}"
+    return f"{(with_method or commands)[-1]} --final {quoted(method)}"
 
 
 def _has(words, method):

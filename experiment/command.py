@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import shlex
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -12,7 +11,7 @@ import numpy as np
 import pydantic
 import torch
 
-from boundary import BadInput, Parser, expanded
+from boundary import BadInput, Parser, expanded, quoted
 from data_utils import READERS, TASKS, WITHOUT_TEST
 
 from .settings import CONSTANTS, LIMITS, Presets, Settings, in_words
@@ -108,7 +107,7 @@ def _command(arguments, preset, program):
         options = ["--preset", preset, *options]
     is_near = Path.cwd().drive == COMMAND.drive  # else there is no relative path
     file = Path(os.path.relpath(COMMAND)) if is_near else COMMAND
-    return shlex.join(["python", *(program or (file.as_posix(),)), *options])
+    return " ".join(map(quoted, ["python", *(program or (file.as_posix(),)), *options]))
 
 
 def _plain(value):

@@ -1,6 +1,5 @@
 """The work of a run: fine-tuning, fitting a baseline, or combining finished runs."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from scipy.special import log_softmax
 
 import hardware
 import modeling
-from boundary import BadInput
+from boundary import BadInput, quoted
 from data_utils import Split
 from evaluation.metrics import scores
 from evaluation.stored import read_table
@@ -173,6 +172,6 @@ def save_final(queue: RunQueue) -> None:
     print(f"{method.text}, trained on all texts{share * bool(trained)}: {folder}")
     print("New texts, from a file, are classified by")
     is_here = Path.cwd() == hardware.PROGRAM
-    place = shlex.quote((folder if is_here else folder.resolve()).as_posix())
-    start = "" if is_here else f"cd {shlex.quote(hardware.PROGRAM.as_posix())} && "
+    place = quoted((folder if is_here else folder.resolve()).as_posix())
+    start = "" if is_here else f"cd {quoted(hardware.PROGRAM.as_posix())} && "
     print(f"  {start}python -m modeling.predict {place} FILE.csv")

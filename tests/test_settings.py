@@ -220,7 +220,7 @@ def test_none_has_its_words_but_for_columns():
 def test_the_command_that_resumes_does_not_start_over_and_finds_the_program(monkeypatch, tmp_path):
     given = ["--preset=quick", "--experiment", "a b", "--methods", "lora(rank=4)", "--fresh"]
     assert settings(*given).fresh
-    expected = "python finetuning.py --preset=quick --experiment 'a b' --methods 'lora(rank=4)'"
+    expected = 'python finetuning.py --preset=quick --experiment "a b" --methods "lora(rank=4)"'
     assert settings(*given).command == expected
     monkeypatch.chdir(tmp_path)
     program = Path(settings(*given).command.split()[1])

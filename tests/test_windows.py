@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import subprocess
 import sys
 from pathlib import PureWindowsPath
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from conftest import raising
 import boundary
 import hardware
 import modeling.loading
-from boundary import BadInput
+from boundary import BadInput, quoted
 from data_utils import load_task
 from experiment import command
 from modeling import export
@@ -75,3 +77,28 @@ def test_an_export_replaces_no_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "replace", as_windows)
     export.export(SimpleNamespace(classifier=encoder, about=about), tmp_path, "onnx")
     assert (tmp_path / "README.md").exists()
+
+
+def test_a_printed_command_is_read_alike_by_bash_and_by_windows():
+    words = [
+        "lora(rank=8)",
+        "my files/a.csv",
+        r"C:\my files\a.csv",
+        "a'b",
+        "100% & more",
+        "a|b",
+        "",
+    ]
+    line = " ".join(map(quoted, words))
+    assert "'" not in line.replace("a'b", "")
+    printed = subprocess.run(
+        ["bash", "-c", f"printf '%s\n' {line}"], capture_output=True, text=True
+    )
+    assert printed.stdout.splitlines() == shlex.split(line) == words
+    windows = [subprocess.list2cmdline([word]) for word in words if " " in word]
+    assert windows == [quoted(word) for word in words if " " in word]
+
+
+def test_a_word_that_double_quotes_would_change_has_single_ones():
+    for word in ('a "b"', "a$b", "a`b", "a!", "\\\\server\\a b", "a b\\"):
+        assert quoted(word) == shlex.quote(word)
