@@ -99,7 +99,9 @@ def test_what_changes_the_output_has_files_of_its_own(cache, passes, monkeypatch
     monkeypatch.setattr(hardware, "compute_type", lambda device: torch.bfloat16)
     (narrow,) = filled(split, model_of("lora", blocks=1))
     assert passes == {L: 18, L - 1: 18} and narrow.dtype is torch.bfloat16
-    assert len(list(cache.iterdir())) == 4
+    monkeypatch.setattr(state_cache, "transformers", SimpleNamespace(__version__="another"))
+    filled(split, model_of("lora", blocks=1))
+    assert passes[L - 1] == 27 and len(list(cache.iterdir())) == 5
 
 
 def test_runs_and_experiments_compute_a_text_once(command, tmp_path, cache, passes, reviews_csv):
