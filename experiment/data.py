@@ -197,7 +197,9 @@ class Data:
     def names(self) -> dict[str, str]:
         """The names of the model and the data set in files and figures."""
         model, data_set = self.settings.model, self.settings.dataset
-        return {"model": ENCODERS.get(model, model), "data_set": TASKS.get(data_set, data_set)}
+        names = {"model": ENCODERS.get(model, model), "data_set": TASKS.get(data_set, data_set)}
+        # People share figures: the folders of an absolute path are theirs alone.
+        return {k: Path(v).name if Path(v).is_absolute() else v for k, v in names.items()}
 
     @property
     def digests(self) -> dict[str, str]:

@@ -192,7 +192,7 @@ def compute(model: PeftModel, split: Split, stores: list[Store], most_tokens: in
         return
     with writing("the output of the frozen blocks", REMEDY), ExitStack() as locks:
         for store in stores:  # in one order in all processes
-            store.folder.mkdir(parents=True, exist_ok=True)
+            store.folder.mkdir(0o700, parents=True, exist_ok=True)  # texts can be read from it
             locks.enter_context(_locked(store.folder / ".lock"))
             store.clear()
             store.look()  # another process may have computed it

@@ -98,10 +98,10 @@ def read_about(folder: Path) -> About:
     path = folder / ABOUT
     with reading(str(path), ANEW):
         about = About(**json.loads(path.read_text(encoding="utf-8")))
-    if about.parts:
-        first = read_about(checkpoint_folder(about.parts_in(folder)[0]))
-        shared = {"label_names": first.label_names, "text_column": first.text_column}
-        about = about.model_copy(update=shared)
+        if about.parts:
+            first = read_about(checkpoint_folder(about.parts_in(folder)[0]))
+            shared = {"label_names": first.label_names, "text_column": first.text_column}
+            about = about.model_copy(update=shared)
     return about
 
 

@@ -33,8 +33,11 @@ USE_ONNX = 'use format="onnx"'
 CODE = {  # for README.md
     "onnx": r"""
 import json
+import os
 import re
 import unicodedata
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else onnxruntime reports to Microsoft
 
 import numpy as np
 import onnxruntime

@@ -104,12 +104,13 @@ def _check_folder(source):
     """Raise `BadInput` for a path without an encoder, before transformers calls it damaged."""
     if os.path.isfile(source):
         raise BadInput(f"MODEL {source} is a file; give the folder that it is in")
-    if os.path.isdir(source) and not os.path.exists(f"{source}/config.json"):
+    has_adapter = os.path.exists(f"{source}/adapter_config.json")
+    if os.path.isdir(source) and (has_adapter or not os.path.exists(f"{source}/config.json")):
         kind = "has no config.json; give the folder that has it"
         if os.path.exists(f"{source}/checkpoint.json"):
             kind = "is a classifier that this package trained; give the encoder that it is of"
-        elif os.path.exists(f"{source}/adapter_config.json"):
-            kind = "is an adapter; give the encoder that it is of"
+        elif has_adapter:  # with peft installed, transformers would put it into the encoder
+            kind = "has an adapter; give the encoder without it"
         raise BadInput(f"MODEL {source} {kind}")
     is_path = os.path.isabs(source) or source.startswith((".", "~"))
     if is_path and not os.path.isdir(source):

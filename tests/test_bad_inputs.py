@@ -62,7 +62,10 @@ MODELS = {
     "no weights": Case(model(lambda f: (f / "model.safetensors").unlink()), "MODEL .*safet"),
     "a folder without an encoder": Case(renamed("x.json"), "has no config.json; give the folder"),
     "a classifier": Case(renamed("checkpoint.json"), "that this package trained; give the enc"),
-    "an adapter": Case(renamed("adapter_config.json"), "MODEL .* is an adapter; give the encoder"),
+    "an adapter": Case(renamed("adapter_config.json"), "MODEL .* has an adapter; give the encoder"),
+    "an encoder and an adapter": Case(
+        model(lambda f: (f / "adapter_config.json").write_text("{}")), "MODEL .* has an adapter"
+    ),
     "weights not finite": Case(model(hostile.infinite), "bias .* finite"),
     "weights of another shape": Case(config(intermediate_size=16), "see .*intermediate.dense"),
     "a block too few in the config": Case(config(num_hidden_layers=1), "see .*layer.1"),

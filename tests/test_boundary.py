@@ -190,7 +190,8 @@ def test_an_error_of_the_file_system_is_named_and_only_a_full_disk_asks_for_room
 def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe():
     cells = ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx", "-1,2,3"]
     plain = ["-1.5", "-3,5", "+3", "good = bad", ""]
-    assert list(map(plain_cell, cells + plain)) == [f"'{cell}" for cell in cells] + plain
+    guarded = [f"'{cell}".replace("\r", "\n") for cell in cells]  # a return would end the row
+    assert list(map(plain_cell, cells + plain)) == guarded + plain
 
 
 def test_a_text_is_cut_after_a_word_or_within_one_that_is_longer():

@@ -306,6 +306,7 @@ DAMAGED = "delete its folder to make that run anew"
     [
         (lambda f: edit(f, base_model="/gone"), r"/gone does not exist; give .* base \(--base\)$"),
         (lambda f: (f / ABOUT).write_text("[]"), f"checkpoint.json cannot be read .*{DAMAGED}"),
+        (lambda f: edit(f, parts=["."]), f"checkpoint.json cannot be read .*{DAMAGED}"),
         (lambda f: edit(f, method="lorra"), "the checkpoint .* cannot be read .*lorra"),
         (lambda f: edit(f, hyperparameters={"rnk": 4}), "the checkpoint .* cannot be read .*rnk"),
         (another(lambda base: hostile.edit_tensors(base, other_pooler)), OTHER),

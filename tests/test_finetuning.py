@@ -33,6 +33,7 @@ def test_the_main_job_leaves_every_file_and_right_numbers(command, tmp_path, cap
     assert runs["method"].tolist() == methods and set(runs["name"]) == {"head", "lora"}
     experiment = json.loads((folder / "experiment.json").read_text())
     assert experiment["constants"]["methods"] == methods
+    assert experiment["data_set"] == "reviews.csv"  # in figures, without its folders
     assert experiment["data"]["train"] + experiment["data"]["test"] < 120
     for row, name in zip(runs.itertuples(), experiment["runs"], strict=True):
         scores = json.loads((folder / name / "run.json").read_text())["scores"]

@@ -86,6 +86,7 @@ def test_a_texts_seconds_are_its_share_of_a_pass_and_orphans_go(cache, monkeypat
     (store.folder / "0.pooled").touch()  # a killed process has left it
     first, second = filled(split, model_of("lora", blocks=1), model_of("head"))
     assert first.outputs(split).seconds == pytest.approx(12 * (L - 1) / L)
+    assert store.folder.stat().st_mode & 0o077 == 0  # texts can be read from hidden states
     rest = split.lengths[5:].sum() / split.lengths.sum()  # of the second pass
     assert second.outputs(split).seconds == pytest.approx(12 + 12 * rest)
     assert len(list(store.folder.glob("*.pooled"))) == 2
