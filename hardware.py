@@ -1,5 +1,6 @@
 """The machine that makes a run: its device and software, and the run's time and memory."""
 
+import ast
 import ctypes
 import hashlib
 import os
@@ -180,7 +181,7 @@ def peak_memory(device: torch.device) -> float | None:
 def commit(folder: Path = PROGRAM) -> str | None:
     """The git commit of this program, with "+" where its .py files differ from it.
 
-    Then comes a digest of the differences, without finetuning.py's, whose constants one edits.
+    Then comes a digest of the differences, without finetuning.py's constants, which runs record.
 
     None without git, where git refuses, and where `folder` is not the top of a repository: inside
     another repository, the commit would be of that repository.
@@ -195,6 +196,10 @@ def commit(folder: Path = PROGRAM) -> str | None:
         top, head, *_ = os.fsdecode(git("rev-parse", "--show-toplevel", "HEAD")).split("\n")
         changed, edited = git(*diff, "*.py", ":!finetuning.py"), git(*diff, "finetuning.py")
         new = git("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+        if edited:
+            now = (folder / "finetuning.py").read_bytes()
+            if without_constants(now) != without_constants(git("show", "HEAD:finetuning.py")):
+                changed += now
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no commit
         return None
     if Path(top).resolve() != folder:
@@ -204,6 +209,12 @@ def commit(folder: Path = PROGRAM) -> str | None:
             changed += name + (folder / os.fsdecode(name)).read_bytes()
     digest = hashlib.sha256(changed).hexdigest()[:8] if changed else ""
     return head + "+" * bool(changed or edited) + digest
+
+
+def without_constants(source: bytes) -> str:
+    """Python code without the assignments at its top level, comments and layout."""
+    nodes = ast.parse(source).body
+    return "".join(ast.dump(node) for node in nodes if not isinstance(node, ast.Assign))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

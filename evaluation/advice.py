@@ -164,11 +164,12 @@ def chance(results: "Results", metric: str | None = None) -> tuple[str, float]:
     raises: guess labels as often as they occur. Each label's F1 is then its share of the texts, and
     their mean 1 / C.
     """
-    names = results.experiment["label_names"]
-    if (metric or results.metric) == "macro_f1":
+    names, labels = results.experiment["label_names"], results.predictions.labels
+    if (metric := metric or results.metric) == "macro_f1":
         return "guessing labels as often as they occur", 1 / len(names)
-    counts = np.bincount(results.predictions.labels)
-    return f"always saying “{names[counts.argmax()]}”", counts.max() / counts.sum()
+    largest = np.bincount(labels).argmax()
+    logits = np.tile(np.eye(len(names))[largest], (len(labels), 1))
+    return f"always saying “{names[largest]}”", METRICS[metric].compute(labels, logits).mean()
 
 
 def more_labels(results: "Results") -> list[str]:

@@ -126,7 +126,8 @@ def _parser(constants):
         description="Compare parameter-efficient fine-tuning methods on labelled texts. "
         "Every constant at the top of finetuning.py can be given here; its value there is shown.",
     )
-    comments = dict(re.findall(r"^([A-Z_]+) = .*?  # (.*)$", COMMAND.read_text("utf-8"), re.M))
+    source = COMMAND.read_text(encoding="utf-8")
+    comments = dict(re.findall(r"^([A-Z][A-Z0-9_]*) = .*?  # (.*)$", source, re.M))
     for name in CONSTANTS:
         text = f"{comments.get(name.upper(), '')} ({constants.get(name)})".replace("%", "%%")
         options = {"default": argparse.SUPPRESS, "help": text.strip()} | _option(name)

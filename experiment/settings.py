@@ -9,11 +9,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from boundary import BadInput
+from evaluation.metrics import PLANNABLE
 from modeling import Method, PeftModel
 from modeling.inference import tokens_at_once
 from modeling.methods import BASELINES, METHODS, hyperparameters_of
 
-WITH_CONSTANTS = ("lora", "adapter")  # methods that have constants of their own, LORA_RANK ...
 # Constants of how much data is used. One's own data is used whole, whatever the preset.
 LIMITS = ("labels", "test_examples", "folds", "seeds")
 # Constants that change no finished run's numbers, or that its digests and its method represent.
@@ -88,7 +88,7 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     cache: bool
     seeds: Annotated[tuple[Seed, ...], *SOME]
     contrasts: Annotated[tuple[Contrast, ...], AfterValidator(_distinct)]
-    metric: Literal["accuracy", "macro_f1"]
+    metric: Literal[tuple(PLANNABLE)]
     equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     epochs: Count
     head_epochs_factor: Count
@@ -201,7 +201,5 @@ def _check_types(method):
 
 
 def _constant(method, hyperparameter):
-    """The constant of a hyperparameter: BLOCKS, or <METHOD>_<NAME>; None where there is none."""
-    if hyperparameter == "blocks":
-        return hyperparameter
-    return f"{method}_{hyperparameter}" if method in WITH_CONSTANTS else None
+    """The constant of a hyperparameter, if there is one: BLOCKS, or <METHOD>_<NAME>."""
+    return "blocks" if hyperparameter == "blocks" else f"{method}_{hyperparameter}"

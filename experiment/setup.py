@@ -156,7 +156,7 @@ def _print_runs(queue):
         print(f"warning: training on {texts:,} texts may take hours on a CPU; first you may give")
         print("  --labels 2000 --test-examples 400, as another --experiment")
     codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
-    if left and hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
+    if hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
         print("warning: finished runs were made by other code, see run.json; --fresh starts over")
     for line in queue.compared_otherwise():
         print(f"warning: {line}")

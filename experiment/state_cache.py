@@ -6,15 +6,16 @@
     <HF_HOME>/frozen_blocks/<digest>/<random>.npz      which texts these are; written last
 
 The digest is of all that the values depend on besides the text: the encoder, the number of its
-blocks that run, the type computed in, the kind of device, the versions. A text is known by the
-digest of its token ids. So a text that one fold, seed, method, learning rate, experiment or process
-has computed is found by all others. Texts that are computed together are rounded together, so the
-values are the encoder's up to the rounding of the type computed in. Delete the folder to free the
-disk.
+blocks that run, the type computed in, the kind of device, the versions, our own code. A text is
+known by the digest of its token ids. So a text that one fold, seed, method, learning rate,
+experiment or process has computed is found by all others. Texts that are computed together are
+rounded together, so the values are the encoder's up to the rounding of the type computed in. Delete
+the folder to free the disk.
 """
 
 import errno
 import hashlib
+import inspect
 import secrets
 import shutil
 from contextlib import ExitStack
@@ -32,10 +33,11 @@ from tqdm import tqdm
 import hardware
 from boundary import clear, expanded, lock, reading, replacing, writing
 from data_utils import Split
-from modeling import PeftModel
+from modeling import PeftModel, architectures, base, fast, frozen_blocks, pooling
 from modeling.pooling import calling_with_inputs
 from records import DAMAGED
 
+CODE = architectures, base, fast, frozen_blocks, pooling  # whose edits change the output
 AT_ONCE, BYTES = 2_000, 2**29  # most texts and bytes kept in memory: an interruption loses them
 REMEDY = "set HF_HOME to another folder, or CACHE to False: it is then computed each time"
 
@@ -67,7 +69,7 @@ class Store:
         device, L = model.pretrained.device, len(model.blocks)
         computed_in = hardware.compute_type(device)
         depends_on = digest, depth, str(computed_in), device.type
-        depends_on += torch.__version__, transformers.__version__
+        depends_on += torch.__version__, transformers.__version__, *map(inspect.getsource, CODE)
         name = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
         folder = folder or expanded(constants.HF_HOME) / "frozen_blocks"
         self.folder, self.depth = folder / name, depth

@@ -52,8 +52,14 @@ class PeftModel(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise BadInput(f"POOLING is {pooling!r}; choose from {', '.join(POOLINGS)}")
+        if hasattr(pretrained, "is_adapted"):
+            raise BadInput("the model has been adapted before; adapt a fresh_copy of the first")
+        pretrained.is_adapted = True
         self.pretrained, self.pooling = pretrained, pooling
         self.architecture = architecture_of(pretrained.config)
+        if len(self.blocks) != (layers := pretrained.config.num_hidden_layers):
+            line = f"{self.architecture.blocks} has {len(self.blocks)} blocks, the config {layers}"
+            raise BadInput(f"{line}; blocks that share weights are not supported")
         bound = inspect.signature(self.adapt).bind(**hyperparameters)
         bound.apply_defaults()
         self.hyperparameters = bound.arguments

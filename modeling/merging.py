@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from boundary import BadInput
-
 from .base import PeftModel
 
 
@@ -50,16 +48,10 @@ def wrap(
     paths: Iterable[str],
     adapted: Callable[[nn.Linear], AdaptedLinear],
 ) -> None:
-    """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`.
-
-    Raises `BadInput` where such a layer has been adapted before.
-    """
+    """Put `adapted(linear)` in the place of each linear layer at `paths` in the last `blocks`."""
     for block in model.last_blocks(blocks):
         for path in paths:
-            linear = block.get_submodule(path)
-            if isinstance(linear, AdaptedLinear):
-                raise BadInput("the model has been adapted before; adapt a fresh_copy of the first")
-            block.set_submodule(path, adapted(linear))
+            block.set_submodule(path, adapted(block.get_submodule(path)))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, AdaptedLinear]:

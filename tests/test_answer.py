@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from data_utils import ENCODERS
 from evaluation import advice, answer, comparisons, errors, report, statistics, tables
+from evaluation.metrics import METRICS
 from evaluation.results import Results
 
 METHODS = ["full", "lora+tfidf", "probe", "tfidf", "adapter", "lora"]
@@ -151,7 +153,7 @@ def test_folds_that_no_method_has_finished_are_said(tmp_path):
     assert line.startswith("Only 1 of 2 folds are finished: they test 20 of ")
 
 
-def test_chance_is_judged_by_the_metric_of_the_comparison(tmp_path):
+def test_chance_is_judged_by_the_metric_of_the_comparison(tmp_path, monkeypatch):
     """Who says the labels in any order that keeps their shares has a mean macro-F1 of 1 / C."""
     truth = (np.arange(40) % 10 == 9).astype(int)
     results = of_wrong(tmp_path, truth, "macro_f1", lora=np.arange(40) < 5)
@@ -161,6 +163,12 @@ def test_chance_is_judged_by_the_metric_of_the_comparison(tmp_path):
     assert score == 0.5 == pytest.approx(np.mean(guesses), abs=0.01)
     assert f"G{guess[1:]} has 50.0 % macro-F1." in answer.notes(results)
     assert advice.chance(results, "accuracy") == ("always saying “bad”", 0.9)
+
+    def balanced(labels, logits):  # a row that a user may add
+        return len(labels) / 2 / np.bincount(labels)[labels] * (logits.argmax(1) == labels)
+
+    monkeypatch.setitem(METRICS, "balanced", replace(METRICS["accuracy"], compute=balanced))
+    assert advice.chance(results, "balanced")[1] == pytest.approx(0.5)
     assert results.intervals["macro_f1_low"][0] > score
     assert advice.advise(results).is_worthwhile
     add_folds(tmp_path, "probe", 2, truth, np.eye(2)[truth])

@@ -70,7 +70,10 @@ def test_every_family_runs_in_onnxruntime(family, tmp_path):
     assert largest_difference(model, in_onnx(model, tmp_path)) < 1e-4
 
 
-@pytest.mark.parametrize("method", ["adapter", "reft", "ia3"])  # the others leave plain layers
+PLAIN = "head", "bitfit", "ln", "full", "lora", "dora", "vera"  # they leave plain layers
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in PLAIN])
 def test_what_a_method_adds_runs_in_onnxruntime(method, tmp_path):
     model = trained(method, tiny(layers=1).float(), pooling="mean")
     assert largest_difference(model, in_onnx(model, tmp_path)) < 1e-4

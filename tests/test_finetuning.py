@@ -122,6 +122,9 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
     (tmp_path / "finetuning.py").write_text("SEEDS = (0, 1)\n")
     hardware.commit.cache_clear()
     assert re.fullmatch("[0-9a-f]{40}[+]", hardware.commit(tmp_path.resolve()))  # constants
+    (tmp_path / "finetuning.py").write_text("SEEDS = (0, 1)\nstep()\n")  # the training loop
+    hardware.commit.cache_clear()
+    assert re.fullmatch("[0-9a-f]{40}[+][0-9a-f]{8}", hardware.commit(tmp_path.resolve()))
 
 
 def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):

@@ -17,6 +17,7 @@ from data_utils import load_task
 from modeling import METHODS, load_finetuned, use_fast_attention
 from modeling.architectures import ARCHITECTURES
 from modeling.frozen_blocks import begin_alike, running_from, states_after
+from modeling.methods import hyperparameters_of
 from modeling.pooling import POOLINGS
 
 L = 4  # blocks
@@ -62,7 +63,9 @@ def test_logits_and_gradients_from_frozen_states_are_those_of_the_whole_pass(dee
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_frozen_states_give_the_logits_of_the_whole_pass_with_every_method(method, pooling):
-    choice = {} if method == "head" else {"blocks": 2}
+    choice = {"blocks": 2} if "blocks" in hyperparameters_of(method) else {}
+    if not choice and method != "head":
+        pytest.skip("without `blocks` a method may leave no block frozen")
     model = randomised(METHODS[method](tiny(layers=L), pooling, **choice))
     assert model.frozen_blocks >= 2
     same_logits_and_gradients(model, model.frozen_states(*tokens()))

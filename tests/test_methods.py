@@ -239,10 +239,18 @@ def test_a_parameter_beside_the_model_is_refused():
         Beside(tiny("bert"))
 
 
-def test_a_model_is_not_adapted_twice():
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_is_not_adapted_twice(method):
     first = METHODS["lora"](tiny())
     with pytest.raises(BadInput, match="has been adapted before; adapt a fresh_copy"):
-        METHODS["lora"](first.pretrained)
+        METHODS[method](first.pretrained)
+
+
+def test_a_family_whose_blocks_share_weights_is_refused():
+    model = tiny("bert", layers=1)
+    model.config.num_hidden_layers = 2  # as ALBERT's, which has one block and runs it twice
+    with pytest.raises(BadInput, match="encoder.layer has 1 blocks, the config 2; blocks that sh"):
+        METHODS["head"](model)
 
 
 def test_new_matrices_start_as_the_docstrings_say():

@@ -131,7 +131,7 @@ def test_a_value_that_cannot_be_is_named_with_what_was_expected(option, values, 
         settings(f"--{option}", *values)
 
 
-def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_no_constant_but_blocks(monkeypatch):
+def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_its_own_constants(monkeypatch):
     class Mine(PeftModel):
         def adapt(self, k: int = 3, warmup: float = 0.5, blocks: int | None = None) -> None:
             """Nothing."""
@@ -144,14 +144,6 @@ def test_a_method_of_ones_own_has_the_defaults_of_its_adapt_and_no_constant_but_
     assert other.hyperparameters == mine.hyperparameters | {"k": -5}
     assert "WARMUP" in both.shared_constants()
 
-    class Encoder(PeftModel):  # with its parameter it makes the name of a constant
-        def adapt(self, dropout: float = 0.3) -> None:
-            """Nothing."""
-
-    monkeypatch.setitem(METHODS, "encoder", Encoder)
-    named = settings("--methods", "encoder", "--learning-rates", "encoder=0.1")
-    assert named.methods[0].hyperparameters["dropout"] == 0.3
-    assert "ENCODER_DROPOUT" in named.shared_constants()
     Mine.learning_rate = 0.1, 0.2
     assert settings("--methods", "mine").methods[0].learning_rates == (0.1, 0.2)
 

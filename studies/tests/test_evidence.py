@@ -36,6 +36,7 @@ TASKS = {
         *(f"blocks-{task}" for task in FOUR),
         "blocks-2000-rotten",
         "blocks-mpnet-rotten",
+        "blocks-mpnet-imdb",
         "blocks-mpnet-r8",
         "blocks-mpnet-2000-rotten",
     ),
