@@ -155,9 +155,10 @@ def _print_runs(queue):
     if is_slow and texts > MANY and not all(run.method.is_baseline for run in queue.left()):
         print(f"warning: training on {texts:,} texts may take hours on a CPU; first you may give")
         print("  --labels 2000 --test-examples 400, as another --experiment")
-    codes = {(run.record().code or "").rstrip("+") for run in queue.runs if run.is_finished}
+    records = filter(None, (run.record() for run in queue.runs))
+    codes = {(record.code or "").rstrip("+") for record in records}
     if hardware.commit() and codes - {hardware.commit().rstrip("+"), ""}:
-        print("warning: finished runs were made by other code, see run.json; --fresh starts over")
+        print("warning: runs were made, or begun, by other code: see run.json; --fresh starts over")
     for line in queue.compared_otherwise():
         print(f"warning: {line}")
 

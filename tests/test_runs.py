@@ -200,14 +200,18 @@ def test_a_combination_is_made_again_when_a_part_has_run_again(arguments, tmp_pa
     assert not RunRecord.read(record).started.startswith("2020")
 
 
-def test_runs_that_other_code_has_made_are_told(arguments, monkeypatch, capsys):
+def test_runs_that_other_code_has_made_are_told(arguments, tmp_path, monkeypatch, capsys):
     methods = []
     for method, code in (("probe", "a"), ("tfidf", "b"), ("probe+tfidf", "b"), ("head", None)):
         methods += [method]  # None: without git
         monkeypatch.setattr(hardware, "commit", lambda code=code: code)
         assert finetuning.main(arguments("one", "--methods", *methods)) == 0
-        is_told = "warning: finished runs were made by other code" in capsys.readouterr().out
+        is_told = "warning: runs were made, or begun, by other code" in capsys.readouterr().out
         assert is_told == (code == "b")
+    monkeypatch.setattr(hardware, "commit", lambda: "b")
+    hostile.edit(tmp_path / "one" / "tiny" / "tfidf-seed0" / RECORD, code="a", status="unfinished")
+    assert finetuning.main(arguments("one", "--methods", "tfidf")) == 0
+    assert "warning: runs were made, or begun, by other code" in capsys.readouterr().out
 
 
 def test_two_processes_that_start_at_once_are_both_in_experiment_json(arguments, tmp_path):
