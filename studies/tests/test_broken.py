@@ -76,7 +76,7 @@ def test_each_run_chooses_its_rate_and_the_command_that_resumes_knows_the_mistak
 
     monkeypatch.setattr(setup, "prepare", interrupted)
     assert main(["--fresh", "--results", "my results"]) == 130
-    command = "python -m studies.broken --preset quick --results 'my results'"
+    command = 'python -m studies.broken --preset quick --results "my results"'
     assert seen[0].command == command and f"resume with: {command}\n" in capsys.readouterr().err
     assert {method.name for method in seen[0].methods} == {"lora", "adapter", *MISTAKES}
     rates = {method.text: len(method.learning_rates) for method in seen[0].methods}
