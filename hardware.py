@@ -197,9 +197,9 @@ def commit(folder: Path = PROGRAM) -> str | None:
         changed, edited = git(*diff, "*.py", ":!finetuning.py"), git(*diff, "finetuning.py")
         new = git("ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
         if edited:
-            now = (folder / "finetuning.py").read_bytes()
-            if without_constants(now) != without_constants(git("show", "HEAD:finetuning.py")):
-                changed += now
+            before, now = git("show", "HEAD:finetuning.py"), (folder / "finetuning.py").read_bytes()
+            if without_constants(now) != without_constants(before):
+                changed += without_constants(now)
     except (OSError, subprocess.CalledProcessError):  # no git on this machine, or no commit
         return None
     if Path(top).resolve() != folder:
@@ -211,10 +211,10 @@ def commit(folder: Path = PROGRAM) -> str | None:
     return head + "+" * bool(changed or edited) + digest
 
 
-def without_constants(source: bytes) -> str:
+def without_constants(source: bytes) -> bytes:
     """Python code without the assignments at its top level, comments and layout."""
     nodes = ast.parse(source).body
-    return "".join(ast.dump(node) for node in nodes if not isinstance(node, ast.Assign))
+    return "".join(ast.dump(node) for node in nodes if not isinstance(node, ast.Assign)).encode()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -54,7 +54,6 @@ class PeftModel(nn.Module):
             raise BadInput(f"POOLING is {pooling!r}; choose from {', '.join(POOLINGS)}")
         if hasattr(pretrained, "is_adapted"):
             raise BadInput("the model has been adapted before; adapt a fresh_copy of the first")
-        pretrained.is_adapted = True
         self.pretrained, self.pooling = pretrained, pooling
         self.architecture = architecture_of(pretrained.config)
         if len(self.blocks) != (layers := pretrained.config.num_hidden_layers):
@@ -65,6 +64,7 @@ class PeftModel(nn.Module):
         self.hyperparameters = bound.arguments
         pretrained.requires_grad_(False)
         pretrained.config.use_cache = False  # else decoders keep keys and values of every block
+        pretrained.is_adapted = True
         self.adapt(**hyperparameters)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad and not name.startswith("pretrained."):

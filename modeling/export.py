@@ -45,8 +45,7 @@ from tokenizers import Tokenizer
 
 session = onnxruntime.InferenceSession("model.onnx")
 tokenizer = Tokenizer.from_file("tokenizer.json")  # it truncates and pads
-with open("config.json") as file:
-    labels = json.load(file)["id2label"]
+labels = json.load(open("config.json"))["id2label"]
 
 def classify(texts):
     texts = [re.sub(r"<br\s*/?>", " ", text) for text in texts]  # as in training
@@ -55,8 +54,7 @@ def classify(texts):
     found = [("", float("nan"))] * len(texts)  # of empty texts
     rows = [i for i, e in enumerate(encoded) if texts[i] and any(e.attention_mask)]
     if rows:
-        ids = np.array([encoded[i].ids for i in rows])
-        mask = np.array([encoded[i].attention_mask for i in rows])
+        ids, mask = np.stack([(encoded[i].ids, encoded[i].attention_mask) for i in rows], 1)
         (probabilities,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
         for i, row in zip(rows, probabilities):  # (texts, labels)
             found[i] = labels[str(row.argmax())], float(row.max())

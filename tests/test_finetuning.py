@@ -122,9 +122,13 @@ def test_the_version_of_the_code_is_not_that_of_a_repository_around_it(tmp_path)
     (tmp_path / "finetuning.py").write_text("SEEDS = (0, 1)\n")
     hardware.commit.cache_clear()
     assert re.fullmatch("[0-9a-f]{40}[+]", hardware.commit(tmp_path.resolve()))  # constants
-    (tmp_path / "finetuning.py").write_text("SEEDS = (0, 1)\nstep()\n")  # the training loop
-    hardware.commit.cache_clear()
-    assert re.fullmatch("[0-9a-f]{40}[+][0-9a-f]{8}", hardware.commit(tmp_path.resolve()))
+    codes = []
+    for seeds, loop in (("(0,)", "step()"), ("(1,)", "step()"), ("(1,)", "step(2)")):
+        (tmp_path / "finetuning.py").write_text(f"SEEDS = {seeds}\n{loop}\n")
+        hardware.commit.cache_clear()
+        codes.append(hardware.commit(tmp_path.resolve()))
+    assert re.fullmatch("[0-9a-f]{40}[+][0-9a-f]{8}", codes[0])
+    assert codes[0] == codes[1] != codes[2]  # the training loop counts, constants do not
 
 
 def test_a_run_that_has_ended_keeps_no_model(command, monkeypatch):
