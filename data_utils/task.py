@@ -81,23 +81,25 @@ class Task:
         """
         notes, seeds = [], (split_seed, seed)
         train, validation, test = self._pools(seed, folds, test_examples, split_seed, notes)
+        has_folds = bool(folds and not self.has_test)
+        told = [] if has_folds else notes  # each fold draws from other texts
         available = len(train) + len(validation)
         if labels is not None and labels > available:
             notes.append(f"{labels:,} labels asked for, all {available:,} used")
         if labels is not None and labels >= available:
             labels = None
         if not len(validation):
-            pool = self._part(train, labels, seeds, notes)
+            pool = self._part(train, labels, seeds, told)
             train, validation = self._divided(pool, validation_share, seeds)
         elif labels is not None:
             # Validation has its share of the labels, and more where train has too few texts.
             count = max(round(labels * validation_share), labels - len(train), 1)
             count = min(count, len(validation))
             validation = self._part(validation, count, seeds, [])
-            train = self._part(train, max(1, labels - count), seeds, notes)
+            train = self._part(train, max(1, labels - count), seeds, told)
         self.check_labels(train, "training", labels)
         is_strict = labels is not None and folds is None and not self.group
-        lacking, place = [], f"fold {seed}: " * bool(folds and not self.has_test)
+        lacking, place = [], f"fold {seed}: " * has_folds
         self.check_labels(validation, "validation", labels, None if is_strict else lacking)
         self.check_labels(test, "test", None, lacking)
         notes += [place + line for line in lacking]
@@ -173,9 +175,8 @@ class Task:
         if count is None or count >= len(pool):
             return pool
         index, samples = sample(self.rows["label"].to_numpy()[pool], count, seeds)
-        line = f"disjoint training samples of {count:,} labels that there can be: {samples:,}"
-        overlap = f"; seed {seeds[1]} shares texts with another" if seeds[1] >= samples else ""
-        notes.append(line + overlap)
+        which = f"seeds below {samples:,} share no text" if samples > 1 else "seeds share texts"
+        notes.append(f"training samples of {count:,} labels: {which}")
         return pool[index]
 
     def check_labels(

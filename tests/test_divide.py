@@ -106,6 +106,8 @@ def test_training_samples_are_disjoint_as_long_as_the_pool_allows(make, groups):
         parts = task.divide(seed, labels=100)
         samples.append({*parts.train, *parts.validation})
         assert len(samples[-1]) == 100
+        note = "training samples of 100 labels: seeds below 6 share no text"
+        assert note in parts.notes and "training" not in str(task.divide(3, 100, folds=5).notes)
     several = pool // 100
     assert several == 6
     for round in (samples[:several], samples[several : 2 * several]):
