@@ -38,6 +38,7 @@ TASKS = {
         "blocks-mpnet-rotten",
         "blocks-mpnet-imdb",
         "blocks-mpnet-r8",
+        "blocks-mpnet-20newsgroups",
         "blocks-mpnet-2000-rotten",
     ),
 }
