@@ -21,7 +21,7 @@ the encoder's last normalisation where it has one. A method is a subclass that s
 """
 
 import inspect
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import cached_property
 from typing import NamedTuple
 
@@ -127,7 +127,7 @@ class PeftModel(nn.Module):
         k, L, pretrained = self.frozen_blocks, len(self.blocks), self.pretrained
         tokens = input_ids, attention_mask
         with means_of_inputs(self.blocks[:k], attention_mask) as means:  # x_0 ... x_{k - 1}
-            hidden = states_after(pretrained, k, *tokens) if k < L else self.last_hidden(*tokens)
+            hidden = states_after(pretrained, k, *tokens)
         means.append(mean_of_tokens(hidden, attention_mask))  # x_k
         if k < L:
             return Frozen(hidden, torch.stack(means, 1))
@@ -151,13 +151,11 @@ class PeftModel(nn.Module):
         if frozen and hidden is None:  # `pooled` is x_0 ... x_L, and what "first" pools
             return pooled[:, {"layers": slice(-1), "mean": -2, "first": -1}[self.pooling]]
         k = self.frozen_blocks
-        with ExitStack() as stack:
-            if frozen:
-                stack.enter_context(running_from(self.pretrained, k, hidden))
-            if self.pooling == "layers":
-                later = self.blocks[k + 1 if frozen else 0 :]  # `pooled` has x_0 ... x_k
-                means = stack.enter_context(means_of_inputs(later, attention_mask))
-            last = self.last_hidden(input_ids, attention_mask)
+        start = running_from(self.pretrained, k, hidden) if frozen else nullcontext()
+        later = self.blocks[k + 1 if frozen else 0 :] if self.pooling == "layers" else ()
+        with start, means_of_inputs(later, attention_mask) as means:  # `pooled` has x_0 ... x_k
+            encoder = self.pretrained.base_model
+            last = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "first":
             return self.architecture.own_pooling(self.pretrained.config, last, attention_mask)
         mean = mean_of_tokens(last, attention_mask)  # x_L
@@ -165,11 +163,6 @@ class PeftModel(nn.Module):
             return mean
         layers = torch.stack([*means, mean], 1)
         return torch.cat([pooled, layers], 1) if frozen else layers
-
-    def last_hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and their mask (N, T) -> the encoder's last hidden states (N, T, d)."""
-        encoder = self.pretrained.base_model
-        return encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def classify(self, features: Tensor) -> Tensor:
         """Pooled features (N, d) or, of layers, (N, L + 1, d) -> logits (N, C)."""

@@ -34,18 +34,20 @@ def states_after(
 ) -> Tensor:
     """Token ids and their mask (N, T) -> the hidden states (N, T, d) that enter block k.
 
-    The later blocks do not run. In training mode dropout is active: call `eval()` before.
+    The later blocks do not run; for k = L, the encoder's last hidden states. In training mode
+    dropout is active: call `eval()` before.
     """
 
     def stop(block, hidden):
         raise _Reached(hidden)
 
-    row = architecture_of(pretrained.config)
+    blocks = pretrained.get_submodule(architecture_of(pretrained.config).blocks)
     try:
-        with calling_with_inputs([pretrained.get_submodule(row.blocks)[k]], stop):
-            pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        with calling_with_inputs(blocks[k : k + 1], stop):
+            last = pretrained.base_model(input_ids=input_ids, attention_mask=attention_mask)
     except _Reached as reached:
         return reached.args[0]
+    return last.last_hidden_state
 
 
 @contextmanager
