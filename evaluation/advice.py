@@ -10,7 +10,7 @@ docs/your-own.md says how much accuracy either choice costs.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,8 @@ from scipy import stats
 from . import statistics
 from .markdown import percent, with_interval
 from .metrics import METRICS
+from .results import Results
 from .style import without
-
-if TYPE_CHECKING:
-    from .results import Results
 
 ORDER = ("tfidf", "probe", "probe+tfidf", "head", "lora", "lora+tfidf")  # then others, then full
 BEATEN = stats.norm.sf(1)  # one-sided p of a lead of one standard error
@@ -39,7 +37,7 @@ class Advice(NamedTuple):
     is_worthwhile: bool  # shown to beat chance
 
 
-def compared(results: "Results") -> list[str]:
+def compared(results: Results) -> list[str]:
     """The methods that are compared: those with all labels and, with folds, the same folds tested.
 
     These are the most folds that a method with all labels has finished: a lead on other texts may
@@ -50,7 +48,7 @@ def compared(results: "Results") -> list[str]:
     return [method for method in runs if "labels=" not in method] or runs
 
 
-def complete(results: "Results") -> list[str]:
+def complete(results: Results) -> list[str]:
     """The methods that have finished the same folds as the compared ones; without folds, all."""
     runs = results.predictions.logits
     methods = [method for method in runs if "labels=" not in method] or list(runs)
@@ -58,7 +56,7 @@ def complete(results: "Results") -> list[str]:
     return [m for m in runs if set(runs[m]) == tested or not results.is_folds]
 
 
-def by_simplicity(results: "Results") -> list[str]:
+def by_simplicity(results: Results) -> list[str]:
     """The methods that are compared, the simplest first."""
     runs = results.runs.fillna({"trainable_parameters": 0}).drop_duplicates("method")
     runs = runs.set_index("method")[["name", "trainable_parameters"]]
@@ -71,7 +69,14 @@ def by_simplicity(results: "Results") -> list[str]:
     return sorted(compared(results), key=place)
 
 
-def advise(results: "Results") -> Advice:
+def advised(results: Results) -> str | None:
+    """The advised method: for one's own texts, the preset "own" or folds; None elsewhere."""
+    constants, is_own = results.experiment["constants"], results.experiment["data"]["is_own"]
+    is_advised = is_own or results.is_folds or constants.get("preset") == "own"
+    return advise(results).method if is_advised else None
+
+
+def advise(results: Results) -> Advice:
     """The advice that the rule above gives for these results."""
     order, name = by_simplicity(results), METRICS[results.metric].label
     rows = results.intervals.set_index("method").loc[order]
@@ -118,7 +123,7 @@ def _lead(results, method, rival, kind):
     return f"{words}: if it is that large, {more}"
 
 
-def texts_needed(results: "Results", pair: tuple[str, str], lead: float) -> int:
+def texts_needed(results: Results, pair: tuple[str, str], lead: float) -> int:
     """How many tested texts make a true `lead` significant as often as `POWER`, to one digit.
 
     Significant by itself: Holm's correction for other pairs takes more. The standard error falls
@@ -151,13 +156,13 @@ def _points(difference):
     return with_interval(*difference[["difference", "low", "high"]], " points")
 
 
-def score(results: "Results", method: str) -> str:
+def score(results: Results, method: str) -> str:
     """A method's score with its interval, such as "75.9 % (72.7 to 79.1)"."""
     row, name = results.intervals.set_index("method").loc[method], results.metric
     return with_interval(*row[[name, f"{name}_low", f"{name}_high"]], " %")
 
 
-def chance(results: "Results", metric: str | None = None) -> tuple[str, float]:
+def chance(results: Results, metric: str | None = None) -> tuple[str, float]:
     """How to answer without reading a text, and its score in the experiment's metric, or another.
 
     Accuracy: always say the test's most frequent label. Macro-F1, which any spread of answers
@@ -172,7 +177,7 @@ def chance(results: "Results", metric: str | None = None) -> tuple[str, float]:
     return f"always saying “{names[largest]}”", METRICS[metric].compute(labels, logits).mean()
 
 
-def more_labels(results: "Results") -> list[str]:
+def more_labels(results: Results) -> list[str]:
     """Are more labels worth it? A sentence for each method that also ran on part of the labels."""
     sentences, finished = [], set(results.runs["method"])
     for part in sorted(method for method in finished if "labels=" in method):

@@ -1,7 +1,6 @@
 """The answer for one's own texts: a table of methods, the advice, and what to do next."""
 
 import shlex
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,17 +12,15 @@ from .advice import advise, chance, compared, complete, more_labels
 from .comparisons import MOST_LABELS
 from .markdown import number, percent, size, with_intervals
 from .metrics import METRICS, PLANNABLE
+from .results import Results
 from .style import without
-
-if TYPE_CHECKING:
-    from .results import Results
 
 MUCH = 0.2  # share of truncated texts above which the options are named
 WIDEST = 80  # letters of a label on a terminal
 SMALL = "all-MiniLM-L6-v2"  # the encoder that is bundled
 
 
-def methods(results: "Results") -> pd.DataFrame:
+def methods(results: Results) -> pd.DataFrame:
     """A row a method, the highest score first: scores with intervals, difference from the probe.
 
     `difference`, `difference_low`, `difference_high` and `verdict` (Holm over these rows) are for
@@ -45,7 +42,7 @@ def methods(results: "Results") -> pd.DataFrame:
     return table.sort_values(results.metric, ascending=False, kind="stable").reset_index()
 
 
-def larger_encoder(results: "Results") -> list[str]:
+def larger_encoder(results: Results) -> list[str]:
     """A sentence on the larger of the two English encoders, where the smaller one was used."""
     return [
         "A larger encoder may add more than another method: for English texts try --model mpnet "
@@ -53,7 +50,7 @@ def larger_encoder(results: "Results") -> list[str]:
     ] * (results.experiment["model"] == SMALL)
 
 
-def final_sentence(results: "Results") -> str:
+def final_sentence(results: Results) -> str:
     """A sentence that says what `final_command` does."""
     advised = advise(results)
     label = results.looks[advised.method].label
@@ -61,7 +58,7 @@ def final_sentence(results: "Results") -> str:
     return f"This trains {label} on all texts{more}, to classify new ones"
 
 
-def final_command(results: "Results") -> str:
+def final_command(results: Results) -> str:
     """The command that trains the advised method on all texts, with its comparison's constants.
 
     It extends the last command that had this method: other commands may have other constants.
@@ -82,7 +79,7 @@ def _has(words, method):
 # ---------------------------------------------------------------------------- for terminal and page
 
 
-def method_columns(results: "Results") -> dict[str, list[str]]:
+def method_columns(results: Results) -> dict[str, list[str]]:
     """The table of methods: the cells under each heading."""
     rows = methods(results)
     columns = {"method": results.labels(rows["method"])}
@@ -98,7 +95,7 @@ def method_columns(results: "Results") -> dict[str, list[str]]:
     return columns
 
 
-def notes(results: "Results") -> list[str]:
+def notes(results: Results) -> list[str]:
     """Sentences that explain the table of methods."""
     guess, share = chance(results)
     data, tokens = results.experiment["data"], results.experiment["constants"].get("max_tokens")
@@ -128,7 +125,7 @@ def notes(results: "Results") -> list[str]:
     ]
 
 
-def terminal(results: "Results") -> str:
+def terminal(results: Results) -> str:
     """The answer for a terminal: the table, its notes, the advice, the advised method's errors."""
     advised = advise(results)
     with pd.option_context("display.unicode.east_asian_width", True):  # such letters are wide

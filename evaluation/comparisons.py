@@ -103,19 +103,19 @@ def interval_note(results: Results) -> str:
 def confusion_matrix(results: Results):
     """The advised method's confusion matrix in texts; None without advice, or for many labels."""
     names = results.experiment["label_names"]
-    if results.advised is None or len(names) > MOST_LABELS:
+    if (method := advice.advised(results)) is None or len(names) > MOST_LABELS:
         return None
     cut = [n if len(n) <= NAME else f"{n[: NAME // 2]}…{n[1 - NAME // 2 :]}" for n in names]
     names = cut if len(set(cut)) == len(names) else names  # else two labels would look alike
     side = max(3.5, 1.5 + 0.42 * len(names) + LETTER * max(map(len, names)))
     figure, axes = plt.subplots(figsize=(max(5.5, side), side))
-    counts = errors.confusion(results, results.advised)
+    counts = errors.confusion(results, method)
     shown = {"cmap": "Blues", "values_format": ",.0f", "colorbar": False}
     shown["xticks_rotation"] = 90 if len(names) * max(map(len, names)) > WIDE else 0
     ConfusionMatrixDisplay(counts, display_labels=names).plot(ax=axes, **shown)
     axes.grid(visible=False)
     axes.set(xlabel="label given", ylabel="true label")
-    return figure, f"{results.looks[results.advised].label}; numbers: texts", ()
+    return figure, f"{results.looks[method].label}; numbers: texts", ()
 
 
 def differences(results: Results):

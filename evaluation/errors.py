@@ -3,24 +3,27 @@
 import math
 import unicodedata
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from .markdown import percent
+from boundary import plain_cell, short
 
-if TYPE_CHECKING:
-    from .results import Results
+from .advice import advised
+from .markdown import percent
+from .results import Results
+from .stored import read_table
 
 SHARES = (5, 10, 20, 30, 50)  # % of the texts, the least confident ones, that go to a person
 WRONG = 20  # misclassified texts that a page lists
+LETTERS = 200  # of a misclassified text that files and pages show
+COLUMNS = {"row": str, "label": str, "predicted": str, "confidence": float, "text": str}
 PAIRS = 5  # of labels that are taken for one another
 
 
-def tested(results: "Results", method: str) -> pd.DataFrame:
+def tested(results: Results, method: str) -> pd.DataFrame:
     """A row for each text that each run of a method has tested, the most confident first.
 
     Columns: row (the text's place in the task's rows), label and predicted (numbers), confidence.
@@ -32,14 +35,14 @@ def tested(results: "Results", method: str) -> pd.DataFrame:
     return table.sort_values("confidence", ascending=False, kind="stable")
 
 
-def confusion(results: "Results", method: str) -> np.ndarray:
+def confusion(results: Results, method: str) -> np.ndarray:
     """Test texts by true label (rows) and predicted label (columns), mean over seeds, (C, C)."""
     table, classes = tested(results, method), range(len(results.experiment["label_names"]))
     counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
     return counts * (table["row"].nunique() / len(table))
 
 
-def referral(results: "Results", method: str) -> str:
+def referral(results: Results, method: str) -> str:
     """Accuracy on the rest if a person checks the least confident texts, for each of `SHARES`."""
     table = tested(results, method)
     table, steps = table.assign(right=table["label"] == table["predicted"]), []
@@ -68,7 +71,7 @@ def _shown(results):
     return [name + "\u200e" * is_it for name, is_it in zip(names, is_leftward, strict=True)]
 
 
-def frequent_errors(results: "Results", method: str) -> list[str]:
+def frequent_errors(results: Results, method: str) -> list[str]:
     """Which labels are most often taken for which, in a sentence; none for a task of two labels."""
     counts, names = confusion(results, method), _shown(results)
     if len(names) == 2:
@@ -78,7 +81,7 @@ def frequent_errors(results: "Results", method: str) -> list[str]:
     return [f"Texts most often taken for another label: {'; '.join(words)}."] if words else []
 
 
-def confident_errors(results: "Results", method: str) -> pd.DataFrame:
+def confident_errors(results: Results, method: str) -> pd.DataFrame:
     """All texts that a method gets wrong, the most confident first: they may be wrongly labelled.
 
     Columns as in `tested`, with the labels' names. With several seeds, a text has one row, from the
@@ -91,7 +94,27 @@ def confident_errors(results: "Results", method: str) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def label_columns(results: "Results", method: str) -> dict[str, list[str]]:
+def misclassified(results: Results) -> pd.DataFrame | None:
+    """All errors of the advised method, else of the best one, with their texts.
+
+    Without `texts` they are read from misclassified.csv; None where it is missing or another
+    method's. Raises `BadInput`.
+    """
+    path = results.folder / "misclassified.csv"
+    if results.texts is None and not path.exists():
+        return None
+    table = confident_errors(results, advised(results) or results.best)
+    if results.texts is None:
+        earlier = read_table(path, COLUMNS, "delete that file")
+        sure = earlier["confidence"], table["confidence"]  # else they are another method's
+        return earlier if len(earlier) == len(table) and np.allclose(*sure) else None
+    texts = pd.Series(results.texts, dtype=object).iloc[table["row"]]
+    words = table[["label", "predicted"]].assign(text=[short(t, LETTERS) for t in texts])
+    words = words.map(plain_cell)  # a spreadsheet would run a formula
+    return table.assign(row=texts.index, **words)
+
+
+def label_columns(results: Results, method: str) -> dict[str, list[str]]:
     """Precision, recall, F1 and texts of each label; a label never predicted has precision 0."""
     table, names = tested(results, method), _shown(results)
     options = {"labels": range(len(names)), "zero_division": 0}

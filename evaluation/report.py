@@ -31,9 +31,9 @@ def write(results: Results) -> list[Path]:
     written = {"runs.csv": runs_csv(results.records)}
     if len(results.history):
         written["history.csv"] = results.history.to_csv(index=False)
-    if results.misclassified is not None:
-        written["misclassified.csv"] = sheet(results.misclassified)
-    if results.advised:
+    if (wrong := errors.misclassified(results)) is not None:
+        written["misclassified.csv"] = sheet(wrong)
+    if advice.advised(results):
         written["answer.csv"] = answer.methods(results).to_csv(index=False)
     paths = [write_file(results.folder / name, text) for name, text in written.items()]
     figures = draw(results)
@@ -64,7 +64,8 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
     )
     differences, scores = shown("differences"), tables.accuracies(results)
     contrasts = {"## Planned contrasts": [planned, *differences * bool(planned), missing]}
-    if results.advised:
+    is_advised = advice.advised(results) is not None
+    if is_advised:
         opening = {"## Answer": _answer(results, shown), **contrasts}
         closing = {"All results": [scores, *shown("overview")]}
     else:
@@ -76,7 +77,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         "## Failed runs": [tables.failed(results)],
         f"Exploratory comparisons: {'all other' if planned else 'all'} pairs": [
             others,
-            FEWER_PAIRS * bool(results.advised and others),
+            FEWER_PAIRS * bool(is_advised and others),
             *differences * (not planned),
         ],
         "Learning, and single runs": [tables.single_runs(results), *shown(*LEARNING)],

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boundary import BadInput, plain_cell, short
+from boundary import BadInput
 from records import RunRecord, read_about
 
-from . import advice, errors, statistics, stored, style
+from . import statistics, stored, style
 from .metrics import METRICS, PLANNABLE, is_collapsed, scores
 
 FIELDS = RunRecord.model_fields.items()
 NUMBERS = [name for name, field in FIELDS if field.annotation in (float | None, int | None)]
-MISCLASSIFIED = {"row": str, "label": str, "predicted": str, "confidence": float, "text": str}
-LETTERS = 200  # of a misclassified text that files and pages show
 
 
 @dataclass(frozen=True)
@@ -164,36 +162,9 @@ class Results:
         return tables[self.metric].assign(**ends)
 
     @cached_property
-    def advised(self) -> str | None:
-        """The advised method: for one's own texts, the preset "own" or folds; None elsewhere."""
-        constants, is_own = self.experiment["constants"], self.experiment["data"]["is_own"]
-        is_advised = is_own or self.is_folds or constants.get("preset") == "own"
-        return advice.advise(self).method if is_advised else None
-
-    @cached_property
     def best(self) -> str:
         """The method with the highest score."""
         return self.intervals.loc[self.intervals[self.metric].idxmax(), "method"]
-
-    @cached_property
-    def misclassified(self) -> pd.DataFrame | None:
-        """All errors of the advised method, else of the best one, with their texts.
-
-        Without `texts` they are read from misclassified.csv; None where it is missing or another
-        method's. Raises `BadInput`.
-        """
-        path = self.folder / "misclassified.csv"
-        if self.texts is None and not path.exists():
-            return None
-        table = errors.confident_errors(self, self.advised or self.best)
-        if self.texts is None:
-            earlier = stored.read_table(path, MISCLASSIFIED, "delete that file")
-            sure = earlier["confidence"], table["confidence"]  # else they are another method's
-            return earlier if len(earlier) == len(table) and np.allclose(*sure) else None
-        texts = pd.Series(self.texts, dtype=object).iloc[table["row"]]
-        words = table[["label", "predicted"]].assign(text=[short(t, LETTERS) for t in texts])
-        words = words.map(plain_cell)  # a spreadsheet would run a formula
-        return table.assign(row=texts.index, **words)
 
     @property
     def metric(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from . import answer, errors
+from . import advice, answer, errors
 from .comparisons import designs
 from .markdown import (
     count,
@@ -49,7 +49,7 @@ WHAT_SECONDS = (
 
 def terminal(results: Results) -> str:
     """The text for a terminal: the answer, if a method is advised, or a table of finished runs."""
-    if results.advised:
+    if advice.advised(results):
         return answer.terminal(results)
     columns = _runs(results) | _cells(results.runs, "trainable_percentage", "training_seconds")
     columns = pd.DataFrame(columns).rename(columns={"of all, %": "trained, %"})
@@ -208,8 +208,8 @@ def failed(results: Results) -> str:
 
 
 def misclassified(results: Results) -> str:
-    """The table of `Results.misclassified`; empty where that is None."""
-    rows = results.misclassified
+    """The table of `errors.misclassified`; empty where that is None."""
+    rows = errors.misclassified(results)
     if rows is None:
         return ""
     more = f" All {len(rows):,} are in misclassified.csv." * (len(rows) > errors.WRONG)
@@ -217,7 +217,7 @@ def misclassified(results: Results) -> str:
     columns = {"row": rows["row"].map(str)}
     columns |= {"label": rows["label"], "predicted": rows["predicted"]}
     columns |= {"confidence, %": rows["confidence"].map(percent), "text": rows["text"]}
-    label = escape(results.looks[results.advised or results.best].label)
+    label = escape(results.looks[advice.advised(results) or results.best].label)
     return (
         f"{table(columns)}\n\nThe most confident errors "
         f"of {label}; some may be wrong labels. Confidence: the probability of the wrong label. "

@@ -15,7 +15,7 @@ import boundary
 import hardware
 import modeling
 from boundary import BadInput, plain_cell, reading, sheet, write
-from evaluation import answer, report, tables
+from evaluation import advice, answer, report, tables
 from evaluation.results import Results
 from records import records_in
 
@@ -206,6 +206,6 @@ def _write_page(queue):
     names = ", ".join(path.name for path in reversed(written))
     print(f"Written to {folder}, beside a folder for each run:")
     print(textwrap.fill(names, 96, initial_indent="  ", subsequent_indent="  "))
-    if results.advised:
+    if advice.advised(results):
         print(f"{answer.final_sentence(results)}:")
         print(f"  {answer.final_command(results)}")

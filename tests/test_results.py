@@ -147,7 +147,7 @@ def test_texts_that_look_like_nothing_stay_texts(tmp_path, monkeypatch):
         add(tmp_path, method, 0, right=0, labels=names)
     report.write(Results.read(tmp_path, (names * TESTS)[:TESTS]))
     results = Results.read(tmp_path)
-    wrong = results.misclassified
+    wrong = errors.misclassified(results)
     assert wrong["text"].tolist() == [names[int(row) % 5] for row in wrong["row"]]
     assert wrong["label"].tolist() == wrong["text"].tolist()
     assert set(wrong["label"]) == set(wrong["predicted"]) == set(names)
@@ -159,7 +159,7 @@ def test_misclassified_texts_are_kept_in_one_line_each_with_their_rows(folder):
     texts = [f"{i}\r\n| 🙂 " + "and more " * 99 for i in range(TESTS)]
     places = [f"test {i + 2}" for i in range(TESTS)]  # after a header
     report.write(Results.read(folder, pd.Series(texts, places)))
-    found = Results.read(folder).misclassified
+    found = errors.misclassified(Results.read(folder))
     rows = found["row"].str.removeprefix("test ").astype(int) - 2
     assert set(rows) == set(range(33, TESTS)) and rows.is_unique
     assert found["label"].tolist() == [("bad", "good")[row % 2] for row in rows]
@@ -168,4 +168,4 @@ def test_misclassified_texts_are_kept_in_one_line_each_with_their_rows(folder):
         assert text.startswith(f"{row} | 🙂 and") and len(text) <= 200
     assert found["confidence"].tolist() == pytest.approx([1 / (1 + np.exp(-2))] * len(found))
     add(folder, "adapter", 0, right=TESTS)  # better than LoRA: its errors are others
-    assert Results.read(folder).misclassified is None
+    assert errors.misclassified(Results.read(folder)) is None
