@@ -32,9 +32,6 @@ def parse(
     empty. Raises `BadInput` for a value, a constant or an option that is not allowed.
     """
     constants = {k.lower(): v for k, v in namespace.items() if re.fullmatch("[A-Z][A-Z0-9_]*", k)}
-    for name in namespace:
-        if name.upper() != name and name.lower() in CONSTANTS:
-            raise BadInput(f"finetuning.py sets {name}; did you mean {name.upper()}?")
     given = vars(_parser(constants).parse_args(arguments))
     del given["traceback"]  # `refuse` looks for it in `arguments`, parsed or not
     final = given.pop("final")

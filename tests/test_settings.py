@@ -161,7 +161,6 @@ def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
     ("name", "value", "words"),
     [
         ("LORA_RNK", 4, "sets LORA_RNK: no constant"),
-        ("lora_rank", 4, "sets lora_rank; did you mean LORA_RANK"),
         ("EPOCHS", None, "finetuning.py has no EPOCHS"),  # deleted
         ("SEEDS", (0, -1), r"^SEEDS\b.* is .*; "),
         ("METHODS", (), "^METHODS is .*; "),
