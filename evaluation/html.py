@@ -11,12 +11,14 @@ from markdown_it.token import Token
 HEAD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title} · peft-by-hand</title>
 <style>
 :root {{ color-scheme: light dark }}
-body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif }}
+body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif;
+  overflow-wrap: break-word }}
 img {{ max-width: 100% }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
 th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top }}
