@@ -11,10 +11,10 @@ from .style import as_difference, error_bar, plt
 
 LEARNT = ("accuracy", "loss")  # metrics that are shown for the training texts too
 ACROSS = 4  # panels beside one another
-VERDICTS = {  # colour, marker's face, in words
-    "significant": ("#0072B2", "#0072B2", "significant (Holm, 5 %)"),
-    "equivalent": ("#009E73", "white", "equivalent within the grey band"),
-    "not significant": ("#777777", "white", "not significant"),
+VERDICTS = {  # colour, marker, its face, in words: told apart in grey print too
+    "significant": ("#0072B2", "o", "#0072B2", "significant (Holm, 5 %)"),
+    "equivalent": ("#009E73", "D", "#009E73", "equivalent within the grey band"),
+    "not significant": ("#777777", "o", "white", "not significant"),
 }
 MOST = 15  # differences in a figure
 MOST_LABELS = 25  # of a confusion matrix
@@ -157,10 +157,10 @@ def difference_bars(axes, pairs, margin: float) -> list:
     axes.axvspan(-100 * margin, 100 * margin, color="#EEEEEE", linewidth=0)
     axes.axvline(0, color="black", linewidth=1)
     for y, row in enumerate(pairs.itertuples()):
-        colour, face, _ = VERDICTS[row.verdict]
+        colour, marker, face, _ = VERDICTS[row.verdict]
         ends, style = (100 * row.low, 100 * row.high), {"color": colour, "mfc": face}
-        error_bar(axes, 100 * row.difference, y, ends, across=True, marker="o", ms=8, **style)
+        error_bar(axes, 100 * row.difference, y, ends, across=True, marker=marker, ms=8, **style)
     return [
-        plt.Line2D([], [], color=colour, mfc=face, label=words, marker="o", markersize=8)
-        for colour, face, words in VERDICTS.values()
+        plt.Line2D([], [], color=colour, mfc=face, label=words, marker=marker, markersize=8)
+        for colour, marker, face, words in VERDICTS.values()
     ]
