@@ -21,24 +21,15 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 FOUR = "imdb", "rotten", "r8", "20newsgroups"
 TASKS = {
-    "main-mpnet": (
-        "main-mpnet-rotten",
-        "main-mpnet-r8",
-        "main-mpnet-imdb",
-        "main-mpnet-20newsgroups",
-        "main-mpnet-2000-rotten",
-    ),
+    "main-mpnet": (*(f"main-mpnet-{task}" for task in FOUR), "main-mpnet-2000-rotten"),
     "more-base": tuple(f"more-base-{task}" for task in FOUR),
     "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
-    "setfit": ("setfit-rotten", "setfit-imdb"),
-    "others": tuple(f"others-{task}" for task in ("rotten", "imdb", "r8", "20newsgroups")),
+    "setfit": ("setfit-imdb", "setfit-rotten"),
+    "others": tuple(f"others-{task}" for task in FOUR),
     "blocks": (
         *(f"blocks-{task}" for task in FOUR),
         "blocks-2000-rotten",
-        "blocks-mpnet-rotten",
-        "blocks-mpnet-imdb",
-        "blocks-mpnet-r8",
-        "blocks-mpnet-20newsgroups",
+        *(f"blocks-mpnet-{task}" for task in FOUR),
         "blocks-mpnet-2000-rotten",
     ),
 }
