@@ -16,7 +16,7 @@ VERDICTS = {  # colour, marker, its face, in words: told apart in grey print too
     "equivalent": ("#009E73", "D", "#009E73", "equivalent within the grey band"),
     "not significant": ("#777777", "o", "white", "not significant"),
 }
-MOST = 15  # differences in a figure
+MOST = 15  # differences in a figure; where there are more, the best method's
 MOST_LABELS = 25  # of a confusion matrix
 NAME = 24  # letters of a label in a figure
 WIDE = 24  # letters of all labels, each as long as the longest; above this they are rotated
@@ -119,23 +119,27 @@ def confusion_matrix(results: Results):
 
 
 def differences(results: Results):
-    """The paired differences of planned contrasts, else the largest differences; with intervals.
+    """The paired differences of planned contrasts, else of all pairs; with intervals.
 
-    A method on part of the labels is left out, unless its contrasts are planned.
+    Of more than `MOST` pairs it shows the best method's. A method on part of the labels is left
+    out, unless its contrasts are planned.
     """
     pairs, of_whom = results.contrasts, ""
     if pairs.empty:
         pairs = results.comparisons
         on_part = (pairs["method_a"] + pairs["method_b"]).str.contains("labels=", regex=False)
         if on_part.any() and not on_part.all():
-            pairs, of_whom = pairs[~on_part], " of methods with all labels"
-        pairs = pairs[:MOST]
+            pairs, of_whom = pairs[~on_part], " among methods with all labels"
+        if len(pairs) > MOST:
+            best = pairs["method_a"].iloc[0]  # of the largest difference
+            pairs = pairs[pairs["method_a"] == best]
+            of_whom = f" of {results.looks[best].label}{of_whom}"
     if pairs.empty:
         return None
     pair_count = len(results.contrasts) + len(results.comparisons)
     notes = ["bars: 95 % intervals of single differences", designs(pairs)]
     if len(pairs) < pair_count:
-        kind = "planned contrast" if len(results.contrasts) else "largest difference"
+        kind = "planned contrast" if len(results.contrasts) else "difference"
         what = f"the {count(len(pairs), kind)}{of_whom}"
         notes.append(f"{what}; the report has all {pair_count} pairs")
     a, b = (results.labels(pairs[side]) for side in ("method_a", "method_b"))
