@@ -52,7 +52,8 @@ def learning_curves(results: Results):
         axes.set(xlabel="epochs", ylabel=axis)
     panels[1].sharey(panels[0])
     panels[0].autoscale(axis="y")
-    panels[0].set_xlim(left=0)
+    panels[0].set_xscale("log", base=2)  # a head alone is trained for ten times as many epochs
+    panels[0].xaxis.set_major_formatter("{x:g}")
     handles = [line_handle(results.looks[method]) for method, _ in methods]
     return figure, CURVES, [*handles, ring_handle("best point")]
 
