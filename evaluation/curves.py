@@ -36,6 +36,7 @@ def learning_curves(results: Results):
     history = results.history.merge(best)
     figure, panels = plt.subplots(1, len(PANELS), figsize=(3.6 * len(PANELS), 3.6), sharex=True)
     methods = history.groupby("method", sort=False)
+    alpha = 0.5 / (1 + methods.ngroups)  # many bands over one another would hide the lines
     for axes, (measure, (title, axis, unit)) in zip(panels, PANELS.items(), strict=True):
         for method, seeds in methods:
             look, place = results.looks[method], seeds.groupby("seed").cumcount()
@@ -44,7 +45,7 @@ def learning_curves(results: Results):
             together = seeds[seeds["place"] < shortest].groupby("place")
             x, y = together["epoch"].mean(), together["y"]
             axes.plot(x, y.mean(), color=look.colour, marker=look.marker, ms=4)
-            axes.fill_between(x, y.min(), y.max(), color=look.colour, alpha=0.18, linewidth=0)
+            axes.fill_between(x, y.min(), y.max(), color=look.colour, alpha=alpha, linewidth=0)
             if measure != "train_loss":
                 kept = seeds[seeds["step"] == seeds["best_step"]]
                 axes.plot(kept["epoch"], kept["y"], "o", ms=8, mfc="none", color=look.colour)
