@@ -69,13 +69,13 @@ def overview(results: Results):
     """A panel of bars for each number that the methods are compared on: the means over the runs."""
     means = results.means.loc[advice.complete(results)]
     panels = [
-        (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale)
+        (f"{split}_{name}", f"{words} {metric.label} ({metric.unit})", metric.scale, metric.text)
         for name, metric in METRICS.items()
         for split, words in (("test", "test"), ("train", "training"))
         if split == "test" or name in LEARNT
     ]
-    panels += [("trainable_percentage", "trained parameters (% of all)", 1)]
-    panels += [("total_seconds", "training and frozen blocks (s)", 1)]
+    panels += [("trainable_percentage", "trained parameters (% of all)", 1, size)]
+    panels += [("total_seconds", "training and frozen blocks (s)", 1, size)]
     panels = [panel for panel in panels if means[panel[0]].notna().any()]
     rows = -(-len(panels) // ACROSS)
     names = results.labels(means.index)
@@ -83,11 +83,10 @@ def overview(results: Results):
     figure, axes = plt.subplots(rows, ACROSS, figsize=inches, sharey=True, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    for axis, (column, label, scale) in zip(axes.flat, panels, strict=False):
+    for axis, (column, label, scale, text) in zip(axes.flat, panels, strict=False):
         values = scale * means[column].fillna(0)
         bars = axis.barh(names, values, color=[results.looks[m].colour for m in means.index])
-        written = list(map(size, scale * means[column]))
-        axis.bar_label(bars, written, padding=3, fontsize=9)
+        axis.bar_label(bars, list(map(text, means[column])), padding=3, fontsize=9)
         axis.margins(x=0.28)
         axis.grid(visible=False)
         axis.set_xlabel(label, fontsize=10)
