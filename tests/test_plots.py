@@ -61,6 +61,9 @@ def test_the_overviews_bars_are_the_means_of_the_runs(tmp_path):
         means = scale * runs.groupby("method")[column].mean()[order].fillna(0)
         widths = [bar.get_width() for bar in panels[label].patches]
         assert widths == pytest.approx(means.tolist())
+    written = [text.get_text() for text in panels["training accuracy (%)"].texts]
+    shares = runs.groupby("method")["train_accuracy"].mean()[order]
+    assert written == [f"{100 * share:.1f}" for share in shares]  # as in the tables
     losses = {"test loss (nats per text)", "training loss (nats per text)"}
     assert {*losses, "training and frozen blocks (s)"} <= set(panels)
 
@@ -129,6 +132,11 @@ def test_twelve_variants_are_drawn_and_the_best_ones_differences_are_shown(tmp_p
     assert drawn(tmp_path) == SCORES | LEARNT | COMPARED
 
 
+def test_verdicts_are_told_apart_in_grey_print():
+    looks = [(marker, face == "white") for _, marker, face, _ in comparisons.VERDICTS.values()]
+    assert len(set(looks)) == len(looks) == 3
+
+
 def test_accuracies_have_their_intervals_and_a_ring_for_each_seed(tmp_path):
     begin(tmp_path)
     for seed, right in ((0, 30), (1, 31), (2, 32)):
@@ -173,6 +181,7 @@ def test_the_mean_curve_ends_where_the_first_seed_stopped(tmp_path):
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 0].max() == 1 and band[:, 1].max() == pytest.approx(1.1)
     assert axes.get_ylim() == figure.axes[0].get_ylim()  # both losses have one scale
+    assert axes.get_xscale() == "log"
 
 
 def test_the_mean_curve_is_of_all_seeds_where_their_epochs_have_other_steps(tmp_path):

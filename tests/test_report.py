@@ -277,6 +277,7 @@ def test_the_html_page_is_one_file_with_its_figures_inside(written):
     assert len(images) == len(list(written.glob("*.png")))
     assert all(image["src"].startswith("data:image/png;base64,iVBOR") for image in images)
     assert all(image["alt"].endswith("?") for image in images)
+    assert ("meta", {"name": "viewport", "content": "width=device-width"}) in read.tags
     links = {"src", "href", "action", "data", "poster", "srcset"}
     outside = [a[name] for _, a in read.tags for name in links & a.keys()]
     assert all(link.startswith("data:") for link in outside)
