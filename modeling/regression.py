@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
@@ -79,8 +78,11 @@ def fit_regression(
 
 
 def _fit(classifier, features, labels):
-    """Fit; ignore lbfgs's warning that it finds no better point near the solution: it converged."""
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+    """Fit; ignore lbfgs's warning that it finds no better point near the solution: it converged.
+
+    And scikit-learn's that few texts a label may be a regression problem: labels are no numbers.
+    """
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         return classifier.fit(features, labels)
 
 

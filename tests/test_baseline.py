@@ -91,6 +91,12 @@ def test_a_probe_of_more_features_than_texts_is_that_of_the_unrotated_features()
     assert W @ np.linalg.pinv(z, rcond=1e-10) @ z == pytest.approx(W, abs=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+def test_few_texts_for_each_of_many_labels_are_fitted_without_a_warning():
+    x, labels = features(50, classes=20)
+    choose_penalty(PENALTIES, x, labels, None)
+
+
 @pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
 def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     labels = np.repeat([0, 1, 2], counts)
