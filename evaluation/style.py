@@ -28,7 +28,7 @@ LOOKS = {
     "full": Look("full fine-tuning", "#999999", "D"),
     "dora": Look("DoRA", "#117733", "<"),
     "ia3": Look("(IA)³", "#882255", ">"),
-    "vera": Look("VeRA", "#44AA99", "p"),
+    "vera": Look("VeRA", "#999933", "p"),
     "ln": Look("LN-tuning", "#AA4499", "*"),
     "reft": Look("LoReFT", "#332288", "h"),
     "tfidf": Look("TF-IDF", "#56B4E9", "P"),
