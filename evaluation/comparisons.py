@@ -52,6 +52,8 @@ def accuracies(results: Results):
             seeds = results.runs.loc[results.runs["method"] == row.method, f"test_{metric}"]
             axes.plot(100 * seeds, [y + 0.25] * row.seeds, "o", ms=4, mfc="none", mec=look.colour)
             notes[1:] = ["rings: single seeds"]
+    if len(rows) < len(results.intervals):
+        notes.append("not shown: methods on part of the labels or folds")
     low, high = rows[f"{metric}_low"].min(), rows[f"{metric}_high"].max()
     guess, share = advice.chance(results)
     line = f"{guess} ({100 * share:.3g} %)"

@@ -106,6 +106,7 @@ def test_a_method_on_part_of_the_labels_is_in_no_figure_of_the_largest_differenc
     figure, note, _ = comparisons.differences(Results.read(tmp_path))
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names == ["probe −\nTF-IDF"]
+    assert "not shown" in comparisons.accuracies(Results.read(tmp_path))[1]
     assert "the 1 difference among methods with all labels; the report has all 3 pairs" in note
 
 
