@@ -56,7 +56,7 @@ def learning_curves(results: Results):
     panels[0].set_xscale("log", base=2)  # a head alone is trained for ten times as many epochs
     panels[0].xaxis.set_major_formatter("{x:g}")
     handles = [line_handle(results.looks[method]) for method, _ in methods]
-    return figure, CURVES, [*handles, ring_handle("best point")]
+    return figure, _words(CURVES, results), [*handles, ring_handle("best point")]
 
 
 def learning_rates(results: Results):
@@ -89,4 +89,9 @@ def learning_rates(results: Results):
     axes.minorticks_off()
     axes.set(xlabel="learning rate", ylabel="validation loss (nats per text)")
     handles = [line_handle(results.looks[method]) for method, _ in methods]
-    return figure, RATES, [*handles, ring_handle("chosen")]
+    return figure, _words(RATES, results), [*handles, ring_handle("chosen")]
+
+
+def _words(note, results):
+    """A note that calls the runs of an experiment with folds by that name."""
+    return note.replace("seed", "fold") if results.is_folds else note

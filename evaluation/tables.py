@@ -75,13 +75,15 @@ def _cells(rows, *names):
 def accuracies(results: Results) -> str:
     """The means over the finished runs of each method, with intervals."""
     means, rows = results.means, results.intervals
-    columns = {"method": results.labels(rows["method"]), "seeds": rows["seeds"].map(str)}
+    kind = "folds" if results.is_folds else "seeds"
+    columns = {"method": results.labels(rows["method"]), kind: rows["seeds"].map(str)}
     for name, metric in METRICS.items():
         if metric.is_plannable:
             columns[f"{metric.heading} (95 % interval)"] = with_intervals(rows, name)
         else:
             columns |= _cells(means, f"test_{name}")
-    columns["sd over seeds, points"] = rows["accuracy_sd"].map(percent)
+    if rows["accuracy_sd"].notna().any():
+        columns["sd over seeds, points"] = rows["accuracy_sd"].map(percent)
     columns |= _cells(means, "train_accuracy")
     if results.runs["collapsed"].any():
         collapsed = results.runs.groupby("method", sort=False)["collapsed"].sum()
