@@ -21,8 +21,9 @@ body {{ margin: auto; padding: 1rem; max-width: 70rem; font: 16px/1.5 sans-serif
   overflow-wrap: break-word }}
 img {{ max-width: 100% }}
 table {{ display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem }}
-th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top }}
-td:first-child, td:last-child {{ min-width: 7rem }}
+th, td {{ padding: .3rem .4rem; border-bottom: 1px solid #888; vertical-align: top;
+  text-align: left }}
+td:first-child {{ min-width: 7rem }}
 td:last-child:not([style]) {{ min-width: 14rem }}
 td[style*=right] {{ white-space: nowrap }}
 pre {{ overflow-x: auto }}
