@@ -13,12 +13,12 @@ PANELS = {  # column of history: title, axis, factor from its unit to the axis's
 }
 CURVES = (
     "training loss: the mean since the evaluation before\n"
-    "lines: means over the seeds, for as long as all of them ran; bands: from lowest to highest "
-    "seed\nrings: each seed's point with the lowest validation loss, whose weights are kept"
+    "lines: means over the runs, for as long as all of them ran; bands: from lowest to highest "
+    "run\nrings: each run's point with the lowest validation loss, whose weights are kept"
 )
 RATES = (
-    "lines: means over the seeds; rings: rates that a seed chose, by its own validation texts\n"
-    "a rate with which a seed's loss was not finite has no point"
+    "lines: means over the runs; rings: rates that a run chose, by its own validation texts\n"
+    "a rate with which a run's loss was not finite has no point"
 )
 
 APART = 1.4  # a rate has a number on the axis if it is over this many times the number before
@@ -56,7 +56,7 @@ def learning_curves(results: Results):
     panels[0].set_xscale("log", base=2)  # a head alone is trained for ten times as many epochs
     panels[0].xaxis.set_major_formatter("{x:g}")
     handles = [line_handle(results.looks[method]) for method, _ in methods]
-    return figure, _words(CURVES, results), [*handles, ring_handle("best point")]
+    return figure, CURVES, [*handles, ring_handle("best point")]
 
 
 def learning_rates(results: Results):
@@ -89,9 +89,4 @@ def learning_rates(results: Results):
     axes.minorticks_off()
     axes.set(xlabel="learning rate", ylabel="validation loss (nats per text)")
     handles = [line_handle(results.looks[method]) for method, _ in methods]
-    return figure, _words(RATES, results), [*handles, ring_handle("chosen")]
-
-
-def _words(note, results):
-    """A note that calls the runs of an experiment with folds by that name."""
-    return note.replace("seed", "fold") if results.is_folds else note
+    return figure, RATES, [*handles, ring_handle("chosen")]
