@@ -21,6 +21,8 @@ UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
 WIDE = {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # letters as wide as Chinese ones
 LARGEST = 0.9  # share of one label from which a warning is given
 ENDS = 40  # letters at a text's beginning and end
+GARBLED = "\ufffd|[ÂÃ][\x80-\xba]|â€"  # what is left of UTF-8 that was read as another encoding
+SPOILT = 0.01  # share of garbled texts from which a warning is given
 COPIES = 0.1  # share of texts with the beginning or end of others from which a warning is given
 
 
@@ -125,7 +127,12 @@ def alike_labels(labels: pd.Series) -> list[str]:
 
 
 def encoding_doubts(frame: pd.DataFrame, columns: list[str]) -> list[str]:
-    """A warning with words of a file that was read as Windows-1252, from these columns."""
+    """Warnings of letters that may be wrong in these columns, the text's last."""
+    texts = frame[columns[-1]].astype(str)
+    found = texts.str.extract(f"({GARBLED})", expand=False).dropna()
+    if len(found) >= SPOILT * len(texts) > 0:
+        line = f"{len(found) / len(texts):.0%} of the texts have such signs as {found.iloc[0]!r}"
+        return [f"{line}, left by a wrong encoding: save them anew from where they came, as UTF-8"]
     if frame.attrs.get("encoding") != "cp1252":
         return []
     cells = frame[columns].astype(str).to_numpy().T.ravel()

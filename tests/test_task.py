@@ -142,6 +142,21 @@ def test_a_quote_that_is_not_closed_and_letters_of_another_encoding_are_warned_o
     assert not any("quote" in line for line in load_task(str(path.with_suffix(".csv"))).warnings)
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_letters_that_a_wrong_encoding_left_are_warned_of(tmp_path, encoding):
+    texts = reviews_frame(200)
+    for spoilt, warnings in ((1, 0), (2, 1)):
+        texts.loc[texts.index[:spoilt], "text"] += " Café".encode().decode(encoding, "replace")
+        sign = {"ascii": "�"}.get(encoding, "Ã©")
+        lines = load_task(save(texts, tmp_path / "t.csv")).warnings
+        told = [f"1% of the texts have such signs as {sign!r}, left by" in line for line in lines]
+        assert sum(told) == warnings
+    texts = reviews_frame(200)
+    texts["text"] += " «MAÇÃ», Â, café."
+    lines = load_task(save(texts, tmp_path / "t.csv")).warnings
+    assert not any("such signs" in line for line in lines)
+
+
 def test_a_column_that_is_not_there_is_named_with_its_option(tmp_path):
     path = save(tickets(), tmp_path / "t.csv")
     for role in ("text", "label", "group"):
