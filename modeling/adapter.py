@@ -11,13 +11,14 @@ an adapter follows each one's last projection, before the residual sum and the L
 f is GELU, as in the authors' BERT experiments. The weights start close to zero, so that an
 adapter starts close to the identity. Where a family's LayerNorm stands before the sublayer, as in
 decoders, the adapter's place is the same. The adapters, the blocks' LayerNorms and the head are
-trained: per block 2(2md + m + d) + 4d parameters.
+trained: per block 2(2md + m + d) + 4d parameters, with 2d in place of 4d where norms have no bias.
 
 Where we differ from the authors' code (google-research/adapter-bert). Our adapter is a part of the
 projection, so the sublayer's dropout comes after the adapter; in their code it comes before. (By
 default the encoder's dropout is off, and this makes no difference.) Their GELU is the tanh form,
 they train the embeddings' LayerNorm too, and their weights start with a standard deviation of 1e-3.
-Ours start with 1e-2, as the paper says.
+Ours start with 1e-2, as the paper says. They keep BERT's pooler frozen, and train the classifier
+after it; we train both, as every method here does.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,15 @@
-"""BitFit: only the biases of the encoder learn (Ben Zaken et al. 2021, arXiv:2106.10199)."""
+"""BitFit: only the biases of the encoder learn (Ben Zaken et al. 2021, arXiv:2106.10199).
+
+    h = W x + b                                x (..., d_in), h (..., d_out); b (d_out,) trained
+    norm(x) = g * (x - mean(x)) / sd(x) + b    x (..., d); b (d,) trained
+
+W and g stay frozen. A block of BERT has 7 d + d_ff trained biases: of q, k, v, o (4 d), up (d_ff),
+down (d) and two LayerNorms (2 d); d_ff is the width of its feed-forward layer.
+
+Where we differ from the authors' code (benzakenelad/BitFit): they also train the bias of the
+embeddings' LayerNorm, which stays frozen here, so that frozen blocks are computed once. Of BERT's
+pooler they train only the bias; we train the whole head, as every method here does.
+"""
 
 from boundary import BadInput
 
