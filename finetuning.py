@@ -133,7 +133,11 @@ def step(
 
 
 def optimizer_and_schedule(model: PeftModel, steps: int, settings: Settings, rate: float):
-    """AdamW on the trainable parameters, and the learning rate's warm-up and linear decay."""
+    """AdamW on the trainable parameters, and the learning rate's warm-up and linear decay.
+
+    The rates are those of transformers' linear schedule. A warm-up starts at 0: its first step
+    moves no parameter, and only begins AdamW's running means.
+    """
     parameters = model.trainable_parameters().values()
     matrices = {"params": [p for p in parameters if p.ndim >= 2]}
     vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
