@@ -108,7 +108,7 @@ RESULTS = "results"  # the folder of all experiments
 def step(
     state: State, split: Split, index: np.ndarray, settings: Settings, most_tokens: int
 ) -> Tensor:
-    """One step of the optimizer; returns the loss and the number of correct texts, (2,).
+    """One step of the optimizer; returns the mean loss (nats) and how many texts are correct, (2,).
 
     Both stay on the device, so the CPU need not wait. The batch of the texts at `index` (N,) is
     computed in micro-batches of at most `most_tokens` tokens, whose gradients add up to the
@@ -186,7 +186,7 @@ def train(
 
 
 def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[np.ndarray]]:
-    """The batches of all epochs, split where validation is evaluated."""
+    """The batches of all epochs, split where validation is evaluated; `lengths` (n,) in tokens."""
     for epoch in range(1, settings.epochs + 1):
         batches = training_batches(lengths, settings.batch_size, seed, epoch)
         parts = min(settings.evaluations_per_epoch, len(batches))
@@ -195,7 +195,11 @@ def parts_of_training(lengths, settings: Settings, seed: int) -> Iterator[list[n
 
 
 def train_part(state: State, split: Split, batches, settings: Settings, bar: tqdm) -> dict:
-    """Step over `batches`, and return the history's next row, but for validation's columns."""
+    """Step over `batches`, and return the history's next row, but for validation's columns.
+
+    Training's loss, in nats, and accuracy are means over these texts, each computed in training
+    mode just before its step; validation's are computed after all of them.
+    """
     measured, before = [], state.steps_done()
     most_tokens = settings.most_tokens(split.labels.device, training=True)
     state.model.train()
