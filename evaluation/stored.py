@@ -86,7 +86,7 @@ def read_table(path: Path, columns: Mapping[str, type], remedy: str = ANEW) -> p
     gaps = {name: [""] for name, kind in columns.items() if kind is not str}
     with reading(str(path), remedy):
         table = pd.read_csv(path, dtype=dict(columns), keep_default_na=False, na_values=gaps)
-        return table[list(columns)]
+        return table[list(columns)].copy()  # in one piece: of 100 columns, pandas would warn
 
 
 def read_runs(folder: Path, experiment: dict) -> dict[Path, RunRecord]:

@@ -38,6 +38,14 @@ def test_numbers_come_back_to_the_last_digit_and_one_label_for_all_is_a_collapse
     assert history.columns[:2].tolist() == ["method", "seed"] and len(history) == 5 * 4
 
 
+@pytest.mark.filterwarnings("error")
+def test_results_of_150_labels_are_read_without_a_warning(tmp_path):
+    labels = [f"intent {i}" for i in range(150)]
+    begin(tmp_path, label_names=labels)
+    add(tmp_path, "head", 0, labels=labels)
+    assert Results.read(tmp_path).predictions.logits["head"][0].shape == (TESTS, 150)
+
+
 def test_each_metric_has_an_interval_and_a_difference(folder):
     """Labels alternate and are guessed right or wrong as often: macro-F1 is accuracy."""
     results = Results.read(folder)
