@@ -97,7 +97,7 @@ def test_few_texts_for_each_of_many_labels_are_fitted_without_a_warning():
     choose_penalty(PENALTIES, x, labels, None)
 
 
-@pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 9, 1), None)])
+@pytest.mark.parametrize(("counts", "folds"), [((9, 9, 9), 5), ((9, 9, 3), 3), ((9, 1, 1), None)])
 def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     labels = np.repeat([0, 1, 2], counts)
     x = features(len(labels))[0] + 0.4 * labels[:, None]
@@ -110,6 +110,20 @@ def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     z = StandardScaler().fit_transform(x)
     pairs = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels))
     assert probe.validation_loss == pytest.approx(penalty_by_hand(z, labels, pairs)[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_a_label_of_one_text_or_group_leaves_the_choice_of_the_penalty_to_the_others(has_groups):
+    x, labels = features(30)
+    groups = [f"film {i // 2}" for i in range(30)] if has_groups else None
+    expected = choose_penalty(PENALTIES, x, labels, groups)
+    assert expected[1] is not None
+    places = np.arange(30).tolist()
+    places.insert(7, 3)  # a text of a third label, between the others
+    rare = np.where(np.arange(31) == 7, 2, labels[places])
+    groups = groups and [groups[i] for i in places]
+    assert choose_penalty(PENALTIES, x[places], rare, groups) == expected
+    assert fit_probe(x[places], rare, groups).weight[2].any()  # but that label is learnt
 
 
 def test_the_penalty_of_groups_is_that_of_folds_that_share_none():
