@@ -21,9 +21,9 @@ UNSEEN = r"[\s\u00ad\u0307\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]+"
 WIDE = {0xFEE0 + code: code for code in range(0x21, 0x7F)}  # letters as wide as Chinese ones
 LARGEST = 0.9  # share of one label from which a warning is given
 ENDS = 40  # letters at a text's beginning and end
+COPIES = 0.1  # share of texts with the beginning or end of others from which a warning is given
 GARBLED = "\ufffd|[ÂÃ][\x80-\xba]|â€"  # what is left of UTF-8 that was read as another encoding
 SPOILT = 0.01  # share of garbled texts from which a warning is given
-COPIES = 0.1  # share of texts with the beginning or end of others from which a warning is given
 
 
 def clean(text: str) -> str:
