@@ -118,6 +118,7 @@ def test_mpnets_accuracies_and_the_predicted_contrasts_are_those_of_their_page()
     columns = table_of("docs/predictions.md", "contrast | Rotten Tomatoes, 300")
     predicted = [[cell.partition(": ")[2] for cell in cells] for cells in columns.values()]
     order = "rotten-tomatoes 300", "rotten-tomatoes 2,000", "r8 300", "imdb 300", "20newsgroups 300"
+    order = *order, "imdb 2,000", "r8 2,000"
     methods = ["probe", "adapters", "LoRA", "fine-tuning", "LoRA + TF-IDF"]
     for name, cells in table_of(FINDINGS, "MPNet | probe").items():
         name = name.lower().replace("20 ", "20").replace("n t", "n-t").replace(", ", " ")
@@ -152,8 +153,8 @@ def marked(text, verdict):
 def test_the_planned_contrasts_are_those_of_their_pages():
     found = planned("docs/results/main.md").items()
     found = {pair: [text for _, text in of_groups] for pair, of_groups in found}
-    larger = planned("docs/results/main-mpnet.md")  # with 300 labels; one task has 2,000
-    told = {pair: [*cells, *(text for _, text in larger[pair])] for pair, cells in found.items()}
+    larger = planned("docs/results/main-mpnet.md")  # two tasks of 2,000 labels are not told
+    told = {pair: [*cells, larger[pair][0][1]] for pair, cells in found.items()}
     assert table_of(FINDINGS, "points | MiniLM, 300 labels") == told
     for name, (_, few, _, many) in table_of(README, "method | 300 labels").items():
         assert [few, many] == found.get(f"LoRA − {name}", ["", ""])
