@@ -179,10 +179,10 @@ def chance(results: Results, metric: str | None = None) -> tuple[str, float]:
 
 def more_labels(results: Results) -> list[str]:
     """Are more labels worth it? A sentence for each method that also ran on part of the labels."""
-    sentences, finished = [], set(results.runs["method"])
+    sentences, finished = [], complete(results)
     for part in sorted(method for method in finished if "labels=" in method):
         whole = without("labels", part)
-        gain = _difference(results, whole, part) if whole in finished - {part} else None
+        gain = _difference(results, whole, part) if whole in finished else None
         if gain is None:
             continue
         verdict = "these texts cannot tell whether more labels are worth it"

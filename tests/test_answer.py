@@ -288,6 +288,8 @@ def test_a_method_on_part_of_the_labels_says_whether_more_are_worth_it(tmp_path,
     ticks = comparisons.accuracies(results)[0].axes[0].get_yticklabels()
     names = [tick.get_text() for tick in ticks]
     assert answer.method_columns(results)["method"] == names == ["probe", "TF-IDF"]
+    shutil.rmtree(tmp_path / "probe-labels=0.5-seed1")  # its first fold alone tells nothing
+    assert advice.more_labels(Results.read(tmp_path)) == []
 
 
 def test_methods_on_a_part_of_the_labels_are_compared_where_there_are_no_others(tmp_path):
