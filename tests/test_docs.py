@@ -203,6 +203,13 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     assert f"It was {less:.1f}, so the rule has changed." in predicted
 
 
+def test_lora_leads_a_probe_with_tfidf_by_two_to_three_points_on_sentences():
+    assert "LoRA's two to three points on sentences" in " ".join(text_of(FINDINGS).split())
+    for name in ("main-rotten", "main-2000-rotten"):
+        runs = pd.read_csv(RESULTS / name / "runs.csv").groupby("method")["test_accuracy"].mean()
+        assert 2 < 100 * (runs["lora"] - runs["probe+tfidf"]) < 3
+
+
 def test_the_first_run_in_the_readme_is_that_of_its_file():
     printed = re.findall(r"^    (\w+) seed 0: test accuracy ([\d.]+)%", text_of(README), re.M)
     runs = pd.read_csv(RESULTS / "quick.csv").set_index("method")["test_accuracy"]
