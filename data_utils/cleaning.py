@@ -169,7 +169,8 @@ def label_warnings(counts: pd.Series) -> list[str]:
         line = f"{share:.0%} of the texts have the label {counts.idxmax()!r}"
         line += ": who always says so is right as often"
         lines.append(f"{line}; with --metric macro_f1 every label counts alike")
-    several = [name for name in counts.index if _is_several(name, set(counts.index))]
+    names = set(counts.index)
+    several = [name for name in counts.index if _is_several(name, names)]
     if len(several) > 1:
         line = f"labels such as {several[0]!r} look like several labels of one text"
         lines.append(f"{line}, but a text has one label here: keep one in each cell")

@@ -82,7 +82,8 @@ def load_task(
         notes.append(f"{rows['group'].nunique():,} groups by {group_column!r}")
     if len(names) == 1:
         raise BadInput(f"all texts of {name} have the label {names[0]!r}; expected two")
-    rows["label"] = rows["label"].map(names.index).astype(int)
+    numbers = {label: number for number, label in enumerate(names)}
+    rows["label"] = rows["label"].map(numbers).astype(int)
     task = Task(name, rows, names, notes, warnings, group_column, columns["text"], left_out)
     task.check_labels(rows.index[rows["split"] == "train"].to_numpy(), "training", None)
     return task

@@ -173,7 +173,7 @@ def chance(results: Results, metric: str | None = None) -> tuple[str, float]:
     if (metric := metric or results.metric) == "macro_f1":
         return "guessing labels as often as they occur", 1 / len(names)
     largest = np.bincount(labels).argmax()
-    logits = np.tile(np.eye(len(names))[largest], (len(labels), 1))
+    logits = np.broadcast_to(np.eye(1, len(names), largest), (len(labels), len(names)))
     return f"always saying “{names[largest]}”", METRICS[metric].compute(labels, logits).mean()
 
 

@@ -2,7 +2,6 @@
 
 import math
 import unicodedata
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -76,7 +75,9 @@ def frequent_errors(results: Results, method: str) -> list[str]:
     counts, names = confusion(results, method), _shown(results)
     if len(names) == 2:
         return []
-    pairs = sorted(permutations(range(len(names)), 2), key=lambda pair: -counts[pair])[:PAIRS]
+    np.fill_diagonal(counts, 0)
+    most = np.argsort(-counts, axis=None, kind="stable")[:PAIRS]
+    pairs = zip(*np.unravel_index(most, counts.shape), strict=True)
     words = [f"“{names[i]}” for “{names[j]}” {counts[i, j]:,.0f}" for i, j in pairs if counts[i, j]]
     return [f"Texts most often taken for another label: {'; '.join(words)}."] if words else []
 

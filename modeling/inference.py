@@ -52,12 +52,10 @@ def features(model: PeftModel, split: Split, most_tokens: int) -> np.ndarray:
 @torch.no_grad()
 def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tensor:
     """The result of `compute` for each text of a split, (n, *shape) on the CPU."""
-    parts = split.micro_batches(np.arange(len(split)), most_tokens)
-    values = [compute(split.batch(index)) for index in parts]  # on the device: nothing waits
-    ordered = torch.empty(len(split), *shape)
-    if parts:
-        ordered[np.concatenate(parts)] = torch.cat([part.cpu() for part in values])
-    return ordered
+    ordered = torch.empty(len(split), *shape, device=split.labels.device)  # there nothing waits
+    for index in split.micro_batches(np.arange(len(split)), most_tokens):
+        ordered[torch.from_numpy(index).to(ordered.device)] = compute(split.batch(index))
+    return ordered.cpu()
 
 
 def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:

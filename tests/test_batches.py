@@ -1,5 +1,6 @@
 """Batches hold every text once, are of similar length, and depend on the seed alone."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from conftest import reviews_frame
 from transformers import AutoTokenizer
 
 from data_utils import Split, batches, tokenise, training_batches
+from modeling import inference
 
 TEXTS, LABELS = reviews_frame(50)["text"].tolist(), reviews_frame(50)["label"].tolist()
 
@@ -37,6 +39,20 @@ def split_of(lengths):
         rows=np.arange(len(lengths)),
         groups=[f"g{i}" for i in range(len(lengths))],
     )
+
+
+def test_of_a_whole_split_no_result_is_in_memory_twice():
+    results, alive = [], []
+
+    def compute(batch):
+        alive.append(sum(result() is not None for result in results))
+        lengths = batch.attention_mask.sum(1, keepdim=True).float()
+        results.append(weakref.ref(lengths))
+        return lengths
+
+    lengths = np.random.default_rng(0).integers(5, 500, 77)
+    assert inference._all(compute, split_of(lengths), 600, (1,))[:, 0].tolist() == lengths.tolist()
+    assert len(results) > 9 and not any(alive)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])

@@ -1,8 +1,10 @@
 """How a method errs: scores and confusions by label, and the texts of which it is least sure."""
 
 import re
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -49,6 +51,19 @@ def test_precision_recall_and_confusions_are_counted_by_label(errs):
     told = re.findall(r"“(\w+)” for “(\w+)” (\d+)", sentence)
     assert [int(count) for *_, count in told] == sorted([c for c, *_ in pairs])[::-1][:5]
     assert all((int(n), NAMES.index(i), NAMES.index(j)) in pairs for i, j, n in told)
+
+
+def test_pairs_of_many_labels_take_little_memory(monkeypatch):
+    counts = np.eye(1000) * 9
+    counts[7, 3], counts[2, 999], counts[5, 6] = 4, 6, 4
+    monkeypatch.setattr(errors, "confusion", lambda results, method: counts)
+    results = SimpleNamespace(experiment={"label_names": [f"n{n}" for n in range(1000)]})
+    tracemalloc.start()
+    (sentence,) = errors.frequent_errors(results, "head")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sentence.endswith("label: “n2” for “n999” 6; “n5” for “n6” 4; “n7” for “n3” 4.")
+    assert peak < 5 * counts.nbytes
 
 
 def test_after_arabic_and_hebrew_labels_a_mark_keeps_the_order_of_what_follows(tmp_path):

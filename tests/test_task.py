@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, concaten
 from test_files import save, write
 
 from boundary import BadInput
-from data_utils import TASKS, clean, load_task
+from data_utils import TASKS, clean, cleaning, load_task, loading
 
 
 def pairs(task, split=None):
@@ -301,6 +301,20 @@ def warned(folder, frame, **columns):
 def test_labels_that_spoil_a_comparison_are_warned_of(tmp_path, labels, line):
     assert warned(tmp_path, reviews_frame(100)) == ""
     assert re.search(line, warned(tmp_path, reviews_frame(100).assign(label=labels)))
+
+
+def test_many_labels_are_numbered_and_looked_through_in_one_pass(tmp_path, monkeypatch):
+    class Names(list):
+        index = raising(AssertionError("a search for each text"))
+
+    seen = []
+    monkeypatch.setattr(cleaning, "_is_several", lambda name, names: seen.append(names))
+    monkeypatch.setattr(loading, "sorted_names", lambda labels: Names(sorted(labels.unique())))
+    table = reviews_frame(100).assign(label=[f"n{n // 2}" for n in range(100)])
+    assert pairs(load_task(save(table, tmp_path / "r.csv"))) == {
+        (row.text, row.label) for row in table.itertuples()
+    }
+    assert len(seen) == 50 and all(names is seen[0] for names in seen)  # made once
 
 
 def test_a_label_that_only_looks_like_several_is_not_warned_of(tmp_path):
