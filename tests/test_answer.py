@@ -196,9 +196,9 @@ def test_more_labels_are_not_said_to_help_where_all_tested_texts_have_one(tmp_pa
 
 def test_a_method_that_is_not_shown_to_beat_the_largest_label_is_told_so(tmp_path):
     rare = np.arange(100) < 5
-    line = "It is not shown to beat always saying “bad”, which has 95.0 %; more labels may change"
+    line = "It is not shown to beat always saying “good”, which has 95.0 %; more labels may change"
     for wrong, is_said in ((rare, True), (rare & False, False)):
-        results = of_wrong(tmp_path, rare.astype(int), tfidf=wrong)
+        results = of_wrong(tmp_path, 1 - rare, tfidf=wrong)
         sentence = advice.advise(results).sentence
         assert (f"{line} that." in sentence) == is_said
         assert sentence.startswith("Use none yet. The best is TF-IDF") == is_said
