@@ -52,10 +52,14 @@ def features(model: PeftModel, split: Split, most_tokens: int) -> np.ndarray:
 @torch.no_grad()
 def _all(compute: Callable[[Batch], Tensor], split, most_tokens, shape) -> Tensor:
     """The result of `compute` for each text of a split, (n, *shape) on the CPU."""
-    ordered = torch.empty(len(split), *shape, device=split.labels.device)  # there nothing waits
-    for index in split.micro_batches(np.arange(len(split)), most_tokens):
-        ordered[torch.from_numpy(index).to(ordered.device)] = compute(split.batch(index))
-    return ordered.cpu()
+    parts = split.micro_batches(np.arange(len(split)), most_tokens)
+    longest_first = torch.empty(len(split), *shape, device=split.labels.device)
+    for index, place in zip(parts, longest_first.split([*map(len, parts)]), strict=True):
+        place.copy_(compute(split.batch(index)))  # on the device: nothing waits
+    ordered = torch.empty(len(split), *shape)
+    if parts:
+        ordered[np.concatenate(parts)] = longest_first.cpu()
+    return ordered
 
 
 def tokens_at_once(max_tokens: int, device: torch.device, training: bool) -> int:

@@ -41,7 +41,7 @@ def split_of(lengths):
     )
 
 
-def test_of_a_whole_split_no_result_is_in_memory_twice():
+def test_results_of_earlier_batches_are_not_kept():
     results, alive = [], []
 
     def compute(batch):
