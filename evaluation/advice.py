@@ -56,6 +56,13 @@ def complete(results: Results) -> list[str]:
     return [m for m in runs if set(runs[m]) == tested or not results.is_folds]
 
 
+def left_out(results: Results) -> list[str]:
+    """The methods that were asked for and are not `complete`: interrupted, failed or not begun."""
+    asked = [*results.predictions.logits, *results.experiment["constants"].get("methods", ())]
+    whole = complete(results)
+    return [method for method in dict.fromkeys(asked) if method not in whole]
+
+
 def by_simplicity(results: Results) -> list[str]:
     """The methods that are compared, the simplest first."""
     runs = results.runs.fillna({"trainable_parameters": 0}).drop_duplicates("method")
@@ -99,7 +106,9 @@ def advise(results: Results) -> Advice:
             why += ". Its macro-F1, where each label counts alike, beats guessing: see --metric"
             why += " macro_f1"
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
-    return Advice(method, alternative, f"Use {label}: {why}.", True)
+    unfinished = any("labels=" not in method for method in left_out(results))
+    use = "Of the finished methods, use" if unfinished else "Use"
+    return Advice(method, alternative, f"{use} {label}: {why}.", True)
 
 
 def _lead(results, method, rival, kind):

@@ -8,7 +8,7 @@ from boundary import quoted
 from records import starts
 
 from . import errors
-from .advice import advise, chance, compared, complete, more_labels
+from .advice import advise, chance, compared, complete, left_out, more_labels
 from .comparisons import MOST_LABELS
 from .markdown import number, percent, size, with_intervals
 from .metrics import METRICS, PLANNABLE
@@ -100,17 +100,15 @@ def notes(results: Results) -> list[str]:
     guess, share = chance(results)
     data, tokens = results.experiment["data"], results.experiment["constants"].get("max_tokens")
     truncated = data["test_share_truncated"]
-    whole = complete(results)
-    asked = [*results.predictions.logits, *results.experiment["constants"].get("methods", ())]
-    left_out = [method for method in dict.fromkeys(asked) if method not in whole]
+    missing = left_out(results)
     kind = "fold" if results.is_folds else "run"
     why = "not all folds are" if results.is_folds else "no run is"
-    lines = [f"Left out, since {why} finished: {', '.join(left_out)}."] * bool(left_out)
+    lines = [f"Left out, since {why} finished: {', '.join(missing)}."] * bool(missing)
     folds, finished = data["folds"], results.runs["seed"].nunique()
     if results.is_folds and finished < folds:
         texts = f"{len(results.predictions.labels):,} of {data['texts']:,}"
         lines += [f"Only {finished} of {folds} folds are finished: they test {texts} texts."]
-    if tokens and truncated > MUCH and any(method != "tfidf" for method in whole):
+    if tokens and truncated > MUCH and complete(results) != ["tfidf"]:
         line = (
             f"The encoder reads {tokens} tokens of a text, and {percent(truncated)} % of the tested"
         )

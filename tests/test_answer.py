@@ -83,7 +83,7 @@ def test_never_are_as_many_texts_told_as_were_tested(tmp_path, monkeypatch):
 
 
 def test_a_single_run_without_an_interval_can_be_the_best(tmp_path):
-    begin(tmp_path, data={"is_own": True})
+    begin(tmp_path, data={"is_own": True}, constants={"methods": ["lora", "full"]})
     add(tmp_path, "lora", 0, 28), add(tmp_path, "lora", 1, 30), add(tmp_path, "full", 0, 39)
     assert advice.advise(Results.read(tmp_path)).sentence.startswith("Use full")
 
@@ -128,7 +128,9 @@ def test_a_method_that_was_interrupted_between_folds_is_left_out_and_said(tmp_pa
     results = Results.read(tmp_path)
     assert advice.advised(results) == "tfidf"
     assert list(answer.methods(results)["method"]) == ["tfidf"]
-    assert "Left out, since not all folds are finished: lora." in answer.terminal(results)
+    told = answer.terminal(results)
+    assert "Left out, since not all folds are finished: lora." in told
+    assert "Of the finished methods, use TF-IDF: " in told
     bars = comparisons.overview(results)[0].axes[0].patches
     assert len(bars) == 1
     shutil.rmtree(tmp_path / "tfidf-seed0")  # none has tested what the other has

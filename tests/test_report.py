@@ -187,7 +187,9 @@ def test_collapsed_runs_and_other_work_on_the_machine_are_told_where_there_are_a
 def answered(tmp_path_factory):
     """An experiment with folds, and its page; the combination of probe and TF-IDF is the best."""
     folder, truth = tmp_path_factory.mktemp("answered"), np.arange(TESTS) % 2
-    begin_folds(folder, 5, command="python finetuning.py --dataset 'my tickets.csv'")
+    asked = {"methods": ["tfidf", "probe", "probe+tfidf"]}
+    command = "python finetuning.py --dataset 'my tickets.csv'"
+    begin_folds(folder, 5, command=command, constants=asked)
     for method, right in (("tfidf", 24), ("probe", 30), ("probe+tfidf", 38)):
         guess = np.where(np.arange(TESTS) < right, truth, 1 - truth)
         add_folds(folder, method, 5, truth, (1 + np.arange(TESTS) % 7)[:, None] * np.eye(2)[guess])
