@@ -134,7 +134,11 @@ def _config(source, label_names, dropout):
 
 
 def _fit_together(source, config, tokenizer):
-    """Check that the tokenizer is the model's; both get the same padding token."""
+    """Check that the tokenizer is the model's; it gets a padding token where it has none.
+
+    A decoder's config gets it too: transformers' own classifier finds a text's end by it. RoBERTa
+    counts positions from its config's padding token on, so that one stays, whichever pads.
+    """
     ids = tokenizer.get_vocab().values()
     # Where files are absent, transformers makes a tokenizer of special tokens and no others.
     if not tokenizer.is_fast or len(ids) <= len(tokenizer.all_special_ids):
@@ -144,7 +148,8 @@ def _fit_together(source, config, tokenizer):
         raise BadInput(f"the tokenizer of {source} has {sizes}: they do not belong together")
     if tokenizer.pad_token_id is None:  # decoders often have none; the mask hides it anyway
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    config.pad_token_id = tokenizer.pad_token_id
+    if not architecture_of(config).reserved_positions:
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def _pretrained(source, config):

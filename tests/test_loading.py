@@ -8,9 +8,10 @@ import shutil
 import pytest
 import torch
 from conftest import tiny
+from transformers import AutoModel
 
 from boundary import BadInput
-from modeling import LoRAModel, fresh_copy, load_encoder
+from modeling import METHODS, LoRAModel, fresh_copy, load_encoder
 from modeling.architectures import ARCHITECTURES
 
 
@@ -81,3 +82,16 @@ def test_more_tokens_than_positions_are_refused(family, saved):
     assert pretrained(ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
     with pytest.raises(BadInput, match=f"has {most} positions; set it to {most} or less"):
         loaded(folder, max_tokens=most + 1)
+
+
+@pytest.mark.parametrize("pad", [1, 3])
+def test_whichever_token_pads_an_encoder_computes_what_it_does_in_transformers(family, saved, pad):
+    """RoBERTa counts positions from the padding token of its config, which tokenizers may lack."""
+    folder = saved(family, pad_token_id=pad)
+    encoder, theirs = loaded(folder), AutoModel.from_pretrained(folder).eval()
+    tokens = encoder.tokenizer(["a good film", "dull"], padding=True, return_tensors="pt")
+    ids, mask = tokens["input_ids"], tokens["attention_mask"]
+    expected = theirs(input_ids=ids, attention_mask=mask).last_hidden_state
+    features = METHODS["head"](encoder.pretrained, "mean").eval().encode(ids, mask)
+    assert (features[0] - expected[0].mean(0)).abs().max() < 1e-5  # a text without padding
+    assert (features[1] - expected[1][mask[1] == 1].mean(0)).abs().max() < 1e-5
