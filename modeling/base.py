@@ -95,7 +95,8 @@ class PeftModel(nn.Module):
         if count is None:
             return blocks
         if not 0 <= count <= len(blocks):
-            raise BadInput(f"blocks is {count}; expected 0 to {len(blocks)}, which the model has")
+            line = f"blocks is {count}, and the model has {len(blocks)}"
+            raise BadInput(f"{line}; give --blocks {len(blocks)} or less")
         return blocks[len(blocks) - count :]
 
     @cached_property
