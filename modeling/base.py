@@ -95,8 +95,8 @@ class PeftModel(nn.Module):
         if count is None:
             return blocks
         if not 0 <= count <= len(blocks):
-            line = f"blocks is {count}, and the model has {len(blocks)}"
-            raise BadInput(f"{line}; give --blocks {len(blocks)} or less")
+            most = f"{len(blocks)}, which the model has"
+            raise BadInput(f"blocks is {count}; expected --blocks 0 to {most}")
         return blocks[len(blocks) - count :]
 
     @cached_property

@@ -188,7 +188,7 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
         f"Taking the highest accuracy costs {means['regret']:.1f} points (on IMDB twice that).",
         f"Always taking LoRA + TF-IDF costs {means['regret_lora+tfidf']:.1f} (not significantly",
-        f"simplest method within a standard error of the best costs {means['regret_simplest']:.1f}.",
+        f"within a standard error of the best costs {means['regret_simplest']:.1f}.",
         f"In {rules['samples']:,.0f} samples without LoRA",
         f"the highest costs {rules['advice']:.1f}, the simplest {rules['simplest']:.1f}.",
         f"on other texts that method has {luck:.1f} points less.",
