@@ -106,8 +106,7 @@ def advise(results: Results) -> Advice:
             why += ". Its macro-F1, where each label counts alike, beats guessing: see --metric"
             why += " macro_f1"
         return Advice(method, alternative, f"Use none yet. The best is {label}: {why}.", False)
-    unfinished = any("labels=" not in method for method in left_out(results))
-    use = "Of the finished methods, use" if unfinished else "Use"
+    use = "Of the finished methods, use" if left_out(results) else "Use"
     return Advice(method, alternative, f"{use} {label}: {why}.", True)
 
 

@@ -184,11 +184,12 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     taken = samples[samples["is_advised"]].groupby("task").mean(numeric_only=True)
     luck = 100 * (taken["accuracy"] - taken["truth"]).mean()
     part = " ".join(text_of("docs/your-own.md").partition("**Is the advice good?**")[2].split())
+    simplest = "Taking the simplest method"
     told = (
         f"In {rows['samples'].sum()} samples of 300 texts of four tasks",
         f"Taking the highest accuracy costs {means['regret']:.1f} points (on IMDB twice that).",
         f"Always taking LoRA + TF-IDF costs {means['regret_lora+tfidf']:.1f} (not significantly",
-        f"within a standard error of the best costs {means['regret_simplest']:.1f}.",
+        f"{simplest} within a standard error of the best costs {means['regret_simplest']:.1f}.",
         f"In {rules['samples']:,.0f} samples without LoRA",
         f"the highest costs {rules['advice']:.1f}, the simplest {rules['simplest']:.1f}.",
         f"on other texts that method has {luck:.1f} points less.",
@@ -196,8 +197,8 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     assert round(rows.loc["imdb", "regret"] / means["regret"]) == 2
     assert len(rows) == 4 and [line for line in told if line not in part] == []
     predicted = text_of("docs/predictions.md")
-    simplest = rows["regret_simplest"]
-    each = [f"{simplest[task]:.1f}" for task in ("imdb", "r8", "20newsgroups")]
+    costs = rows["regret_simplest"]
+    each = [f"{costs[task]:.1f}" for task in ("imdb", "r8", "20newsgroups")]
     assert f"when time ended: {', '.join(each)}." in predicted
     less = means["regret_simplest"] - means["regret"]
     assert f"It was {less:.1f}, so the rule has changed." in predicted
