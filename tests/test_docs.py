@@ -153,7 +153,7 @@ def marked(text, verdict):
 def test_the_planned_contrasts_are_those_of_their_pages():
     found = planned("docs/results/main.md").items()
     found = {pair: [text for _, text in of_groups] for pair, of_groups in found}
-    larger = planned("docs/results/main-mpnet.md")  # two tasks of 2,000 labels are not told
+    larger = planned("docs/results/main-mpnet.md")  # three tasks of 2,000 labels are not told
     told = {pair: [*cells, larger[pair][0][1]] for pair, cells in found.items()}
     assert table_of(FINDINGS, "points | MiniLM, 300 labels") == told
     for name, (_, few, _, many) in table_of(README, "method | 300 labels").items():
