@@ -144,8 +144,10 @@ class Data:
         if key not in self.poolings:
             labelled = self.labelled(run)
             labels = labelled.labels.cpu().numpy()
-            layers = self.features(labelled, "layers")
-            self.poolings[key] = modeling.choose_pooling(layers, labels, labelled.groups)
+            features = {"layers": self.features(labelled, "layers")}
+            features |= {"mean": features["layers"][:, -1]}
+            features |= {"first": self.features(labelled, "first")}
+            self.poolings[key] = modeling.choose_pooling(features, labels, labelled.groups)
         return self.poolings[key]
 
     def features(self, split: Split, pooling: str) -> np.ndarray:

@@ -11,7 +11,7 @@ Both get all n labels; the penalty is chosen by cross-validation within them (re
 reads whole texts: nothing is truncated. A classifier is its W and b, so it is saved as tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,15 +117,15 @@ def fit_probe(
 
 
 def choose_pooling(
-    layers: np.ndarray, labels: Sequence[int], groups: Sequence[str] | None = None
+    features: Mapping[str, np.ndarray], labels: Sequence[int], groups: Sequence[str] | None = None
 ) -> str:
-    """ "mean" or "layers": the pooling whose probe has the lower cross-validated loss.
+    """The pooling whose probe has the lowest cross-validated loss; without folds "layers".
 
-    `layers` (n, L + 1, d) are the means after all layers. Without folds: "layers".
+    `features` of n texts by pooling: (n, d), or of "layers" (n, L + 1, d).
     """
     losses, labels = {}, np.asarray(labels)
-    for pooling, features in (("mean", layers[:, -1]), ("layers", layers)):
+    for pooling, x in features.items():
         with threadpool_limits(1, "blas"):
-            z = standardise(features)[1]
+            z = standardise(x)[1]
             losses[pooling] = choose_penalty(INVERSE_PENALTIES[PROBE], z, labels, groups)[1]
-    return "layers" if losses["mean"] is None else min(losses, key=losses.get)
+    return "layers" if None in losses.values() else min(losses, key=losses.get)

@@ -105,7 +105,7 @@ def test_a_rare_label_has_fewer_folds_or_the_middle_penalty(counts, folds):
     if folds is None:
         assert choose_penalty(PENALTIES, x, labels, None) == (MIDDLE, None)
         assert probe.validation_loss is None
-        assert choose_pooling(np.stack([x, x], 1), labels) == "layers"
+        assert choose_pooling({"mean": x, "layers": np.stack([x, x], 1)}, labels) == "layers"
         return
     z = StandardScaler().fit_transform(x)
     pairs = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels))
@@ -220,11 +220,14 @@ def test_texts_without_a_common_word_are_refused_in_words():
 
 def test_the_pooling_is_the_one_whose_probe_has_the_lower_loss():
     random, labels = np.random.default_rng(0), np.arange(120) % 2
-    layers = random.normal(size=(120, 4, 5))
+    layers, first = random.normal(size=(120, 4, 5)), random.normal(size=(120, 5))
+    given = {"layers": layers, "mean": layers[:, 3], "first": first}
     layers[:, 1, 0] += labels  # a middle layer knows the label
-    assert choose_pooling(layers, labels) == "layers"
+    assert choose_pooling(given, labels) == "layers"
     layers[:, 3, 0] += 4 * labels  # the last one knows it better; the others are noise
-    assert choose_pooling(layers, labels) == "mean"
+    assert choose_pooling(given, labels) == "mean"
+    first[:, 0] += 8 * labels  # and the first token best
+    assert choose_pooling(given, labels) == "first"
 
 
 def test_the_pooling_is_not_the_one_that_knows_the_group():
@@ -234,5 +237,6 @@ def test_the_pooling_is_not_the_one_that_knows_the_group():
     layers = random.normal(size=(240, 3, 10))
     layers[:, 2, 0] += 1.5 * labels
     layers[:, 1] = random.normal(size=(40, 10))[film]
-    chosen = [choose_pooling(layers, labels, groups) for groups in (None, film.tolist())]
+    given = {"layers": layers, "mean": layers[:, 2]}
+    chosen = [choose_pooling(given, labels, groups) for groups in (None, film.tolist())]
     assert chosen == ["layers", "mean"]

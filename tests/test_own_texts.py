@@ -112,7 +112,10 @@ def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(ticket
         assert finetuning.main([*given, method]) == 0
         assert read_about(final).method == method
         assert load_finetuned(final)("a good film")
-    assert read_about(final / "probe-pooling=first-seed0").pooling == "first"  # auto is never that
+    given_and_chosen = [
+        read_about(final / f"probe{end}-seed0").pooling for end in ("-pooling=first", "")
+    ]
+    assert given_and_chosen == ["first", "layers"]
     runs = {"probe-pooling=first-seed0", "probe-seed0", "tfidf-seed0", "probe+tfidf-seed0"}
     assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
     assert finetuning.main([*given[:-1], "--methods", "tfidf", "probe"]) == 0  # afterwards

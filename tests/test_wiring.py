@@ -12,6 +12,7 @@ import finetuning
 import modeling
 from data_utils import load_task
 from modeling import fit_tfidf, load_finetuned
+from modeling.pooling import POOLINGS
 from records import RunRecord
 
 pytestmark = pytest.mark.usefixtures("without_figures", "in_float32_on_the_cpu")
@@ -58,6 +59,9 @@ def test_pooling_and_baselines_are_chosen_within_each_seeds_labels_and_groups(
 
     def noted(fit, x, labels, groups, *classes):
         seen[fit.__name__].append([labels.tolist(), groups])
+        if isinstance(x, dict):  # the features of each pooling
+            assert x.keys() == set(POOLINGS) and x["first"].shape == x["mean"].shape
+            assert (x["mean"] == x["layers"][:, -1]).all() and (x["first"] != x["mean"]).any()
         return fit(x, labels, groups, *classes)
 
     for name in seen:
