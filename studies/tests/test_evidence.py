@@ -136,7 +136,7 @@ def test_what_more_epochs_gain_is_that_of_the_runs_and_findings_tell_it(evidence
     assert mean["full"] < 0.5 and abs(mean[["tfidf", "probe"]]).max() < 0.01  # without epochs
 
 
-def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
+def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined(evidence):
     experiment = compact.read(RESULTS / "main-2000-imdb")
     ours = beside.scores_of(experiment)
     for i, seed in enumerate(ours.seeds["lora"]):
@@ -144,7 +144,7 @@ def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined():
         right = made == experiment.predictions.labels
         assert (right != ours.values["lora+tfidf"][i]).mean() < 0.001  # a tie, when rounded
         assert right.mean() > ours.values["lora"][i].mean()
-    assert beside.page(RESULTS) == (RESULTS / "beside.md").read_text(encoding="utf-8")
+    assert beside.page(evidence) == (RESULTS / "beside.md").read_text(encoding="utf-8")
 
 
 def committed(*places):
