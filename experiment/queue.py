@@ -194,7 +194,8 @@ class RunQueue:
             aside.mkdir(exist_ok=True)
             os.replace(self.folder / name, aside / name)
         if names:
-            print(f"Set aside: what was there is in {aside}")
+            final = f", the final model in {aside / 'final'}" * ("final" in names)
+            print(f"Set aside: what was there is in {aside}{final}")
 
     # ------------------------------------------------------------------------ experiment.json
 

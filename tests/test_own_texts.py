@@ -105,7 +105,9 @@ def test_the_final_model_sees_all_texts_and_classifies_new_ones(method, tickets,
     assert float(table[f"probability_{label}"][0]) == pytest.approx(probability, abs=1e-5)
 
 
-def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(tickets, tmp_path):
+def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(
+    tickets, tmp_path, capsys
+):
     given = [*tickets[1], "--results", str(tmp_path), "--final"]
     final = tmp_path / "tickets" / "final"
     for method in ("probe(pooling='first')", "probe+tfidf", "tfidf", "probe+tfidf"):
@@ -120,6 +122,10 @@ def test_the_last_method_asked_for_is_the_final_model_and_the_others_stay(ticket
     assert {path.parent.name for path in final.glob("*/checkpoint.json")} == runs
     assert finetuning.main([*given[:-1], "--methods", "tfidf", "probe"]) == 0  # afterwards
     assert len(pd.read_csv(tmp_path / "tickets" / "runs.csv")) == 10
+    assert finetuning.main([*given[:-1], "--methods", "tfidf", "--fresh"]) == 0
+    moved = tmp_path / "tickets" / "earlier-1" / "final"
+    assert f", the final model in {moved}\n" in capsys.readouterr().out
+    assert load_finetuned(moved)("a good film")
 
 
 def test_a_final_model_of_other_data_or_constants_is_refused_or_moved(tickets, tmp_path, capsys):
