@@ -15,6 +15,7 @@ from boundary import BadInput, expanded, reading, refuse, sheet, some
 from boundary import write as write_file
 
 from . import advice, answer, errors, html, tables
+from .comparisons import MOST_LABELS
 from .markdown import code, count, escape, percent, table, with_intervals
 from .metrics import METRICS
 from .plots import draw
@@ -92,14 +93,21 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         if texts and heading.startswith("#"):
             parts += [heading, *texts]
         elif texts:
-            parts += [f"<details>\n<summary>{heading}</summary>", *texts, "</details>"]
+            parts += _folded(heading, *texts)
     return "\n\n".join(parts) + "\n"
+
+
+def _folded(heading, *texts):
+    return [f"<details>\n<summary>{heading}</summary>", *texts, "</details>"]
 
 
 def _answer(results, shown):
     """The advice, its table, the advised method's errors, and the command for a final model."""
     advised = advice.advise(results)
-    label = results.looks[advised.method].label
+    label, names = results.looks[advised.method].label, results.experiment["label_names"]
+    of_labels = [table(errors.label_columns(results, advised.method))]
+    if len(names) > MOST_LABELS:  # else the rest of the answer stands far below
+        of_labels = _folded(f"Each of the {len(names)} labels", *of_labels)
     return [
         f"**{escape(advised.sentence)}**",
         *map(escape, advice.more_labels(results)),
@@ -108,7 +116,7 @@ def _answer(results, shown):
         escape(" ".join(answer.notes(results))),
         *shown("accuracies"),
         f"### How {escape(label)} errs",
-        table(errors.label_columns(results, advised.method)),
+        *of_labels,
         *shown("confusion_matrix"),
         *map(escape, errors.frequent_errors(results, advised.method)),
         escape(errors.referral(results, advised.method)),

@@ -12,7 +12,7 @@ import pytest
 from made_up import add_folds, begin_folds
 from scipy.special import softmax
 
-from evaluation import advice, answer, comparisons, errors, plots, tables
+from evaluation import advice, answer, comparisons, errors, plots, report, tables
 from evaluation.results import Results
 
 NAMES = ["billing", "login", "other"]
@@ -89,13 +89,15 @@ def test_columns_stand_below_one_another_beside_wide_letters(tmp_path):
 
 
 @pytest.mark.parametrize("count", [25, 26])
-def test_a_terminal_lists_labels_where_they_are_few(tmp_path, count):
+def test_labels_are_listed_where_they_are_few_and_else_folded(tmp_path, count):
     names, truth = [f"label {n:02}" for n in range(count)], np.arange(4 * count) % count
     begin_folds(tmp_path, 2, label_names=names)
     add_folds(tmp_path, "head", 2, truth, 2.0 * np.eye(count)[truth], names)
     told = answer.terminal(Results.read(tmp_path))
     assert ("label 24" in told) == (count == 25)
     assert ("How each of the 26 labels is found: see report.html" in told) == (count == 26)
+    above = report.page(Results.read(tmp_path), {}).split("| label 24 |")[0]
+    assert (above.count("<details>") > above.count("</details>")) == (count == 26)
 
 
 @pytest.mark.parametrize("name", ["bad", "\U000f0000"])  # the second is for private use: a box
