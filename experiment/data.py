@@ -144,10 +144,10 @@ class Data:
         if key not in self.poolings:
             labelled = self.labelled(run)
             labels = labelled.labels.cpu().numpy()
-            features = {"layers": self.features(labelled, "layers")}
-            features |= {"mean": features["layers"][:, -1]}
-            features |= {"first": self.features(labelled, "first")}
-            self.poolings[key] = modeling.choose_pooling(features, labels, labelled.groups)
+            vectors = {"layers": self.features(labelled, "layers")}
+            vectors |= {"mean": vectors["layers"][:, -1]}
+            vectors |= {"first": self.features(labelled, "first")}
+            self.poolings[key] = modeling.choose_pooling(vectors, labels, labelled.groups)
         return self.poolings[key]
 
     def features(self, split: Split, pooling: str) -> np.ndarray:
