@@ -161,7 +161,7 @@ def label_warnings(counts: pd.Series) -> list[str]:
     """Warnings of labels, or numbers of texts by label, that spoil a comparison."""
     lines = []
     if rare := [f"{label!r} ({count})" for label, count in counts[counts < FEW].items()]:
-        lines += [f"labels with fewer than {FEW} texts, which some test may lack: {some(rare, 5)}"]
+        lines += [f"labels with fewer than {FEW} texts, too few to test well: {some(rare, 5)}"]
     if len(counts) > counts.sum() / FEW:
         line = f"{len(counts):,} labels for {counts.sum():,} texts: are they labels, or numbers of"
         lines.append(f"{line} customers or amounts? Else give another --label-column")

@@ -114,7 +114,8 @@ def compare(
     `ValueError` where a method's mean is not from -1 to 1, or a seed lacks a text's value.
     """
     rows = []
-    if any(abs(np.nanmean(rows)) > 1 + 1e-9 for scores in tasks for rows in scores.values.values()):
+    every = [values for scores in tasks for values in scores.values.values()]
+    if any(abs(np.nansum(values)) > (1 + 1e-9) * np.isfinite(values).sum() for values in every):
         raise ValueError("expected values whose mean is from 0 to 1, for each method")
     for a, b in all_pairs(tasks[0]) if pairs is None else pairs:
         samples = [_paired(scores, a, b) for scores in tasks]
