@@ -3,7 +3,7 @@
 The rule advises the method with the highest score; of equal scores, the simplest method. It advises
 none where that method is not shown to beat `chance`. For users who prefer a simple method,
 `Advice.simplest` is the simplest one that no other method leads by more than one standard error of
-their difference, paired by text: Breiman et al.'s one-standard-error rule (1984, section 3.4.3).
+their difference, paired by text: after Breiman et al. (1984, section 3.4.3).
 Methods go from the simplest to the most costly: TF-IDF, the probe, both together,
 head-only, LoRA, LoRA with TF-IDF, other methods by their trained parameters, fine-tuning.
 docs/your-own.md says how much accuracy either choice costs.

@@ -5,7 +5,7 @@ r"""LN-tuning: only the gains and biases of the LayerNorms learn (Qi et al. 2022
 A block has 4 d trainable parameters, or 2 d where its norms have no b. Decoders' norms have none,
 and divide x by its root mean square.
 
-Where we differ: the norm of the embeddings stays frozen, so that frozen blocks are computed once.
+Where we differ: norms outside the blocks (of embeddings, of a decoder's output) stay frozen.
 """
 
 from .base import PeftModel

@@ -8,14 +8,14 @@ arXiv:2404.03592, section 3.2, equation 2. No weight changes; after a block, on 
     LoReFT(h) = h + R^T (W h + b - R h)        h (..., d); R, W (r, d); b (r,); R R^T = I
 
 In the r directions that are the rows of R, the hidden state gets the value W h + b, and keeps its
-own in all others. The chosen tokens are the first `first` and the last `last` real tokens of each
-text, wherever its padding is; special tokens such as [CLS] count. They share one edit a block
-(section 4.1, tied; the paper's classifiers are untied, and edit first tokens only). A block has
-2 r d + r trainable parameters.
+own in all others. The chosen tokens are all, as the head here mostly reads their mean; or the first
+`first` and the last `last` real tokens of each text, wherever its padding is; special tokens such
+as [CLS] count. They share one edit a block (section 4.1, tied; the paper's classifiers, untied,
+edit first tokens and read the first). A block has 2 r d + r trainable parameters.
 
 R is the Gram-Schmidt orthonormalisation of a free matrix; the authors' code keeps R orthonormal by
 a product of Householder reflections. Where we differ: W starts as R and b as 0, so training
-starts at the pretrained model; their W is random, which overwrites r directions by noise.
+starts at the pretrained model; their default W is random: noise overwrites r directions.
 AdamW's decay draws W to 0, not to R.
 """
 
@@ -50,9 +50,11 @@ class LoReFT(nn.Module):
         return h + (self.chosen[..., None] * edit).to(h.dtype)
 
 
-def chosen_tokens(attention_mask: Tensor, first: int, last: int) -> Tensor:
-    """(N, T): True for the first and the last real tokens of each text; for all if it has fewer."""
+def chosen_tokens(attention_mask: Tensor, first: int | None, last: int) -> Tensor:
+    """(N, T): True for the first (None: all) and the last real tokens of each text."""
     real = attention_mask.bool()
+    if first is None:
+        return real
     number = real.cumsum(1)  # the first real token is number 1, the last is `number[:, -1]`
     return real & ((number <= first) | (number > number[:, -1:] - last))
 
@@ -61,17 +63,17 @@ class ReFTModel(PeftModel):
     """Edit the hidden states after the blocks; train R, W, b and the head."""
 
     def adapt(
-        self, rank: int = 4, first: int = 4, last: int = 4, blocks: int | None = None
+        self, rank: int = 4, first: int | None = None, last: int = 0, blocks: int | None = None
     ) -> None:
         """Follow the last `blocks` blocks, None: all, with an edit of the chosen tokens.
 
-        Raises `BadInput` for a rank below 1 or above the width, no tokens, or more blocks than
-        there are.
+        They are the first `first` (None: all) and the last `last` tokens of each text. Raises
+        `BadInput` for a rank below 1 or above the width, no tokens, or more blocks than there are.
         """
         width = self.pretrained.config.hidden_size
         if not 1 <= rank <= width:
             raise BadInput(f"rank is {rank}; expected 1 to {width}, the width of the model")
-        if min(first, last) < 0 or first + last == 0:
+        if first is not None and (min(first, last) < 0 or first + last == 0):
             raise BadInput(f"first and last are {first} and {last}; expected one token or more")
 
         def choose(encoder, inputs, options):

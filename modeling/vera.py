@@ -11,8 +11,9 @@ Kopiczko et al. 2024, arXiv:2310.11454, section 3.1.
 x (..., d_in), h (..., d_out), A (r, d_in), d (r,), B (d_out, r), b (d_out,). b = 0, so training
 starts at the pretrained model; d = 0.1, as in section 4. A matrix has d_out + r trainable
 parameters. A and B are Kaiming-uniform and drawn from a seed of their own, so a checkpoint has no
-need to hold them. The paper does not say what layers of different shapes share: as in the peft
-library, each takes the first columns of one A and the first rows of one B.
+need to hold them. Where we differ: the paper's classifiers adapt q and v, and the head has a
+learning rate of its own. Matrices of other shapes take A's first columns and B's first rows, as in
+the peft library.
 """
 
 import torch

@@ -5,7 +5,7 @@
 
 Any option of finetuning.py may follow, such as --dataset tickets.csv; the same command resumes. A
 run of `setfit` has the same encoder, tokens, labels, test and precision as other methods' runs. It
-trains as its authors' package does: the whole encoder learns from 20 pairs of each kind for every
+trains as in its authors' experiments: the whole encoder learns from 20 pairs of each kind for every
 text, one epoch at a rate of 2e-5, not tuned; then a logistic regression learns from the encoder's
 own sentence vectors. It gets all labels, as a probe does. Its model is not kept.
 """
@@ -28,7 +28,7 @@ from modeling import BASELINES
 
 LOOP = finetuning.train, finetuning.evaluate
 PROGRAM = "-m", "studies.setfit"
-PAIRS = 20  # of each kind for each text, as in the paper
+PAIRS = 20  # of each kind for each text, as their code did
 
 
 def fit(run: Run, data: Data, settings: Settings) -> None:

@@ -192,3 +192,4 @@ def test_the_chosen_tokens_are_the_first_and_the_last_real_ones_wherever_padding
     mask = torch.tensor(mask)
     expected = [[1, 1, 0, 0, 0, 1], [1, 1, 0, 1, 0, 0], [0, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 0]]
     assert chosen_tokens(mask, first=2, last=1).int().tolist() == expected
+    assert chosen_tokens(mask, first=None, last=0).int().tolist() == mask.tolist()
