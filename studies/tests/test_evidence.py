@@ -21,12 +21,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 FOUR = "imdb", "rotten", "r8", "20newsgroups"
 TASKS = {
-    "main-mpnet": (
-        *(f"main-mpnet-{task}" for task in FOUR),
-        *(f"main-mpnet-2000-{task}" for task in FOUR[:3]),
-    ),
-    "more-base": tuple(f"more-base-{task}" for task in FOUR),
-    "main": tuple(f"{labels}-{task}" for labels in ("main", "main-2000") for task in FOUR),
+    "main-mpnet": tuple(f"main-mpnet-{labels}{task}" for labels in ("", "2000-") for task in FOUR),
+    "main": tuple(f"main-{labels}{task}" for labels in ("", "2000-") for task in FOUR),
     "setfit": ("setfit-imdb", "setfit-rotten"),
     "others": tuple(f"others-{task}" for task in FOUR),
     "blocks": (
