@@ -194,6 +194,16 @@ def test_the_regret_of_the_advice_is_that_of_its_samples():
     assert f"It was {less:.1f}, so the rule has changed." in predicted
 
 
+def test_the_intervals_of_folds_hold_the_truth_as_often_as_told():
+    samples = pd.read_csv(RESULTS / "own_texts.csv")
+    is_held = samples["truth"].between(samples["accuracy_low"], samples["accuracy_high"])
+    held = is_held.groupby(samples["method"]).agg(["sum", "count"])
+    told = " ".join(text_of("docs/statistics.md").split())
+    count, lora = held.loc["lora", "count"], held.loc["lora", "sum"]
+    assert f"in {count} samples of 300 texts, [{lora} intervals]" in told
+    assert f"(LoRA + TF-IDF: {held.loc['lora+tfidf', 'sum']})." in told
+
+
 def test_lora_leads_a_probe_with_tfidf_by_two_to_three_points_on_sentences():
     assert "LoRA's two to three points on sentences" in " ".join(text_of(FINDINGS).split())
     for name in ("main-rotten", "main-2000-rotten"):
