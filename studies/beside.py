@@ -34,13 +34,13 @@ METHODS = {"lora": "LoRA, %", "tfidf": "TF-IDF, %", "lora+tfidf": "LoRA + TF-IDF
 TITLE = "# What does TF-IDF add beside an encoder that reads more?"
 NOTE = """Difference: (LoRA + TF-IDF) − LoRA, in points of test accuracy. In brackets: 95 % \
 intervals, of other training samples and other texts. Verdicts: after Holm's correction over a \
-table; equivalent within one point. The rows have other samples, learning rates and epochs; \
-Rotten Tomatoes' samples share texts."""
+table; equivalent within one point. The rows have other samples (those of \
+Rotten Tomatoes, and with 512 tokens, share texts), learning rates and epochs."""
 REVIEWS = "## Film reviews: the sum of the log-probabilities of both"
 POSTS = """## Posts: the more confident of the two answers
 
 The files do not have the probabilities that the sum needs. With 128 tokens the sum gains 5.9 \
-with [MiniLM](main.md) and XX with [MPNet](main-mpnet.md), more than the more confident answer."""
+with [MiniLM](main.md) and 3.8 with [MPNet](main-mpnet.md), more than the more confident answer."""
 
 
 def scores_of(results: Results) -> statistics.Scores:
