@@ -91,7 +91,7 @@ def test_a_lower_rate_would_raise_no_mean_of_the_other_methods_as_findings_say(e
     gains = (lower["test_accuracy"] - runs["test_accuracy"]).where(is_taken, 0.0)
     means = gains.groupby(["method", "task"]).mean().groupby("method").mean()
     findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
-    told = re.search(r"Of their (\d+) runs (\d+) chose .*? would raise no mean by (0.\d)", findings)
+    told = re.search(r"Of the others' (\d+) runs (\d+) chose .*? raise no mean by (0.\d)", findings)
     assert (int(told[2]), int(told[1])) == of_methods and 100 * means.max() < float(told[3])
 
 
