@@ -143,7 +143,7 @@ def optimizer_and_schedule(model: PeftModel, steps: int, settings: Settings, rat
     vectors = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
     groups = [matrices, vectors]
     optimizer = torch.optim.AdamW(groups, rate, weight_decay=settings.weight_decay, fused=True)
-    warmup = round(settings.warmup * steps)
+    warmup = min(round(settings.warmup * steps), steps - 1)  # one step would have the rate 0
 
     def share(step):
         return step / warmup if step < warmup else (steps - step) / max(1, steps - warmup)

@@ -75,7 +75,7 @@ def page(results: Results, figures: Mapping[str, str]) -> str:
         closing = {"Misclassified texts": [tables.misclassified(results)]}
     sections = {  # folded, but for headings with "##"
         **opening,
-        "## Failed runs": [tables.failed(results)],
+        "## Failed and unfinished runs": [tables.failed(results), _unfinished(results)],
         f"Exploratory comparisons: {'all other' if planned else 'all'} pairs": [
             others,
             FEWER_PAIRS * bool(is_advised and others),
@@ -141,12 +141,21 @@ def _findings(results):
     elif 0 < len(pairs) == len(scores) - 1:
         lines[0] += " It is significantly different from every other method."
     with_one_seed = scores.index[scores["seeds"] == 1].difference(results.fixed, sort=False)
+    begun = "so far " * (len(results.experiment["runs"]) > len(results.records))
     if len(with_one_seed) and not results.is_folds:
         lines.append(
-            f"- **Seeds were not varied for {_named(results, with_one_seed)}**: intervals and "
-            "tests speak of these trained models on other test texts, not of training them again."
+            f"- **Seeds were {begun}not varied for {_named(results, with_one_seed)}**: intervals "
+            "and tests speak of these trained models on other test texts, not of training them "
+            "again."
         )
     return "\n".join(lines)
+
+
+def _unfinished(results):
+    """How many of the experiment's runs were never begun, or have not ended."""
+    missing = len(results.experiment["runs"]) - len(results.records)
+    line = f"{missing} of {count(len(results.experiment['runs']), 'run')} not finished: the same "
+    return f"{line}command goes on with what is left." * (missing > 0)
 
 
 def _named(results, methods):

@@ -37,7 +37,8 @@ def parse(
     final = given.pop("final")
     values = _of_preset(constants, given)
     if "learning_rates" in given:
-        given["learning_rates"] = values.get("learning_rates", {}) | dict(given["learning_rates"])
+        rates = _distinct_methods(given["learning_rates"])
+        given["learning_rates"] = values.get("learning_rates", {}) | rates
     values |= given | {"preset": values["preset"], "final": final is not None}
     if final is not None:
         values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
@@ -142,7 +143,8 @@ def _option(name):
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
-        return {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
+        option = {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
+        return option | {"action": "extend"}  # it may be given once for each method
     if get_origin(kind) is tuple:
         return {"nargs": "*", "metavar": "VALUE"}
     none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column's name
@@ -155,3 +157,14 @@ def _rates(text):
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form METHOD=RATE")
     return method, tuple(rates.split(","))
+
+
+def _distinct_methods(given):
+    """The rates by method; a method that is given twice is refused, as one would be ignored."""
+    rates = dict(given)
+    if len(rates) < len(given):
+        methods = [method for method, _ in given]
+        twice = next(method for method in rates if methods.count(method) > 1)
+        line = f"--learning-rates has {twice!r} twice; give all of its rates at once"
+        raise BadInput(f"{line}, such as {twice}=0.001,0.01")
+    return rates

@@ -120,7 +120,9 @@ class Settings(BaseModel, frozen=True, allow_inf_nan=False, extra="forbid"):
     def read_methods(cls, texts: Any, info: pydantic.ValidationInfo) -> tuple[Method, ...]:
         """The methods that METHODS names; constants give the values that an entry leaves out."""
         if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-            raise ValueError("it should be methods as one types them, such as 'lora(rank=4)'")
+            raise ValueError(
+                "it should be several texts, or one with a comma after it, such as ('lora',)"
+            )
         methods = tuple(_read_method(text, info.data) for text in texts)
         _distinct([method.text for method in methods])
         return methods

@@ -73,7 +73,9 @@ def test_the_page_from_the_files_alone_is_the_one_written_at_once(written):
     assert report.main([str(written)]) == 0
     assert {path: path.read_bytes() for path in written.glob("*.*")} == at_once
     text = (written / "report.md").read_text(encoding="utf-8")
-    assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(text, "Failed runs")
+    assert "| BitFit | 0 | failed: the loss is nan at step 3 |" in section(
+        text, "Failed and unfinished runs"
+    )
     links = re.findall(r"\]\((.*?\.png)\)", text)
     assert sorted(links) == sorted(path.name for path in written.glob("*.png"))
 
@@ -127,6 +129,18 @@ def test_one_seed_claims_nothing_of_other_seeds_and_one_method_is_compared_with_
     begin(tmp_path, data={"labels_redrawn": True})
     varied = "**Seeds were not varied for head-only, probe, probe + TF-IDF, TF-IDF**"
     assert varied in page(tmp_path)
+
+
+def test_runs_that_have_not_finished_are_counted(tmp_path):
+    begin(tmp_path)
+    for method in ("head", "lora"):
+        add(tmp_path, method, 0)
+    assert "not finished" not in page(tmp_path)
+    add(tmp_path, "lora", 1, status="unfinished")
+    add(tmp_path, "head", 1, status="failed: the loss is nan at step 3")
+    text = page(tmp_path)
+    assert "1 of 4 runs not finished:" in section(text, "Failed and unfinished runs")
+    assert "**Seeds were so far not varied for head-only, LoRA**" in text
 
 
 @pytest.mark.parametrize("labels", [["bad", "good"], ["a", "b", "c"]])

@@ -42,6 +42,8 @@ def test_a_preset_chooses_values_and_the_command_line_goes_before_them(monkeypat
     assert given.labels is None and given.seeds == (4, 5)
     assert given.learning_rates["lora"] == (0.5, 0.1)
     assert given.learning_rates["head"] == quick.learning_rates["head"]
+    twice = settings("--learning-rates", "lora=0.5", "--learning-rates", "head=0.1,1")
+    assert twice.learning_rates == quick.learning_rates | {"lora": (0.5,), "head": (0.1, 1.0)}
     monkeypatch.setattr(finetuning, "PRESET", "full")
     monkeypatch.setattr(finetuning, "EPOCHS", 9)
     assert settings().max_tokens == 512 and settings().epochs == 9
@@ -123,6 +125,7 @@ def test_a_variant_has_the_constants_values_but_for_what_it_gives():
         ("preset", ["fast"], "PRESET is 'fast'; choose from full, quick, own"),
         ("contrasts", ["lora - lora()"], "it should be two methods, such as 'lora - probe'"),
         ("learning-rates", ["tfidf=0.1"], "LEARNING_RATES has the unknown method 'tfidf'"),
+        ("learning-rates", ["lora=0.1", "lora=1"], "--learning-rates has 'lora' twice; give all"),
         ("blocks", ["1.5"], "--blocks is '1.5'; it should be a valid integer"),
     ],
 )
@@ -164,6 +167,7 @@ def test_lists_ranges_and_numpys_numbers_are_taken_as_tuples_and_numbers():
         ("EPOCHS", None, "finetuning.py has no EPOCHS"),  # deleted
         ("SEEDS", (0, -1), r"^SEEDS\b.* is .*; "),
         ("METHODS", (), "^METHODS is .*; "),
+        ("METHODS", ("lora"), "^METHODS is 'lora'; it should be .*a comma after it"),
         ("LEARNING_RATES", {"head": "fast", "lora": 1e-3}, r"^LEARNING_RATES\b.* is .*; "),
         ("EXPERIMENT", "a/b", "^EXPERIMENT is .*; "),
         ("LORA_TARGETS", ("q", "q"), "^LORA_TARGETS is .*; "),

@@ -225,6 +225,12 @@ def test_the_learning_rate_rises_and_falls_as_transformers_linear_schedule(warmu
     assert [a for a, _ in rates] == pytest.approx([b for _, b in rates], abs=0)
 
 
+def test_a_single_step_has_the_whole_learning_rate_whatever_the_warmup():
+    options = settings("--warmup", "0.9")
+    _, schedule = finetuning.optimizer_and_schedule(METHODS["head"](tiny()), 1, options, 0.5)
+    assert set(schedule.get_last_lr()) == {0.5}
+
+
 class Reads(TorchDispatchMode):
     """Counts how often a tensor's value is read, which on a GPU waits for the device."""
 
