@@ -37,8 +37,10 @@ def parse(
     final = given.pop("final")
     values = _of_preset(constants, given)
     if "learning_rates" in given:
-        rates = _distinct_methods(given["learning_rates"])
-        given["learning_rates"] = values.get("learning_rates", {}) | rates
+        rates = values.get("learning_rates", {})
+        for pairs in given["learning_rates"]:
+            rates = rates | _by_method(pairs)
+        given["learning_rates"] = rates
     values |= given | {"preset": values["preset"], "final": final is not None}
     if final is not None:
         values |= {"methods": (final,), "seeds": (0,), "contrasts": ()}
@@ -144,7 +146,7 @@ def _option(name):
         return {"action": argparse.BooleanOptionalAction}
     if name == "learning_rates":
         option = {"type": _rates, "nargs": "+", "metavar": "METHOD=RATE[,RATE ...]"}
-        return option | {"action": "extend"}  # it may be given once for each method
+        return option | {"action": "append"}  # a later one counts before an earlier one
     if get_origin(kind) is tuple:
         return {"nargs": "*", "metavar": "VALUE"}
     none = NONE[:1] if name.endswith("_column") else NONE  # "all" may be a column's name
@@ -159,12 +161,11 @@ def _rates(text):
     return method, tuple(rates.split(","))
 
 
-def _distinct_methods(given):
+def _by_method(pairs):
     """The rates by method; a method that is given twice is refused, as one would be ignored."""
-    rates = dict(given)
-    if len(rates) < len(given):
-        methods = [method for method, _ in given]
-        twice = next(method for method in rates if methods.count(method) > 1)
-        line = f"--learning-rates has {twice!r} twice; give all of its rates at once"
-        raise BadInput(f"{line}, such as {twice}=0.001,0.01")
-    return rates
+    methods = [method for method, _ in pairs]
+    for method in methods:
+        if methods.count(method) > 1:
+            line = f"--learning-rates has {method!r} twice; give all of its rates at once"
+            raise BadInput(f"{line}, such as {method}=0.001,0.01")
+    return dict(pairs)

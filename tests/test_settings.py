@@ -42,7 +42,8 @@ def test_a_preset_chooses_values_and_the_command_line_goes_before_them(monkeypat
     assert given.labels is None and given.seeds == (4, 5)
     assert given.learning_rates["lora"] == (0.5, 0.1)
     assert given.learning_rates["head"] == quick.learning_rates["head"]
-    twice = settings("--learning-rates", "lora=0.5", "--learning-rates", "head=0.1,1")
+    earlier = ["--learning-rates", "lora=0.5", "head=7"]
+    twice = settings(*earlier, "--learning-rates", "head=0.1,1")
     assert twice.learning_rates == quick.learning_rates | {"lora": (0.5,), "head": (0.1, 1.0)}
     monkeypatch.setattr(finetuning, "PRESET", "full")
     monkeypatch.setattr(finetuning, "EPOCHS", 9)
