@@ -34,8 +34,8 @@ METHODS = {"lora": "LoRA, %", "tfidf": "TF-IDF, %", "lora+tfidf": "LoRA + TF-IDF
 TITLE = "# What does TF-IDF add beside an encoder that reads more?"
 NOTE = """Difference: (LoRA + TF-IDF) − LoRA, in points of test accuracy. In brackets: 95 % \
 intervals, of other training samples and other texts. Verdicts: after Holm's correction over a \
-table; equivalent within one point. The rows have other samples (those of \
-Rotten Tomatoes, and with 512 tokens, share texts), learning rates and epochs."""
+table; equivalent within one point. The rows have other samples (those of Rotten Tomatoes, and \
+of MPNet with 512 tokens, share texts), learning rates and epochs."""
 REVIEWS = "## Film reviews: the sum of the log-probabilities of both"
 POSTS = """## Posts: the more confident of the two answers
 
