@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from evaluation import plots
-from studies import beside, compact, epochs, tasks
+from studies import compact, epochs, tasks
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -75,7 +75,7 @@ def test_no_folder_of_a_machine_is_in_the_evidence(name, evidence):
 
 
 def test_no_page_of_several_tasks_is_forgotten_and_no_experiment_of_the_archive(evidence):
-    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "beside", "epochs"}
+    pages = {path.stem for path in RESULTS.glob("*.md")} - {"elsewhere", "epochs"}
     assert pages == TASKS.keys()
     archived = evidence("others-rotten").parent
     assert {path.name for path in archived.iterdir()} == {*ARCHIVED}
@@ -130,17 +130,6 @@ def test_what_more_epochs_gain_is_that_of_the_runs_and_findings_tell_it(evidence
     expected = [mean["full"], mean["lora"], mean["adapter"]]
     assert [float(told[1]), float(told[2]), float(told[2])] == pytest.approx(expected, abs=0.06)
     assert mean["full"] < 0.5 and abs(mean[["tfidf", "probe"]]).max() < 0.01  # without epochs
-
-
-def test_what_tfidf_adds_is_that_of_the_runs_that_were_combined(evidence):
-    experiment = compact.read(RESULTS / "main-2000-imdb")
-    ours = beside.scores_of(experiment)
-    for i, seed in enumerate(ours.seeds["lora"]):
-        made = experiment.predictions.logits["lora+tfidf"][seed].argmax(1)
-        right = made == experiment.predictions.labels
-        assert (right != ours.values["lora+tfidf"][i]).mean() < 0.001  # a tie, when rounded
-        assert right.mean() > ours.values["lora"][i].mean()
-    assert beside.page(evidence) == (RESULTS / "beside.md").read_text(encoding="utf-8")
 
 
 def committed(*places):
